@@ -1,0 +1,63 @@
+"""Every error prdsim raises on purpose, each with the exit code the command line gives it.
+
+An error's text is one or two lines: what is wrong, where, and what to do about it. The command
+line prints it as it stands, without a traceback.
+"""
+
+from __future__ import annotations
+
+
+class PrdsimError(Exception):
+    """Base of all errors below; raised itself only for internal failures."""
+
+    exit_code = 1
+
+
+class ConfigError(PrdsimError):
+    """A configuration key, value or command-line use that cannot work (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(PrdsimError):
+    """A data set that is missing, malformed or unusable (exit code 3)."""
+
+    exit_code = 3
+
+
+class TrajectoryError(PrdsimError):
+    """A trajectory file that cannot be created, read, resumed or trusted (exit code 3)."""
+
+    exit_code = 3
+
+
+class NotATrajectoryError(TrajectoryError):
+    """The file is no prdsim trajectory, or none that this version can read."""
+
+
+class DamagedTrajectoryError(TrajectoryError):
+    """A checksum fails, or the file is shorter than it says."""
+
+
+class TrajectoryLockedError(TrajectoryError):
+    """Another process is writing the trajectory."""
+
+
+class ResumeMismatchError(TrajectoryError):
+    """The run that would continue is not the run the file holds."""
+
+
+class OutputError(TrajectoryError):
+    """The output cannot be written: no folder, no permission, no space, no system support."""
+
+
+class BackendUnavailableError(PrdsimError):
+    """A backend that is not installed or finds no device (exit code 4)."""
+
+    exit_code = 4
+
+
+class DivergedError(PrdsimError):
+    """The run left the finite numbers (exit code 5)."""
+
+    exit_code = 5

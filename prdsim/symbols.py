@@ -1,0 +1,12 @@
+"""Names that several parts of prdsim share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+ARRAYS = ("U", "V", "W", "a")
+"""The four arrays of a state, by the paper's symbols, in the order of every listing."""
+
+Split = Literal["train", "test"]
+Normalization = Literal["unit", "none"]
+Target = Literal["labels", "scalar", "inputs"]
