@@ -1,0 +1,187 @@
+"""Every equation of the model, once, derived by hand; no automatic differentiation anywhere.
+
+Symbols are the paper's (Rout, AAAI 2021): X (d_in, n) and Y (d_out, n) hold one sample a column;
+U (m, d_in), V (d_out, m) are the generator; W (m_c, d_out), a (m_c,) the critic;
+s = 1/sqrt(d_out m) and s_c = 1/sqrt(m_c). Indicators are 1{x >= 0} throughout, so relu'(0) = 1.
+
+    Z = s V relu(U X)                        g(y) = s_c a^T relu(W y)
+    L_sup = 1/2 ||Z - Y||_F^2                L_adv = sum_p g(z_p)
+    L_aug = L_sup - D L_adv                  G = grad_z g (paper eq. 50)
+
+The generator descends L_aug: dU/dt = R^u + D D^u and dV/dt = R^v + D D^v, with the reaction from
+the residual Y - Z and the diffusion from G (paper eqs. 48-55). Both enter only through the drive
+E = (Y - Z) + D G.
+
+Functions work in the model's workspace; each says what it reads there and what it leaves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prdsim.randomness import Stream
+
+from .model import Model, State
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Array
+
+
+# -- the generator ---------------------------------------------------------------------------------
+
+
+def forward(model: Model, state: State) -> None:
+    """Pre-activations A = U X, features H = relu(A), prediction Z = s V H."""
+    k, work = model.backend, model.work
+    model.chart.pre_activations(state.U, out=work.A)
+    k.relu(work.A, out=work.H)
+    k.gemm(state.V, work.H, out=work.Z, alpha=model.s)
+
+
+def residual(model: Model, out: Array) -> None:
+    """Y - Z, the drive of the reaction; reads Z."""
+    model.backend.combine([(1.0, model.Y), (-1.0, model.work.Z)], out=out)
+
+
+def score_field(model: Model, state: State) -> None:
+    """G = grad_z g = s_c W^T (a * 1{W Z >= 0}) (paper eq. 50); reads Z, leaves G, P."""
+    input_gradient(model, state, model.work.Z, out=model.work.G)
+
+
+def drive(model: Model, state: State) -> None:
+    """E = (Y - Z) + D G; reads Z, leaves E and, with diffusion, G."""
+    k, work = model.backend, model.work
+    if model.diffusivity == 0.0:
+        residual(model, out=work.E)
+        return
+    score_field(model, state)
+    k.combine([(1.0, model.Y), (-1.0, work.Z), (model.diffusivity, work.G)], out=work.E)
+
+
+def pulled_back_drive(model: Model, state: State, E: Array) -> None:
+    """B = (V^T E) * 1{A >= 0}, the drive at the pre-activations; reads A, leaves B."""
+    k, work = model.backend, model.work
+    k.gemm(state.V.T, E, out=work.B)
+    k.gate(work.B, work.A, out=work.B)
+
+
+def generator_velocity(
+    model: Model, state: State, E: Array, out: State, *, alpha: float = 1.0, beta: float = 0.0
+) -> None:
+    """out = alpha (dU/dt, dV/dt) + beta out with dU/dt = s B X^T, dV/dt = s E H^T (eqs. 52-55).
+
+    With E = Y - Z these are the reaction terms R^u, R^v, with E = G the diffusion terms D^u,
+    D^v, with E = (Y - Z) + D G the whole velocity. Only arrays that move are written; ``out``
+    may be the state itself. Reads A, H; leaves B.
+    """
+    if "U" in model.moving:
+        pulled_back_drive(model, state, E)  # before V changes, should ``out`` be the state
+    if "V" in model.moving:
+        model.backend.gemm(E, model.work.H.T, out=out.V, alpha=alpha * model.s, beta=beta)
+    if "U" in model.moving:
+        model.chart.pull_back(model.work.B, out=out.U, alpha=alpha * model.s, beta=beta)
+
+
+def tangent_kernel_product(model: Model, state: State, E: Array, velocity: State) -> None:
+    """Z <- K E with K = J J^T, J the Jacobian of Z in the arrays of U, V that move.
+
+    The velocity that E drives, pushed forward to the prediction:
+    K E = s V [1{A >= 0} * (dU X)] + s dV H. Reads A, H; leaves B, Z, velocity.
+    """
+    k, work = model.backend, model.work
+    generator_velocity(model, state, E, out=velocity)
+    beta = 0.0
+    if "U" in model.moving:
+        k.gemm(velocity.U, model.X, out=work.B)
+        k.gate(work.B, work.A, out=work.B)
+        k.gemm(state.V, work.B, out=work.Z, alpha=model.s)
+        beta = 1.0
+    if "V" in model.moving:
+        k.gemm(velocity.V, work.H, out=work.Z, alpha=model.s, beta=beta)
+
+
+# -- the critic ------------------------------------------------------------------------------------
+
+
+def input_gradient(model: Model, state: State, points: Array, out: Array) -> None:
+    """out = grad g at points y (d_out, n): s_c (a W)^T 1{W y >= 0}; leaves P, aW."""
+    k, work = model.backend, model.work
+    k.gemm(state.W, points, out=work.P)
+    k.step(work.P, out=work.P)
+    k.scale_rows(state.a, state.W, out=work.aW)
+    k.gemm(work.aW.T, work.P, out=out, alpha=model.s_c)
+
+
+def penalty_points(model: Model, *, stream: Stream, step: int, update: int) -> None:
+    """Y_hat: yhat_p = e_p y_p + (1 - e_p) z_p with e_p random or 1/2; reads Z, leaves e."""
+    k, work = model.backend, model.work
+    if model.random_penalty_points:
+        k.uniforms(model.seed, stream, step, update, out=work.e)
+        k.interpolate(work.e, model.Y, work.Z, out=work.Y_hat)
+    else:
+        k.combine([(0.5, model.Y), (0.5, work.Z)], out=work.Y_hat)
+
+
+def penalty_gradients(model: Model, state: State) -> None:
+    """q_p = grad g(yhat_p) and ||q_p||^2; reads Y_hat, leaves Q, P = 1{W Y_hat >= 0}."""
+    work = model.work
+    input_gradient(model, state, work.Y_hat, out=work.Q)
+    model.backend.column_dots(work.Q, work.Q, out=work.squared_norms)
+
+
+def critic_gradient(model: Model, state: State, *, step: int, update: int) -> None:
+    """Gradients of the critic's loss in W and a; reads Z, leaves critic_W, critic_a.
+
+    The loss is L_c = mean_p g(z_p) - mean_p g(y_p) + gp mean_p (||q_p|| - 1)^2 (WGAN-GP), or
+    D L_adv (minimax), the part of -L_aug that depends on W and a. Since relu(x) = x 1{x >= 0},
+    one matrix of moments N (m_c, d_out) serves both arrays:
+
+        dL_c/dw_r = a_r N_r,   dL_c/da_r = w_r . N_r
+        N = s_c [1{W Z >= 0} Z^T / n - 1{W Y >= 0} Y^T / n + 1{W Y_hat >= 0} (c * Q)^T]
+        c_p = (2 gp / n) (||q_p|| - 1) / ||q_p||
+    """
+    k, work = model.backend, model.work
+    n = model.dimensions.n
+    if model.minimax:
+        _moments(model, state, work.Z, alpha=model.s_c * model.diffusivity, beta=0.0)
+    else:
+        _moments(model, state, work.Z, alpha=model.s_c / n, beta=0.0)
+        _moments(model, state, model.Y, alpha=-model.s_c / n, beta=1.0)
+        if model.gradient_penalty > 0.0:
+            penalty_points(model, stream=Stream.PENALTY_POINTS, step=step, update=update)
+            penalty_gradients(model, state)
+            scale = 2.0 * model.gradient_penalty / n
+            k.penalty_weights(work.squared_norms, scale, out=work.c)
+            k.scale_columns(work.c, work.Q, out=work.Q)
+            k.gemm(work.P, work.Q.T, out=work.N, alpha=model.s_c, beta=1.0)
+    k.scale_rows(state.a, work.N, out=work.critic_W)
+    k.row_dots(state.W, work.N, out=work.critic_a)
+
+
+def _moments(model: Model, state: State, points: Array, *, alpha: float, beta: float) -> None:
+    """N <- alpha 1{W y >= 0} y^T + beta N over points y (d_out, n)."""
+    k, work = model.backend, model.work
+    k.gemm(state.W, points, out=work.P)
+    k.step(work.P, out=work.P)
+    k.gemm(work.P, points.T, out=work.N, alpha=alpha, beta=beta)
+
+
+# -- the joint flow --------------------------------------------------------------------------------
+
+
+def velocity(model: Model, state: State, out: State) -> None:
+    """The joint flow's velocity of the arrays that move; the critic's at `critic_rate`.
+
+    dU/dt, dV/dt descend L_aug; dW/dt, da/dt descend the critic's loss at the same Z. Autonomous:
+    the penalty is taken at the midpoints e_p = 1/2.
+    """
+    k, work = model.backend, model.work
+    forward(model, state)
+    drive(model, state)
+    generator_velocity(model, state, work.E, out=out)
+    if "W" in model.moving or "a" in model.moving:
+        critic_gradient(model, state, step=0, update=0)
+        if "W" in model.moving:
+            k.combine([(-model.critic_rate, work.critic_W)], out=out.W)
+        if "a" in model.moving:
+            k.combine([(-model.critic_rate, work.critic_a)], out=out.a)

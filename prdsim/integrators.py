@@ -1,0 +1,302 @@
+"""Time stepping: alternating descent, and explicit Runge-Kutta methods for the joint flow.
+
+A stepper is stateless: a tableau, an order, and two functions. ``allocate`` makes the memory that
+steps need; ``step`` attempts one step of given size and returns the new state and an error
+estimate. Whether an attempt stands, and how large the next one is, `Controller` decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Protocol
+
+from .config import RunConfig
+from .gradients import critic_gradient, drive, forward, generator_velocity, velocity
+from .model import Model, State
+
+
+@dataclass(slots=True)
+class Memory:
+    """What a stepper keeps between and within steps, allocated once.
+
+    ``stages`` holds velocities; ``trial`` the state of a stage, in the end the new state;
+    ``error`` the estimate's difference. ``first_stage`` says that stages[0] already is the
+    velocity at the current state (first same as last).
+    """
+
+    stages: list[State] = field(default_factory=list)
+    trial: State | None = None
+    error: State | None = None
+    first_stage: bool = False
+
+
+class Stepper(Protocol):
+    """The contract of a time-stepping method.
+
+    ``order`` is that of the solution at a fixed time; ``adaptive`` says whether `step` returns an
+    error estimate; ``copies`` counts the states that `allocate` makes.
+    """
+
+    name: str
+    order: int
+    adaptive: bool
+    copies: int
+
+    def allocate(self, model: Model, state: State) -> Memory:
+        """Return the memory for steps that begin at ``state``."""
+
+    def step(
+        self, model: Model, state: State, memory: Memory, *, index: int, step_size: float
+    ) -> tuple[State, float]:
+        """Attempt step ``index`` (from 0); return the new state and the error norm, 1 allowed.
+
+        A stepper that is not adaptive may advance ``state`` in place and returns error 0. An
+        adaptive one leaves ``state`` untouched; the attempt stands once `accept` is called.
+        """
+
+    def accept(self, old: State, new: State, memory: Memory) -> None:
+        """Take back the old state's arrays as memory; call it after every step that stands."""
+
+
+@dataclass(frozen=True)
+class AlternatingDescent:
+    """The paper's algorithm: ``critic_steps`` critic updates at a fixed Z, then an Euler step.
+
+    The first step is preceded by ``critic_warmup`` further critic updates. U and V move together,
+    with the new critic; the state is advanced in place.
+    """
+
+    critic_steps: int
+    critic_step_size: float
+    critic_warmup: int
+    name: str = "gd"
+    order: int = 1
+    adaptive: bool = False
+    copies: int = 0
+
+    def allocate(self, model: Model, state: State) -> Memory:  # noqa: ARG002 - in place
+        return Memory()
+
+    def step(
+        self,
+        model: Model,
+        state: State,
+        memory: Memory,  # noqa: ARG002 - in place
+        *,
+        index: int,
+        step_size: float,
+    ) -> tuple[State, float]:
+        forward(model, state)
+        if "W" in model.moving or "a" in model.moving:
+            updates = self.critic_steps + (self.critic_warmup if index == 0 else 0)
+            for update in range(updates):
+                self._update_critic(model, state, index, update)
+        drive(model, state)
+        generator_velocity(model, state, model.work.E, out=state, alpha=step_size, beta=1.0)
+        return state, 0.0
+
+    def _update_critic(self, model: Model, state: State, index: int, update: int) -> None:
+        k, work = model.backend, model.work
+        critic_gradient(model, state, step=index, update=update)
+        if "W" in model.moving:
+            k.combine([(1.0, state.W), (-self.critic_step_size, work.critic_W)], out=state.W)
+        if "a" in model.moving:
+            k.combine([(1.0, state.a), (-self.critic_step_size, work.critic_a)], out=state.a)
+
+    def accept(self, old: State, new: State, memory: Memory) -> None:
+        """Do nothing: the state was advanced in place."""
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """An explicit Runge-Kutta method: stage i starts from y + h sum_j a[i][j] k_j.
+
+    ``b`` weights the solution; ``error`` (b minus the embedded method's weights) the estimate,
+    of order ``error_order``. If ``first_same_as_last``, the last stage is taken at the solution.
+    """
+
+    name: str
+    order: int
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+    error: tuple[float, ...] = ()
+    error_order: int = 0
+    first_same_as_last: bool = False
+
+
+HEUN = Tableau("heun", 2, a=((), (1.0,)), b=(1 / 2, 1 / 2))
+
+RK4 = Tableau(
+    "rk4", 4, a=((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), b=(1 / 6, 1 / 3, 1 / 3, 1 / 6)
+)
+
+BS23 = Tableau(  # Bogacki and Shampine (1989)
+    "bs23",
+    3,
+    a=((), (1 / 2,), (0.0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
+    b=(2 / 9, 1 / 3, 4 / 9, 0.0),
+    error=(2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8),
+    error_order=2,
+    first_same_as_last=True,
+)
+
+_B5 = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84)
+_B4 = (5179 / 57600, 0.0, 7571 / 16695, 393 / 640, -92097 / 339200, 187 / 2100, 1 / 40)
+
+DOPRI5 = Tableau(  # Dormand and Prince (1980)
+    "dopri5",
+    5,
+    a=(
+        (),
+        (1 / 5,),
+        (3 / 40, 9 / 40),
+        (44 / 45, -56 / 15, 32 / 9),
+        (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+        (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+        _B5,
+    ),
+    b=(*_B5, 0.0),
+    error=tuple(high - low for high, low in zip((*_B5, 0.0), _B4, strict=True)),
+    error_order=4,
+    first_same_as_last=True,
+)
+
+TABLEAUX = {tableau.name: tableau for tableau in (HEUN, RK4, BS23, DOPRI5)}
+
+
+@dataclass(frozen=True)
+class RungeKutta:
+    """One explicit Runge-Kutta method for the joint flow of the arrays that move."""
+
+    tableau: Tableau
+    rtol: float = 1e-5
+    atol: float = 1e-8
+
+    @property
+    def name(self) -> str:
+        return self.tableau.name
+
+    @property
+    def order(self) -> int:
+        return self.tableau.order
+
+    @property
+    def adaptive(self) -> bool:
+        return bool(self.tableau.error)
+
+    @property
+    def copies(self) -> int:
+        return len(self.tableau.a) + 1 + self.adaptive
+
+    def allocate(self, model: Model, state: State) -> Memory:
+        def empty() -> State:
+            return State.empty(model.backend, model.state_shapes, model.moving)
+
+        trial = empty()
+        for name, array in state:
+            if name not in model.moving:
+                setattr(trial, name, array)
+        return Memory([empty() for _ in self.tableau.a], trial, empty() if self.adaptive else None)
+
+    def step(
+        self,
+        model: Model,
+        state: State,
+        memory: Memory,
+        *,
+        index: int,  # noqa: ARG002 - the flow is autonomous
+        step_size: float,
+    ) -> tuple[State, float]:
+        trial, stages = memory.trial, memory.stages
+        assert trial is not None
+        if not memory.first_stage:
+            velocity(model, state, out=stages[0])
+            memory.first_stage = True
+        for row, stage in zip(self.tableau.a[1:], stages[1:], strict=True):
+            _advance(model, state, step_size, row, stages, out=trial)
+            velocity(model, trial, out=stage)
+        if not self.tableau.first_same_as_last:
+            _advance(model, state, step_size, self.tableau.b, stages, out=trial)
+        return trial, self._error_norm(model, trial, memory, step_size) if self.adaptive else 0.0
+
+    def accept(self, old: State, new: State, memory: Memory) -> None:
+        assert memory.trial is new
+        memory.trial = old
+        memory.first_stage = self.tableau.first_same_as_last
+        if memory.first_stage:
+            memory.stages.insert(0, memory.stages.pop())
+
+    def _error_norm(self, model: Model, new: State, memory: Memory, step_size: float) -> float:
+        """The largest over arrays X of ||e_X||_F / (atol sqrt(size) + rtol ||X||_F)."""
+        assert memory.error is not None
+        k, worst = model.backend, 0.0
+        for name in model.moving:
+            terms = _terms(name, step_size, self.tableau.error, memory.stages)
+            error, value = getattr(memory.error, name), getattr(new, name)
+            k.combine(terms, out=error)
+            squared_error = model.chart.squared_norm(error) if name == "U" else k.dot(error, error)
+            value = model.chart.weights(value) if name == "U" else value
+            size = model.dimensions.size(name)
+            allowed = self.atol * sqrt(size) + self.rtol * sqrt(k.dot(value, value))
+            norm = sqrt(squared_error) / allowed if allowed > 0 else float("inf")
+            if not norm < float("inf"):  # NaN too, which `max` may lose
+                return float("inf")
+            worst = max(worst, norm)
+        return worst
+
+
+def _terms(
+    name: str, step_size: float, weights: tuple[float, ...], stages: list[State]
+) -> list[tuple[float, object]]:
+    return [
+        (step_size * weight, getattr(stage, name))
+        for weight, stage in zip(weights, stages, strict=False)
+        if weight != 0.0
+    ]
+
+
+def _advance(
+    model: Model,
+    state: State,
+    step_size: float,
+    weights: tuple[float, ...],
+    stages: list[State],
+    out: State,
+) -> None:
+    for name in model.moving:
+        terms = [(1.0, getattr(state, name)), *_terms(name, step_size, weights, stages)]
+        model.backend.combine(terms, out=getattr(out, name))
+
+
+@dataclass(frozen=True)
+class Controller:
+    """Proportional-integral step-size control (Gustafsson, 1991) for an error of given order."""
+
+    error_order: int
+    safety: float = 0.9
+    smallest: float = 0.2
+    largest: float = 5.0
+
+    def factor(self, error: float, previous_error: float) -> float:
+        """Return by how much to change the step size after an accepted step."""
+        exponent = 1.0 / (self.error_order + 1)
+        error = max(error, 1e-10)
+        raw: float = self.safety * error ** (-0.7 * exponent) * previous_error ** (0.4 * exponent)
+        return min(self.largest, max(self.smallest, raw))
+
+    def factor_after_rejection(self, error: float) -> float:
+        """Return by how much to shrink a step whose error was too large, or not a number."""
+        if not error < float("inf"):
+            return self.smallest
+        raw: float = self.safety * error ** (-1.0 / (self.error_order + 1))
+        return min(1.0, max(self.smallest, raw))
+
+
+def make_stepper(config: RunConfig) -> AlternatingDescent | RungeKutta:
+    """Return the stepper of a configuration."""
+    if config.integrator == "gd":
+        return AlternatingDescent(
+            config.critic_steps, config.critic_step_size, config.critic_warmup
+        )
+    return RungeKutta(TABLEAUX[config.integrator], config.rtol, config.atol)

@@ -1,0 +1,191 @@
+"""The model on a backend: sizes, state, data, constants and the workspace of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod, sqrt
+from typing import TYPE_CHECKING
+
+from prdsim.charts import Chart
+from prdsim.config import RunConfig
+from prdsim.symbols import ARRAYS
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Array, Backend, HostArray
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Sizes of a run: inputs d_in, outputs d_out, samples n, generator m, critic m_c."""
+
+    d_in: int
+    d_out: int
+    n: int
+    m: int
+    m_c: int
+
+    @property
+    def state_shapes(self) -> Shapes:
+        """Shapes of U, V, W, a as the paper has them."""
+        return {
+            "U": (self.m, self.d_in),
+            "V": (self.d_out, self.m),
+            "W": (self.m_c, self.d_out),
+            "a": (self.m_c,),
+        }
+
+    def size(self, name: str) -> int:
+        """Return the number of entries of U, V, W or a."""
+        return prod(self.state_shapes[name])
+
+    @property
+    def workspace_shapes(self) -> Shapes:
+        """Shapes of all that a step computes on its way; see `Workspace`."""
+        samples = dict.fromkeys(("Z", "E", "G", "Y_hat", "Q"), (self.d_out, self.n))
+        return {
+            **dict.fromkeys(("A", "H", "B"), (self.m, self.n)),
+            **samples,
+            "P": (self.m_c, self.n),
+            "aW": (self.m_c, self.d_out),
+            "N": (self.m_c, self.d_out),
+            "critic_W": (self.m_c, self.d_out),
+            "critic_a": (self.m_c,),
+            "e": (self.n,),
+            "c": (self.n,),
+            "squared_norms": (self.n,),
+        }
+
+
+@dataclass(slots=True)
+class State:
+    """U, V, W, a on a backend, or velocities of their shapes; U in the coordinates of a chart."""
+
+    U: Array
+    V: Array
+    W: Array
+    a: Array
+
+    def __iter__(self) -> Iterator[tuple[str, Array]]:
+        return ((name, getattr(self, name)) for name in ARRAYS)
+
+    @classmethod
+    def empty(cls, backend: Backend, shapes: Shapes, names: tuple[str, ...] = ARRAYS) -> State:
+        """Return uninitialized arrays of the given shapes; None for those not named."""
+        return cls(*(backend.empty(shapes[name]) if name in names else None for name in ARRAYS))
+
+
+class Workspace:
+    """Everything a step computes on its way, allocated once.
+
+    A = U X pre-activations and H = relu(A) features (m, n); B = (V^T E) * 1{A >= 0} (m, n);
+    Z prediction, E drive, G score field, Y_hat penalty points, Q critic gradients there
+    (d_out, n); P critic pre-activations or their step (m_c, n); aW = a_r w_r, N the critic's
+    moments, and critic_W, critic_a its gradients; e, c, squared_norms per sample (n,).
+    """
+
+    A: Array
+    H: Array
+    B: Array
+    Z: Array
+    E: Array
+    G: Array
+    Y_hat: Array
+    Q: Array
+    P: Array
+    aW: Array
+    N: Array
+    critic_W: Array
+    critic_a: Array
+    e: Array
+    c: Array
+    squared_norms: Array
+
+    def __init__(self, backend: Backend, dimensions: Dimensions) -> None:
+        for name, shape in dimensions.workspace_shapes.items():
+            setattr(self, name, backend.empty(shape))
+
+
+@dataclass(frozen=True)
+class Model:
+    """The equations' constants, the data and the workspace, on one backend and in one chart.
+
+    ``diffusivity`` is D, and 0 without diffusion; ``s`` = 1/sqrt(d_out m) and ``s_c`` =
+    1/sqrt(m_c) are the scalings of the two networks; ``moving`` names the arrays that move.
+    """
+
+    backend: Backend
+    chart: Chart
+    dimensions: Dimensions
+    X: Array
+    Y: Array
+    work: Workspace
+    s: float
+    s_c: float
+    diffusivity: float
+    minimax: bool
+    gradient_penalty: float
+    random_penalty_points: bool
+    critic_rate: float
+    moving: tuple[str, ...]
+    seed: int
+
+    @property
+    def state_shapes(self) -> Shapes:
+        """Shapes of the carried arrays: U in the chart's coordinates."""
+        shapes = self.dimensions.state_shapes
+        return {**shapes, "U": self.chart.shape(self.dimensions.m)}
+
+    def start(self, initial: Mapping[str, HostArray]) -> State:
+        """Return the state at t = 0 from U, V, W, a on the host."""
+        return self.load({**initial, "U": self.chart.start(initial["U"])})
+
+    def load(self, arrays: Mapping[str, HostArray]) -> State:
+        """Return a state from host arrays, U in the chart's coordinates."""
+        state = State.empty(self.backend, self.state_shapes)
+        for name, array in state:
+            self.backend.to_device(arrays[name], array)
+        return state
+
+    def weights(self, state: State) -> dict[str, HostArray]:
+        """Return U, V, W, a on the host, U as the paper has it."""
+        device = {**dict(state), "U": self.chart.weights(state.U)}
+        return {name: self.backend.to_host(array) for name, array in device.items()}
+
+
+def build_model(
+    config: RunConfig, backend: Backend, chart: Chart, X: HostArray, Y: HostArray
+) -> Model:
+    """Put data (X: d_in x n, Y: d_out x n) and constants of a configuration on a backend."""
+    dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
+    device_Y = backend.empty(Y.shape)
+    backend.to_device(Y, device_Y)
+    return Model(
+        backend=backend,
+        chart=chart,
+        dimensions=dimensions,
+        X=chart.X,
+        Y=device_Y,
+        work=Workspace(backend, dimensions),
+        s=1 / sqrt(dimensions.d_out * dimensions.m),
+        s_c=1 / sqrt(dimensions.m_c),
+        diffusivity=config.diffusivity if config.adversary else 0.0,
+        minimax=config.critic == "minimax",
+        gradient_penalty=config.gradient_penalty,
+        random_penalty_points=config.random_penalty_points,
+        critic_rate=config.critic_rate,
+        moving=config.moving,
+        seed=config.seed,
+    )
+
+
+def dimensions_of(config: RunConfig, d_in: int, d_out: int, n: int) -> Dimensions:
+    """Return the sizes of a run on data of the given sizes."""
+    return Dimensions(d_in, d_out, n, config.width, config.critic_width or config.width)
+
+
+def entries(*groups: Shapes) -> int:
+    """Return the number of entries of all arrays of the given shapes."""
+    return sum(prod(shape) for shapes in groups for shape in shapes.values())

@@ -1,0 +1,173 @@
+"""The scalars of a state: losses, norms of reaction and diffusion, distances, invariants.
+
+Each row of ``/scalars`` describes the state at its step. Observing reads the state and overwrites
+the workspace, which every step computes anew: it changes no bit of the run.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .gradients import (
+    forward,
+    generator_velocity,
+    input_gradient,
+    penalty_gradients,
+    penalty_points,
+    residual,
+    score_field,
+)
+from .model import Dimensions, Model, Shapes, State
+from .randomness import Stream
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Array, HostArray
+
+
+class Observer:
+    """Computes a row of scalars; keeps what the initial state determines.
+
+    ``initial`` is the state at t = 0, which distances, invariants and mask flips refer to.
+    """
+
+    def __init__(self, model: Model, initial: State) -> None:
+        k, sizes = model.backend, model.dimensions
+        self._model = model
+        self._U_0 = k.empty((sizes.m, sizes.d_in))
+        k.copy(model.chart.weights(initial.U), out=self._U_0)
+        self._V_0 = k.empty((sizes.d_out, sizes.m))
+        k.copy(initial.V, out=self._V_0)
+        self._velocity = State.empty(k, model.state_shapes, ("U", "V"))
+        self._difference = k.empty((sizes.m, sizes.d_in))
+        self._V_difference = k.empty((sizes.d_out, sizes.m))
+        forward(model, initial)
+        self._signs = k.empty((sizes.m, sizes.n), "uint8")
+        k.signs(model.work.A, out=self._signs)
+        self._balance_0 = self._balance(initial)
+        self._critic_balance_0 = self._critic_balance(initial)
+
+    @staticmethod
+    def shapes(sizes: Dimensions) -> Shapes:
+        """Return the shapes of the floating-point arrays an observer allocates."""
+        state = sizes.state_shapes
+        return {
+            **{f"U{i}": state["U"] for i in range(3)},
+            **{f"V{i}": state["V"] for i in range(3)},
+        }
+
+    def observe(self, state: State, *, step: int) -> dict[str, float]:
+        """Return the scalars of a state by the names of the file format.
+
+        Norms are Frobenius norms; ``diffusion_norm`` is that of D D^u and D D^v, the terms as
+        they enter the velocity, and 0 without diffusion. Losses and norms that need penalty
+        points draw their own, so that the run's are left alone.
+        """
+        forward(self._model, state)
+        row = {
+            **self._losses(state, step),
+            **self._velocities(state),
+            **self._distances(state),
+        }
+        row["balance_drift"] = _drift(self._balance(state), self._balance_0)
+        row["critic_balance_drift"] = _drift(self._critic_balance(state), self._critic_balance_0)
+        return row
+
+    def _losses(self, state: State, step: int) -> dict[str, float]:
+        """Losses, residual, score and penalty norms, mask flips; reads A, Z, leaves G, E."""
+        model, work, k = self._model, self._model.work, self._model.backend
+        n = model.dimensions.n
+        flips = k.sign_changes(work.A, self._signs) / (model.dimensions.m * n)
+        penalty_points(model, stream=Stream.OBSERVED_PENALTY_POINTS, step=step, update=0)
+        penalty_gradients(model, state)
+        penalty_norms = np.sqrt(self._per_column(work.Q, work.Q))
+        # g is homogeneous: g(y) = y . grad g(y), for targets as for predictions.
+        input_gradient(model, state, model.Y, out=work.G)
+        adversarial_at_Y = k.dot(model.Y, work.G)
+        score_field(model, state)
+        score_norms = np.sqrt(self._per_column(work.G, work.G))
+        loss_adv = k.dot(work.Z, work.G)
+        residual(model, out=work.E)
+        residual_norm = sqrt(k.dot(work.E, work.E))
+        loss_sup = 0.5 * residual_norm**2
+        loss_aug = loss_sup - model.diffusivity * loss_adv
+        penalty = model.gradient_penalty * float(np.mean((penalty_norms - 1.0) ** 2))
+        wasserstein = (loss_adv - adversarial_at_Y) / n
+        return {
+            "loss_sup": loss_sup,
+            "loss_adv": loss_adv,
+            "loss_aug": loss_aug,
+            "loss_critic": -loss_aug if model.minimax else wasserstein + penalty,
+            "residual_norm": residual_norm,
+            "score_norm_mean": float(np.mean(score_norms)),
+            "penalty_norm_mean": float(np.mean(penalty_norms)),
+            "mask_flips": flips,
+        }
+
+    def _velocities(self, state: State) -> dict[str, float]:
+        """Norms of reaction and diffusion; reads E = Y - Z and G."""
+        model, work = self._model, self._model.work
+        reaction_U, reaction_V = self._velocity_norms(state, work.E)
+        diffusion_U, diffusion_V = 0.0, 0.0
+        if model.diffusivity > 0.0:
+            diffusion_U, diffusion_V = self._velocity_norms(state, work.G)
+        return {
+            "reaction_norm_U": reaction_U,
+            "reaction_norm_V": reaction_V,
+            "diffusion_norm_U": model.diffusivity * diffusion_U,
+            "diffusion_norm_V": model.diffusivity * diffusion_V,
+        }
+
+    def _velocity_norms(self, state: State, E: Array) -> tuple[float, float]:
+        """Norms of the velocities a drive gives U and V, 0 for an array that does not move."""
+        model = self._model
+        generator_velocity(model, state, E, out=self._velocity)
+        U, V = self._velocity.U, self._velocity.V
+        return (
+            sqrt(model.chart.squared_norm(U)) if "U" in model.moving else 0.0,
+            sqrt(model.backend.dot(V, V)) if "V" in model.moving else 0.0,
+        )
+
+    def _distances(self, state: State) -> dict[str, float]:
+        """Mean and largest ||u_j(t) - u_j(0)|| and ||v_j(t) - v_j(0)|| over neurons."""
+        k, U = self._model.backend, self._model.chart.weights(state.U)
+        k.combine([(1.0, U), (-1.0, self._U_0)], out=self._difference)
+        k.combine([(1.0, state.V), (-1.0, self._V_0)], out=self._V_difference)
+        distances_U = np.sqrt(self._per_row(self._difference, self._difference))
+        distances_V = np.sqrt(self._per_column(self._V_difference, self._V_difference))
+        return {
+            "distance_U_mean": float(np.mean(distances_U)),
+            "distance_U_max": float(np.max(distances_U)),
+            "distance_V_mean": float(np.mean(distances_V)),
+            "distance_V_max": float(np.max(distances_V)),
+        }
+
+    def _balance(self, state: State) -> HostArray:
+        """||u_j||^2 - ||v_j||^2, invariant along the flow of U and V."""
+        U = self._model.chart.weights(state.U)
+        return self._per_row(U, U) - self._per_column(state.V, state.V)
+
+    def _critic_balance(self, state: State) -> HostArray:
+        """||w_r||^2 - a_r^2, invariant along the flow of W and a."""
+        a: HostArray = self._model.backend.to_host(state.a).astype(np.float64)
+        balance: HostArray = self._per_row(state.W, state.W) - a**2
+        return balance
+
+    def _per_row(self, A: Array, B: Array) -> HostArray:
+        k = self._model.backend
+        sums = k.empty((A.shape[0],), "float64")
+        k.row_dots(A, B, out=sums)
+        return k.to_host(sums)
+
+    def _per_column(self, A: Array, B: Array) -> HostArray:
+        k = self._model.backend
+        sums = k.empty((A.shape[1],), "float64")
+        k.column_dots(A, B, out=sums)
+        return k.to_host(sums)
+
+
+def _drift(balance: HostArray, balance_0: HostArray) -> float:
+    """max_j |b_j(t) - b_j(0)| / (1 + max_j |b_j(0)|)."""
+    return float(np.max(np.abs(balance - balance_0)) / (1.0 + np.max(np.abs(balance_0))))

@@ -1,0 +1,63 @@
+"""Counter-based random numbers: a pure function of seed, stream and counter, with no state.
+
+Everything random in a run comes from Philox4x64-10 (Salmon et al., 2011) under the key
+(seed, stream), so that no draw depends on the order of others, and any backend can repeat it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WORD = 64  # bits of one word of Philox4x64's key and counter
+_COUNTERS = 1 << 4 * _WORD
+
+
+class Stream(IntEnum):
+    """The second word of the key: one number per use. Numbers are never reused or changed."""
+
+    INITIAL_U = 1
+    INITIAL_V = 2
+    INITIAL_W = 3
+    INITIAL_A = 4
+    PENALTY_POINTS = 5
+    OBSERVED_PENALTY_POINTS = 6
+    SAMPLE_SELECTION = 7
+    SYNTHETIC_INPUTS = 8
+    SYNTHETIC_TEST_INPUTS = 9
+    SYNTHETIC_TEACHER = 10
+    POWER_ITERATION = 11
+
+
+def uniforms(
+    seed: int,
+    stream: int,
+    step: int,
+    update: int,
+    n: int,
+    out: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Uniform numbers e_p in [0, 1), shape (n,), for the samples p = 0 ... n - 1.
+
+    e_p = (word >> 11) 2^-53, where word is output word 0 of the Philox4x64-10 block with key words
+    (seed, stream) and counter words (p, update, step, 0), word 0 being the least significant.
+
+    ``seed`` lies in [0, 2^64), ``step`` and ``update`` are not negative. The result is written to
+    ``out``, shape (n,), if it is given.
+    """
+    # NumPy increments the counter, a 256-bit number, before it computes a block: start one below.
+    before_first = ((step << 2 * _WORD) + (update << _WORD) - 1) % _COUNTERS
+    blocks = np.random.Philox(key=seed + (int(stream) << _WORD), counter=before_first)
+    words = blocks.random_raw(4 * n)[::4]
+    points: NDArray[np.float64] = np.multiply(words >> 11, 2.0**-53, out=out)
+    return points
+
+
+def generator(seed: int, stream: Stream) -> np.random.Generator:
+    """NumPy's generator on Philox4x64-10 with the key (seed, stream), for draws on the host.
+
+    ``seed`` lies in [0, 2^64). A stream is used either here or in `uniforms`, never in both.
+    """
+    return np.random.Generator(np.random.Philox(key=seed + (int(stream) << _WORD)))
