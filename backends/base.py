@@ -1,0 +1,121 @@
+"""The protocol every backend implements: memory, transfer and a small array vocabulary.
+
+The physics (`prdsim.gradients`) is written once over these operations. A backend knows arrays and
+nothing of generators or critics. Rules that hold for every operation:
+
+* Arrays are C-contiguous, of the backend's ``dtype``, in the paper's orientation; `gemm` alone
+  also takes their transposes (``A.T``).
+* Results go to ``out``, which the caller owns; unless said otherwise ``out`` may be an operand
+  of an elementwise operation, never one of `gemm`.
+* Operations are deterministic: same operands, same bits, whatever else the machine does.
+* Nothing is down-cast: scalars are Python floats, reductions accumulate at least in ``out``'s type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = Any
+"""An array of whatever library the backend uses."""
+
+HostArray = np.ndarray[Any, Any]
+"""A NumPy array."""
+
+
+class Backend(Protocol):
+    """One computing library on one device at one precision; explicit and immutable."""
+
+    name: str
+    device: str
+    precision: str
+    dtype: np.dtype[Any]
+    threads: int
+
+    # -- memory and transfer -------------------------------------------------------------------
+
+    def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Array:
+        """Return a new array of undefined content, of the backend's dtype unless one is named."""
+
+    def to_device(self, source: HostArray, out: Array) -> None:
+        """Copy a host array of the same shape into ``out``, casting to its type."""
+
+    def to_host(self, source: Array) -> HostArray:
+        """Return a copy of an array as a NumPy array of the same type."""
+
+    def copy(self, source: Array, out: Array) -> None:
+        """out = source."""
+
+    def synchronize(self) -> None:
+        """Return when all operations issued so far have finished."""
+
+    def available_bytes(self) -> int:
+        """Return how much memory an allocation could get now, in bytes."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return libraries, versions and threads, for the trajectory file and bug reports."""
+
+    def active(self) -> AbstractContextManager[object]:
+        """Return the context in which operations run: it holds the threads to `threads`."""
+
+    # -- matrix multiplication -----------------------------------------------------------------
+
+    def gemm(
+        self, A: Array, B: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0
+    ) -> None:
+        """out = alpha A B + beta out; A and B may be transposes; ``beta=0`` ignores ``out``."""
+
+    # -- elementwise ---------------------------------------------------------------------------
+
+    def relu(self, A: Array, out: Array) -> None:
+        """out_ij = max(A_ij, 0)."""
+
+    def step(self, A: Array, out: Array) -> None:
+        """out_ij = 1{A_ij >= 0}, as 0.0 or 1.0; the derivative of relu, with relu'(0) = 1."""
+
+    def gate(self, B: Array, A: Array, out: Array) -> None:
+        """out_ij = B_ij 1{A_ij >= 0}, a product: NaN where B_ij is infinite and the gate shut."""
+
+    def combine(self, terms: Sequence[tuple[float, Array]], out: Array) -> None:
+        """out = sum_i c_i A_i over terms (c_i, A_i), left to right; only A_0 may be ``out``."""
+
+    def interpolate(self, e: Array, Y: Array, Z: Array, out: Array) -> None:
+        """out_ip = Z_ip + e_p (Y_ip - Z_ip); ``out`` must be neither Y nor Z."""
+
+    def scale_rows(self, r: Array, A: Array, out: Array) -> None:
+        """out_ij = r_i A_ij."""
+
+    def scale_columns(self, c: Array, A: Array, out: Array) -> None:
+        """out_ij = c_j A_ij."""
+
+    def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
+        """out_p = scale (r_p - 1) / r_p with r_p the root of squared_norms_p; 0 where r_p = 0."""
+
+    def uniforms(self, seed: int, stream: int, step: int, update: int, out: Array) -> None:
+        """out_p uniform in [0, 1), by `prdsim.randomness.uniforms`: the same on every backend."""
+
+    # -- reductions ----------------------------------------------------------------------------
+
+    def row_dots(self, A: Array, B: Array, out: Array) -> None:
+        """out_i = sum_j A_ij B_ij, accumulated in the type of ``out``."""
+
+    def column_dots(self, A: Array, B: Array, out: Array) -> None:
+        """out_j = sum_i A_ij B_ij, accumulated in the type of ``out``."""
+
+    def dot(self, A: Array, B: Array) -> float:
+        """Return sum_ij A_ij B_ij, accumulated in float64 (waits for the device)."""
+
+    def sum(self, A: Array) -> float:
+        """Return the sum of all entries, accumulated in float64 (waits for the device)."""
+
+    def all_finite(self, A: Array) -> bool:
+        """Return whether no entry is infinite or NaN (waits for the device)."""
+
+    def signs(self, A: Array, out: Array) -> None:
+        """out_ij = 1{A_ij >= 0}, as uint8."""
+
+    def sign_changes(self, A: Array, signs: Array) -> int:
+        """Return how many 1{A_ij >= 0} differ from ``signs`` (waits for the device)."""

@@ -1,0 +1,332 @@
+"""The CuPy backend: CUDA kernels of our own, products by cuBLAS, memory and streams by CuPy.
+
+Nothing here imports CuPy before a device is asked for. CuPy and cuBLAS reach the class as
+arguments, so that the tests run all of it on stand-ins where there is no device.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from prdsim.errors import BackendUnavailableError, ConfigError
+
+from . import cublas, cuda_kernels
+from .base import Array
+
+_INSTALL = "pip install 'prdsim[cuda13]' (driver 580 or newer) or 'prdsim[cuda12]'"
+_CUDA_ERROR_INSUFFICIENT_DRIVER = 35  # also where there is no driver at all
+
+
+def create(device: str, precision: str, threads: int | None) -> CupyBackend:
+    """Return a backend that has computed something on the device of that number.
+
+    Raises `BackendUnavailableError`: what is missing, and what to do about it.
+    """
+    cupy = _import_cupy()
+    _check_device(cupy, int(device))
+    try:
+        backend = CupyBackend(
+            cupy, cublas.load_cublas(), precision=precision, device=int(device), threads=threads
+        )
+        with backend.active():
+            backend.probe()
+    except (
+        RuntimeError,
+        ImportError,
+        OSError,
+        MemoryError,
+        cupy.cuda.compiler.CompileException,
+    ) as error:
+        raise BackendUnavailableError(
+            f"backend cupy: the device is there, but CUDA's libraries do not work "
+            f"({_first_line(error)});\n"
+            "pip install 'prdsim[cuda13]' or 'prdsim[cuda12]', as CuPy's wheel is, brings them"
+        ) from error
+    return backend
+
+
+def _import_cupy() -> Any:
+    if importlib.util.find_spec("cupy") is None:
+        raise BackendUnavailableError(f"backend cupy: CuPy is not installed;\n{_INSTALL}")
+    try:
+        import cupy
+    except (RuntimeError, ImportError, OSError) as error:
+        raise BackendUnavailableError(
+            f"backend cupy: CuPy is installed but cannot be imported ({_first_line(error)});\n"
+            f"{_INSTALL}"
+        ) from error
+    return cupy
+
+
+def _check_device(cupy: Any, number: int) -> None:
+    """Raise `BackendUnavailableError` unless the driver works and has a device of that number."""
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except (RuntimeError, ImportError, OSError) as error:
+        if getattr(error, "status", None) == _CUDA_ERROR_INSUFFICIENT_DRIVER:
+            raise BackendUnavailableError(
+                "backend cupy: there is no NVIDIA driver, or it is too old for this CuPy;\n"
+                "install or update the driver (nvidia-smi shows it; CUDA 13 needs 580, CUDA 12 "
+                "525), or use --backend numba"
+            ) from error
+        devices, reason = 0, f" ({_first_line(error)})"
+    else:
+        reason = ""
+    if devices == 0:
+        raise BackendUnavailableError(
+            f"backend cupy: CuPy finds no CUDA device{reason};\n"
+            "check that nvidia-smi lists one and that CUDA_VISIBLE_DEVICES does not hide it, or "
+            "use --backend numba"
+        )
+    if number >= devices:
+        raise BackendUnavailableError(
+            f"backend cupy:{number}: there is no such device;\n"
+            f"choose one of {', '.join(f'cupy:{i}' for i in range(devices))}"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class CupyBackend:
+    """One CUDA device, at ``float64``, true ``float32`` or ``tf32``; operations run in `active`.
+
+    ``tf32`` stores and adds float32, but its products round their factors to 10 bits. All is
+    issued to one stream, in order; copies to the host leave by a second one. ``threads`` is that
+    of the host, which only prepares a run.
+    """
+
+    name = "cupy"
+
+    def __init__(
+        self,
+        cupy: Any,
+        library: Any,
+        *,
+        precision: str = "float64",
+        device: int = 0,
+        threads: int | None = None,
+    ) -> None:
+        """Take CuPy and the cuBLAS library, or what stands in for them."""
+        self._cupy = cupy
+        self._device = cupy.cuda.Device(device)
+        self.device = f"cuda:{device}"
+        self.precision = precision
+        self.dtype = np.dtype("float64" if precision == "float64" else "float32")
+        self.threads = threads or len(os.sched_getaffinity(0))
+        with self._device:
+            self._stream = cupy.cuda.Stream()
+            self._leaving = cupy.cuda.Stream(non_blocking=True)
+        module = cupy.RawModule(
+            code=cuda_kernels.source(self.dtype.name), options=cuda_kernels.OPTIONS
+        )
+        with self.active():
+            names = cuda_kernels.kernel_names(self.dtype.name)
+            self._kernels = {name: module.get_function(name) for name in names}
+            self._partial_sums = cupy.empty((cuda_kernels.TOTAL_BLOCKS,), "float64")
+            self._workspace = cupy.empty((cublas.WORKSPACE_BYTES,), "uint8")
+            self._gemm = cublas.Gemm(library, precision, self._stream.ptr, self._workspace.data.ptr)
+
+    def probe(self) -> None:
+        """Raise RuntimeError unless a kernel and a product come out right: 2 * relu(3) = 6."""
+        three, two, six = (self.empty((1, 1)) for _ in range(3))
+        self.to_device(np.full((1, 1), 3.0), three)
+        self.to_device(np.full((1, 1), 2.0), two)
+        self.relu(three, out=three)
+        self.gemm(two, three, out=six)
+        if self.to_host(six)[0, 0] != 6.0:
+            raise RuntimeError("a product came out wrong")
+
+    # -- memory and transfer -------------------------------------------------------------------
+
+    def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Array:
+        """Raises `ConfigError` where the device has no room."""
+        try:
+            return self._cupy.empty(shape, dtype or self.dtype)
+        except self._cupy.cuda.memory.OutOfMemoryError as error:
+            wanted = prod(shape) * np.dtype(dtype or self.dtype).itemsize
+            raise ConfigError(
+                f"{self.device} has no room for an array {shape} of {wanted / 1e9:,.2f} GB "
+                f"({self.available_bytes() / 1e9:,.2f} GB are free);\n"
+                "lower --width or --samples, use --precision float32, or end what else runs there"
+            ) from error
+
+    def to_device(self, source: np.ndarray[Any, Any], out: Array) -> None:
+        out.set(np.ascontiguousarray(source.astype(out.dtype)), stream=self._stream)
+        self._stream.synchronize()  # the host array may be gone as soon as this returns
+
+    def to_host(self, source: Array) -> np.ndarray[Any, Any]:
+        return self.start_copy(source).result()
+
+    def start_copy(self, source: Array) -> HostCopy:
+        """Begin a copy to the host of an array as it is now; whatever is issued next waits."""
+        return HostCopy(self._cupy, source, self._stream, self._leaving)
+
+    def copy(self, source: Array, out: Array) -> None:
+        self._elementwise("copy", source, out, size=out.size)
+
+    def synchronize(self) -> None:
+        self._stream.synchronize()
+
+    def available_bytes(self) -> int:
+        with self._device:
+            free, _ = self._device.mem_info
+            return int(free + self._cupy.get_default_memory_pool().free_bytes())
+
+    def describe(self) -> dict[str, Any]:
+        runtime = self._cupy.cuda.runtime
+        properties = runtime.getDeviceProperties(self._device.id)
+        return {
+            "backend": self.name,
+            "device": self.device,
+            "precision": self.precision,
+            "threads": self.threads,
+            "gpu": properties["name"].decode(),
+            "compute_capability": f"{properties['major']}.{properties['minor']}",
+            "cuda_driver": _cuda_version(runtime.driverGetVersion()),
+            "cuda_runtime": _cuda_version(runtime.runtimeGetVersion()),
+            "cublas": self._gemm.version(),
+            "cupy": self._cupy.__version__,
+            "numpy": np.__version__,
+        }
+
+    def active(self) -> AbstractContextManager[object]:
+        return self._current()
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        with self._device, self._stream:
+            yield
+
+    # -- matrix multiplication -----------------------------------------------------------------
+
+    def gemm(
+        self, A: Array, B: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0
+    ) -> None:
+        self._gemm(A, B, out, alpha, beta)
+
+    # -- elementwise ---------------------------------------------------------------------------
+
+    def relu(self, A: Array, out: Array) -> None:
+        self._elementwise("relu", A, out, size=out.size)
+
+    def step(self, A: Array, out: Array) -> None:
+        self._elementwise("step", A, out, size=out.size)
+
+    def gate(self, B: Array, A: Array, out: Array) -> None:
+        self._elementwise("gate", B, A, out, size=out.size)
+
+    def combine(self, terms: Sequence[tuple[float, Array]], out: Array) -> None:
+        most = cuda_kernels.LARGEST_COMBINATION
+        now, later = terms[:most], terms[most:]
+        arguments = [argument for c, A in now for argument in (self.dtype.type(c), A)]
+        self._elementwise(f"combine_{len(now)}", *arguments, out, size=out.size)
+        if later:
+            self.combine([(1.0, out), *later], out=out)
+
+    def interpolate(self, e: Array, Y: Array, Z: Array, out: Array) -> None:
+        self._elementwise("interpolate", e, Y, Z, out, out.shape[1], size=out.size)
+
+    def scale_rows(self, r: Array, A: Array, out: Array) -> None:
+        self._elementwise("scale_rows", r, A, out, out.shape[1], size=out.size)
+
+    def scale_columns(self, c: Array, A: Array, out: Array) -> None:
+        self._elementwise("scale_columns", c, A, out, out.shape[1], size=out.size)
+
+    def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
+        factor = self.dtype.type(scale)
+        self._elementwise("penalty_weights", squared_norms, factor, out, size=out.size)
+
+    def uniforms(self, seed: int, stream: int, step: int, update: int, out: Array) -> None:
+        words = (np.uint64(number) for number in (seed, stream, step, update))
+        self._elementwise("uniforms", *words, out, size=out.size)
+
+    # -- reductions ----------------------------------------------------------------------------
+
+    def row_dots(self, A: Array, B: Array, out: Array) -> None:
+        rows, columns = A.shape
+        blocks = -(-rows // cuda_kernels.ROW_BLOCK[1])
+        self._launch(
+            f"row_dots_{out.dtype.name}",
+            blocks,
+            cuda_kernels.ROW_BLOCK,
+            (A, B, out, rows, columns),
+        )
+
+    def column_dots(self, A: Array, B: Array, out: Array) -> None:
+        rows, columns = A.shape
+        blocks = -(-columns // cuda_kernels.COLUMN_BLOCK[0])
+        self._launch(
+            f"column_dots_{out.dtype.name}",
+            blocks,
+            cuda_kernels.COLUMN_BLOCK,
+            (A, B, out, rows, columns),
+        )
+
+    def dot(self, A: Array, B: Array) -> float:
+        return self._total("dot", A, B)
+
+    def sum(self, A: Array) -> float:
+        return self._total("sum", A)
+
+    def all_finite(self, A: Array) -> bool:
+        return self._total("not_finite", A) == 0.0
+
+    def signs(self, A: Array, out: Array) -> None:
+        self._elementwise("signs", A, out, size=out.size)
+
+    def sign_changes(self, A: Array, signs: Array) -> int:
+        return int(self._total("sign_changes", A, signs))
+
+    # -- launches ------------------------------------------------------------------------------
+
+    def _elementwise(self, name: str, *arguments: Any, size: int) -> None:
+        blocks = -(-size // cuda_kernels.BLOCK)
+        self._launch(name, blocks, (cuda_kernels.BLOCK,), (*arguments, size))
+
+    def _total(self, name: str, *arrays: Array) -> float:
+        """Add over all entries: on the device to partial sums, those on the host."""
+        size = arrays[0].size
+        blocks = min(cuda_kernels.TOTAL_BLOCKS, -(-size // cuda_kernels.BLOCK))
+        arguments = (*arrays, self._partial_sums, size)
+        self._launch(name, blocks, (cuda_kernels.BLOCK,), arguments)
+        return float(self.to_host(self._partial_sums)[:blocks].sum())
+
+    def _launch(
+        self, name: str, blocks: int, block: tuple[int, ...], arguments: tuple[Any, ...]
+    ) -> None:
+        self._kernels[name]((blocks,), block, arguments, stream=self._stream)
+
+
+class HostCopy:
+    """A copy of a device array, on its way to the host through pinned memory.
+
+    It leaves by a stream of its own, after all that was issued before; what is issued later waits
+    on the device until it has left, and the host is free meanwhile. `result` waits for it, and
+    must be called: the pinned memory goes back to its pool with the copy.
+    """
+
+    def __init__(self, cupy: Any, source: Array, computing: Any, leaving: Any) -> None:
+        memory = cupy.cuda.alloc_pinned_memory(source.nbytes)  # from CuPy's pool
+        self._pinned = np.frombuffer(memory, source.dtype, source.size).reshape(source.shape)
+        leaving.wait_event(computing.record())
+        source.get(stream=leaving, out=self._pinned, blocking=False)
+        self._left = leaving.record()
+        computing.wait_event(self._left)
+
+    def result(self) -> np.ndarray[Any, Any]:
+        """Return the copy, in ordinary memory: pinned memory is scarce."""
+        self._left.synchronize()
+        return self._pinned.copy()
+
+
+def _cuda_version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"

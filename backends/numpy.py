@@ -1,0 +1,192 @@
+"""The NumPy backend: BLAS through SciPy, all else through NumPy. The oracle of the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+from scipy.linalg import blas
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from prdsim import randomness
+from prdsim.errors import BackendUnavailableError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_BLOCK = 1 << 16  # entries handled at a time where a mask is needed: they stay in cache
+
+
+class NumpyBackend:
+    """NumPy on the host's cores; ``threads`` is that of BLAS."""
+
+    name = "numpy"
+    device = "cpu"
+
+    def __init__(self, precision: str = "float64", threads: int | None = None) -> None:
+        if precision == "tf32":
+            raise BackendUnavailableError(
+                f"precision tf32 exists on the cupy backend alone, not on {self.name}; "
+                "use float32 or float64"
+            )
+        self.precision = precision
+        self.dtype = np.dtype(precision)
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self._gemm = blas.dgemm if precision == "float64" else blas.sgemm
+
+    # -- memory and transfer -------------------------------------------------------------------
+
+    def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Array:
+        return np.empty(shape, dtype or self.dtype)
+
+    def to_device(self, source: Array, out: Array) -> None:
+        np.copyto(out, source, casting="same_kind")
+
+    def to_host(self, source: Array) -> Array:
+        return source.copy()
+
+    def copy(self, source: Array, out: Array) -> None:
+        np.copyto(out, source)
+
+    def synchronize(self) -> None:
+        """Return at once: every operation has finished when it returns."""
+
+    def available_bytes(self) -> int:
+        return _host_available_bytes()
+
+    def describe(self) -> dict[str, Any]:
+        libraries = [info for info in threadpool_info() if info["user_api"] == "blas"]
+        return {
+            "backend": self.name,
+            "device": self.device,
+            "precision": self.precision,
+            "threads": self.threads,
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "blas": [
+                f"{info['internal_api']} {info.get('version')} ({info.get('architecture')})"
+                for info in libraries
+            ],
+        }
+
+    def active(self) -> AbstractContextManager[object]:
+        return self._held_threads()
+
+    @contextmanager
+    def _held_threads(self) -> Iterator[None]:
+        # A diverging run overflows; it is found by `all_finite`, not by NumPy's warnings.
+        with (
+            threadpool_limits(self.threads, user_api="blas"),
+            np.errstate(over="ignore", invalid="ignore", under="ignore"),
+        ):
+            yield
+
+    # -- matrix multiplication -----------------------------------------------------------------
+
+    def gemm(
+        self, A: Array, B: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0
+    ) -> None:
+        # BLAS counts columns first: it sees out.T = alpha B.T A.T + beta out.T, in place.
+        b, b_transposed = (B.T, 0) if B.flags.c_contiguous else (B, 1)
+        a, a_transposed = (A.T, 0) if A.flags.c_contiguous else (A, 1)
+        self._gemm(
+            alpha,
+            b,
+            a,
+            beta=beta,
+            c=out.T,
+            trans_a=b_transposed,
+            trans_b=a_transposed,
+            overwrite_c=1,
+        )
+
+    # -- elementwise ---------------------------------------------------------------------------
+
+    def relu(self, A: Array, out: Array) -> None:
+        np.maximum(A, 0.0, out=out)
+
+    def step(self, A: Array, out: Array) -> None:
+        np.greater_equal(A, 0.0, out=out)
+
+    def gate(self, B: Array, A: Array, out: Array) -> None:
+        rows = max(1, _BLOCK // A.shape[1])
+        for start in range(0, A.shape[0], rows):
+            block = slice(start, start + rows)
+            np.multiply(B[block], A[block] >= 0.0, out=out[block])
+
+    def combine(self, terms: Sequence[tuple[float, Array]], out: Array) -> None:
+        flat = out.reshape(-1)
+        (first, A), *others = [(c, term.reshape(-1)) for c, term in terms]
+        for start in range(0, flat.size, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            np.multiply(A[block], first, out=flat[block])
+            for c, B in others:
+                flat[block] += c * B[block]
+
+    def interpolate(self, e: Array, Y: Array, Z: Array, out: Array) -> None:
+        np.subtract(Y, Z, out=out)
+        np.multiply(out, e, out=out)
+        np.add(out, Z, out=out)
+
+    def scale_rows(self, r: Array, A: Array, out: Array) -> None:
+        np.multiply(A, r[:, None], out=out)
+
+    def scale_columns(self, c: Array, A: Array, out: Array) -> None:
+        np.multiply(A, c, out=out)
+
+    def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
+        norms = np.sqrt(squared_norms)
+        out[...] = 0.0
+        np.divide(norms - 1.0, norms, out=out, where=norms > 0.0)
+        np.multiply(out, scale, out=out)
+
+    def uniforms(self, seed: int, stream: int, step: int, update: int, out: Array) -> None:
+        out[...] = randomness.uniforms(seed, stream, step, update, out.size)
+
+    # -- reductions ----------------------------------------------------------------------------
+
+    def row_dots(self, A: Array, B: Array, out: Array) -> None:
+        np.einsum("ij,ij->i", A, B, out=out, dtype=out.dtype, casting="same_kind")
+
+    def column_dots(self, A: Array, B: Array, out: Array) -> None:
+        np.einsum("ij,ij->j", A, B, out=out, dtype=out.dtype, casting="same_kind")
+
+    def dot(self, A: Array, B: Array) -> float:
+        return float(
+            np.einsum("i,i->", A.reshape(-1), B.reshape(-1), dtype=np.float64, casting="same_kind")
+        )
+
+    def sum(self, A: Array) -> float:
+        return float(np.sum(A, dtype=np.float64))
+
+    def all_finite(self, A: Array) -> bool:
+        return bool(np.isfinite(A).all())
+
+    def signs(self, A: Array, out: Array) -> None:
+        np.greater_equal(A, 0.0, out=out.view(np.bool_))
+
+    def sign_changes(self, A: Array, signs: Array) -> int:
+        rows = max(1, _BLOCK // A.shape[1])
+        return sum(
+            int(np.count_nonzero((A[i : i + rows] >= 0.0) != signs[i : i + rows]))
+            for i in range(0, A.shape[0], rows)
+        )
+
+
+def _host_available_bytes() -> int:
+    """Return the memory the kernel could give this process, a container's limit included."""
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            available = int(line.split()[1]) * 1024
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no control group, or one without a limit ("max")
+        return available
+    return min(available, max(0, limit - used))
