@@ -1,0 +1,219 @@
+"""Data sets: the synthetic default, digits, MNIST and Fashion-MNIST, and the user's own.
+
+`load_dataset` is the one way in by name or file, `from_arrays` the one for arrays at hand. Whatever
+comes from a user, as a file or as arrays, has one sample a *row*; a `Dataset` has one sample a
+*column*, as the paper writes X and Y.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from prdsim.datasets import idx
+from prdsim.datasets.base import (
+    Dataset,
+    Source,
+    check_memory,
+    fingerprint,
+    finish,
+    make_source,
+    prepare,
+)
+from prdsim.datasets.synthetic import make_synthetic
+from prdsim.datasets.user_files import SUFFIXES, load_file
+from prdsim.errors import ConfigError, DataError
+from prdsim.symbols import Normalization, Split, Target
+
+__all__ = [
+    "Dataset",
+    "DatasetInfo",
+    "available_datasets",
+    "check_memory",
+    "fingerprint",
+    "from_arrays",
+    "load_dataset",
+]
+
+_DIGITS = "UCI handwritten digits"
+_DIGITS_COUNTS: dict[Split, int] = {"train": 1437, "test": 360}  # the first and the last rows
+
+
+def load_dataset(
+    name_or_path: str | Path,
+    *,
+    samples: int | None = 256,
+    seed: int = 0,
+    split: Split = "train",
+    normalize: Normalization = "unit",
+    target: Target = "labels",
+    data_dir: str | Path | None = None,
+    outputs: int = 10,
+    correlation_length: float = 0.0,
+) -> Dataset:
+    """Load a data set by name, or the user's own .npz, .h5, .hdf5 or .csv file.
+
+    Args:
+        name_or_path: "synthetic" (784 inputs on a 28 x 28 grid, a random teacher), "digits" (8 x 8,
+            shipped; train is the first 1437 of its 1797 samples, test the last 360), "mnist",
+            "fashion-mnist" (IDX files, see ``data_dir``), or a file as
+            `prdsim.datasets.user_files.load_file` describes it: X is (n, d_in), one sample a row.
+        samples: How many to draw, without repetition, in an order given by the seed alone; a
+            smaller draw is the beginning of a larger one. None: all, in seeded order.
+        seed: In [0, 2^64).
+        split: "train" or "test". A file of the user's own has no parts: "train" is all of it.
+        normalize: "unit" scales every sample to norm 1; "none" leaves it as given, pixels of MNIST
+            divided by 255 and those of digits by 16.
+        target: "labels": one-hot 0/1 for integer labels, with as many classes as the whole file
+            has; real targets as they are. "scalar": d_out = 1; class k of c classes becomes
+            2 k / (c - 1) - 1 in [-1, 1]; a single real target is taken as it is. "inputs": Y = X
+            after normalization. Synthetic data have a teacher of their own for "scalar".
+        data_dir: Folder of MNIST and Fashion-MNIST, before the environment variable PRDSIM_DATA_DIR
+            and the user's cache; in each a folder named after the data set is tried first.
+        outputs: Classes of synthetic labels.
+        correlation_length: Of synthetic inputs in pixels, 0 for white noise.
+
+    Raises:
+        DataError: The data are missing, malformed, too few, not finite, or of norm 0 under "unit".
+        ConfigError: An argument has no meaning.
+
+    """
+    _check_options(samples, seed, split)
+    name = str(name_or_path)
+    if name == "synthetic":
+        if samples is None:
+            raise ConfigError("synthetic data need a number of samples")
+        source = make_synthetic(
+            samples,
+            seed=seed,
+            split=split,
+            target=target,
+            outputs=outputs,
+            correlation_length=correlation_length,
+        )
+        return finish(source, np.arange(samples), normalize=normalize, target=target)
+    if name == "digits":
+        source = _load_digits(split)
+    elif name in idx.manifest():
+        source = idx.load_idx(name, split, data_dir)
+    else:
+        source = _load_own(name, split)
+    return prepare(source, samples=samples, seed=seed, normalize=normalize, target=target)
+
+
+def from_arrays(
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    grid: tuple[int, int] | None = None,
+    name: str = "arrays",
+    samples: int | None = None,
+    seed: int = 0,
+    normalize: Normalization = "unit",
+    target: Target = "labels",
+) -> Dataset:
+    """Make a data set of arrays with one sample a ROW: X (n, d_in), Y (n, d_out) or labels (n,).
+
+    This is the convention of the user's files, and the transpose of the paper's X and Y, which the
+    returned `Dataset` holds. One-dimensional integers Y are labels 0, 1, ...; all else are real
+    targets. Y may be missing with ``target="inputs"``. The other arguments, and the errors, are
+    those of `load_dataset`.
+    """
+    _check_options(samples, seed, "train")
+    source = make_source(name, name, X, Y, grid)
+    return prepare(source, samples=samples, seed=seed, normalize=normalize, target=target)
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What `available_datasets` says of one data set.
+
+    Attributes:
+        name: The name `load_dataset` takes.
+        description: One line.
+        location: "generated", "shipped", or the folder that holds it; None if it is not here.
+        samples: Number of samples of each part that is here; empty if any number can be had.
+        hint: What to do about what is missing or unreadable, or None.
+
+    """
+
+    name: str
+    description: str
+    location: str | None
+    samples: dict[Split, int]
+    hint: str | None
+
+
+def available_datasets(data_dir: str | Path | None = None) -> list[DatasetInfo]:
+    """Every data set known by name, and whether it is here; files are looked at, not read whole."""
+    synthetic = "white noise or random fields, 28 x 28, with a random teacher"
+    digits = f"{_DIGITS}, 8 x 8, 10 classes"
+    return [
+        DatasetInfo("synthetic", synthetic, "generated", {}, None),
+        DatasetInfo("digits", digits, "shipped", dict(_DIGITS_COUNTS), None),
+        *(_describe_idx(name, data_dir) for name in idx.manifest()),
+    ]
+
+
+def _describe_idx(name: str, data_dir: str | Path | None) -> DatasetInfo:
+    samples: dict[Split, int] = {}
+    folders: list[str] = []
+    hints: list[str] = []
+    missing: list[Split] = []
+    for split in idx.SPLITS:
+        found = idx.find(name, split, data_dir)
+        if found is None:
+            missing.append(split)
+            continue
+        try:
+            samples[split] = idx.count_idx(found[0])
+            folders.append(str(found[0].parent))
+        except DataError as error:
+            hints.append(str(error))
+    if missing:
+        parts = " and ".join(missing)
+        hints.append(
+            f"{parts} not found: get it with `prdsim data fetch {name}`, or name the folder with "
+            "--data-dir (data_dir)"
+        )
+    location = ", ".join(dict.fromkeys(folders)) or None
+    description = f"{idx.manifest()[name]['title']}, 28 x 28, 10 classes"
+    return DatasetInfo(name, description, location, samples, "; ".join(hints) or None)
+
+
+def _check_options(samples: int | None, seed: int, split: Split) -> None:
+    if samples is not None and samples < 1:
+        raise ConfigError(f"samples must be 1 or more, not {samples}")
+    if not 0 <= seed < 2**64:
+        raise ConfigError(f"seed must lie in [0, 2^64), not {seed}")
+    if split not in ("train", "test"):
+        raise ConfigError(f'split is "train" or "test", not {split!r}')
+
+
+def _load_digits(split: Split) -> Source:
+    with files("prdsim.data").joinpath("digits.npz").open("rb") as file, np.load(file) as archive:
+        images, labels = archive["images"], archive["labels"]
+    n_train = _DIGITS_COUNTS["train"]
+    part = slice(0, n_train) if split == "train" else slice(n_train, None)
+    X = images.reshape(len(images), -1)[part]
+    return make_source("digits", f"{_DIGITS}, {split} part", X, labels[part], (8, 8), scale=16.0)
+
+
+def _load_own(name: str, split: Split) -> Source:
+    path = Path(name).expanduser()
+    if path.suffix.lower() not in SUFFIXES and not path.exists():
+        known = ["synthetic", "digits", *idx.manifest()]
+        close = difflib.get_close_matches(name.lower(), known, n=1)
+        guess = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+        raise DataError(
+            f'unknown data set "{name}": {guess} A file of your own ends in {", ".join(SUFFIXES)}'
+        )
+    source = load_file(path)
+    if split != "train":
+        raise DataError(f"{path} has no {split} part: leave split at train, which is all of it")
+    return source

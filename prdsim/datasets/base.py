@@ -1,0 +1,258 @@
+"""What a data set is, and how a reader's samples become the X and Y of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prdsim.errors import ConfigError, DataError
+from prdsim.randomness import Stream, generator
+from prdsim.symbols import Normalization, Target
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The samples of one run, one a column.
+
+    Attributes:
+        X: Inputs, shape (d_in, n), float64, C-contiguous.
+        Y: Targets, shape (d_out, n), float64, C-contiguous.
+        name: Short name, such as "mnist" or the file's name.
+        grid: Rows and columns of an input seen as an image, if it is one.
+        fingerprint: SHA-256 of X and Y as they stand here, see `fingerprint`.
+        description: One line for people.
+
+    """
+
+    X: NDArray[np.float64]
+    Y: NDArray[np.float64]
+    name: str
+    grid: tuple[int, int] | None
+    fingerprint: str
+    description: str
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """All samples a reader found, one a row.
+
+    X is (count, d_in), real and finite; Y is (count,) integer labels, (count, d_out) real targets,
+    or None. ``classes`` is the number of classes if Y holds labels. ``scale`` divides X.
+    """
+
+    name: str
+    description: str
+    X: NDArray[Any]
+    Y: NDArray[Any] | None
+    classes: int | None
+    grid: tuple[int, int] | None
+    scale: float = 1.0
+
+
+def make_source(
+    name: str,
+    description: str,
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    grid: ArrayLike | None,
+    scale: float = 1.0,
+) -> Source:
+    """Check arrays that came from outside and put them into a `Source`.
+
+    X is (n, d_in). Y is (n,) or (n, d_out): one-dimensional integers are labels 0, 1, ..., all
+    else are real targets. Raises `DataError` for anything that cannot be used.
+    """
+    X = _real_array(f"X of {name}", X)
+    if X.ndim != 2:
+        raise DataError(f"X of {name} must be (n, d_in), one sample a row, but is {_shape(X)}")
+    _require_not_empty(f"X of {name}", X)
+    _require_finite(f"X of {name}", X)
+    classes = None
+    if Y is not None:
+        Y = _real_array(f"Y of {name}", Y)
+        if Y.ndim not in (1, 2):
+            raise DataError(f"Y of {name} must be (n,) or (n, d_out), but is {_shape(Y)}")
+        if len(Y) != len(X):
+            raise DataError(
+                f"X of {name} is {_shape(X)} and Y is {_shape(Y)}: the numbers of rows differ, "
+                "but both need one sample a row"
+            )
+        _require_not_empty(f"Y of {name}", Y)
+        _require_finite(f"Y of {name}", Y)
+        if Y.ndim == 1 and Y.dtype.kind in "iub":
+            classes = _count_classes(name, Y)
+        elif Y.ndim == 1:
+            Y = Y[:, None]
+    return Source(name, description, X, Y, classes, _grid(name, grid, X.shape[1]), scale)
+
+
+def prepare(
+    source: Source,
+    *,
+    samples: int | None,
+    seed: int,
+    normalize: Normalization,
+    target: Target,
+) -> Dataset:
+    """Draw ``samples`` of the source (None: all), normalize them and form their targets.
+
+    The drawn samples are the first of a permutation that depends on the seed and on the number of
+    samples in the source alone: a smaller draw is the beginning of a larger one.
+    """
+    total = len(source.X)
+    n = total if samples is None else samples
+    if n > total:
+        raise DataError(
+            f"{source.description} has {total} samples, {n} were asked for: lower `samples`"
+        )
+    return finish(source, draw(total, n, seed), normalize=normalize, target=target)
+
+
+def draw(total: int, n: int, seed: int) -> NDArray[np.int64]:
+    """Draw the indices of n of ``total`` samples, without repetition, in seeded order."""
+    return generator(seed, Stream.SAMPLE_SELECTION).permutation(total)[:n]
+
+
+def finish(
+    source: Source, chosen: NDArray[np.int64], *, normalize: Normalization, target: Target
+) -> Dataset:
+    """Make a `Dataset` of the chosen samples of a source, in the chosen order."""
+    n, d_in = len(chosen), source.X.shape[1]
+    check_memory(f"{n} samples of {source.description}", 3 * n * d_in)
+    rows = source.X[chosen].astype(np.float64) / source.scale
+    if normalize == "unit":
+        rows /= _norms(source.name, rows, chosen)[:, None]
+    elif normalize != "none":
+        raise ConfigError(f'normalize is "unit" or "none", not {normalize!r}')
+    X = np.ascontiguousarray(rows.T)
+    Y = _targets(source, chosen, X, target)
+    grid = "" if source.grid is None else f" ({source.grid[0]} x {source.grid[1]})"
+    count = f"{n}" if n == len(source.X) else f"{n} of {len(source.X)}"
+    description = (
+        f"{source.description}: {count} samples, {d_in} inputs{grid}"
+        f"{' of norm 1' if normalize == 'unit' else ''}, {len(Y)} outputs"
+    )
+    return Dataset(X, Y, source.name, source.grid, fingerprint(X, Y), description)
+
+
+def fingerprint(X: NDArray[np.float64], Y: NDArray[np.float64]) -> str:
+    """SHA-256 (hexadecimal) of the shapes and the little-endian float64 bytes of X and Y.
+
+    The name is left out: the same numbers from a file renamed or moved are the same data.
+    """
+    digest = hashlib.sha256()
+    for array in (X, Y):
+        digest.update(np.array(array.shape, dtype="<i8").tobytes())
+        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+    return digest.hexdigest()
+
+
+def check_memory(what: str, numbers: int, error: type[DataError | ConfigError] = DataError) -> None:
+    """Refuse, before it is allocated, what cannot fit into this machine's memory.
+
+    ``numbers`` is how many float64 numbers ``what`` needs. Raises ``error``: `DataError` unless a
+    setting alone decides the size.
+    """
+    needed = 8 * numbers
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > physical:
+        raise error(
+            f"{what}: {needed / 1e9:,.2f} GB of memory are needed, this machine has "
+            f"{physical / 1e9:,.2f} GB"
+        )
+
+
+def _targets(
+    source: Source, chosen: NDArray[np.int64], X: NDArray[np.float64], target: Target
+) -> NDArray[np.float64]:
+    """Y, shape (d_out, n), for each meaning of ``target``; see `prdsim.datasets.load_dataset`."""
+    if target == "inputs":
+        return X.copy()
+    if target not in ("labels", "scalar"):
+        raise ConfigError(f'target is "labels", "scalar" or "inputs", not {target!r}')
+    if source.Y is None:
+        raise DataError(f'{source.description} has no Y: the only target without it is "inputs"')
+    if source.classes is None:
+        if target == "scalar" and source.Y.shape[1] != 1:
+            raise DataError(
+                f'target "scalar" needs one output, but Y of {source.name} has '
+                f'{source.Y.shape[1]}: use target "labels", which takes Y as it is'
+            )
+        return np.ascontiguousarray(source.Y[chosen].T, dtype=np.float64)
+    labels = source.Y[chosen].astype(np.int64)
+    if target == "scalar":
+        return (2.0 * labels / max(source.classes - 1, 1) - 1.0)[None, :]
+    check_memory(f"{source.classes} classes in Y of {source.name}", source.classes * len(labels))
+    Y = np.zeros((source.classes, len(labels)))
+    Y[labels, np.arange(len(labels))] = 1.0
+    return Y
+
+
+def _norms(name: str, rows: NDArray[np.float64], indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        norms: NDArray[np.float64] = np.sqrt(np.square(rows).sum(axis=1))
+    bad = np.flatnonzero((norms == 0) | np.isinf(norms))
+    if bad.size:
+        raise DataError(
+            f"sample {indices[bad[0]]} of {name} has norm {norms[bad[0]]:g} and cannot be scaled "
+            'to norm 1: leave it out, or set normalize to "none"'
+        )
+    return norms
+
+
+def _real_array(what: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise DataError(f"{what} is no array: its rows differ in length") from None
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise DataError(
+            f"{what} must hold real numbers of up to 64 bits, but has the type {array.dtype}"
+        )
+    return array
+
+
+def _shape(array: NDArray[Any]) -> str:
+    return "(" + " x ".join(map(str, array.shape)) + ")"
+
+
+def _require_not_empty(what: str, array: NDArray[Any]) -> None:
+    if array.size == 0:
+        raise DataError(f"{what} is empty: its shape is {_shape(array)}")
+
+
+def _require_finite(what: str, array: NDArray[Any]) -> None:
+    if array.dtype.kind != "f":
+        return
+    finite = np.isfinite(array)
+    if not finite.all():
+        index = np.unravel_index(int(np.argmin(finite)), array.shape)
+        where = ", ".join(str(i) for i in index)
+        raise DataError(f"{what} holds {array[index]} at [{where}]: all numbers must be finite")
+
+
+def _count_classes(name: str, labels: NDArray[Any]) -> int:
+    if int(labels.min()) < 0:
+        index = int(np.argmin(labels))
+        raise DataError(
+            f"label {labels[index]} of sample {index} of {name} is negative: "
+            "labels are integers 0, 1, 2, ..."
+        )
+    return int(labels.max()) + 1
+
+
+def _grid(name: str, grid: ArrayLike | None, d_in: int) -> tuple[int, int] | None:
+    if grid is None:
+        return None
+    values = _real_array(f"grid of {name}", grid)
+    if values.shape != (2,) or values.dtype.kind not in "iu" or values.min() < 1:
+        raise DataError(f"grid of {name} must be two positive integers, rows and columns")
+    rows, columns = int(values[0]), int(values[1])
+    if rows * columns != d_in:
+        raise DataError(f"grid of {name} is {rows} x {columns}, but X has {d_in} inputs a sample")
+    return rows, columns

@@ -1,0 +1,260 @@
+"""Fetching the data sets of the manifest, and checking the files that are here.
+
+A file gets its name only when all of it is on the disk and its SHA-256 is right. Until then its
+bytes are in a file of that name with ``.part`` added, from which the next try goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from prdsim.datasets import idx
+from prdsim.datasets.download import (
+    PartialFile,
+    Patience,
+    Wanted,
+    check_mirror,
+    complete,
+    disk_errors,
+)
+from prdsim.datasets.download_progress import Report, Silent
+from prdsim.errors import ConfigError, DataError, OutputError, TrajectoryLockedError
+from prdsim.trajectory.lock import WriterLock
+
+Manifest = Mapping[str, Any]
+State = Literal["ok", "missing", "wrong", "unverified"]
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """What is here of one file of the manifest.
+
+    Attributes:
+        dataset: Name of the data set.
+        file: Name of the file.
+        state: "ok": size and SHA-256 are right. "wrong": they are not, or it cannot be read.
+            "unverified": uncompressed, which the manifest has no checksum for.
+        path: Where it is; None if it is missing.
+        reason: What is wrong, or None.
+        belongs_to: The other data set of the manifest that has this very file, or None.
+        fetched: Whether it has just been downloaded.
+
+    """
+
+    dataset: str
+    file: str
+    state: State
+    path: Path | None = None
+    reason: str | None = None
+    belongs_to: str | None = None
+    fetched: bool = False
+
+
+def fetch_dataset(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    mirror: str | None = None,
+    force: bool = False,
+    report: Report | None = None,
+    manifest: Manifest | None = None,
+    patience: Patience | None = None,
+) -> list[FileStatus]:
+    """Download what is missing of a data set; return where each of its files is.
+
+    Files go to the folder ``name`` in ``data_dir``, in PRDSIM_DATA_DIR or in the user's cache,
+    whichever is given first; if ``data_dir`` or PRDSIM_DATA_DIR itself holds right files of the
+    set, to those. Proxies are taken from http_proxy, https_proxy and no_proxy.
+
+    Args:
+        name: A data set of the manifest.
+        data_dir: Folder for data sets; made if it is missing.
+        mirror: URL of a folder to download from, instead of the manifest's mirrors.
+        force: Replace files that are there and wrong.
+        report: Told of the progress; None for silence.
+        manifest: Instead of the one that ships with prdsim.
+        patience: How long to put up with a bad connection.
+
+    Raises:
+        DataError: A file cannot be had, saved or verified, or a wrong one has its name. No wrong
+            file gets a name it did not have before.
+        ConfigError: ``mirror`` is no URL of a folder.
+
+    """
+    manifest = idx.manifest() if manifest is None else manifest
+    all_wanted = _all_wanted(name, manifest)
+    mirrors = _mirrors(manifest[name]["mirrors"] if mirror is None else [mirror])
+    report, patience = report or Silent(), patience or Patience()
+    folder = _folder(name, all_wanted, data_dir, manifest)
+    before = [_examine(name, wanted, folder, manifest) for wanted in all_wanted]
+    for status in before:
+        _require_replaceable(status, force)
+    if any(status.state != "ok" for status in before):
+        with disk_errors("create the folder", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    after = []
+    for wanted, status in zip(all_wanted, before, strict=True):
+        if status.state == "ok":
+            after.append(status)
+            continue
+        path = folder / wanted.name
+        with _only_writer(path, patience, report):
+            now = _examine(name, wanted, folder, manifest)  # another process may have fetched it
+            _require_replaceable(now, force)
+            if now.state != "ok":
+                served_by = _fetch_file(path, wanted, mirrors, patience, report)
+                mirrors.sort(key=lambda url: url != served_by)  # it will have the others too
+                now = FileStatus(name, wanted.name, "ok", path, fetched=True)
+        after.append(now)
+    return after
+
+
+def check_dataset(
+    name: str, *, data_dir: str | Path | None = None, manifest: Manifest | None = None
+) -> list[FileStatus]:
+    """Compare size and SHA-256 of each file of a data set, as far as it is here, to the manifest.
+
+    Each file is looked for as `load_dataset` does: in the folder ``name`` of ``data_dir``, of
+    PRDSIM_DATA_DIR and of the user's cache, and in those themselves.
+
+    Raises:
+        DataError: The name is not in the manifest, or ``data_dir`` is no folder.
+
+    """
+    manifest = idx.manifest() if manifest is None else manifest
+    all_wanted = _all_wanted(name, manifest)
+    with disk_errors("read", idx.data_roots(data_dir)[0]):
+        folders = idx.search_folders(name, data_dir)
+        return [_find(name, wanted, folders, manifest) for wanted in all_wanted]
+
+
+def _all_wanted(name: str, manifest: Manifest) -> list[Wanted]:
+    """Every file of a data set; refuses what could not be verified."""
+    if name not in manifest:
+        ships = "it comes with prdsim" if name in ("synthetic", "digits") else "unknown"
+        raise DataError(
+            f'no files to fetch or check for "{name}": {ships}; fetched are {", ".join(manifest)}'
+        )
+    wanted = []
+    for file, known in manifest[name]["files"].items():
+        size, sha256 = known.get("size"), known.get("sha256")
+        if not isinstance(size, int) or size < 1 or not re.fullmatch("[0-9a-f]{64}", str(sha256)):
+            raise DataError(
+                f"the manifest has no size and SHA-256 for {file} of {name}: what cannot be "
+                "verified is not fetched"
+            )
+        wanted.append(Wanted(file, size, sha256))
+    return wanted
+
+
+def _mirrors(urls: list[str]) -> list[str]:
+    try:
+        return [check_mirror(url) for url in urls]
+    except ValueError as error:
+        raise ConfigError(f"unusable mirror: {error}; an example: https://host/folder/") from None
+
+
+def _folder(
+    name: str, all_wanted: list[Wanted], data_dir: str | Path | None, manifest: Manifest
+) -> Path:
+    """Where the files of a data set belong."""
+    root = idx.data_roots(data_dir)[0]
+    own = root / name
+    with disk_errors("read", own):
+        if own.exists():
+            return own
+    flat = any(_examine(name, wanted, root, manifest).state == "ok" for wanted in all_wanted)
+    return root if flat else own
+
+
+def _examine(name: str, wanted: Wanted, folder: Path, manifest: Manifest) -> FileStatus:
+    """What the folder has under the file's own name."""
+    path = folder / wanted.name
+    status = FileStatus(name, wanted.name, "wrong", path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return replace(status, reason="it is no file")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except (FileNotFoundError, NotADirectoryError):
+        return FileStatus(name, wanted.name, "missing")
+    except OSError as error:
+        return replace(status, reason=f"it cannot be read: {error.strerror}")
+    if sha256 == wanted.sha256:
+        return replace(status, state="ok")
+    for other, entry in manifest.items():
+        if other != name and sha256 in {known.get("sha256") for known in entry["files"].values()}:
+            return replace(status, reason=f"it belongs to {other}", belongs_to=other)
+    if size != wanted.size:
+        return replace(status, reason=f"it has {size} bytes, not {wanted.size}")
+    return replace(status, reason=f"its SHA-256 is {sha256[:12]}..., not {wanted.sha256[:12]}...")
+
+
+def _find(name: str, wanted: Wanted, folders: list[Path], manifest: Manifest) -> FileStatus:
+    """What there is of the file in the first folder that has it."""
+    for folder in folders:
+        status = _examine(name, wanted, folder, manifest)
+        # Two data sets whose files are named alike may share a root: only in a folder of the set's
+        # own name is another's file a wrong one.
+        if status.belongs_to is not None and folder.name != name:
+            continue
+        uncompressed = folder / wanted.name.removesuffix(".gz")
+        if status.state == "missing" and uncompressed.is_file():
+            reason = f"uncompressed: the manifest knows {wanted.name} alone"
+            return replace(status, state="unverified", path=uncompressed, reason=reason)
+        if status.state != "missing":
+            return status
+    return FileStatus(name, wanted.name, "missing")
+
+
+def _require_replaceable(status: FileStatus, force: bool) -> None:
+    if status.state == "wrong" and not force:
+        raise DataError(
+            f"{status.path} is there, but {status.reason}.\n"
+            "Move it away, replace it with --force, or name another folder with --data-dir"
+        )
+
+
+@contextmanager
+def _only_writer(path: Path, patience: Patience, report: Report) -> Iterator[None]:
+    """Hold the file's lock, after waiting for another process that downloads it."""
+    deadline: float | None = None
+    while True:
+        try:
+            lock = WriterLock(path)
+            break
+        except TrajectoryLockedError as error:  # after a fifth of a second of attempts
+            if deadline is None:
+                deadline = time.monotonic() + patience.lock
+                report.note(f"{path.name}: waiting for another process that downloads it")
+            elif time.monotonic() > deadline:
+                raise DataError(str(error)) from None
+        except OutputError as error:
+            raise DataError(f"{error}.\nName another folder with --data-dir (data_dir)") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fetch_file(
+    path: Path, wanted: Wanted, mirrors: list[str], patience: Patience, report: Report
+) -> str | None:
+    """Download one file, and give it its name once it is right; return the mirror it came from."""
+    part = PartialFile(path.with_name(path.name + ".part"))
+    try:
+        served_by = complete(part, wanted, mirrors, patience, report)
+        part.publish(path)
+    finally:
+        part.close()
+    return served_by

@@ -1,0 +1,182 @@
+"""MNIST and Fashion-MNIST: finding their IDX files, and reading them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import math
+import os
+import struct
+import zlib
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from prdsim.datasets.base import Source, make_source
+from prdsim.errors import DataError
+from prdsim.symbols import Split
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+_PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
+_GZIP_MAGIC = b"\x1f\x8b"
+_UNSIGNED_BYTE = 0x08  # the IDX code of the only element type used here
+_UNREADABLE = (OSError, EOFError, zlib.error)  # what gzip raises for bad content
+
+
+@cache
+def manifest() -> dict[str, Any]:
+    """Title, mirrors and files (name: size, sha256) of every data set kept in IDX files."""
+    text = files("prdsim.data").joinpath("manifest.json").read_text(encoding="utf-8")
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+def search_folders(name: str, data_dir: str | Path | None) -> list[Path]:
+    """Where the files of a data set may lie, best first.
+
+    ``data_dir``, the environment variable PRDSIM_DATA_DIR and the user's cache; of each first the
+    folder named after the data set in it, then itself. Raises `DataError` if ``data_dir`` is given
+    and is no folder.
+    """
+    roots = data_roots(data_dir)
+    if data_dir is not None and not roots[0].is_dir():
+        raise DataError(f"no folder {roots[0]}: correct --data-dir (data_dir)")
+    return [folder for root in roots for folder in (root / name, root)]
+
+
+def data_roots(data_dir: str | Path | None) -> list[Path]:
+    """``data_dir``, PRDSIM_DATA_DIR and the user's cache, as far as given, best first."""
+    given = [] if data_dir is None else [data_dir]
+    given += filter(None, [os.environ.get("PRDSIM_DATA_DIR")])
+    return [Path(root).expanduser() for root in (*given, platformdirs.user_cache_dir("prdsim"))]
+
+
+def find(name: str, split: Split, data_dir: str | Path | None) -> tuple[Path, Path] | None:
+    """Find the files of images and labels in the first folder that holds both, None without."""
+    for folder in search_folders(name, data_dir):
+        images, labels = (_present(folder, stem) for stem in _stems(split))
+        if images is not None and labels is not None:
+            return images, labels
+    return None
+
+
+def load_idx(name: str, split: Split, data_dir: str | Path | None) -> Source:
+    """Find and read one part of a data set of the manifest. Pixels are scaled to [0, 1]."""
+    found = find(name, split, data_dir)
+    if found is None:
+        raise DataError(_not_found(name, split, data_dir))
+    for path in found:
+        _refuse_namesake(name, path)
+    images, labels = read_idx(found[0], dimensions=3), read_idx(found[1], dimensions=1)
+    if len(images) != len(labels):
+        raise DataError(
+            f"{found[0]} holds {len(images)} images, but {found[1].name} beside it "
+            f"{len(labels)} labels: they do not belong together"
+        )
+    description = f"{manifest()[name]['title']}, {split} part"
+    grid = images.shape[1:]
+    return make_source(
+        name, description, images.reshape(len(images), -1), labels, grid, scale=255.0
+    )
+
+
+def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Read an IDX file of unsigned bytes, gzip-compressed or not (its content tells).
+
+    Raises `DataError` for a file that is unreadable, no IDX file, of another type or number of
+    dimensions, truncated, or longer than it says.
+    """
+    content = _content(path)
+    if len(content) < 4 or content[:2] != b"\0\0":
+        raise DataError(f"{path} is no IDX file: its first bytes are {content[:4].hex(' ')!r}")
+    kind, found = content[2], content[3]
+    if kind != _UNSIGNED_BYTE or found != dimensions:
+        raise DataError(
+            f"{path}: expected an IDX file of unsigned bytes with {dimensions} dimension(s), found "
+            f"type 0x{kind:02x} with {found}"
+        )
+    header = 4 + 4 * dimensions
+    if len(content) < header:
+        raise DataError(f"{path} is truncated within its header: get it again")
+    shape = struct.unpack_from(f">{dimensions}I", content, 4)
+    declared, present = math.prod(shape), len(content) - header
+    if present != declared:
+        fault = "is truncated" if present < declared else "has bytes too many"
+        raise DataError(
+            f"{path} {fault}: its header says {' x '.join(map(str, shape))} = {declared} bytes, "
+            f"it holds {present}: get it again"
+        )
+    if declared == 0:
+        raise DataError(f"{path} is empty: its header says {' x '.join(map(str, shape))}")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def count_idx(path: Path) -> int:
+    """Read how many items an IDX file declares; only its first bytes are looked at."""
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(2) == _GZIP_MAGIC
+        with gzip.open(path) if compressed else path.open("rb") as file:
+            head = file.read(8)
+    except _UNREADABLE as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    if len(head) < 8 or head[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
+        raise DataError(f"{path} is no IDX file of unsigned bytes")
+    return int.from_bytes(head[4:8], "big")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    if not raw.startswith(_GZIP_MAGIC):
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except _UNREADABLE as error:
+        raise DataError(f"{path} is a damaged gzip file ({error}): get it again") from None
+
+
+def _stems(split: Split) -> tuple[str, str]:
+    prefix = _PREFIXES[split]
+    return f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
+
+
+def _present(folder: Path, stem: str) -> Path | None:
+    candidates = (folder / f"{stem}.gz", folder / stem)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _refuse_namesake(name: str, path: Path) -> None:
+    """MNIST and Fashion-MNIST name their files alike: refuse the one for the other."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    for other, entry in manifest().items():
+        if other != name and digest in {known["sha256"] for known in entry["files"].values()}:
+            raise DataError(
+                f"{path} belongs to {other}, not to {name}: keep the files of {name} in a folder "
+                f"named {name}"
+            )
+
+
+def _not_found(name: str, split: Split, data_dir: str | Path | None) -> str:
+    images, labels = _stems(split)
+    folders = ", ".join(map(str, search_folders(name, data_dir)))
+    other: Split = "test" if split == "train" else "train"
+    found_other = find(name, other, data_dir)
+    hint = f" The {other} part is here: --split {other}." if found_other else ""
+    return (
+        f"the {split} part of {name} ({images}[.gz], {labels}[.gz]) is in none of {folders}.\n"
+        f"Get it with `prdsim data fetch {name}`, or name its folder with --data-dir (data_dir)."
+        f"{hint}"
+    )
