@@ -1,0 +1,132 @@
+"""The commit record: the one page that says what in a trajectory counts.
+
+Two 4 KiB slots alternate: record number s lives in slot s % 2, so that writing a record never
+touches the one before it. A torn or damaged slot fails its CRC-32 and the other one counts.
+
+All numbers little-endian: magic, sequence, scalar rows, snapshot rows, restart slot, restart
+step, restart time, status, stop step, rolling CRC-32 of the scalars and of the snapshots' index,
+CRC-32 of the file's fixed part, length of the stop reason, the stop reason (UTF-8), zeros, and
+in the last four bytes the CRC-32 of all before.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+SLOT_BYTES = 4096
+SLOTS = 2
+
+_MAGIC = b"PRDCMT1\n"
+_HEADER = struct.Struct("<8sQQQqqdqqIIII")
+_CRC = struct.Struct("<I")
+_REASON_BYTES = SLOT_BYTES - _HEADER.size - _CRC.size
+
+
+class Status(StrEnum):
+    """What a run was doing when it last committed."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+
+
+# The numbers in the file: only ever appended to.
+_CODES = (
+    Status.RUNNING,
+    Status.FINISHED,
+    Status.INTERRUPTED,
+    Status.DIVERGED,
+    Status.FAILED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecord:
+    """What counts in the file, as of one commit.
+
+    `restart_slot` is -1 before the first restart state is committed; `stop_step` is -1 while
+    the run goes on; `fixed_crc` covers every byte that creation writes and no commit changes.
+    """
+
+    sequence: int = 0
+    scalar_rows: int = 0
+    snapshot_rows: int = 0
+    restart_slot: int = -1
+    restart_step: int = -1
+    restart_time: float = math.nan
+    status: Status = Status.RUNNING
+    stop_step: int = -1
+    stop_reason: str = ""
+    scalars_crc: int = 0
+    snapshots_crc: int = 0
+    fixed_crc: int = 0
+
+    @property
+    def slot(self) -> int:
+        """The slot that this record lives in."""
+        return self.sequence % SLOTS
+
+    def pack(self) -> bytes:
+        """Return the slot's 4096 bytes; a stop reason too long for it is cut."""
+        reason = self.stop_reason.encode()[:_REASON_BYTES].decode(errors="ignore").encode()
+        body = _HEADER.pack(
+            _MAGIC,
+            self.sequence,
+            self.scalar_rows,
+            self.snapshot_rows,
+            self.restart_slot,
+            self.restart_step,
+            self.restart_time,
+            _CODES.index(self.status),
+            self.stop_step,
+            self.scalars_crc,
+            self.snapshots_crc,
+            self.fixed_crc,
+            len(reason),
+        )
+        body += reason.ljust(_REASON_BYTES, b"\0")
+        return body + _CRC.pack(zlib.crc32(body))
+
+
+def unpack(page: bytes) -> CommitRecord | None:
+    """Return the record in a slot's 4096 bytes, or None where none is whole."""
+    body, tail = page[: -_CRC.size], page[-_CRC.size :]
+    if len(page) != SLOT_BYTES or _CRC.unpack(tail) != (zlib.crc32(body),):
+        return None
+    (magic, sequence, scalar_rows, snapshot_rows, slot, step, time, code, stop_step) = (
+        fields := _HEADER.unpack_from(body)
+    )[:9]
+    *crcs, length = fields[9:]
+    if magic != _MAGIC or not 0 <= code < len(_CODES) or length > _REASON_BYTES:
+        return None
+    reason = body[_HEADER.size : _HEADER.size + length].decode(errors="replace")
+    return CommitRecord(
+        sequence,
+        scalar_rows,
+        snapshot_rows,
+        slot,
+        step,
+        time,
+        _CODES[code],
+        stop_step,
+        reason,
+        *crcs,
+    )
+
+
+def unpack_slots(pages: bytes) -> list[CommitRecord | None]:
+    """Return what each of the two slots holds; a record in the wrong slot counts as none."""
+    records = [unpack(pages[k * SLOT_BYTES : (k + 1) * SLOT_BYTES]) for k in range(SLOTS)]
+    return [record if record and record.slot == k else None for k, record in enumerate(records)]
+
+
+def newest(pages: bytes) -> CommitRecord | None:
+    """Return the newest whole record of the two slots, or None if both are damaged."""
+    whole = [record for record in unpack_slots(pages) if record is not None]
+    return max(whole, key=lambda record: record.sequence, default=None)

@@ -1,0 +1,360 @@
+"""The HDF5 side of a trajectory: it is created here and its map is read here, nothing else.
+
+Creation writes metadata alone: every dataset contiguous, allocated, unfilled. Data are then
+written and read at the offsets of the map, so HDF5 never writes to a file that is in use, and no
+reader depends on HDF5's caches.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prdsim import __version__
+from prdsim.errors import (
+    DamagedTrajectoryError,
+    NotATrajectoryError,
+    TrajectoryError,
+)
+from prdsim.trajectory import commit, posix
+from prdsim.trajectory.commit import CommitRecord
+from prdsim.trajectory.layout import FORMAT, FORMAT_VERSION, Attribute, DatasetSpec, changes
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_CHUNK = 1 << 20
+_RECORD_ATTEMPTS = 5
+_RECORD_PAUSE = 0.01  # seconds
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a dataset's data lie in the file; `crc32` is known for those written once."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    crc32: int | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the dataset."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, an index of the first axis."""
+        return self.nbytes // self.shape[0]
+
+
+@dataclass(frozen=True)
+class FileMap:
+    """A trajectory file's attributes and the places of its data."""
+
+    path: Path
+    size: int
+    attributes: dict[str, Any]
+    restart_scalars: tuple[str, ...]
+    restart_arrays: tuple[str, ...]
+    extents: Mapping[str, Extent]
+
+    def __getitem__(self, name: str) -> Extent:
+        """Return a dataset's place.
+
+        Raises:
+            DamagedTrajectoryError: the file lacks it.
+
+        """
+        try:
+            return self.extents[name]
+        except KeyError:
+            raise DamagedTrajectoryError(
+                f"{self.path} lacks /{name}; it is no whole trajectory: restore it from a copy"
+            ) from None
+
+    def group(self, name: str) -> list[str]:
+        """Return the names of a group's datasets."""
+        prefix = name + "/"
+        return [path.removeprefix(prefix) for path in self.extents if path.startswith(prefix)]
+
+    def read(self, fd: int, name: str, rows: slice | None = None) -> np.ndarray:
+        """Return a dataset's array, or a contiguous range of its rows, without checks."""
+        extent = self[name]
+        start, stop = 0, extent.shape[0]
+        if rows is not None:
+            start, stop, _ = rows.indices(extent.shape[0])
+        out = np.empty((max(stop - start, 0), *extent.shape[1:]), dtype=extent.dtype)
+        posix.pread(fd, out, extent.offset + start * extent.row_bytes, self.path)
+        return out
+
+    def read_fixed(self, fd: int, name: str) -> np.ndarray:
+        """Return the array of a dataset that is written once, its checksum verified.
+
+        Raises:
+            DamagedTrajectoryError: the checksum fails.
+
+        """
+        array = self.read(fd, name)
+        if zlib.crc32(posix.as_bytes(array)) != self[name].crc32:
+            raise DamagedTrajectoryError(
+                f"/{name} in {self.path} is damaged (its checksum fails); "
+                "restore the file from a copy"
+            )
+        return array
+
+    def fixed_crc(self, fd: int) -> int:
+        """Return the CRC-32 of every byte that no commit changes, metadata included."""
+        crc = 0
+        for start, stop in self._fixed_ranges():
+            for offset in range(start, stop, _CHUNK):
+                piece = np.empty(min(_CHUNK, stop - offset), dtype=np.uint8)
+                posix.pread(fd, piece, offset, self.path)
+                crc = zlib.crc32(posix.as_bytes(piece), crc)
+        return crc
+
+    def _fixed_ranges(self) -> Iterator[tuple[int, int]]:
+        changing = [e for name, e in self.extents.items() if changes(name)]
+        position = 0
+        for extent in sorted(changing, key=lambda e: e.offset):
+            yield position, extent.offset
+            position = extent.offset + extent.nbytes
+        yield position, self.size
+
+
+def create_container(
+    path: Path,
+    specs: list[DatasetSpec],
+    attributes: Mapping[str, Attribute],
+    restart: tuple[tuple[str, ...], tuple[str, ...]],
+    checksums: Mapping[str, int],
+) -> None:
+    """Create the HDF5 file with all its datasets, without their data.
+
+    `restart` names the scalars and the arrays of a restart slot, in the order of its checksum;
+    `checksums` gives the CRC-32 of the datasets that are written once.
+    """
+    import h5py
+
+    # Superblock 2: checksummed object headers, and no flag that a killed writer would leave set.
+    with h5py.File(
+        path,
+        "x",
+        libver=("v108", "v108"),
+        alignment_threshold=2048,
+        alignment_interval=4096,
+        meta_block_size=1 << 16,
+    ) as file:
+        own: dict[str, Attribute] = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "prdsim_version": __version__,
+        }
+        for name, value in {**own, **attributes}.items():
+            _set_attribute(file, name, value)
+        for spec in specs:
+            _create_dataset(file, spec)
+        scalars, arrays = restart
+        _set_attribute(file["restart"], "scalars", " ".join(scalars))
+        _set_attribute(file["restart"], "arrays", " ".join(arrays))
+        for name, crc in checksums.items():
+            _set_attribute(file[name], "crc32", crc)
+        for spec in specs:
+            _label_axes(file, spec)
+
+
+def _set_attribute(target: Any, name: str, value: Attribute) -> None:
+    """Write an attribute; text as fixed-length bytes, which lie in checksummed metadata."""
+    import h5py
+
+    if isinstance(value, str):
+        text = value.encode()
+        dtype = h5py.string_dtype("utf-8", max(len(text), 1))
+        target.attrs.create(name, text, dtype=dtype)
+    else:
+        target.attrs[name] = np.asarray(value)[()]
+
+
+def _create_dataset(file: Any, spec: DatasetSpec) -> None:
+    from h5py import h5d, h5p, h5s, h5t
+
+    group_name, _, name = spec.path.rpartition("/")
+    group = file.require_group(group_name) if group_name else file
+    properties = h5p.create(h5p.DATASET_CREATE)
+    properties.set_layout(h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)  # the same run makes the same bytes
+    kind = h5t.py_create(spec.dtype, logical=True)
+    h5d.create(group.id, name.encode(), kind, h5s.create_simple(spec.shape), properties)
+    dataset = group[name]
+    _set_attribute(dataset, "units", spec.units)
+    _set_attribute(dataset, "long_name", spec.long_name)
+    if spec.dims[0] == "step" and name not in ("step", "time"):
+        _set_attribute(dataset, "coordinates", "time")
+    if spec.dims == (name,):
+        dataset.make_scale(name)
+
+
+def _label_axes(file: Any, spec: DatasetSpec) -> None:
+    dataset = file[spec.path]
+    group = dataset.parent
+    for axis, name in enumerate(spec.dims):
+        scale = group[name] if name in group else file[name]
+        if scale != dataset:
+            dataset.dims[axis].attach_scale(scale)
+
+
+def open_file(path: Path) -> Any:
+    """Open the file for reading, unbuffered.
+
+    Raises:
+        TrajectoryError: it is missing, a folder, or not readable.
+        NotATrajectoryError: it is no HDF5 file, or a device or a pipe.
+
+    """
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # opening could wait forever
+            raise NotATrajectoryError(f"{path} is a device or a pipe, so it is no trajectory")
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        raise TrajectoryError(f"cannot read {path}: {error.strerror}") from error
+    start = file.read(len(_SIGNATURE))
+    if start != _SIGNATURE:
+        file.close()
+        what = "is empty" if not start else "is no HDF5 file"
+        raise NotATrajectoryError(f"{path} {what}, so it is no prdsim trajectory")
+    return file
+
+
+def read_map(path: Path, fd: int) -> FileMap:
+    """Read the map of the file that is open at `fd`.
+
+    Raises:
+        NotATrajectoryError: another program's file, or a newer format.
+        DamagedTrajectoryError: truncated, or HDF5 cannot read it.
+
+    """
+    try:
+        with _open_hdf5(path) as file:
+            if not os.path.samestat(os.fstat(file.id.get_vfd_handle()), os.fstat(fd)):
+                raise TrajectoryError(f"{path} was replaced while it was opened; open it again")
+            _check_format(path, {name: _plain(file.attrs[name]) for name in _own(file)})
+            return _map(path, os.fstat(fd).st_size, file)
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        if "truncated" in str(error):
+            raise DamagedTrajectoryError(
+                f"{path} is truncated (it has {os.fstat(fd).st_size} bytes, fewer than were "
+                "written); copy it again from its source"
+            ) from error
+        raise DamagedTrajectoryError(
+            f"{path} is damaged: HDF5 cannot read its structure; restore it from a copy"
+        ) from error
+
+
+def _open_hdf5(path: Path) -> Any:
+    """Open without locks: a reader neither waits for them nor makes others wait.
+
+    HDF5 refuses another choice than the one made where this process has the file open already
+    (through xarray, say), so the other choices are tried then; they take no new lock.
+    """
+    import h5py
+
+    for locking in (False, True):
+        try:
+            return h5py.File(path, "r", locking=locking)
+        except OSError as error:
+            if "flag values don't match" not in str(error):
+                raise
+    return h5py.File(path, "r", locking="best-effort")
+
+
+def _own(file: Any) -> list[str]:
+    return [n for n in ("format", "format_version", "prdsim_version") if n in file.attrs]
+
+
+def _check_format(path: Path, own: Mapping[str, Any]) -> None:
+    if own.get("format") != FORMAT:
+        raise NotATrajectoryError(
+            f"{path} is an HDF5 file but no prdsim trajectory (it lacks format = {FORMAT!r})"
+        )
+    version, writer = own.get("format_version"), own.get("prdsim_version", "unknown")
+    if not isinstance(version, int) or version < 1:
+        raise DamagedTrajectoryError(f"{path} is damaged: its format_version is {version!r}")
+    if version > FORMAT_VERSION:
+        raise NotATrajectoryError(
+            f"{path} has format version {version}, of prdsim {writer}; this is prdsim "
+            f"{__version__}, which reads up to {FORMAT_VERSION}: "
+            f'pip install --upgrade "prdsim>={writer}"'
+        )
+
+
+def _map(path: Path, size: int, file: Any) -> FileMap:
+    extents: dict[str, Extent] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if not hasattr(item, "shape"):
+            return
+        offset = item.id.get_offset()
+        if offset is None or not item.shape:
+            return  # none of ours: another program added it
+        crc = item.attrs.get("crc32")
+        extent = Extent(offset, item.shape, item.dtype, None if crc is None else int(crc))
+        if offset + extent.nbytes > size:
+            raise DamagedTrajectoryError(f"{path} is damaged: /{name} lies outside the file")
+        extents[name] = extent
+
+    file.visititems(visit)
+    if "restart" not in file:
+        raise DamagedTrajectoryError(f"{path} is damaged: it lacks /restart")
+    restart = {
+        key: str(_plain(file["restart"].attrs[key])).split() for key in ("scalars", "arrays")
+    }
+    attributes = {name: _plain(value) for name, value in file.attrs.items()}
+    found = FileMap(
+        path, size, attributes, tuple(restart["scalars"]), tuple(restart["arrays"]), extents
+    )
+    if found["commit/record"].nbytes != commit.SLOTS * commit.SLOT_BYTES:
+        raise DamagedTrajectoryError(f"{path} is damaged: /commit/record has the wrong size")
+    return found
+
+
+def read_record(filemap: FileMap, fd: int) -> CommitRecord:
+    """Return the newest whole commit record.
+
+    Raises:
+        DamagedTrajectoryError: neither slot holds one.
+
+    """
+    for _ in range(_RECORD_ATTEMPTS):
+        pages = filemap.read(fd, "commit/record").tobytes()
+        record = commit.newest(pages)
+        if record is not None:
+            break
+        time.sleep(_RECORD_PAUSE)  # both torn under our eyes? then a writer is just at work
+    else:
+        raise DamagedTrajectoryError(
+            f"both commit records of {filemap.path} are damaged, so nothing in it can be "
+            "trusted; restore it from a copy"
+        )
+    capacity = {name: filemap[f"{name}/step"].shape[0] for name in ("scalars", "snapshots")}
+    if record.scalar_rows > capacity["scalars"] or record.snapshot_rows > capacity["snapshots"]:
+        raise DamagedTrajectoryError(
+            f"{filemap.path} is damaged: its commit record counts more rows than it has; "
+            "restore it from a copy"
+        )
+    return record
+
+
+def _plain(value: Any) -> Any:
+    """Return an attribute as str, int, float or list."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, np.ndarray):
+        return [_plain(v) for v in value.tolist()]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,146 @@
+"""How a trajectory file comes to be: built whole beside its place, checked, then named."""
+
+from __future__ import annotations
+
+import glob
+import os
+import secrets
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from prdsim.errors import ConfigError, OutputError
+from prdsim.trajectory import posix
+from prdsim.trajectory.commit import CommitRecord
+from prdsim.trajectory.container import FileMap, create_container, read_map
+from prdsim.trajectory.layout import DatasetSpec, Layout, changes
+
+
+def check_target(path: Path, *, force: bool) -> None:
+    """Refuse outputs that cannot be, before any work is done.
+
+    Raises:
+        ConfigError: the file exists and `force` is not given.
+        OutputError: the folder is missing, or the path is a folder, a device or a pipe.
+
+    """
+    with posix.output_errors("write", path):
+        is_folder = path.is_dir()
+        is_special = path.exists() and not path.is_file()
+        exists = os.path.lexists(path)
+        folder = path.parent.is_dir()
+    if is_folder:
+        raise OutputError(f"{path} is a folder; give the output a file name, such as run.h5")
+    if is_special:  # `--force` as root would replace even /dev/null
+        raise OutputError(f"{path} is a device or a pipe; give the output a file name")
+    if exists and not force:
+        raise exists_error(path)
+    if not folder:
+        raise OutputError(f"{path.parent} is no folder, or does not exist; make it first")
+
+
+def exists_error(path: Path) -> ConfigError:
+    """Return the error for an output that is already there."""
+    return ConfigError(f"{path} exists; use --force to replace it, or another --output")
+
+
+def build_and_publish(path: Path, layout: Layout, *, over: bool) -> None:
+    """Create a trajectory that holds no rows yet, under the writer's lock.
+
+    Raises:
+        ConfigError: the name is taken and `over` is false.
+        OutputError: no space, no permission.
+
+    """
+    with built_file(path, layout) as (temporary, filemap, fd):
+        write_first_record(filemap, fd, CommitRecord())
+        if over:
+            posix.publish_over(temporary, path)
+        else:
+            try:
+                posix.publish_new(temporary, path)
+            except FileExistsError:
+                raise exists_error(path) from None
+
+
+def remove_strays(path: Path) -> None:
+    """Remove temporary names that a process killed while creating `path` left beside it.
+
+    One may be a second name of the file itself, killed between naming and unlinking. The caller
+    holds the writer's lock.
+    """
+    with posix.output_errors("clean up beside", path):
+        for stray in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+            posix.remove_if_there(stray)
+
+
+@contextmanager
+def built_file(path: Path, layout: Layout) -> Iterator[tuple[Path, FileMap, int]]:
+    """Build the file under a temporary name beside `path`: temporary path, map, descriptor.
+
+    The caller holds the writer's lock. All is in place but a commit record; the temporary name
+    is gone at the end, whatever happens.
+    """
+    remove_strays(path)
+    posix.require_space(path, layout.nbytes())
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    fd = -1
+    try:
+        with posix.output_errors("create", path):
+            specs = layout.datasets()
+            fixed = _contents(layout, specs)
+            _create(temporary, layout, specs, fixed)
+            fd = os.open(temporary, os.O_RDWR)
+            filemap = read_map(temporary, fd)
+            posix.allocate(fd, path, filemap.size)
+            for name, array in fixed.items():
+                posix.pwrite(fd, posix.as_bytes(array), filemap[name].offset)
+            for name in ("scalars/step", "snapshots/step", "restart/step"):
+                empty = np.full(filemap[name].shape, -1, dtype="<i8")
+                posix.pwrite(fd, posix.as_bytes(empty), filemap[name].offset)
+            yield temporary, filemap, fd
+    finally:
+        if fd >= 0:
+            os.close(fd)
+        with suppress(OSError):  # it would hide what went wrong
+            temporary.unlink()
+
+
+def write_first_record(filemap: FileMap, fd: int, record: CommitRecord) -> None:
+    """Complete a built file with its commit record and wait until it is on the disk."""
+    record = replace(record, fixed_crc=filemap.fixed_crc(fd))
+    page = record.pack()
+    posix.pwrite(fd, page, filemap["commit/record"].offset + record.slot * len(page))
+    os.fsync(fd)
+
+
+def _contents(layout: Layout, specs: list[DatasetSpec]) -> dict[str, np.ndarray]:
+    """Return the data of every dataset that is written once."""
+    arrays: dict[str, np.ndarray] = {
+        "schedule/snapshots": np.asarray(layout.snapshot_steps),
+        "schedule/scalars": np.asarray(layout.scalar_steps),
+        **layout.fixed_arrays,
+    }
+    return {
+        spec.path: np.ascontiguousarray(
+            arrays.get(spec.path, np.arange(spec.shape[0])), dtype=spec.dtype
+        )
+        for spec in specs
+        if not changes(spec.path)
+    }
+
+
+def _create(
+    path: Path, layout: Layout, specs: list[DatasetSpec], fixed: dict[str, np.ndarray]
+) -> None:
+    create_container(
+        path,
+        specs,
+        layout.attributes,
+        (tuple(layout.restart_scalars), tuple(layout.restart_shapes)),
+        {name: zlib.crc32(posix.as_bytes(array)) for name, array in fixed.items()},
+    )

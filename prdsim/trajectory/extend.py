@@ -1,0 +1,125 @@
+"""More rows than planned: a verified copy with a longer schedule takes the file's place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from prdsim.errors import DamagedTrajectoryError, OutputError, PrdsimError
+from prdsim.symbols import ARRAYS
+from prdsim.trajectory import posix
+from prdsim.trajectory.commit import Status
+from prdsim.trajectory.container import FileMap
+from prdsim.trajectory.create import built_file, write_first_record
+from prdsim.trajectory.layout import Attribute, Layout
+from prdsim.trajectory.lock import WriterLock
+from prdsim.trajectory.reader import Trajectory, open_trajectory
+
+_OWN = ("format", "format_version", "prdsim_version")
+
+
+def extend_trajectory(
+    path: str | os.PathLike[str],
+    *,
+    snapshot_steps: Sequence[int],
+    scalar_steps: Sequence[int],
+    attributes: Mapping[str, Attribute],
+) -> None:
+    """Replace a trajectory by a copy with other planned steps; `attributes` change or join.
+
+    The new schedules must begin with the committed rows' steps, a last unplanned one included.
+    The copy's status is "interrupted": a run with steps left to do. A failure, or a crash at
+    any moment, leaves the old file as it is.
+
+    Raises:
+        TrajectoryLockedError: it is being written.
+        DamagedTrajectoryError: a checksum of the old file fails.
+        OutputError: no space, no permission.
+        PrdsimError: schedules that do not begin with the committed rows (a fault in the caller).
+
+    """
+    with open_trajectory(path):  # a missing or foreign file gets its error before the lock
+        pass
+    target = Path(os.path.realpath(path))
+    lock = WriterLock(target)
+    try:
+        with open_trajectory(path) as old:
+            _extend(target, old, snapshot_steps, scalar_steps, attributes)
+    finally:
+        lock.release()
+
+
+def _extend(
+    target: Path,
+    old: Trajectory,
+    snapshot_steps: Sequence[int],
+    scalar_steps: Sequence[int],
+    attributes: Mapping[str, Attribute],
+) -> None:
+    problems = old.check_content()
+    if problems:
+        raise DamagedTrajectoryError(
+            f"{old.path} cannot be extended: {problems[0]}; restore it from a copy"
+        )
+    for name, new, done in (
+        ("snapshots", snapshot_steps, old.step),
+        ("scalars", scalar_steps, old.scalars["step"]),
+    ):
+        if not np.array_equal(np.asarray(new)[: len(done)], done):
+            raise PrdsimError(f"the new schedule of {name} does not begin with the committed steps")
+    layout = _layout(old, snapshot_steps, scalar_steps, attributes)
+    with built_file(target, layout) as (temporary, filemap, fd):
+        _copy_rows(old, filemap, fd)
+        record = replace(old._record, sequence=0, status=Status.INTERRUPTED)
+        write_first_record(filemap, fd, record)
+        with open_trajectory(temporary) as copy:
+            # Damage that resuming survives, of one restart state or commit record, may stay.
+            new_problems = set(copy.check()) - set(old.check_recovery())
+            if new_problems:
+                raise OutputError(f"the copy of {old.path} failed: {new_problems.pop()}")
+        shutil.copymode(target, temporary)
+        posix.publish_over(temporary, target)
+
+
+def _layout(
+    old: Trajectory,
+    snapshot_steps: Sequence[int],
+    scalar_steps: Sequence[int],
+    attributes: Mapping[str, Attribute],
+) -> Layout:
+    """Return the layout of an existing file, with other schedules and attributes."""
+    extents = old._map.extents
+    kept = {name: value for name, value in old._map.attributes.items() if name not in _OWN}
+    return Layout(
+        shapes={name: extents[f"initial/{name}"].shape for name in ARRAYS},
+        restart_shapes={n: extents[f"restart/{n}"].shape[1:] for n in old._map.restart_arrays},
+        restart_scalars=old._map.restart_scalars,
+        precision=extents["initial/U"].dtype.name,
+        snapshot_precision=extents["snapshots/U"].dtype.name,
+        snapshot_steps=snapshot_steps,
+        scalar_steps=scalar_steps,
+        attributes={**kept, **attributes},
+        initial=dict(old.initial),
+        chart=dict(old.chart),
+        data=dict(old.data) or None,
+    )
+
+
+def _copy_rows(old: Trajectory, filemap: FileMap, fd: int) -> None:
+    """Copy the committed rows and both restart slots, one row at a time."""
+    counts = {
+        "scalars": old._record.scalar_rows,
+        "snapshots": old._record.snapshot_rows,
+        "restart": 2,
+    }
+    for group, count in counts.items():
+        for name in filemap.group(group):
+            extent = filemap[f"{group}/{name}"]
+            for row in range(count):
+                data = old._map.read(old._fd, f"{group}/{name}", slice(row, row + 1))
+                posix.pwrite(fd, posix.as_bytes(data), extent.offset + row * extent.row_bytes)

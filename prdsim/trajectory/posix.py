@@ -1,0 +1,215 @@
+"""The system calls a crash-safe file stands on, in one place.
+
+Everything here that fails raises `OutputError` with one clear line. Systems that lack a call are
+refused before anything is written (`require_support`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from prdsim.errors import DamagedTrajectoryError, OutputError
+
+try:
+    import fcntl
+
+    _HAS_LOCKS = True
+except ImportError:  # not a POSIX system
+    _HAS_LOCKS = False
+
+_NEEDED = ("posix_fallocate", "fdatasync", "pwrite", "preadv", "link")
+_PROBE_BYTES = 1 << 20  # more than HDF5's metadata takes
+
+
+def require_support() -> None:
+    """Refuse systems without the calls that make a commit safe.
+
+    Raises:
+        OutputError: naming what is missing.
+
+    """
+    missing = [name for name in _NEEDED if not hasattr(os, name)]
+    missing += [] if _HAS_LOCKS else ["flock"]
+    if missing:
+        raise OutputError(
+            f"this system cannot write trajectories safely: it lacks {', '.join(missing)}; "
+            "run prdsim on Linux"
+        )
+
+
+@contextmanager
+def output_errors(action: str, path: Path) -> Iterator[None]:
+    """Turn an OSError inside the block into an OutputError "cannot <action> <path>: <reason>"."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot {action} {path}: {reason}") from error
+
+
+def format_bytes(count: int) -> str:
+    """Return a byte count for people: 1536 -> '1.5 KB', 2_000_000_000 -> '2.0 GB'."""
+    value = float(count)
+    for unit in ("bytes", "KB", "MB", "GB", "TB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} PB"
+
+
+def _too_large(path: Path, wanted: int, error: OSError | None = None) -> OutputError:
+    if error is not None and error.errno == errno.EFBIG:
+        return OutputError(
+            f"{path} would take {format_bytes(wanted)}, more than one file may have here "
+            "(ulimit -f, or the file system's limit); record fewer snapshots"
+        )
+    free = format_bytes(shutil.disk_usage(path.parent).free)
+    return OutputError(
+        f"{path} would take {format_bytes(wanted)} and {free} are free in {path.parent}; "
+        "record fewer snapshots, use snapshot_precision = float32, or choose another disk"
+    )
+
+
+def require_space(path: Path, wanted: int) -> None:
+    """Refuse early what the disk cannot hold.
+
+    HDF5 can crash the process when its own writes meet a full disk or a file-size limit, so both
+    are tried on an unnamed file first.
+
+    Raises:
+        OutputError: naming the bytes wanted and free.
+
+    """
+    if shutil.disk_usage(path.parent).free < wanted:
+        raise _too_large(path, wanted)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            os.ftruncate(probe.fileno(), wanted)
+            os.posix_fallocate(probe.fileno(), 0, min(wanted, _PROBE_BYTES))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise _too_large(path, wanted, error) from error
+        raise OutputError(f"cannot write in {path.parent}: {error.strerror}") from error
+
+
+def allocate(fd: int, path: Path, size: int) -> None:
+    """Give every byte of the file a place on the disk, so that no later write can lack one.
+
+    Raises:
+        OutputError: the disk is too small, or the file system cannot reserve space.
+
+    """
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise _too_large(path, size, error) from error
+        raise OutputError(
+            f"the file system of {path.parent} cannot reserve space ({error.strerror}); "
+            "choose an output on another one"
+        ) from error
+
+
+def as_bytes(array: np.ndarray) -> memoryview:
+    """Return a contiguous array's bytes without a copy."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`; the system may take it in several pieces."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def pread(fd: int, out: np.ndarray, offset: int, path: Path) -> None:
+    """Fill the contiguous array `out` from `offset`.
+
+    Raises:
+        DamagedTrajectoryError: the file ends before, or the disk cannot read it.
+
+    """
+    view = as_bytes(out)
+    while view:
+        try:
+            count = os.preadv(fd, [view], offset)
+        except OSError as error:
+            raise DamagedTrajectoryError(
+                f"cannot read {path} at byte {offset}: {error.strerror}; check the disk"
+            ) from error
+        if count == 0:
+            raise DamagedTrajectoryError(
+                f"{path} ends at byte {offset}, before its data do; restore it from a copy"
+            )
+        view, offset = view[count:], offset + count
+
+
+def fdatasync(fd: int) -> None:
+    """Wait until the file's data are on the disk."""
+    os.fdatasync(fd)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Wait until the folder's entries (a new or renamed file) are on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def publish_new(temporary: Path, path: Path) -> None:
+    """Give the finished file its name; never replaces one.
+
+    Raises:
+        FileExistsError: the name is taken.
+        OutputError: the file system knows no hard links.
+
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"the file system of {path.parent} cannot publish a file safely (no hard links: "
+            f"{error.strerror}); choose an output on another one"
+        ) from error
+    temporary.unlink()
+    fsync_folder(path.parent)
+
+
+def publish_over(temporary: Path, path: Path) -> None:
+    """Give the finished file its name, in place of what had it; readers of that keep it."""
+    temporary.replace(path)
+    fsync_folder(path.parent)
+
+
+def try_lock(fd: int, *, exclusive: bool) -> bool:
+    """Take an advisory lock without waiting; whether it was free.
+
+    Raises:
+        OSError: the file system has no locks.
+
+    """
+    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def remove_if_there(path: Path) -> None:
+    """Delete a file of ours; it may be gone already."""
+    with suppress(FileNotFoundError):
+        path.unlink()

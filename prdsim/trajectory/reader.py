@@ -1,0 +1,434 @@
+"""The reader of a trajectory: never blocked by its writer, never in its way.
+
+Only what is committed is shown. HDF5 reads the file's map once; data are then read from the open
+file, so a trajectory replaced meanwhile stays readable until `refresh`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from prdsim.errors import DamagedTrajectoryError, TrajectoryError
+from prdsim.symbols import ARRAYS
+from prdsim.trajectory import commit, lock
+from prdsim.trajectory.commit import Status
+from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
+from prdsim.trajectory.rows import (
+    SCALAR_COLUMNS,
+    array_crc,
+    read_restart_slot,
+    read_rows,
+    rolling_crc,
+)
+
+_JSON_ATTRIBUTES = ("config", "resolved", "versions")
+
+
+def open_trajectory(path: str | os.PathLike[str]) -> Trajectory:
+    """Open a trajectory for reading, also one that is being written; a context manager.
+
+    Raises:
+        TrajectoryError: missing or unreadable.
+        NotATrajectoryError: another program's file, or a newer format.
+        DamagedTrajectoryError: truncated, or its structure is damaged.
+
+    """
+    return Trajectory(path)
+
+
+class SnapshotArray:
+    """One weight array over the committed snapshots, read when indexed; always returns copies.
+
+    `array[k]`, `array[2:5]`, `array[[0, -1]]` read whole snapshots and verify their checksums.
+    Any further index, as in `array[:, 5, :]`, reads what it needs alone and verifies nothing.
+    """
+
+    def __init__(self, trajectory: Trajectory, name: str) -> None:
+        self._trajectory = trajectory
+        self.name = name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(snapshots, *shape of the array)."""
+        filemap = self._trajectory._map
+        return (len(self), *filemap[f"snapshots/{self.name}"].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The snapshots' precision."""
+        return self._trajectory._map[f"snapshots/{self.name}"].dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, the snapshots' included."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self._trajectory._record.snapshot_rows
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[k] for k in range(len(self)))
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """Return snapshots or parts of them.
+
+        Raises:
+            DamagedTrajectoryError: a whole snapshot's checksum fails.
+
+        """
+        if isinstance(key, tuple):
+            part: np.ndarray = np.array(self._trajectory._mapped(self.name)[key])
+            return part
+        rows = np.arange(len(self))[key]
+        if np.ndim(rows) == 0:
+            return self._trajectory._read_snapshot(self.name, int(rows))
+        out = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        for place, row in enumerate(rows):
+            out[place] = self._trajectory._read_snapshot(self.name, int(row))
+        return out
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("snapshots are read from the file: an array is always a copy")
+        return np.asarray(self[:], dtype=dtype)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.shape} {self.dtype} of {self._trajectory.path}>"
+
+
+class _Arrays(Mapping[str, np.ndarray]):
+    """Named arrays, read when asked for."""
+
+    def __init__(self, names: list[str], read: Callable[[str], np.ndarray]) -> None:
+        self._names = names
+        self._read = read
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return f"<arrays {', '.join(self._names)}>"
+
+
+class Trajectory:
+    """A trajectory as of its last commit (or of the last `refresh`); a context manager.
+
+    `U`, `V`, `W`, `a` are array-like over the snapshots of `step` and `time`; `scalars`,
+    `initial`, `chart`, `data` map names to arrays (`chart` and `data` may be empty).
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._open()
+
+    def _open(self) -> None:
+        file = open_file(self.path)
+        try:
+            self._map: FileMap = read_map(self.path, file.fileno())
+            self._record = read_record(self._map, file.fileno())
+            self.config: dict[str, Any] = self._json("config")
+            self.attributes: dict[str, Any] = {
+                name: self._json(name) if name in _JSON_ATTRIBUTES else value
+                for name, value in self._map.attributes.items()
+            }
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop what was read under an older commit."""
+        self._scalar_rows: np.ndarray | None = None
+        self._snapshot_rows: np.ndarray | None = None
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self._map.attributes.get(name, "{}"))
+        except (TypeError, ValueError):
+            value = None
+        if not isinstance(value, dict):
+            raise DamagedTrajectoryError(
+                f"{self.path} is damaged: its attribute {name!r} is no JSON object; "
+                "restore it from a copy"
+            )
+        return value
+
+    @property
+    def _fd(self) -> int:
+        if self._file.closed:
+            raise TrajectoryError(f"{self.path} is closed; open it again")
+        fd: int = self._file.fileno()
+        return fd
+
+    @property
+    def format_version(self) -> int:
+        """Version of the file format."""
+        version: int = self.attributes["format_version"]
+        return version
+
+    @property
+    def status(self) -> Status:
+        """What the run was doing at its last commit; see `is_being_written`."""
+        return self._record.status
+
+    @property
+    def stop_step(self) -> int:
+        """The step a run stopped at; -1 while it goes on."""
+        return self._record.stop_step
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the run stopped, in words; empty while it goes on."""
+        return self._record.stop_reason
+
+    @property
+    def restart_step(self) -> int:
+        """Step that a resumed run starts from; -1 if there is none."""
+        return self._record.restart_step
+
+    @property
+    def restart_time(self) -> float:
+        """Time that a resumed run starts from; NaN if there is none."""
+        return self._record.restart_time
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """(rows, columns) of the pixel grid the inputs live on, or None."""
+        grid = self.attributes.get("grid")
+        return (int(grid[0]), int(grid[1])) if grid else None
+
+    @property
+    def step(self) -> np.ndarray:
+        """Steps of the committed snapshots, int64."""
+        steps: np.ndarray = self._index()["step"].copy()
+        return steps
+
+    @property
+    def time(self) -> np.ndarray:
+        """Times of the committed snapshots, float64."""
+        times: np.ndarray = self._index()["time"].copy()
+        return times
+
+    @property
+    def U(self) -> SnapshotArray:
+        """Hidden layer, (snapshots, m, d_in)."""
+        return SnapshotArray(self, "U")
+
+    @property
+    def V(self) -> SnapshotArray:
+        """Top layer, (snapshots, d_out, m)."""
+        return SnapshotArray(self, "V")
+
+    @property
+    def W(self) -> SnapshotArray:
+        """Critic's hidden layer, (snapshots, m_c, d_out)."""
+        return SnapshotArray(self, "W")
+
+    @property
+    def a(self) -> SnapshotArray:
+        """Critic's top layer, (snapshots, m_c)."""
+        return SnapshotArray(self, "a")
+
+    @property
+    def scalars(self) -> Mapping[str, np.ndarray]:
+        """The committed rows of /scalars, "step" included.
+
+        Raises:
+            DamagedTrajectoryError: their checksum fails (when a column is read).
+
+        """
+        return _Arrays(list(SCALAR_COLUMNS), self._scalar)
+
+    @property
+    def initial(self) -> Mapping[str, np.ndarray]:
+        """U, V, W, a before the first step, at run precision."""
+        return self._fixed("initial")
+
+    @property
+    def chart(self) -> Mapping[str, np.ndarray]:
+        """Arrays of the run's coordinates."""
+        return self._fixed("chart")
+
+    @property
+    def data(self) -> Mapping[str, np.ndarray]:
+        """The samples as used; empty if they were not stored."""
+        return self._fixed("data")
+
+    @property
+    def planned_snapshots(self) -> np.ndarray:
+        """Planned steps of the snapshots, the committed ones included."""
+        return self._map.read_fixed(self._fd, "schedule/snapshots")
+
+    @property
+    def planned_scalars(self) -> np.ndarray:
+        """Planned steps of the scalars, the committed ones included."""
+        return self._map.read_fixed(self._fd, "schedule/scalars")
+
+    def _fixed(self, group: str) -> Mapping[str, np.ndarray]:
+        return _Arrays(
+            self._map.group(group), lambda name: self._map.read_fixed(self._fd, f"{group}/{name}")
+        )
+
+    def _scalar(self, name: str) -> np.ndarray:
+        if self._scalar_rows is None:
+            rows = read_rows(self._map, self._fd, "scalars", self._record.scalar_rows)
+            if rolling_crc(rows) != self._record.scalars_crc:
+                raise DamagedTrajectoryError(
+                    f"the scalars in {self.path} are damaged (their checksum fails); "
+                    "the snapshots can still be read, else restore the file from a copy"
+                )
+            self._scalar_rows = rows
+        column: np.ndarray = self._scalar_rows[name].copy()
+        return column
+
+    def _unverified_index(self) -> np.ndarray:
+        if self._snapshot_rows is None:
+            count = self._record.snapshot_rows
+            self._snapshot_rows = read_rows(self._map, self._fd, "snapshots", count)
+        return self._snapshot_rows
+
+    def _index(self) -> np.ndarray:
+        rows = self._unverified_index()
+        if rolling_crc(rows) != self._record.snapshots_crc:
+            raise DamagedTrajectoryError(
+                f"the steps and times of the snapshots in {self.path} are damaged (their "
+                "checksum fails); single snapshots can still be read and verified"
+            )
+        return rows
+
+    def _read_snapshot(self, name: str, row: int) -> np.ndarray:
+        """Read one whole array; its own checksum, of step and time too, must hold."""
+        index = self._unverified_index()[row]
+        array: np.ndarray = self._map.read(self._fd, f"snapshots/{name}", slice(row, row + 1))[0]
+        step, time = int(index["step"]), float(index["time"])
+        if array_crc(step, time, array) != index["crc32"][ARRAYS.index(name)]:
+            raise DamagedTrajectoryError(
+                f"snapshot {row} (step {step}) of {name} in {self.path} is damaged (its checksum "
+                "fails); read the others, or restore the file from a copy"
+            )
+        return array
+
+    def _mapped(self, name: str) -> np.ndarray:
+        """Return the committed snapshots of an array as a read-only map of the file."""
+        fd, extent = self._fd, self._map[f"snapshots/{name}"]
+        if extent.offset + extent.nbytes > os.fstat(fd).st_size:  # else a read would be SIGBUS
+            raise DamagedTrajectoryError(f"{self.path} was truncated; restore it from a copy")
+        array: np.ndarray = np.memmap(
+            self._file, dtype=extent.dtype, mode="r", offset=extent.offset, shape=extent.shape
+        )
+        return array[: self._record.snapshot_rows]
+
+    def is_being_written(self) -> bool:
+        """Whether a live process has the file open for writing; disturbs nobody.
+
+        A status of "running" with no writer means that the run was killed.
+        """
+        return lock.is_locked(Path(os.path.realpath(self.path)))
+
+    def refresh(self) -> None:
+        """Show the newest commit, of a file that replaced this one too.
+
+        Raises:
+            TrajectoryError: as `open_trajectory`.
+
+        """
+        fd = self._fd
+        try:
+            replaced = not os.path.samestat(os.fstat(fd), self.path.stat())
+        except OSError:
+            replaced = False  # deleted: what is open stays readable
+        if replaced:
+            old = self._file
+            self._open()
+            old.close()
+        else:
+            self._record = read_record(self._map, fd)
+            self._forget()
+
+    def check(self) -> list[str]:
+        """Verify every checksum; return the problems found, in words ([] means undamaged)."""
+        return [*self.check_content(), *self.check_recovery()]
+
+    def check_content(self) -> list[str]:
+        """Verify what a run's results are: attributes, fixed arrays, committed rows."""
+        return [*self._check_fixed(), *self._check_rows()]
+
+    def _check_fixed(self) -> Iterator[str]:
+        damaged = [
+            name
+            for name, extent in self._map.extents.items()
+            if extent.crc32 is not None and _fails(self._map.read_fixed, self._fd, name)
+        ]
+        yield from (f"/{name} is damaged" for name in damaged)
+        if not damaged and self._map.fixed_crc(self._fd) != self._record.fixed_crc:
+            yield (
+                "the file's structure or attributes are damaged, or another program changed them"
+            )
+
+    def _check_rows(self) -> Iterator[str]:
+        if _fails(self._scalar, "step"):
+            yield "the scalars are damaged"
+        if _fails(self._index):
+            yield "the steps, times or checksums of the snapshots are damaged"
+        for row in range(self._record.snapshot_rows):
+            step = int(self._unverified_index()["step"][row])
+            for name in ARRAYS:
+                if _fails(self._read_snapshot, name, row):
+                    yield f"snapshot {row} (step {step}) of {name} is damaged"
+
+    def check_recovery(self) -> list[str]:
+        """Verify what a resume needs: the commit records and the restart state."""
+        return list(self._check_commits())
+
+    def _check_commits(self) -> Iterator[str]:
+        # A writer may be replacing the older slots while we look: only the newest then counts.
+        written = self.is_being_written()
+        record = read_record(self._map, self._fd)
+        slots = commit.unpack_slots(self._map.read(self._fd, "commit/record").tobytes())
+        if record.sequence > 0 and None in slots and not written:
+            yield (
+                "one of the two commit records is damaged; the other one is used, so the last "
+                "commit may be missing (resuming computes it again)"
+            )
+        if record.restart_slot < 0:
+            return
+        point = read_restart_slot(self._map, self._fd, record.restart_slot)
+        moved = read_record(self._map, self._fd).sequence != record.sequence
+        if (point is None or point.step != record.restart_step) and not moved:
+            yield f"the restart state of step {record.restart_step} is damaged"
+
+    def close(self) -> None:
+        """Close the file; arrays that were read stay valid."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<trajectory {self.path}: {self._record.snapshot_rows} snapshots, {self.status}>"
+
+
+def _fails(check: Callable[..., object], *arguments: object) -> bool:
+    try:
+        check(*arguments)
+    except DamagedTrajectoryError:
+        return True
+    return False

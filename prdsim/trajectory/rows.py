@@ -1,0 +1,75 @@
+"""The bytes that checksums are taken of, defined once for the writer and the reader."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from prdsim.symbols import ARRAYS
+from prdsim.trajectory import posix
+from prdsim.trajectory.container import FileMap
+from prdsim.trajectory.layout import SCALARS
+
+#: One row of /scalars: step, then the columns in declared order.
+SCALAR_ROW = np.dtype([("step", "<i8"), *((f.name, "<f8") for f in SCALARS)])
+SCALAR_COLUMNS = ("step", *(f.name for f in SCALARS))
+#: One row of the snapshots' index.
+SNAPSHOT_ROW = np.dtype([("step", "<i8"), ("time", "<f8"), ("crc32", "<u4", (len(ARRAYS),))])
+
+_POINT = struct.Struct("<qd")
+
+
+@dataclass(frozen=True)
+class RestartPoint:
+    """The exact state of a run after `step` accepted steps, as its stepper carries it."""
+
+    step: int
+    time: float
+    arrays: dict[str, np.ndarray]
+    scalars: dict[str, float]
+
+    def crc32(self) -> int:
+        """Return the checksum of the whole slot."""
+        crc = zlib.crc32(_POINT.pack(self.step, self.time))
+        for value in self.scalars.values():
+            crc = zlib.crc32(struct.pack("<d", value), crc)
+        for array in self.arrays.values():
+            crc = zlib.crc32(posix.as_bytes(array), crc)
+        return crc
+
+
+def array_crc(step: int, time: float, array: np.ndarray) -> int:
+    """Return the checksum of one weight array of a snapshot."""
+    return zlib.crc32(posix.as_bytes(array), zlib.crc32(_POINT.pack(step, time)))
+
+
+def rolling_crc(rows: np.ndarray, crc: int = 0) -> int:
+    """Return the running checksum of rows (SCALAR_ROW or SNAPSHOT_ROW) appended to others."""
+    return zlib.crc32(rows.tobytes(), crc)
+
+
+def read_rows(filemap: FileMap, fd: int, group: str, count: int) -> np.ndarray:
+    """Return the first `count` rows of /scalars or of the snapshots' index, without checks."""
+    rows = np.empty(count, dtype=SCALAR_ROW if group == "scalars" else SNAPSHOT_ROW)
+    for name in rows.dtype.names or ():
+        rows[name] = filemap.read(fd, f"{group}/{name}", slice(count))
+    return rows
+
+
+def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | None:
+    """Return what a restart slot holds, or None where its checksum fails."""
+
+    def value(name: str) -> np.ndarray:
+        array: np.ndarray = filemap.read(fd, f"restart/{name}", slice(slot, slot + 1))[0]
+        return array
+
+    point = RestartPoint(
+        step=int(value("step")),
+        time=float(value("time")),
+        arrays={name: value(name) for name in filemap.restart_arrays},
+        scalars={name: float(value(name)) for name in filemap.restart_scalars},
+    )
+    return point if point.crc32() == int(value("crc32")) else None
