@@ -1,0 +1,378 @@
+"""The configuration of a run: one flat, typed table that drives everything that names a key.
+
+`RunConfig` is the only place where a key, its default, its range and its explanation stand. TOML
+files, ``--set``, command-line options, the trajectory's ``config`` attribute and the documentation
+all follow from it. Layers are merged by `load_config`: defaults < preset < TOML < ``--set`` <
+options.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from prdsim.errors import ConfigError, ResumeMismatchError
+from prdsim.symbols import ARRAYS, Normalization, Split, Target
+
+FLOWS = ("heun", "rk4", "bs23", "dopri5")
+"""Integrators of the joint flow of (U, V, W, a); `gd` alternates instead."""
+
+_LARGEST = 2**31 - 1  # BLAS counts rows and columns in 32 bits
+
+Size = Annotated[int, Field(ge=1, le=_LARGEST)]
+Count = Annotated[int, Field(ge=0, le=_LARGEST)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+def _key(group: str, default: Any, help_text: str) -> Any:
+    return Field(default, description=help_text, json_schema_extra={"group": group})
+
+
+class RunConfig(BaseModel):
+    """Everything that defines a run; immutable.
+
+    Keywords are the keys of the configuration table. Unknown keys, wrong types and values out of
+    range raise `ConfigError`; nothing is converted silently (an integer is accepted where a real
+    number is asked for). A ``preset`` supplies defaults for the keys that are not given.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    dataset: str = _key(
+        "data", "synthetic", "synthetic, digits, mnist, fashion-mnist, or a .npz, .h5, .csv file"
+    )
+    data_dir: str | None = _key("data", None, "folder that holds downloaded data sets")
+    split: Split = _key("data", "train", "part of the data set")
+    samples: Size = _key("data", 256, "number of samples n, drawn by the seed")
+    normalize: Normalization = _key("data", "unit", "scale every input to norm 1, or not")
+    target: Target = _key(
+        "data", "labels", "one-hot labels, one real target, or the inputs themselves"
+    )
+    outputs: Size = _key("data", 10, "classes of the synthetic data set")
+    correlation_length: NonNegative = _key(
+        "data", 0.0, "of synthetic inputs, in pixels; 0 is white noise"
+    )
+
+    width: Size = _key("network", 512, "hidden neurons m of the generator")
+    critic_width: Size | None = _key("network", None, "hidden neurons m_c of the critic (= width)")
+    init_scale: NonNegative = _key(
+        "network", 1.0, "standard deviation of the entries of U at t = 0"
+    )
+    output_init: Literal["rademacher", "normal"] = _key(
+        "network", "rademacher", "distribution of V and a at t = 0"
+    )
+    trainable: str = _key("network", "U,V,W,a", "arrays that move, others stay at t = 0")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = _key("network", 0, "of every random number")
+
+    diffusion: bool = _key("adversary", False, "train with the adversary")
+    diffusivity: NonNegative = _key("adversary", 1.0, "D, the weight of the adversarial loss")
+    critic: Literal["wgan-gp", "minimax"] = _key(
+        "adversary", "wgan-gp", "what the critic optimizes"
+    )
+    critic_steps: Count = _key("adversary", 5, "critic updates a step (gd)")
+    critic_step_size: Positive = _key(
+        "adversary", 0.01, "of one critic update (gd); minimax sums over samples: try 0.01/n"
+    )
+    critic_warmup: Count = _key("adversary", 0, "extra critic updates before the first step (gd)")
+    critic_rate: Positive = _key("adversary", 1.0, "speed of the critic's flow (all but gd)")
+    gradient_penalty: NonNegative = _key("adversary", 10.0, "weight of the penalty (wgan-gp)")
+    penalty_points: Literal["auto", "random", "midpoint"] = _key(
+        "adversary", "auto", "where the penalty is taken; auto: random for gd, else midpoint"
+    )
+
+    integrator: Literal["gd", "heun", "rk4", "bs23", "dopri5"] = _key(
+        "time", "gd", "gd alternates; heun, rk4 take fixed, bs23, dopri5 adaptive steps of the flow"
+    )
+    step_size: Positive | Literal["auto"] = _key(
+        "time", "auto", "of U and V (first one, if adaptive); auto: 1/lambda_max of the kernel"
+    )
+    steps: Size = _key("time", 2000, "accepted steps at the most")
+    end_time: Positive | None = _key(
+        "time", None, "stop at this time, if it comes before the steps"
+    )
+    rtol: Positive = _key("time", 1e-5, "relative tolerance (adaptive)")
+    atol: NonNegative = _key("time", 1e-8, "absolute tolerance (adaptive)")
+
+    backend: str = _key("computing", "auto", "auto, numpy, numba, cupy; cupy:1 picks a device")
+    precision: Literal["float64", "float32", "tf32"] = _key(
+        "computing", "float64", "of all arrays; tf32 on cupy alone"
+    )
+    chart: Literal["auto", "weight"] = _key("computing", "auto", "coordinates that carry U")
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = _key(
+        "computing", None, "CPU threads (default: the cores of this process)"
+    )
+
+    output: str | None = _key("output", None, "trajectory file (default: prdsim-TIME-ID.h5)")
+    force: bool = _key("output", False, "overwrite the trajectory file")
+    snapshots: str = _key("output", "geometric:40", "geometric:COUNT or every:STEPS")
+    scalars_every: Size = _key("output", 10, "steps between rows of scalars")
+    snapshot_precision: Literal["float64", "float32"] | None = _key(
+        "output", None, "of the snapshots (= precision)"
+    )
+    store_data: bool = _key("output", True, "keep X and Y in the trajectory file")
+    restart_seconds: NonNegative = _key("output", 60.0, "wall-clock time between restart points")
+
+    preset: Literal["poster", "theory"] | None = _key("preset", None, "a named set of defaults")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_values_over_preset(cls, values: dict[str, Any]) -> dict[str, Any]:
+        plain = {key: _plain(value) for key, value in values.items()}
+        preset = plain.get("preset")
+        return {**PRESETS.get(preset, {}), **plain} if isinstance(preset, str) else plain
+
+    @field_validator("trainable")
+    @classmethod
+    def _known_arrays(cls, value: str) -> str:
+        names = [name.strip() for name in value.split(",")]
+        if sorted(set(names)) != sorted(names) or not set(names) <= set(ARRAYS):
+            raise ValueError("must list some of U,V,W,a, each once, separated by commas")
+        return ",".join(name for name in ARRAYS if name in names)
+
+    @field_validator("snapshots")
+    @classmethod
+    def _known_schedule(cls, value: str) -> str:
+        kind, _, number = value.partition(":")
+        if kind not in ("geometric", "every") or not number.isdecimal() or int(number) < 1:
+            raise ValueError("must be geometric:COUNT or every:STEPS, such as every:100")
+        if kind == "geometric" and int(number) < 2:
+            raise ValueError("geometric needs at least 2 snapshots: the first and the last step")
+        return value
+
+    @field_validator("dataset", "backend", "output", "data_dir")
+    @classmethod
+    def _not_empty(cls, value: str | None) -> str | None:
+        if value is not None and (not value.strip() or "\0" in value):
+            raise ValueError("must not be empty")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.integrator in FLOWS and self.penalty_points == "random":
+            raise ValueError(f"penalty_points: random needs integrator gd, not {self.integrator}")
+        return self
+
+    @property
+    def adversary(self) -> bool:
+        """Whether the critic exists for the generator and moves: diffusion with D > 0."""
+        return self.diffusion and self.diffusivity > 0
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The arrays that move, in the order U, V, W, a; W and a only with an adversary."""
+        names = self.trainable.split(",")
+        return tuple(name for name in names if self.adversary or name in "UV")
+
+    @property
+    def random_penalty_points(self) -> bool:
+        """Whether e_p is drawn anew for every critic update, instead of 1/2."""
+        return self.penalty_points == "random" or (
+            self.penalty_points == "auto" and self.integrator == "gd"
+        )
+
+    @property
+    def array_precision(self) -> str:
+        """The NumPy name of the arrays' type: tf32 is a way of multiplying float32."""
+        return "float64" if self.precision == "float64" else "float32"
+
+    def replace(self, **values: Any) -> RunConfig:
+        """Return a copy with some keys replaced; raises `ConfigError` like the constructor.
+
+        Keys that were set stay as they are, those that a preset supplied among them.
+        """
+        given = {key: value for key, value in self if key in self.model_fields_set}
+        return RunConfig(**{**given, **values})
+
+    def to_json(self) -> str:
+        """Return every key and value as JSON text, sorted, as the trajectory file keeps it."""
+        return json.dumps(self.model_dump(), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunConfig:
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+    def sha256(self) -> str:
+        """Return the `config_sha256` of this configuration."""
+        return config_sha256(self.model_dump())
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # What shows patterns: small initial weights, so that what is learned stands out against the
+    # initial noise; more samples than neurons, so that filters generalize instead of interpolating
+    # single samples; a critic that has been trained before diffusion first acts.
+    "poster": {"init_scale": 0.1, "width": 256, "samples": 1000, "critic_warmup": 50},
+    # The set-up of Theorems 1 and 2: one output, V = +-1 fixed, unit inputs.
+    "theory": {
+        "target": "scalar",
+        "trainable": "U",
+        "output_init": "rademacher",
+        "normalize": "unit",
+    },
+}
+
+
+def config_sha256(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the keys that decide numbers: not of the output, no folders.
+
+    ``values`` maps keys to values, as a trajectory file keeps them; keys that a later version of
+    prdsim adds do not change the checksum of a file that lacks them.
+    """
+    left_out = {*keys_of("output", "preset"), "data_dir"}
+    kept = {key: values[key] for key in sorted(values) if key not in left_out}
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
+
+
+def stored_config(path: Path, values: Mapping[str, Any], sha256: object) -> RunConfig:
+    """Return the configuration that a trajectory file keeps, checked against its checksum.
+
+    Raises `ResumeMismatchError` if it was changed or is missing.
+    """
+    if config_sha256(values) != sha256:
+        raise ResumeMismatchError(
+            f"{path}: the configuration does not match its checksum; it was changed or damaged "
+            "after the run began"
+        )
+    return RunConfig(**values)
+
+
+def keys_of(*groups: str) -> list[str]:
+    """Return the keys of some groups of the configuration table, in the table's order."""
+    return [key for key in RunConfig.model_fields if group_of(key) in groups]
+
+
+def group_of(key: str) -> str:
+    """Return the group of a key: data, network, adversary, time, computing, output or preset."""
+    extra = RunConfig.model_fields[key].json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["group"])
+
+
+def load_config(
+    path: Path | None = None,
+    *,
+    settings: Iterable[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Merge the layers of a configuration: defaults < preset < TOML < settings < options.
+
+    ``path`` names a TOML file; ``settings`` are texts ``key=value`` as ``--set`` takes them;
+    ``options`` maps keys to values or to the texts a command line gives. A relative ``output`` or
+    ``data_dir`` means the current folder. Raises `ConfigError`.
+    """
+    values: dict[str, Any] = {} if path is None else _read_toml(path)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {setting}: must be key=value, such as --set samples=500")
+        values[key.strip().replace("-", "_")] = _from_text(key.strip().replace("-", "_"), text)
+    for key, value in (options or {}).items():
+        values[key] = _from_text(key, value) if isinstance(value, str) else value
+    try:
+        return RunConfig(**values)
+    except ConfigError as error:
+        where = "" if path is None else f"\n(configuration: {path} with the options given)"
+        raise ConfigError(f"{error}{where}") from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
+    for key, value in values.items():
+        if isinstance(value, dict):
+            raise ConfigError(f"{path}: [{key}] is a table; keys stand flat, without [sections]")
+    return values
+
+
+def _from_text(key: str, text: str) -> Any:
+    """Read a value as TOML would, where the key can be anything but text."""
+    field = RunConfig.model_fields.get(key)
+    text = text.strip()
+    if field is None or field.annotation in (str, str | None):
+        return text
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if set(parsed) == {"value"} else text
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy scalars as Python numbers and paths as text."""
+    if isinstance(value, Path):
+        return str(value)
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        return value.item()
+    return value
+
+
+def _explain(error: ValidationError) -> str:
+    """One line for the first problem, by the user's words, not the validator's."""
+    problem = error.errors(include_url=False)[0]
+    if not problem["loc"]:
+        return problem["msg"].removeprefix("Value error, ")
+    key = str(problem["loc"][0])
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, RunConfig.model_fields, n=1)
+        hint = f"did you mean {close[0]}?" if close else "prdsim run --help lists all keys"
+        return f"{key}: no such configuration key; {hint}"
+    return f"{key}: {_requirement(key, problem)}, got {problem['input']!r}"
+
+
+def _requirement(key: str, problem: ErrorDetails) -> str:
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "value_error":
+        return problem["msg"].removeprefix("Value error, ")
+    bounds = {
+        "greater_than_equal": ("ge", "at least"),
+        "greater_than": ("gt", "greater than"),
+        "less_than_equal": ("le", "at most"),
+        "less_than": ("lt", "less than"),
+    }
+    if kind in bounds:
+        name, comparison = bounds[kind]
+        return f"must be {comparison} {context[name]}"
+    names = choices(key)
+    if kind == "literal_error" and names and key != "step_size":
+        return f"must be one of {', '.join(names)}"
+    if kind == "finite_number":
+        return "must be a finite number"
+    if key == "step_size":
+        return "must be a positive number or auto"
+    words = {"int": "an integer", "float": "a number", "bool": "true or false", "string": "text"}
+    return f"must be {words.get(kind.split('_')[0], 'a valid value')}"
+
+
+def choices(key: str) -> list[str]:
+    """Return the texts a key accepts, if it accepts only certain ones."""
+    annotation = RunConfig.model_fields[key].annotation
+    return [name for name in _literals(annotation) if isinstance(name, str)]
+
+
+def _literals(annotation: Any) -> list[Any]:
+    arguments = get_args(annotation)
+    if arguments and all(isinstance(argument, str) for argument in arguments):
+        return list(arguments)
+    return [name for argument in arguments for name in _literals(argument)]

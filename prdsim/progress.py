@@ -1,0 +1,127 @@
+"""Showing how far a run is: a bar on a terminal, lines elsewhere. Showing changes no bit of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from typing import Any, Protocol, TextIO, cast
+
+
+class Progress(Protocol):
+    """What a run tells of its way."""
+
+    def start(self, step: int, steps: int) -> None:
+        """Say that the run begins at ``step`` of ``steps``."""
+
+    def update(self, step: int, loss: float) -> None:
+        """Say that ``step`` is done; ``loss`` is the last recorded supervised loss."""
+
+    def close(self) -> None:
+        """Say that no more will come."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def start(self, step: int, steps: int) -> None:
+        """Do nothing."""
+
+    def update(self, step: int, loss: float) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Bar:
+    """A tqdm bar with step, loss and time left."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def start(self, step: int, steps: int) -> None:
+        """Draw the bar."""
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=steps,
+            initial=step,
+            unit="step",
+            file=self._stream,
+            dynamic_ncols=True,
+            mininterval=0.2,
+        )
+
+    def update(self, step: int, loss: float) -> None:
+        """Move the bar; it redraws itself a few times a second."""
+        self._bar.set_postfix_str(f"L_sup={loss:.4g}", refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
+
+
+class Lines:
+    """A line every few seconds, for logs."""
+
+    def __init__(self, stream: TextIO, seconds: float = 5.0) -> None:
+        self._stream, self._seconds = stream, seconds
+
+    def start(self, step: int, steps: int) -> None:
+        """Note the beginning."""
+        self._first, self._steps, self._begun = step, steps, time.monotonic()
+        self._next = self._begun + self._seconds
+
+    def update(self, step: int, loss: float) -> None:
+        """Print a line if it is time."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + self._seconds
+        left = (now - self._begun) / (step - self._first) * (self._steps - step)
+        print(
+            f"step {step}/{self._steps}  L_sup {loss:.6g}  {left:.0f} s left",
+            file=self._stream,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class _Dispensable:
+    """Writes to a stream while it takes it: a lost terminal or a full log must end no work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):  # broken pipe, full disk; a closed stream
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def progress_stream(stream: TextIO | None = None) -> TextIO | None:
+    """Return a stream (stderr) for showing progress, whose failures do not matter, if there is one.
+
+    Python has no stderr where it was closed before the start.
+    """
+    stream = stream or sys.stderr
+    return None if stream is None else cast(TextIO, _Dispensable(stream))
+
+
+def automatic_progress(stream: TextIO | None = None) -> Progress:
+    """Return a bar if the stream (stderr) is a terminal, else lines; nothing without a stream."""
+    shown = progress_stream(stream)
+    if shown is None:
+        return Silent()
+    return Bar(shown) if shown.isatty() else Lines(shown)

@@ -1,0 +1,385 @@
+"""Runs from beginning to end: data, simulation, trajectory file, progress, stopping, resuming."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import __version__
+from .config import RunConfig, stored_config
+from .datasets import Dataset, from_arrays, load_dataset
+from .errors import ConfigError, DivergedError, PrdsimError, ResumeMismatchError
+from .progress import Progress, Silent, automatic_progress
+from .schedule import extended, scalar_steps, snapshot_steps
+from .simulation import RESTART_SCALARS, Resolved, Simulation
+from .stopping import StopRequest
+from .trajectory import (
+    Layout,
+    Status,
+    Trajectory,
+    TrajectoryWriter,
+    extend_trajectory,
+    open_trajectory,
+)
+from .trajectory.create import check_target
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from .backends.base import HostArray
+
+_COMMIT_SECONDS = 1.0  # between commits of scalars alone, so that watchers see a run move
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    ``state`` holds U, V, W, a of the last step; ``first`` and ``last`` the scalars of the initial
+    and the last recorded state, by the names of the file format. ``signal`` is the one that
+    interrupted the run, if any. ``steps`` is the number planned.
+    """
+
+    path: Path
+    stop_reason: str
+    step: int
+    steps: int
+    time: float
+    state: Mapping[str, HostArray]
+    first: Mapping[str, float]
+    last: Mapping[str, float]
+    resolved: Resolved
+    signal: signal.Signals | None = None
+
+
+def run(
+    config: RunConfig | None = None,
+    *,
+    data: tuple[ArrayLike, ArrayLike] | None = None,
+    progress: Progress | bool = False,
+    **keys: Any,
+) -> Result:
+    """Run a simulation and write its trajectory file.
+
+    Args:
+        config: The configuration; keywords ``keys`` replace some of its keys.
+        data: (X, Y) in place of ``dataset``, one sample a row: X (n, d_in), Y (n, d_out) or
+            integer labels (n,). All of them are used; ``samples`` is ignored.
+        progress: True shows a bar on a terminal, lines elsewhere; or your own `Progress`.
+
+    Returns:
+        The end of the run; an interrupted one (SIGINT, SIGTERM) can be resumed from ``path``.
+
+    Raises:
+        ConfigError: a key has no meaning, the output exists, or the memory does not suffice.
+        DataError: the data cannot be used.
+        BackendUnavailableError: the backend cannot work here.
+        OutputError: the file cannot be written.
+        DivergedError: the run left the finite numbers; the file holds it up to there.
+    """
+    config = (config or RunConfig()).replace(**keys)
+    path = Path(config.output or default_name())
+    check_target(path, force=config.force)
+    dataset = load_data(config, data)
+    if data is not None:
+        config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
+    with Simulation(config, dataset.X, dataset.Y) as simulation:
+        layout = _layout(simulation, dataset)
+        with (
+            StopRequest() as stop,
+            TrajectoryWriter.create(path, layout, force=config.force) as writer,
+        ):
+            return _Run(simulation, writer, layout.snapshot_steps, layout.scalar_steps).go(
+                _progress(progress), stop
+            )
+
+
+def resume(
+    path: str | Path, steps: int | None = None, *, progress: Progress | bool = False
+) -> Result:
+    """Continue an interrupted or killed run, or a finished one to more ``steps`` in all.
+
+    The continued trajectory is bit for bit that of a run never interrupted, given the same
+    versions, threads and machine; what the file already holds is compared, never rewritten.
+
+    Raises:
+        ConfigError: nothing is left to do, or ``steps`` is below what was planned.
+        TrajectoryError: the file cannot be read, is being written, or is not the same run.
+        DivergedError: the run diverged, before or now.
+    """
+    path = Path(path)
+    with open_trajectory(path) as trajectory:
+        config = _config_to_resume(trajectory, steps)
+        data = _stored_data(trajectory, config)
+        initial = {name: np.asarray(array) for name, array in trajectory.initial.items()}
+        resolved = Resolved(**trajectory.attributes["resolved"])
+        planned = (trajectory.planned_snapshots.tolist(), trajectory.planned_scalars.tolist())
+        more = config.steps > planned[0][-1]
+        recorded = _recorded(trajectory)
+    with StopRequest() as stop:
+        if more:
+            planned = _extend(path, config, *planned)
+        with (
+            TrajectoryWriter.open(path) as writer,
+            Simulation(config, *data, initial=initial, resolved=resolved) as simulation,
+        ):
+            if recorded:  # else the run was killed before its first commit, and starts anew
+                simulation.restore(writer.read_restart())
+            return _Run(simulation, writer, *planned, recorded).go(_progress(progress), stop)
+
+
+def default_name() -> str:
+    """Return a file name that no other run has: prdsim-<time>-<id>.h5."""
+    return f"prdsim-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}.h5"
+
+
+class _Run:
+    """The loop: advance, record what is due, commit, until the end or a stop."""
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        writer: TrajectoryWriter,
+        snapshots: Sequence[int],
+        scalars: Sequence[int],
+        recorded: Sequence[Mapping[str, float]] = (),
+    ) -> None:
+        self._simulation, self._writer = simulation, writer
+        self._snapshots, self._scalars = frozenset(snapshots), frozenset(scalars)
+        self._first, self._last = recorded or ({}, {})
+        self._committed = self._restarted = time.monotonic()
+
+    def go(self, progress: Progress, stop: StopRequest) -> Result:
+        simulation = self._simulation
+        progress.start(simulation.step, simulation.config.steps)
+        try:
+            if not self._first:
+                self._record(restart=True)
+            while not simulation.finished and stop.signal is None:
+                simulation.advance()
+                self._record()
+                progress.update(simulation.step, self._last.get("loss_sup", float("nan")))
+            return self._end(stop)
+        except DivergedError as error:
+            reason = str(error).splitlines()[0].removeprefix("diverged: ")
+            self._writer.commit(Status.DIVERGED, stop_step=simulation.step, stop_reason=reason)
+            raise
+        except PrdsimError:
+            raise
+        except Exception as error:
+            self._writer.commit(Status.FAILED, stop_step=simulation.step, stop_reason=repr(error))
+            raise
+        finally:
+            progress.close()
+
+    def _record(self, *, restart: bool = False) -> None:
+        """Write what is due at the present step, and commit if it is time."""
+        simulation, writer, now = self._simulation, self._writer, time.monotonic()
+        step, finished = simulation.step, simulation.finished
+        scalars = step in self._scalars or finished
+        snapshot = step in self._snapshots or finished
+        restart |= now - self._restarted >= simulation.config.restart_seconds
+        if not (scalars or snapshot or restart):
+            return
+        self._require_finite()
+        if scalars:
+            self._last = simulation.observe()
+            self._first = self._first or self._last
+            writer.scalars(step, self._last)
+        if snapshot:
+            writer.snapshot(step, simulation.time, simulation.weights())
+        if restart and not finished:
+            self._write_restart(now)
+        if not finished and (snapshot or restart or now - self._committed >= _COMMIT_SECONDS):
+            writer.commit(Status.RUNNING)
+            self._committed = now
+
+    def _write_restart(self, now: float) -> None:
+        point = self._simulation.restart_point()
+        self._writer.restart(point.step, point.time, point.arrays, point.scalars)
+        self._restarted = now
+
+    def _end(self, stop: StopRequest) -> Result:
+        """Leave the file so that the run can be continued, and say how it ended."""
+        simulation = self._simulation
+        self._require_finite()
+        self._write_restart(time.monotonic())
+        status = Status.FINISHED if simulation.finished else Status.INTERRUPTED
+        reason = stop.signal.name if status is Status.INTERRUPTED and stop.signal else ""
+        self._writer.commit(status, stop_step=simulation.step, stop_reason=reason)
+        return Result(
+            path=self._writer.path,
+            stop_reason=str(status),
+            step=simulation.step,
+            steps=simulation.config.steps,
+            time=simulation.time,
+            state=simulation.weights(),
+            first=self._first,
+            last=self._last,
+            resolved=simulation.resolved,
+            signal=stop.signal if status is Status.INTERRUPTED else None,
+        )
+
+    def _require_finite(self) -> None:
+        """Raise `DivergedError`, naming the step and the array, unless the state is finite."""
+        if self._simulation.non_finite_array() is None:
+            return
+        simulation, reached = self._simulation, self._simulation.step
+        simulation.restore(self._writer.read_restart())
+        while (name := simulation.non_finite_array()) is None and simulation.step < reached:
+            simulation.advance()
+        raise DivergedError(
+            f"diverged: {name or 'the state'} is not finite from step {simulation.step} on\n"
+            f"{self._writer.path} holds the run up to there; {self._advice(name)}"
+        )
+
+    def _advice(self, name: str | None) -> str:
+        config, step_size = self._simulation.config, self._simulation.resolved.step_size
+        if name in ("W", "a") and config.integrator == "gd":
+            return f"try --critic-step-size {config.critic_step_size / 2:.2g}"
+        return f"try --step-size {step_size / 2:.2g}"
+
+
+def _progress(progress: Progress | bool) -> Progress:
+    if isinstance(progress, bool):
+        return automatic_progress() if progress else Silent()
+    return progress
+
+
+def load_data(config: RunConfig, data: tuple[ArrayLike, ArrayLike] | None = None) -> Dataset:
+    """Return the data set that a configuration names, or ``data`` (X, Y) treated as it asks."""
+    if data is not None:
+        return from_arrays(
+            *data, seed=config.seed, normalize=config.normalize, target=config.target
+        )
+    return load_dataset(
+        config.dataset,
+        samples=config.samples,
+        seed=config.seed,
+        split=config.split,
+        normalize=config.normalize,
+        target=config.target,
+        data_dir=config.data_dir,
+        outputs=config.outputs,
+        correlation_length=config.correlation_length,
+    )
+
+
+def _layout(simulation: Simulation, dataset: Dataset) -> Layout:
+    config, model = simulation.config, simulation.model
+    precision = config.array_precision
+    data = {"X": dataset.X.astype(precision), "Y": dataset.Y.astype(precision)}
+    return Layout(
+        shapes=simulation.dimensions.state_shapes,
+        restart_shapes=simulation.restart_shapes,
+        restart_scalars=RESTART_SCALARS,
+        precision=precision,
+        snapshot_precision=config.snapshot_precision or precision,
+        snapshot_steps=snapshot_steps(config.snapshots, config.steps),
+        scalar_steps=scalar_steps(config.scalars_every, config.steps),
+        attributes={
+            "run_id": secrets.token_hex(8),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "resolved": json.dumps(simulation.resolved.to_dict()),
+            "precision": config.precision,
+            "versions": json.dumps(_versions(simulation)),
+            "dataset": dataset.name,
+            "dataset_sha256": dataset.fingerprint,
+            **({"grid": dataset.grid} if dataset.grid else {}),
+            **_config_attributes(config),
+        },
+        initial=simulation.initial,
+        chart=model.chart.arrays(),
+        data=data if config.store_data else None,
+    )
+
+
+def _config_attributes(config: RunConfig) -> dict[str, str]:
+    return {"config": config.to_json(), "config_sha256": config.sha256()}
+
+
+def _versions(simulation: Simulation) -> dict[str, Any]:
+    import platform
+
+    import h5py
+
+    return {
+        **simulation.backend.describe(),
+        "prdsim": __version__,
+        "python": platform.python_version(),
+        "h5py": h5py.__version__,
+        "machine": platform.machine(),
+    }
+
+
+def _config_to_resume(trajectory: Trajectory, steps: int | None) -> RunConfig:
+    """Return the configuration to go on with; raise unless there is something left to do."""
+    path, planned = trajectory.path, int(trajectory.planned_snapshots[-1])
+    config = stored_config(path, trajectory.config, trajectory.attributes.get("config_sha256"))
+    if trajectory.status is Status.DIVERGED:
+        raise DivergedError(
+            f"{path}: the run diverged at step {trajectory.stop_step} and would again;\n"
+            "start a new one with a smaller --step-size"
+        )
+    if steps is not None and steps < planned:
+        raise ConfigError(
+            f"--steps {steps}: {path} is planned for {planned} steps; N is the new total"
+        )
+    if trajectory.status is Status.FINISHED:
+        reached = int(trajectory.step[-1])
+        if reached < planned:
+            raise ConfigError(f"{path}: the run is finished (end_time reached at step {reached})")
+        if steps is None or steps == planned:
+            raise ConfigError(
+                f"{path}: the run is finished at step {planned}; "
+                f"--steps N with N > {planned} continues it"
+            )
+    return config.replace(steps=steps or planned)
+
+
+def _recorded(trajectory: Trajectory) -> tuple[dict[str, float], ...]:
+    """Return the scalars of the first and the last row up to the restart; () if there are none."""
+    columns = dict(trajectory.scalars)
+    steps = columns.pop("step")
+    if not len(steps):
+        return ()
+    last = int((steps <= trajectory.restart_step).sum()) - 1
+    first_row, last_row = ({n: float(columns[n][k]) for n in columns} for k in (0, last))
+    return first_row, last_row
+
+
+def _stored_data(trajectory: Trajectory, config: RunConfig) -> tuple[HostArray, HostArray]:
+    if trajectory.data:
+        return np.asarray(trajectory.data["X"]), np.asarray(trajectory.data["Y"])
+    dataset = load_data(config)
+    wanted = trajectory.attributes["dataset_sha256"]
+    if dataset.fingerprint != wanted:
+        raise ResumeMismatchError(
+            f"{trajectory.path}: was made from other data than {dataset.name} holds now "
+            f"(SHA-256 {wanted[:12]}... there, {dataset.fingerprint[:12]}... here)"
+        )
+    return dataset.X, dataset.Y
+
+
+def _extend(
+    path: Path, config: RunConfig, snapshots: list[int], scalars: list[int]
+) -> tuple[list[int], list[int]]:
+    """Make room in the file for more steps; return the plans of the longer run."""
+    snapshots = extended(snapshots, snapshot_steps(config.snapshots, config.steps))
+    scalars = extended(scalars, scalar_steps(config.scalars_every, config.steps))
+    extend_trajectory(
+        path,
+        snapshot_steps=snapshots,
+        scalar_steps=scalars,
+        attributes=_config_attributes(config),
+    )
+    return snapshots, scalars

@@ -1,0 +1,55 @@
+"""Stopping on request: what SIGINT and SIGTERM do while there is something to put in order."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopByException:
+    """While entered, SIGINT raises KeyboardInterrupt and SIGTERM SystemExit: ``finally`` is done.
+
+    Signals that are ignored, as in background jobs, stay ignored. Handlers can be set from the
+    main thread alone; elsewhere entering does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._act)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        while self._previous:
+            number, handler = self._previous.popitem()
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _act(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+
+class StopRequest(StopByException):
+    """The first SIGINT or SIGTERM only sets `signal`, to be obeyed between two steps.
+
+    The second one does not wait: it raises.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.signal: signal.Signals | None = None
+
+    def _act(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            super()._act(number, frame)
+        self.signal = signal.Signals(number)
