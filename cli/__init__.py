@@ -1,0 +1,122 @@
+"""The command line: one file per verb, imported when the verb is called.
+
+Nothing but click is imported before, so that ``prdsim --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+
+import click
+
+from prdsim import __version__
+
+_VERBS = {
+    "run": "Run a simulation and write its trajectory file.",
+    "resume": "Continue a run, bit for bit.",
+    "inspect": "Say what a trajectory file holds, also while it is written.",
+    "verify": "Check that backends compute what the float64 reference computes.",
+    "backends": "Say which backends work here, and why others do not.",
+    "data": "List, fetch and check the data sets.",
+}
+
+
+class _Verbs(click.Group):
+    """A group that imports a verb's module only when the verb is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in _VERBS:
+            return None
+        command: click.Command = import_module(f".{name}", __name__).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def _program() -> None:
+    """Simulate pattern formation in adversarial learning.
+
+    A two-layer generator, trained by supervision alone or together with a critic, as a
+    pseudo-reaction-diffusion system (Rout, AAAI 2021). Try: prdsim run --diffusion
+    """
+
+
+def main() -> None:
+    """Run the command line and exit: errors are one or two lines, never a traceback.
+
+    Exit codes: 0 done, 1 failed verification or internal error, 2 usage or configuration, 3 data
+    or file, 4 backend unavailable, 5 diverged, 130 interrupted, 143 terminated.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs ask
+            signal.signal(number, _stopped)
+    try:
+        # Not through click's own main, which exits with 1 where the output has gone.
+        with _program.make_context("prdsim", sys.argv[1:]) as context:
+            code = _program.invoke(context)
+        if sys.stdout is not None:  # as with >&-
+            sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        code = end.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        code = 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of the output has gone: head, less
+        _drop_output()
+        code = 128 + signal.SIGPIPE
+    except OSError as error:  # of the output alone: a file's errors are PrdsimErrors
+        _drop_output()
+        click.echo(f"prdsim: the output cannot be written: {error.strerror}", err=True)
+        code = 3
+    except Exception as error:
+        code = _report(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _drop_output() -> None:
+    """Send what is still buffered nowhere, so that the interpreter's end does not meet it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _stopped(number: int, frame: object) -> None:  # noqa: ARG001
+    """End at once. An exception in the midst of an import may be lost, or crash the interpreter.
+
+    Verbs that have something to put in order take the signals over while they do.
+    """
+    os.write(2, b"interrupted\n")
+    os._exit(128 + number)
+
+
+def _report(error: Exception) -> int:
+    """Print an error in its own words; return the exit code."""
+    from prdsim.errors import PrdsimError
+
+    if "PRDSIM_TRACEBACK" in os.environ:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, PrdsimError):
+        click.echo(f"prdsim: {error}", err=True)
+        return error.exit_code
+    if isinstance(error, MemoryError):
+        click.echo("prdsim: out of memory; lower --width or --samples", err=True)
+        return 1
+    click.echo(
+        f"prdsim: internal error: {type(error).__name__}: {error}\n"
+        "please report it, with the traceback that PRDSIM_TRACEBACK=1 shows",
+        err=True,
+    )
+    return 1

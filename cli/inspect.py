@@ -1,0 +1,130 @@
+"""``prdsim inspect``."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from prdsim.config import RunConfig
+    from prdsim.trajectory import Trajectory
+
+_SHOWN = (
+    ("loss_sup", "supervised loss L_sup"),
+    ("loss_adv", "adversarial loss L_adv"),
+    ("loss_critic", "critic loss"),
+    ("distance_U_mean", "distance of u_j, mean"),
+    ("distance_V_mean", "distance of v_j, mean"),
+    ("balance_drift", "drift of the invariants"),
+    ("mask_flips", "gates flipped"),
+)
+
+
+@click.command(name="inspect")
+@click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--check", is_flag=True, help="verify every checksum; exit code 3 if one fails")
+def command(path: Path, as_json: bool, check: bool) -> int:
+    """Say what a trajectory file holds. Works on a file that is being written, and leaves it be."""
+    from prdsim.config import stored_config
+    from prdsim.trajectory import open_trajectory
+
+    with open_trajectory(path) as trajectory:
+        # In this order: a run that ends in between is not taken for a killed one.
+        written = trajectory.is_being_written()
+        trajectory.refresh()
+        config = stored_config(
+            trajectory.path, trajectory.config, trajectory.attributes.get("config_sha256")
+        )
+        report = _report(trajectory, config, written)
+        if check:
+            report["problems"] = trajectory.check()
+    click.echo(json.dumps(report, indent=2) if as_json else _text(report))
+    return 3 if report.get("problems") else 0
+
+
+def _report(trajectory: Trajectory, config: RunConfig, written: bool) -> dict[str, Any]:
+    scalars = {name: _plain(column) for name, column in trajectory.scalars.items()}
+    state = str(trajectory.status)
+    if state == "running" and not written:
+        state = "killed"
+    return {
+        "path": str(trajectory.path),
+        "bytes": trajectory.path.stat().st_size,
+        "status": state,
+        "stop_reason": trajectory.stop_reason,
+        "step": _reached(trajectory),
+        "steps": int(trajectory.planned_snapshots[-1]),
+        "snapshots": trajectory.step.tolist(),
+        "snapshots_planned": len(trajectory.planned_snapshots),
+        "restart_step": trajectory.restart_step,
+        "scalars": scalars,
+        "shapes": {name: list(array.shape) for name, array in trajectory.initial.items()},
+        "attributes": trajectory.attributes,
+        "config": config.model_dump(),
+    }
+
+
+def _reached(trajectory: Trajectory) -> int:
+    """Return the last step the file knows of."""
+    if trajectory.stop_step >= 0:
+        return trajectory.stop_step
+    recorded = (trajectory.scalars["step"], trajectory.step)
+    return max([trajectory.restart_step, 0, *(int(steps[-1]) for steps in recorded if len(steps))])
+
+
+def _plain(column: Any) -> list[Any]:
+    """Return numbers as JSON knows them: infinities and NaN become null."""
+    return [value if math.isfinite(value) else None for value in column.tolist()]
+
+
+def _text(report: dict[str, Any]) -> str:
+    attributes, config, shapes = report["attributes"], report["config"], report["shapes"]
+    resolved = attributes["resolved"]
+    data = "without diffusion"
+    if config["diffusion"] and config["diffusivity"] > 0:
+        data = f"with diffusion (D = {config['diffusivity']:g}, {config['critic']})"
+    (m, d_in), (d_out, _), (m_c, _) = shapes["U"], shapes["V"], shapes["W"]
+    lines = [
+        f"{report['path']}  {report['bytes'] / 1e6:.1f} MB, "
+        f"written by prdsim {attributes['prdsim_version']} on {attributes['created']}",
+        f"  {_status(report)}",
+        f"  {attributes['dataset']}, {config['samples']} samples, {data}",
+        f"  m = {m}, d_in = {d_in}, d_out = {d_out}, m_c = {m_c}; {config['integrator']}, "
+        f"step size {resolved['step_size']:g}, {resolved['backend']}, {attributes['precision']}",
+        f"  {len(report['snapshots'])} of {report['snapshots_planned']} snapshots, "
+        f"{len(report['scalars']['step'])} rows of scalars",
+    ]
+    lines += _table(report["scalars"])
+    if report["status"] in ("killed", "interrupted", "failed"):
+        lines.append(f"  continue with: prdsim resume {shlex.quote(report['path'])}")
+    if "problems" in report:
+        lines += [f"  damaged: {problem}" for problem in report["problems"]]
+        lines += [] if report["problems"] else ["  all checksums hold"]
+    return "\n".join(lines)
+
+
+def _status(report: dict[str, Any]) -> str:
+    reason = f" ({report['stop_reason']})" if report["stop_reason"] else ""
+    return f"{report['status']}{reason} at step {report['step']} of {report['steps']}"
+
+
+def _table(scalars: dict[str, list[Any]]) -> list[str]:
+    """Show the scalars of a few rows, spread from the first to the last."""
+    count = len(scalars["step"])
+    if count == 0:
+        return ["  nothing recorded yet"]
+    rows = sorted({round(i * (count - 1) / 4) for i in range(5)})
+    columns = [("step", "step"), *_SHOWN]
+    return [
+        f"  {label:26}" + "".join(_cell(scalars[name][i]) for i in rows) for name, label in columns
+    ]
+
+
+def _cell(value: float | None) -> str:
+    return f"{'-' if value is None else format(value, '.5g'):>12}"

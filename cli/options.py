@@ -1,0 +1,72 @@
+"""Command-line options made from the configuration table: one for every key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from prdsim.config import RunConfig, choices, group_of
+
+_HEADINGS = {
+    "data": "Data",
+    "network": "Network",
+    "adversary": "Adversary",
+    "time": "Time",
+    "computing": "Computing",
+    "output": "Output",
+    "preset": "Preset",
+}
+_SHORT = {"output": ["-o"]}
+
+
+class ConfigCommand(click.Command):
+    """A command that takes every configuration key as an option, and shows them by group."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.params.extend(_option(key) for key in RunConfig.model_fields)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their group's heading."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                known = parameter.name in RunConfig.model_fields
+                heading = _HEADINGS[group_of(str(parameter.name))] if known else "Options"
+                sections.setdefault(heading, []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def given_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration keys that stand on the command line, with their values."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _option(key: str) -> click.Option:
+    field = RunConfig.model_fields[key]
+    name = key.replace("_", "-")
+    default = field.default
+    shown = "" if default is None else f"  [{_as_text(default)}]"
+    help_text = f"{field.description}{shown}"
+    if field.annotation is bool:
+        return click.Option([f"--{name}/--no-{name}"], default=None, help=help_text)
+    return click.Option(
+        [*_SHORT.get(key, []), f"--{name}"], metavar=_metavar(key), default=None, help=help_text
+    )
+
+
+def _metavar(key: str) -> str:
+    names: Iterable[str] = choices(key)
+    words = set(re.findall(r"\w+", str(RunConfig.model_fields[key].annotation)))
+    numbers = ["NUMBER"] if "float" in words else ["INTEGER"] if "int" in words else []
+    return "|".join([*numbers, *names]) or "TEXT"
+
+
+def _as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,32 @@
+"""``prdsim run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import ConfigCommand, given_options
+
+
+@click.command(cls=ConfigCommand, name="run")
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="set any key; may be repeated"
+)
+def command(config: Path | None, settings: tuple[str, ...], **options: Any) -> int:
+    """Run a simulation and write its trajectory file.
+
+    CONFIG is a TOML file of configuration keys. Layers, the later one winning: defaults, preset,
+    CONFIG, --set, options. Ctrl-C stops after the present step; the run can be resumed.
+    """
+    from prdsim.config import load_config
+
+    merged = load_config(config, settings=settings, options=given_options(options))
+
+    from prdsim.runner import run
+
+    from .summary import finish
+
+    return finish(run(merged, progress=True))
