@@ -1,0 +1,331 @@
+"""A stand-in for the module `cupy`: arrays, streams and kernels on the host."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .compiler import CompileException, HostKernel, compile_kernels
+
+_GUARD = 256  # bytes before and after every allocation that nothing may touch
+_MARK = 0xA5
+
+
+class DeviceFault(AssertionError):  # noqa: N818
+    """Something a device would answer with wrong numbers, an error, or a silent copy."""
+
+
+class CUDARuntimeError(RuntimeError):
+    """As CuPy's: the status, and its name in the text."""
+
+    def __init__(self, status: int, name: str) -> None:
+        super().__init__(f"{name}: {name.removeprefix('cudaError')}")
+        self.status = status
+
+
+class OutOfMemoryError(MemoryError):
+    """As CuPy's."""
+
+
+class Operation(NamedTuple):
+    """One thing issued to the device: scalars by value, buffers by address."""
+
+    kind: str  # kernel, gemm
+    name: str
+    stream: int
+    scalars: tuple[Any, ...]
+    buffers: tuple[Any, ...]
+
+
+class DeviceArray:
+    """An array that the host cannot read except by `get`."""
+
+    def __init__(self, module: HostCupy, memory: np.ndarray, host: np.ndarray, number: int) -> None:
+        self._module, self._memory, self._host = module, memory, host
+        self.device_number = number
+        self.shape, self.dtype, self.size = host.shape, host.dtype, host.size
+        self.ndim, self.nbytes, self.flags = host.ndim, host.nbytes, host.flags
+        self.data = SimpleNamespace(ptr=host.ctypes.data)
+
+    @property
+    def guards_intact(self) -> bool:
+        """Whether nothing was written just before or after the array."""
+        before, after = self._memory[:_GUARD], self._memory[-_GUARD:]
+        return bool((before == _MARK).all() and (after == _MARK).all())
+
+    @property
+    def T(self) -> DeviceArray:
+        return DeviceArray(self._module, self._memory, self._host.T, self.device_number)
+
+    def set(self, arr: np.ndarray, stream: Stream | None = None) -> None:
+        if type(arr) is not np.ndarray or arr.dtype != self.dtype or arr.shape != self.shape:
+            raise DeviceFault(f"set: {arr.dtype} {arr.shape} into {self.dtype} {self.shape}")
+        self._module.uploads += 1
+        (stream or self._module.current_stream()).issue(self.data.ptr)
+        np.copyto(self._host, arr)
+
+    def get(
+        self, stream: Stream | None = None, out: np.ndarray | None = None, blocking: bool = True
+    ) -> np.ndarray:
+        module = self._module
+        stream = stream or module.current_stream()
+        module.host_copies += 1
+        if not self.flags.c_contiguous:
+            raise DeviceFault("get: a copy on the device comes first, in an array of its own")
+        if out is None:
+            out, blocking = np.empty(self.shape, self.dtype), True
+        elif not module.is_pinned(out):
+            raise DeviceFault("get: out is not pinned, the copy would not be asynchronous")
+        stream.issue(self.data.ptr)
+        stream.later.append(lambda: np.copyto(out, self._host))
+        if blocking:
+            stream.synchronize()
+        return out
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
+    def _hidden(self, *_: Any) -> Any:
+        raise DeviceFault("a hidden copy to the host")
+
+    __float__ = __int__ = __bool__ = __index__ = __len__ = __iter__ = __getitem__ = _hidden
+
+
+class Stream:
+    """Kernels run at once; copies to the host as late as they may: where something waits."""
+
+    def __init__(self, module: HostCupy, non_blocking: bool = False) -> None:
+        self.ptr = module.new_stream_number()
+        self._module, self.device_number = module, module.device_numbers[-1]
+        self.non_blocking = non_blocking
+        self.issued = self.completed = 0
+        self.seen: dict[Stream, int] = {}
+        self.later: list[Callable[[], None]] = []
+        self._awaited: list[Stream] = []
+        module.streams.append(self)
+
+    def issue(self, *addresses: int) -> None:
+        """Count an operation on these arrays; it must come after those of other streams on them."""
+        if self._module.device_numbers[-1] != self.device_number:
+            raise DeviceFault("a stream of another device than the current one")
+        while self._awaited:
+            self._awaited.pop().arrive()
+        self.issued += 1
+        for address in addresses:
+            other, position = self._module.touched.get(address, (self, 0))
+            if other is not self and position > max(other.completed, self.seen.get(other, 0)):
+                raise DeviceFault("two streams use an array, and neither waits for the other")
+            self._module.touched[address] = (self, self.issued)
+
+    def record(self) -> Event:
+        return Event(self)
+
+    def wait_event(self, event: Event) -> None:
+        self.seen[event.stream] = event.issued
+        self._awaited.append(event.stream)
+
+    def synchronize(self) -> None:
+        self.completed = self.issued
+        self.arrive()
+
+    def arrive(self) -> None:
+        """Do the copies put off so far."""
+        while self.later:
+            self.later.pop(0)()
+
+    def __enter__(self) -> Stream:
+        if self._module.device_numbers[-1] != self.device_number:
+            raise RuntimeError("the stream's device does not match the current device")
+        self._module.stream_stack.append(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._module.stream_stack.pop()
+
+
+class Event:
+    def __init__(self, stream: Stream) -> None:
+        self.stream, self.issued = stream, stream.issued
+
+    def synchronize(self) -> None:
+        self.stream.completed = max(self.stream.completed, self.issued)
+        self.stream.arrive()
+
+
+class Device:
+    def __init__(self, module: HostCupy, number: int) -> None:
+        self._module, self.id = module, number
+
+    @property
+    def mem_info(self) -> tuple[int, int]:
+        return self._module.memory - self._module.used, self._module.memory
+
+    def __enter__(self) -> Device:
+        self._module.device_numbers.append(self.id)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._module.device_numbers.pop()
+
+
+@dataclass
+class RawKernel:
+    """A launch checks every argument against the kernel's parameters, then runs it."""
+
+    module: HostCupy
+    kernel: HostKernel
+
+    def __call__(
+        self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, stream: Any = None
+    ) -> None:
+        kernel, module = self.kernel, self.module
+        if len(args) != len(kernel.parameters):
+            raise DeviceFault(f"{kernel.name}: {len(args)} arguments")
+        values = [
+            module.argument(kernel.name, parameter, value)
+            for parameter, value in zip(kernel.parameters, args, strict=True)
+        ]
+        if len(grid) != 1 or not 0 < grid[0] < 2**31 or np.prod(block) > 1024:
+            raise DeviceFault(f"{kernel.name}: grid {grid}, block {block}")
+        module.log_operation("kernel", kernel.name, stream, args)
+        backward = ctypes.c_int.in_dll(kernel.library, "backward")
+        backward.value = module.threads_backward
+        bx, by = (*block, 1)[:2]
+        status = kernel.run(grid[0], bx, by, *values)
+        if status:
+            raise DeviceFault(f"{kernel.name}: threads wait at a barrier where others never come")
+        for parameter, value in zip(kernel.parameters, args, strict=True):
+            if parameter.written and not value.guards_intact:
+                raise DeviceFault(f"{kernel.name}: writes outside {parameter.name}")
+
+
+class RawModule:
+    def __init__(self, module: HostCupy, code: str, options: tuple[str, ...]) -> None:
+        self._module, self._code, self._options = module, code, options
+
+    def get_function(self, name: str) -> RawKernel:
+        return RawKernel(self._module, compile_kernels(self._code, self._options)[name])
+
+
+class HostCupy:
+    """What the backend uses of `cupy`, with ``devices`` devices of ``memory`` bytes each.
+
+    ``log`` holds every operation; ``allocations``, ``host_copies``, ``uploads`` count. With
+    ``threads_backward`` the threads of a block take turns from the last to the first.
+    """
+
+    __version__ = "14.0.0 (host stand-in)"
+
+    def __init__(self, devices: int = 1, memory: int = 1 << 30) -> None:
+        self.devices, self.memory, self.used = devices, memory, 0
+        self.log: list[Operation] = []
+        self.allocations = self.host_copies = self.uploads = 0
+        self.threads_backward = 0
+        self.streams: list[Stream] = []
+        self.device_numbers = [0]
+        self.live: dict[int, int] = {}
+        self.touched: dict[int, tuple[Stream, int]] = {}
+        self._pinned: list[tuple[int, int]] = []
+        self.stream_stack = [Stream(self)]  # the default stream at the bottom
+        self.cuda = SimpleNamespace(
+            Device=lambda number=0: Device(self, number),
+            Stream=lambda non_blocking=False: Stream(self, non_blocking),
+            alloc_pinned_memory=self._alloc_pinned_memory,
+            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+            compiler=SimpleNamespace(CompileException=CompileException),
+            runtime=SimpleNamespace(
+                getDeviceCount=lambda: self.devices,
+                getDeviceProperties=lambda number: {
+                    "name": f"host stand-in {number}".encode(),
+                    "major": 9,
+                    "minor": 0,
+                },
+                driverGetVersion=lambda: 13000,
+                runtimeGetVersion=lambda: 13000,
+                CUDARuntimeError=CUDARuntimeError,
+            ),
+        )
+
+    def RawModule(self, *, code: str, options: tuple[str, ...] = ()) -> RawModule:
+        return RawModule(self, code, options)
+
+    def get_default_memory_pool(self) -> Any:
+        return SimpleNamespace(free_bytes=lambda: 0)
+
+    def current_stream(self) -> Stream:
+        return self.stream_stack[-1]
+
+    def new_stream_number(self) -> int:
+        return 1000 + len(self.streams)
+
+    # -- memory --------------------------------------------------------------------------------
+
+    def empty(self, shape: tuple[int, ...], dtype: Any = "float64") -> DeviceArray:
+        """Memory that holds NaN (the first megabyte of it), between two guards."""
+        nbytes = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+        if nbytes > self.memory - self.used:
+            raise OutOfMemoryError(f"Out of memory allocating {nbytes} bytes")
+        self.allocations += 1
+        memory = np.empty(nbytes + 2 * _GUARD, np.uint8)
+        memory[: 1 << 20] = 0xFF
+        memory[:_GUARD] = memory[-_GUARD:] = _MARK
+        host = memory[_GUARD:-_GUARD].view(dtype).reshape(shape)
+        array = DeviceArray(self, memory, host, self.device_numbers[-1])
+        self.used += nbytes
+        self.live[array.data.ptr] = nbytes
+        weakref.finalize(memory, self._free, array.data.ptr, nbytes)
+        return array
+
+    def _free(self, address: int, nbytes: int) -> None:
+        self.used -= nbytes
+        self.live.pop(address, None)
+        self.touched.pop(address, None)
+
+    def check_inside(self, address: int, nbytes: int, what: str) -> None:
+        """Raise `DeviceFault` unless the bytes lie in one allocation."""
+        for start, size in self.live.items():
+            if start <= address and address + nbytes <= start + size:
+                return
+        raise DeviceFault(f"{what} reaches outside its array")
+
+    def _alloc_pinned_memory(self, nbytes: int) -> Any:
+        memory = (ctypes.c_char * nbytes)()
+        self._pinned.append((ctypes.addressof(memory), nbytes))
+        return memory
+
+    def is_pinned(self, array: np.ndarray) -> bool:
+        address = array.ctypes.data
+        return any(start <= address < start + size for start, size in self._pinned)
+
+    # -- operations ----------------------------------------------------------------------------
+
+    def log_operation(self, kind: str, name: str, stream: Any, args: Any) -> None:
+        stream = stream or self.current_stream()
+        buffers = tuple(a.data.ptr for a in args if isinstance(a, DeviceArray))
+        stream.issue(*buffers)
+        scalars = tuple(a for a in args if not isinstance(a, DeviceArray))
+        self.log.append(Operation(kind, name, stream.ptr, scalars, buffers))
+
+    def argument(self, kernel: str, parameter: Any, value: Any) -> Any:
+        """Return what is handed to C; refuse what does not fit the parameter."""
+        where = f"{kernel}({parameter.name})"
+        if parameter.dtype:
+            if not isinstance(value, DeviceArray) or value.dtype != parameter.dtype:
+                raise DeviceFault(f"{where}: not an array of {parameter.dtype}")
+            if not value.flags.c_contiguous:
+                raise DeviceFault(f"{where}: not C-contiguous")
+            if value.device_number != self.device_numbers[-1]:
+                raise DeviceFault(f"{where}: an array of another device")
+            return value.data.ptr
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.number):
+            raise DeviceFault(f"{where}: {type(value).__name__} is no number that CuPy passes")
+        value = np.int64(value) if isinstance(value, int) else value
+        if np.dtype(type(value)) != np.dtype(parameter.scalar):
+            raise DeviceFault(f"{where}: {type(value).__name__} for {parameter.scalar.__name__}")
+        return parameter.scalar(value.item())

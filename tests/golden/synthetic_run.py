@@ -1,0 +1,142 @@
+"""A run without physics, for tests of the trajectory file.
+
+Every element follows the logistic map x -> 3.75 x (1 - x), which is chaotic: a state that is
+resumed one bit off is soon another one, and the same on every machine, because IEEE products
+and differences are exact to the bit. As a script it continues the run in the given file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from prdsim.symbols import ARRAYS
+from prdsim.trajectory import SCALARS, Layout, Status, TrajectoryWriter
+
+SHAPES = {"U": (6, 5), "V": (3, 6), "W": (4, 3), "a": (4,)}
+RESTART_SHAPES = {**SHAPES, "velocity_U": SHAPES["U"]}
+STEPS = 24
+SNAPSHOT_STEPS = (0, 1, 2, 4, 8, 16, 24)
+SCALAR_STEPS = tuple(range(0, STEPS + 1, 2))
+RESTART_EVERY = 5
+STEP_SIZE = 0.25
+
+
+def initial(precision: str = "float64") -> dict[str, np.ndarray]:
+    """Return the arrays at step 0, in (0, 0.8)."""
+    state = {}
+    for k, (name, shape) in enumerate(RESTART_SHAPES.items()):
+        size = int(np.prod(shape))
+        values = ((37 * np.arange(size) + 11 * k + 5) % 101 + 1) / 128
+        state[name] = values.reshape(shape).astype(precision)
+    return state
+
+
+def advance(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays one step later."""
+    rate = np.float32(3.75)
+    return {name: rate * (x * (1 - x)) for name, x in state.items()}
+
+
+def states(steps: int, precision: str = "float64") -> Iterator[dict[str, np.ndarray]]:
+    """Yield the arrays of steps 0, 1, ..., `steps`."""
+    state = initial(precision)
+    yield state
+    for _ in range(steps):
+        state = advance(state)
+        yield state
+
+
+def scalar_values(step: int, state: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return one row of /scalars."""
+    values = {f.name: float(state["U"].flat[k]) for k, f in enumerate(SCALARS)}
+    return values | {"time": STEP_SIZE * step, "step_size": STEP_SIZE}
+
+
+def layout(**changes: Any) -> Layout:
+    """Return the run's layout; keywords replace fields."""
+    fields: dict[str, Any] = {
+        "shapes": SHAPES,
+        "restart_shapes": RESTART_SHAPES,
+        "restart_scalars": ("step_size", "previous_error"),
+        "precision": "float64",
+        "snapshot_precision": "float64",
+        "snapshot_steps": SNAPSHOT_STEPS,
+        "scalar_steps": SCALAR_STEPS,
+        "attributes": {
+            "config": json.dumps({"dataset": "synthetic", "width": 6}),
+            "resolved": json.dumps({"backend": "numpy", "device": "größer"}),
+            "versions": json.dumps({"numpy": "2.0"}),
+            "run_id": "golden",
+            "grid": (28, 28),
+            "comment": "",
+            "rate": 0.5,
+        },
+        "data": {
+            "X": np.arange(10.0).reshape(5, 2),
+            "Y": np.arange(6, dtype=np.float32).reshape(3, 2),
+        },
+    }
+    fields |= changes
+    if "initial" not in fields:
+        start = initial(fields["precision"])
+        fields["initial"] = {name: start[name] for name in ARRAYS}
+    return Layout(**fields)
+
+
+def write_restart(writer: TrajectoryWriter, step: int, state: dict[str, np.ndarray]) -> None:
+    """Write a restart slot."""
+    carry = {"step_size": STEP_SIZE, "previous_error": 1.0 / (step + 1)}
+    writer.restart(step, STEP_SIZE * step, state, carry)
+
+
+def continue_run(
+    writer: TrajectoryWriter,
+    snapshot_steps: tuple[int, ...] = SNAPSHOT_STEPS,
+    scalar_steps: tuple[int, ...] = SCALAR_STEPS,
+    *,
+    stop: int | None = None,
+    restart_every: int = RESTART_EVERY,
+) -> None:
+    """Go on from the last restart state to the last planned step, or be interrupted at `stop`."""
+    last = snapshot_steps[-1]
+    if writer.record.restart_slot < 0:
+        step, state = 0, initial()
+    else:
+        point = writer.read_restart()
+        step, state = point.step, point.arrays
+        state = advance(state)
+        step += 1
+    snapshots, scalars = set(snapshot_steps), set(scalar_steps)
+    end = last if stop is None else stop
+    while step <= end:
+        if step in scalars:
+            writer.scalars(step, scalar_values(step, state))
+        if step in snapshots:
+            writer.snapshot(step, STEP_SIZE * step, state)
+        if step % restart_every == 0 or step == end:
+            write_restart(writer, step, state)
+        if step in snapshots or step % restart_every == 0:
+            writer.commit(Status.RUNNING)
+        state = advance(state)
+        step += 1
+    if stop is None:
+        writer.commit(Status.FINISHED, stop_step=last, stop_reason="all steps done")
+    else:
+        writer.commit(Status.INTERRUPTED, stop_step=stop, stop_reason="SIGTERM")
+
+
+if __name__ == "__main__":
+    path, steps, snapshots_every = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    with TrajectoryWriter.open(path) as the_writer:
+        print("writing", flush=True)
+        continue_run(
+            the_writer,
+            tuple(range(0, steps + 1, snapshots_every)),
+            tuple(range(steps + 1)),
+            restart_every=7,
+        )

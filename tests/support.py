@@ -1,0 +1,102 @@
+"""Small problems for the tests, and the ways to put them on a backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prdsim.backends import get_backend
+from prdsim.charts import WeightChart
+from prdsim.config import RunConfig
+from prdsim.model import Model, State, build_model
+from prdsim.simulation import Simulation
+
+BACKENDS = ("numpy", "numba")
+INTEGRATORS = ("gd", "heun", "rk4", "bs23", "dopri5")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Data X (d_in, n), Y (d_out, n) and the arrays at t = 0, float64."""
+
+    X: np.ndarray
+    Y: np.ndarray
+    initial: dict[str, np.ndarray]
+
+    @property
+    def lists(self) -> dict[str, Any]:
+        """The same as the oracle takes it: nested lists, samples as rows."""
+        arrays = {name: array.tolist() for name, array in self.initial.items()}
+        return {**arrays, "X": self.X.T.tolist(), "Y": self.Y.T.tolist()}
+
+    def config(self, **keys: Any) -> RunConfig:
+        """A configuration of the problem's sizes; with the adversary unless told otherwise."""
+        sizes = {
+            "samples": self.X.shape[1],
+            "width": self.initial["U"].shape[0],
+            "critic_width": self.initial["W"].shape[0],
+        }
+        return RunConfig(**{"diffusion": True, "step_size": 0.02, **sizes, **keys})
+
+    def model(self, backend: str = "numpy", **keys: Any) -> tuple[Model, State]:
+        """The model and its state at t = 0."""
+        config = self.config(**keys)
+        k = get_backend(backend, precision=config.precision, threads=1)
+        model = build_model(config, k, WeightChart(k, self.X), self.X, self.Y)
+        return model, model.start(self.initial)
+
+    def simulation(self, backend: str = "numpy", **keys: Any) -> Simulation:
+        """A run of the problem, on one thread unless told otherwise."""
+        config = self.config(**{"backend": backend, "threads": 1, **keys})
+        return Simulation(config, self.X, self.Y, initial=self.initial)
+
+
+def random_problem(
+    seed: int = 0, *, d_in: int = 7, d_out: int = 3, n: int = 6, m: int = 8, m_c: int = 5
+) -> Problem:
+    """Everything normal: masks of all kinds."""
+    rng = np.random.default_rng(seed)
+    initial = {
+        "U": rng.standard_normal((m, d_in)),
+        "V": rng.standard_normal((d_out, m)),
+        "W": rng.standard_normal((m_c, d_out)),
+        "a": rng.standard_normal(m_c),
+    }
+    return Problem(rng.standard_normal((d_in, n)), rng.standard_normal((d_out, n)), initial)
+
+
+def smooth_problem(seed: int = 0) -> Problem:
+    """Pre-activations far from zero, so that no mask changes while much else does.
+
+    All data are positive; each u_j and w_r has one sign throughout, most of them positive.
+    """
+    rng = np.random.default_rng(seed)
+    d_in, d_out, n, m, m_c = 4, 2, 3, 5, 4
+
+    def positive(*shape: int) -> np.ndarray:
+        return rng.uniform(0.5, 1.5, shape)
+
+    initial = {
+        "U": 0.5 * positive(m, d_in) * np.array([1, 1, -1, 1, 1])[:, None],
+        "V": 0.5 * positive(d_out, m),
+        "W": 0.5 * positive(m_c, d_out) * np.array([1, -1, 1, 1])[:, None],
+        "a": 0.5 * positive(m_c) * np.array([1, 1, -1, 1]),
+    }
+    return Problem(positive(d_in, n), 3.0 * positive(d_out, n), initial)
+
+
+def relative_error(computed: Any, expected: Any) -> float:
+    """||computed - expected||_F / ||expected||_F; the norm of the difference if expected is 0."""
+    computed, expected = np.asarray(computed, float), np.asarray(expected, float)
+    assert computed.shape == expected.shape
+    return float(np.linalg.norm(computed - expected) / (np.linalg.norm(expected) or 1.0))
+
+
+def same_bits(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:
+    """Whether two sets of arrays are equal to the last bit."""
+    return left.keys() == right.keys() and all(
+        left[name].dtype == right[name].dtype and left[name].tobytes() == right[name].tobytes()
+        for name in left
+    )

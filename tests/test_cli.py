@@ -1,0 +1,234 @@
+"""The commands, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from support_cli import ROOT, TINY, Run, caller, shell
+
+import prdsim
+from prdsim.config import RunConfig
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    return caller(monkeypatch, capsys)
+
+
+# -- run -------------------------------------------------------------------------------------------
+
+
+def test_a_run_ends_with_a_summary_and_a_file(run, tmp_path):
+    answer = run("run", *TINY, "--diffusion", "-o", "a.h5")
+    assert answer.code == 0
+    for words in ("finished at step 20", "L_sup", "distance of u_j", "drift", "a.h5", "inspect"):
+        assert words in answer.out
+    with prdsim.open_trajectory(tmp_path / "a.h5") as trajectory:
+        assert trajectory.status == "finished"
+        assert trajectory.config["diffusion"] is True
+        assert trajectory.step[-1] == 20
+        assert trajectory.scalars["step"].tolist() == [0, 10, 20]
+
+
+def test_the_summary_repeats_what_the_file_holds(run, tmp_path):
+    answer = run("run", *TINY, "--dataset", "digits", "-o", "a.h5")
+    with prdsim.open_trajectory(tmp_path / "a.h5") as trajectory:
+        first, last = trajectory.scalars["loss_sup"][[0, -1]]
+    assert f"{first:.6g} -> {last:.6g}" in answer.out
+
+
+def test_every_configuration_key_is_an_option(run):
+    text = run("run", "--help").out
+    for key in RunConfig.model_fields:
+        assert f"--{key.replace('_', '-')}" in text
+
+
+def test_layers_are_merged_in_order(run, tmp_path):
+    (tmp_path / "c.toml").write_text('width = 5\nsamples = 9\nsteps = 7\npreset = "theory"\n')
+    tail = ("--set", "samples=8", "--set", "steps=6", "--steps", "5", "--backend", "numpy")
+    assert run("run", "c.toml", *tail, "-o", "a.h5").code == 0
+    with prdsim.open_trajectory(tmp_path / "a.h5") as trajectory:
+        config = trajectory.config
+    assert (config["width"], config["samples"], config["steps"]) == (5, 8, 5)
+    assert (config["target"], config["trainable"]) == ("scalar", "U")
+
+
+def test_default_names_are_never_the_same(run, tmp_path):
+    for _ in range(2):
+        assert run("run", *TINY).code == 0
+    names = [path.name for path in tmp_path.glob("prdsim-*.h5")]
+    assert len(names) == 2
+
+
+def test_force_replaces_a_file(run, tmp_path):
+    assert run("run", *TINY, "-o", "a.h5").code == 0
+    assert run("run", *TINY, "-o", "a.h5", "--seed", 3, "--force").code == 0
+    with prdsim.open_trajectory(tmp_path / "a.h5") as trajectory:
+        assert trajectory.config["seed"] == 3
+
+
+def test_names_may_be_odd(run, tmp_path):
+    for name in ("with space.h5", "ünïcode.h5", "-dash.h5", "no_suffix"):
+        answer = run("run", *TINY, f"--output={name}")
+        assert answer.code == 0, name
+        assert (tmp_path / name).is_file()
+    assert "'with space.h5'" in run("run", *TINY, "--force", "--output=with space.h5").out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--samples", 1, "--width", 1],
+        ["--outputs", 1],
+        ["--critic-width", 1],
+        ["--target", "scalar"],
+        ["--target", "inputs", "--critic-step-size", 1e-4],
+        ["--normalize", "none"],
+        ["--steps", 1, "--snapshots", "geometric:2"],
+        ["--snapshots", "every:100000", "--scalars-every", 1000],
+        ["--critic-steps", 0],
+        ["--init-scale", 0],
+        ["--trainable", "a,V"],
+        ["--precision", "float32", "--snapshot-precision", "float64"],
+        ["--correlation-length", 3],
+        ["--gradient-penalty", 0],
+        ["--diffusivity", 0],
+        ["--critic", "minimax", "--critic-step-size", 0.001],
+        ["--critic", "minimax", "--integrator", "heun", "--step-size", 0.01],
+        ["--integrator", "rk4", "--step-size", 0.01, "--end-time", 0.05],
+        ["--integrator", "bs23", "--step-size", 0.01, "--end-time", 0.05],
+        ["--integrator", "dopri5", "--step-size", 0.01, "--end-time", 0.05],
+        ["--preset", "poster", "--integrator", "dopri5"],
+    ],
+    ids=lambda options: "_".join(map(str, options)),
+)
+def test_edges_of_the_configuration_run(run, tmp_path, options):
+    answer = run("run", *TINY, "--diffusion", "-o", "a.h5", *options)
+    assert answer.code == 0, answer.err
+    with prdsim.open_trajectory(tmp_path / "a.h5") as trajectory:
+        assert trajectory.status == "finished"
+        assert trajectory.check() == []
+        assert np.isfinite(trajectory.U[-1]).all()
+
+
+def test_progress_goes_to_stderr_and_the_summary_to_stdout(run):
+    answer = run("run", *TINY)
+    assert "finished" in answer.out
+    assert "finished" not in answer.err
+
+
+def test_the_summary_only_suggests_what_works(run):
+    assert "prdsim resume a.h5 --steps 40" in run("run", *TINY, "-o", "a.h5").out
+    assert run("resume", "a.h5", "--steps", 40).code == 0
+    timed = run("run", *TINY, "--step-size", 0.1, "--end-time", 0.5, "-o", "b.h5")
+    assert "finished at step 5" in timed.out
+    assert "prdsim inspect b.h5" in timed.out
+    assert "resume" not in timed.out
+
+
+# -- resume, inspect -------------------------------------------------------------------------------
+
+
+def test_resume_goes_on_to_more_steps(run, tmp_path):
+    run("run", *TINY, "-o", "a.h5")
+    run("run", *TINY, "--steps", 30, "-o", "b.h5")
+    answer = run("resume", "a.h5", "--steps", 30)
+    assert answer.code == 0
+    assert "finished at step 30" in answer.out
+    with (
+        prdsim.open_trajectory(tmp_path / "a.h5") as resumed,
+        prdsim.open_trajectory(tmp_path / "b.h5") as whole,
+    ):
+        assert np.array_equal(resumed.U[-1], whole.U[-1])
+
+
+def test_inspect_says_what_a_file_holds(run):
+    run("run", *TINY, "--diffusion", "-o", "a.h5")
+    text = run("inspect", "a.h5").out
+    for words in ("finished at step 20 of 20", "synthetic, 8 samples", "with diffusion", "m = 6"):
+        assert words in text
+    assert "all checksums hold" in run("inspect", "--check", "a.h5").out
+
+
+def test_inspect_speaks_json(run):
+    run("run", *TINY, "-o", "a.h5")
+    report = json.loads(run("inspect", "--json", "--check", "a.h5").out)
+    assert report["status"] == "finished"
+    assert report["step"] == report["steps"] == 20
+    assert report["shapes"]["U"] == [6, 784]
+    assert len(report["scalars"]["loss_sup"]) == 3
+    assert report["problems"] == []
+
+
+# -- backends, data --------------------------------------------------------------------------------
+
+
+def test_backends_says_what_works_and_why_the_rest_does_not(run):
+    text = run("backends").out
+    assert "numpy    available" in text
+    assert "numba    available" in text
+    assert "cupy" in text
+    rows = {row["name"]: row for row in json.loads(run("backends", "--json").out)}
+    assert list(rows) == ["cupy", "numba", "numpy"]
+    for row in rows.values():
+        assert row["available"] or "cupy" in row["reason"].lower()
+
+
+def test_data_list_names_every_data_set(run):
+    text = run("data", "list").out
+    for name in ("synthetic", "digits", "mnist", "fashion-mnist"):
+        assert name in text
+    rows = json.loads(run("data", "list", "--json").out)
+    assert {row["name"] for row in rows} >= {"synthetic", "digits", "mnist", "fashion-mnist"}
+
+
+# -- the program itself ----------------------------------------------------------------------------
+
+
+def test_the_console_script_answers(tmp_path):
+    answer = shell("--version", cwd=tmp_path)
+    assert answer.code == 0
+    assert answer.out.strip() == f"prdsim {prdsim.__version__}"
+
+
+def test_the_module_runs_from_the_checkout_beside_an_old_build_folder(tmp_path):
+    for name in ("prdsim", "backends", "cli", "data", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    old = tmp_path / "build" / "lib" / "prdsim"
+    old.mkdir(parents=True)
+    (old / "__init__.py").write_text("raise ImportError('an old build')\n")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-m", "prdsim", "run", *TINY, "-o", "a.h5"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.h5").is_file()
+
+
+def test_xarray_opens_a_runs_file_with_labels(run, tmp_path):
+    xarray = pytest.importorskip("xarray")
+    run("run", *TINY, "--diffusion", "-o", "a.h5")
+    with (
+        xarray.open_dataset(tmp_path / "a.h5", engine="h5netcdf", group="snapshots") as snapshots,
+        xarray.open_dataset(tmp_path / "a.h5", engine="h5netcdf", group="scalars") as scalars,
+        prdsim.open_trajectory(tmp_path / "a.h5") as trajectory,
+    ):
+        assert snapshots["U"].dims == ("step", "neuron", "input")
+        assert snapshots["V"].dims == ("step", "output", "neuron")
+        assert np.array_equal(snapshots["step"], trajectory.step)
+        assert np.array_equal(snapshots["U"].sel(step=20), trajectory.U[-1])
+        assert "time" in snapshots.coords
+        assert scalars["loss_sup"].dims == ("step",)
+        assert np.array_equal(scalars["loss_sup"], trajectory.scalars["loss_sup"])
+        assert all({"units", "long_name"} <= set(v.attrs) for v in scalars.data_vars.values())

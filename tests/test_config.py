@@ -1,0 +1,523 @@
+"""The configuration: what is refused and with which words, layers, and round trips."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prdsim.config import PRESETS, RunConfig, group_of, keys_of, load_config
+from prdsim.errors import ConfigError
+
+KEYS = list(RunConfig.model_fields)
+INTEGERS = [
+    "samples",
+    "outputs",
+    "width",
+    "critic_width",
+    "seed",
+    "critic_steps",
+    "critic_warmup",
+    "steps",
+    "threads",
+    "scalars_every",
+]
+NUMBERS = [
+    "correlation_length",
+    "init_scale",
+    "diffusivity",
+    "critic_step_size",
+    "critic_rate",
+    "gradient_penalty",
+    "step_size",
+    "end_time",
+    "rtol",
+    "atol",
+    "restart_seconds",
+]
+BOOLEANS = ["diffusion", "force", "store_data"]
+CHOICES = [
+    "split",
+    "normalize",
+    "target",
+    "output_init",
+    "critic",
+    "penalty_points",
+    "integrator",
+    "precision",
+    "chart",
+    "snapshot_precision",
+    "preset",
+]
+TEXTS = ["dataset", "data_dir", "trainable", "backend", "output", "snapshots"]
+MAY_BE_ZERO = [
+    "seed",
+    "critic_steps",
+    "critic_warmup",
+    "correlation_length",
+    "init_scale",
+    "diffusivity",
+    "gradient_penalty",
+    "atol",
+    "restart_seconds",
+]
+
+
+def refusal(**values: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        RunConfig(**values)
+    text = str(caught.value)
+    assert text
+    assert len(text.splitlines()) == 1
+    assert "pydantic" not in text.lower()
+    assert caught.value.exit_code == 2
+    return text
+
+
+def test_every_key_is_of_one_of_the_kinds_below():
+    assert sorted(KEYS) == sorted(INTEGERS + NUMBERS + BOOLEANS + CHOICES + TEXTS)
+
+
+# -- defaults --------------------------------------------------------------------------------------
+
+
+def test_defaults_are_the_documented_ones():
+    config = RunConfig()
+    assert (config.dataset, config.samples, config.width, config.steps) == (
+        "synthetic",
+        256,
+        512,
+        2000,
+    )
+    assert (config.diffusion, config.diffusivity, config.critic) == (False, 1.0, "wgan-gp")
+    assert (config.critic_steps, config.critic_step_size, config.gradient_penalty) == (
+        5,
+        0.01,
+        10.0,
+    )
+    assert (config.integrator, config.step_size, config.rtol, config.atol) == (
+        "gd",
+        "auto",
+        1e-5,
+        1e-8,
+    )
+    assert (config.snapshots, config.scalars_every) == ("geometric:40", 10)
+    assert (config.backend, config.precision, config.chart) == ("auto", "float64", "auto")
+
+
+def test_every_key_explains_itself_and_belongs_to_a_group():
+    groups = ("data", "network", "adversary", "time", "computing", "output", "preset")
+    for key in KEYS:
+        assert RunConfig.model_fields[key].description
+        assert group_of(key) in groups
+    assert keys_of(*groups) == KEYS
+    assert keys_of("time") == ["integrator", "step_size", "steps", "end_time", "rtol", "atol"]
+
+
+def test_a_configuration_does_not_change():
+    config = RunConfig()
+    with pytest.raises(Exception, match="frozen"):
+        config.width = 3
+
+
+# -- values that are refused -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("widht", "width"),
+        ("step-size", "step_size"),
+        ("sample", "samples"),
+        ("Seed", "seed"),
+        ("difusion", "diffusion"),
+        ("grad_penalty", "gradient_penalty"),
+    ],
+)
+def test_a_misspelt_key_is_refused_with_the_one_that_was_meant(key, meant):
+    assert refusal(**{key: 1}) == f"{key}: no such configuration key; did you mean {meant}?"
+
+
+def test_a_key_like_no_other_gets_a_pointer_to_the_list():
+    assert "prdsim run --help lists all keys" in refusal(zzzzzz=1)
+
+
+@pytest.mark.parametrize("key", INTEGERS)
+@pytest.mark.parametrize("value", ["12", 1.5, 2.0, True, [1], {}, float("nan"), b"1"], ids=repr)
+def test_integers_only_where_integers_are_asked_for(key, value):
+    text = refusal(**{key: value})
+    assert text.startswith(f"{key}: must be an integer")
+    assert text.endswith(f"got {value!r}")
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("value", ["1", True, [1.0], {}, 1j], ids=repr)
+def test_numbers_only_where_numbers_are_asked_for(key, value):
+    text = refusal(**{key: value})
+    expected = "a positive number or auto" if key == "step_size" else "a number"
+    assert text.startswith(f"{key}: must be {expected}")
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_are_finite(key, value):
+    assert refusal(**{key: value}).startswith(f"{key}: must be")
+
+
+@pytest.mark.parametrize("key", BOOLEANS)
+@pytest.mark.parametrize("value", [1, 0, "true", "yes", []], ids=repr)
+def test_truth_values_only_where_they_are_asked_for(key, value):
+    assert refusal(**{key: value}).startswith(f"{key}: must be true or false, got")
+
+
+@pytest.mark.parametrize("key", CHOICES)
+@pytest.mark.parametrize("value", ["", "no such", 3, True, [], 1.5], ids=repr)
+def test_choices_name_what_can_be_chosen(key, value):
+    text = refusal(**{key: value})
+    assert text.startswith(f"{key}: must be one of ")
+    for name in ("float64",) if key == "precision" else ():
+        assert name in text
+
+
+@pytest.mark.parametrize("key", TEXTS)
+@pytest.mark.parametrize("value", [3, 1.5, True, [], {}], ids=repr)
+def test_text_only_where_text_is_asked_for(key, value):
+    assert refusal(**{key: value}).startswith(f"{key}: must be text, got")
+
+
+@pytest.mark.parametrize("key", [key for key in INTEGERS + NUMBERS if key not in MAY_BE_ZERO])
+def test_zero_is_refused_where_it_means_nothing(key):
+    assert refusal(**{key: 0}).startswith(f"{key}: must be ")
+
+
+@pytest.mark.parametrize("key", INTEGERS + NUMBERS)
+def test_negative_numbers_are_refused_everywhere(key):
+    text = refusal(**{key: -1})
+    assert text.startswith(f"{key}: must be ")
+    assert text.endswith("got -1")
+
+
+@pytest.mark.parametrize("key", MAY_BE_ZERO)
+def test_zero_is_taken_where_it_means_something(key):
+    assert getattr(RunConfig(**{key: 0}), key) == 0
+
+
+@pytest.mark.parametrize("key", [key for key in INTEGERS if key not in ("seed", "threads")])
+def test_enormous_sizes_are_refused_with_the_limit(key):
+    assert "must be at most 2147483647" in refusal(**{key: 2**31})
+
+
+def test_the_limits_of_seed_and_threads():
+    assert RunConfig(seed=2**63 - 1).seed == 2**63 - 1
+    assert "must be less than 9223372036854775808" in refusal(seed=2**63)
+    assert "must be at most 4096" in refusal(threads=4097)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "X", "U,,V", "U,U", "U;V", "u,v", "U V", ",", "U,V,W,a,b", "all"]
+)
+def test_trainable_lists_arrays_once(value):
+    text = refusal(trainable=value)
+    assert "trainable: must list some of U,V,W,a, each once" in text
+    assert text.endswith(f"got {value!r}")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "every",
+        "every:",
+        "every:0",
+        "every:-5",
+        "every:1.5",
+        "every:x",
+        "geometric:0",
+        "geometric:1",
+        "geometric",
+        "log:40",
+        "40",
+        "every:10:20",
+        " every:10",
+        "geometric:²",
+    ],
+)
+def test_snapshots_are_a_rule_with_a_count(value):
+    text = refusal(snapshots=value)
+    assert text.startswith("snapshots: ")
+    assert "geometric" in text
+
+
+@pytest.mark.parametrize("key", ["dataset", "backend", "output", "data_dir"])
+@pytest.mark.parametrize("value", ["", "  ", "a\0b"], ids=repr)
+def test_names_and_paths_are_not_empty(key, value):
+    assert refusal(**{key: value}).startswith(f"{key}: must not be empty")
+
+
+# -- values that contradict each other -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("integrator", ["heun", "rk4", "bs23", "dopri5"])
+def test_flows_are_deterministic(integrator):
+    text = refusal(integrator=integrator, penalty_points="random")
+    assert text == f"penalty_points: random needs integrator gd, not {integrator}"
+    assert RunConfig(integrator=integrator, preset="poster").integrator == integrator
+    assert not RunConfig(integrator=integrator).random_penalty_points
+    assert not RunConfig(integrator=integrator, penalty_points="midpoint").random_penalty_points
+
+
+def test_penalty_points_are_random_for_gd_alone():
+    assert RunConfig().random_penalty_points
+    assert RunConfig(penalty_points="random").random_penalty_points
+    assert not RunConfig(penalty_points="midpoint").random_penalty_points
+
+
+# -- derived values --------------------------------------------------------------------------------
+
+
+def test_what_moves():
+    assert RunConfig().moving == ("U", "V")
+    assert RunConfig(diffusion=True).moving == ("U", "V", "W", "a")
+    assert RunConfig(diffusion=True, diffusivity=0).moving == ("U", "V")
+    assert RunConfig(diffusion=True, trainable=" a , U").moving == ("U", "a")
+    assert RunConfig(diffusion=True, trainable=" a , U").trainable == "U,a"
+    assert RunConfig(trainable="W,a").moving == ()
+
+
+def test_precision_of_arrays():
+    assert [RunConfig(precision=p).array_precision for p in ("float64", "float32", "tf32")] == [
+        "float64",
+        "float32",
+        "float32",
+    ]
+
+
+def test_numpy_numbers_and_paths_are_taken_as_what_they_are():
+    config = RunConfig(
+        width=np.int64(7),
+        step_size=np.float64(0.1),
+        init_scale=np.float32(0.5),
+        diffusion=np.bool_(True),
+        output=Path("a") / "b.h5",
+    )
+    assert (config.width, config.step_size, config.diffusion) == (7, 0.1, True)
+    assert type(config.width) is int
+    assert type(config.step_size) is float
+    assert config.output == str(Path("a") / "b.h5")
+    assert "must be an integer" in refusal(width=np.array([3, 4]))
+
+
+# -- layers ----------------------------------------------------------------------------------------
+
+
+def toml(folder: Path, text: str) -> Path:
+    path = folder / "run.toml"
+    path.write_text(text)
+    return path
+
+
+def test_each_layer_goes_over_the_one_before(tmp_path):
+    """defaults < preset < TOML < --set < options, shown key by key."""
+    path = toml(tmp_path, 'preset = "poster"\nsamples = 11\nsteps = 11\nseed = 11\n')
+    config = load_config(path, settings=["steps=22", "seed=22"], options={"seed": "33"})
+    assert config.rtol == RunConfig().rtol
+    assert config.init_scale == PRESETS["poster"]["init_scale"] != RunConfig().init_scale
+    assert (config.samples, config.steps, config.seed) == (11, 22, 33)
+
+
+def test_a_preset_is_chosen_in_any_layer_and_always_lies_below_given_keys(tmp_path):
+    path = toml(tmp_path, "init_scale = 0.7\n")
+    for layers in ({"settings": ["preset=poster"]}, {"options": {"preset": "poster"}}):
+        config = load_config(path, **layers)
+        assert config.init_scale == 0.7
+        assert config.critic_warmup == PRESETS["poster"]["critic_warmup"]
+    assert load_config(
+        path, settings=["preset=theory"], options={"preset": "poster"}
+    ).trainable == ("U,V,W,a")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid_and_do_what_they_say(name):
+    config = RunConfig(preset=name)
+    for key, value in PRESETS[name].items():
+        assert getattr(config, key) == value
+    assert RunConfig(preset=name, width=9).width == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("samples=500", "samples", 500),
+        (" samples = 500 ", "samples", 500),
+        ("step-size=0.04", "step_size", 0.04),
+        ("step_size=1e-3", "step_size", 1e-3),
+        ("step_size=auto", "step_size", "auto"),
+        ("step_size=1", "step_size", 1.0),
+        ("diffusion=true", "diffusion", True),
+        ("critic=minimax", "critic", "minimax"),
+        ('critic="minimax"', "critic", "minimax"),
+        ("dataset=7.csv", "dataset", "7.csv"),
+        ("dataset=true", "dataset", "true"),
+        ("output=a=b.h5", "output", "a=b.h5"),
+        ("trainable=U,V", "trainable", "U,V"),
+        ("snapshots=every:5", "snapshots", "every:5"),
+    ],
+)
+def test_settings_are_read_as_the_key_needs(text, key, value):
+    result = getattr(load_config(settings=[text]), key)
+    assert result == value
+    assert type(result) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("samples", "--set samples: must be key=value"),
+        ("samples=many", "samples: must be an integer, got 'many'"),
+        ("samples=1e3", "samples: must be an integer, got 1000.0"),
+        ("samples=", "samples: must be an integer, got ''"),
+        ("step_size=nan", "step_size: must be a finite number"),
+        ("rtol=nan", "rtol: must be"),
+        ("diffusion=True", "diffusion: must be true or false, got 'True'"),
+        ("widht=3", "did you mean width?"),
+        ("=3", "--set =3: must be key=value"),
+    ],
+)
+def test_settings_that_cannot_be_read(setting, words):
+    with pytest.raises(ConfigError) as caught:
+        load_config(settings=[setting])
+    assert words in str(caught.value)
+
+
+# -- TOML files ------------------------------------------------------------------------------------
+
+
+def test_a_toml_file_may_give_every_key(tmp_path):
+    lines = []
+    for key, value in (
+        RunConfig(threads=1, end_time=3.0, data_dir="d", output="o").model_dump().items()
+    ):
+        if value is not None:
+            lines.append(f"{key} = {json.dumps(value)}")
+    config = load_config(toml(tmp_path, "\n".join(lines)))
+    assert config == RunConfig(threads=1, end_time=3.0, data_dir="d", output="o")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"width = ", "is not valid TOML"),
+        (b"width = 3\nwidth = 4", "is not valid TOML"),
+        (b"\xff\xfe\x00", "is not valid TOML"),
+        (b"[network]\nwidth = 3", "[network] is a table"),
+        (b"widht = 3", "did you mean width?"),
+        (b"width = '3'", "width: must be an integer, got '3'"),
+        (b"rtol = nan", "rtol: must be"),
+        (b"steps = 2000-01-01", "steps: must be an integer"),
+        (b"samples = [3]", "samples: must be an integer"),
+    ],
+)
+def test_bad_toml_files_are_named_with_what_is_wrong(tmp_path, content, words):
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    text = str(caught.value)
+    assert words in text
+    assert str(path) in text
+    assert len(text.splitlines()) <= 2
+
+
+def test_missing_and_unreadable_toml_files(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.toml: no such configuration file"):
+        load_config(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path)
+
+
+def test_an_empty_file_means_the_defaults(tmp_path):
+    assert load_config(toml(tmp_path, "")) == RunConfig() == load_config()
+
+
+# -- round trips -----------------------------------------------------------------------------------
+
+configurations = st.fixed_dictionaries(
+    {},
+    optional={
+        "width": st.integers(1, 2**31 - 1),
+        "seed": st.integers(0, 2**63 - 1),
+        "diffusion": st.booleans(),
+        "init_scale": st.floats(0, 1e300),
+        "step_size": st.one_of(st.just("auto"), st.floats(1e-300, 1e300), st.integers(1, 9)),
+        "end_time": st.one_of(st.none(), st.floats(1e-300, 1e300)),
+        "critic_width": st.one_of(st.none(), st.integers(1, 99)),
+        "trainable": st.sampled_from(["U", "V,U", "U,V,W,a"]),
+        "preset": st.sampled_from([None, "poster", "theory"]),
+        "dataset": st.sampled_from(["mnist", "größe.npz", 'quo"te.csv']),
+        "penalty_points": st.sampled_from(["auto", "random", "midpoint"]),
+    },
+)
+
+
+@given(configurations)
+def test_json_round_trip(values):
+    config = RunConfig(**values)
+    again = RunConfig.from_json(config.to_json())
+    assert again == config
+    assert again.to_json() == config.to_json()
+    assert again.sha256() == config.sha256()
+    assert sorted(json.loads(config.to_json())) == sorted(KEYS)
+
+
+def test_replace_is_checked_like_the_constructor():
+    config = RunConfig(width=7, preset="poster")
+    assert config.replace(steps=5).width == 7
+    assert config.replace(steps=5).init_scale == PRESETS["poster"]["init_scale"]
+    with pytest.raises(ConfigError, match="did you mean width"):
+        config.replace(widht=5)
+
+
+# -- the fingerprint of the physics ----------------------------------------------------------------
+
+
+def test_the_fingerprint_ignores_what_decides_no_number():
+    config = RunConfig()
+    for other in (
+        {"output": "x.h5"},
+        {"force": True},
+        {"data_dir": "d"},
+        {"snapshots": "every:3"},
+        {"scalars_every": 1},
+        {"store_data": False},
+    ):
+        assert config.replace(**other).sha256() == config.sha256(), other
+
+
+def test_the_fingerprint_notices_everything_that_decides_a_number():
+    changed = {
+        "dataset": "digits", "split": "test", "samples": 3, "normalize": "none", "target": "scalar",
+        "outputs": 3, "correlation_length": 2.0, "width": 3, "critic_width": 3, "init_scale": 0.5,
+        "output_init": "normal", "trainable": "U", "seed": 1, "diffusion": True,
+        "diffusivity": 0.5, "critic": "minimax", "critic_steps": 1, "critic_step_size": 0.5,
+        "critic_warmup": 1, "critic_rate": 2.0, "gradient_penalty": 1.0,
+        "penalty_points": "midpoint", "integrator": "rk4", "step_size": 0.5, "end_time": 3.0,
+        "rtol": 0.1, "atol": 0.1, "steps": 3, "backend": "numpy", "precision": "float32",
+        "chart": "weight", "threads": 1,
+    }  # fmt: skip
+    assert set(changed) == {*keys_of("data", "network", "adversary", "time", "computing")} - {
+        "data_dir"
+    }
+    prints = [RunConfig().sha256()]
+    prints += [RunConfig(**{key: value}).sha256() for key, value in changed.items()]
+    assert all(before != after for before, after in pairwise(sorted(prints)))
+
+
+def test_a_setting_cannot_smuggle_in_another():
+    with pytest.raises(ConfigError, match="samples: must be an integer"):
+        load_config(settings=["samples=3\nwidth=4"])
