@@ -1,0 +1,172 @@
+"""Rewrite the tables in docs/ that follow from declarations in the code.
+
+Each table stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``, where NAME is a key of
+`BLOCKS`. Run ``python docs/generate.py`` after a declaration has changed; tests/test_docs.py fails
+until the files agree with the code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+from prdsim.backends.base import Backend
+from prdsim.config import PRESETS, RunConfig, group_of
+from prdsim.integrators import TABLEAUX
+from prdsim.randomness import Stream
+from prdsim.trajectory import markdown_table
+
+DOCS = Path(__file__).resolve().parent
+
+_SIGNS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def configuration() -> str:
+    """Every key with its group, default, values and meaning."""
+    rows = [
+        (
+            group_of(key),
+            f"`{key}`",
+            _value(field.default),
+            _values(field.annotation, field.metadata),
+            str(field.description).replace("<", "&lt;"),
+        )
+        for key, field in RunConfig.model_fields.items()
+    ]
+    return _table(("group", "key", "default", "values", "meaning"), rows)
+
+
+def presets() -> str:
+    """What each preset sets, beside the defaults it replaces."""
+    rows = [
+        (f"`{preset}`", f"`{key}`", _value(value), _value(RunConfig.model_fields[key].default))
+        for preset, values in PRESETS.items()
+        for key, value in values.items()
+    ]
+    return _table(("preset", "key", "sets", "default"), rows)
+
+
+def datasets() -> str:
+    """Every dataset of a trajectory file."""
+    return markdown_table().strip().replace("<", "&lt;")
+
+
+def operations() -> str:
+    """Every operation of the backend protocol, by the first sentence of its docstring."""
+    methods = inspect.getmembers(Backend, inspect.isfunction)
+    ordered = sorted(methods, key=lambda item: item[1].__code__.co_firstlineno)
+    rows = [
+        (f"`{name}({_arguments(method)})`", f"`{_first_line(method)}`")
+        for name, method in ordered
+        if not name.startswith("_")
+    ]
+    return _table(("operation", "what it does"), rows)
+
+
+def integrators() -> str:
+    """Every Runge-Kutta method, from its tableau."""
+    rows = [
+        (
+            f"`{name}`",
+            str(tableau.order),
+            str(len(tableau.a)),
+            str(tableau.error_order) if tableau.error else "fixed step",
+            "yes" if tableau.first_same_as_last else "no",
+        )
+        for name, tableau in TABLEAUX.items()
+    ]
+    return _table(("integrator", "order", "stages", "order of the estimate", "FSAL"), rows)
+
+
+def streams() -> str:
+    """The streams of random numbers."""
+    return _table(
+        ("stream", "use"), [(str(int(s)), s.name.lower().replace("_", " ")) for s in Stream]
+    )
+
+
+BLOCKS = {
+    "configuration": configuration,
+    "presets": presets,
+    "datasets": datasets,
+    "operations": operations,
+    "integrators": integrators,
+    "streams": streams,
+}
+
+_BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+
+
+def rewritten(text: str) -> str:
+    """Return a page with its blocks made anew."""
+    return _BLOCK.sub(lambda block: f"{block[1]}\n{BLOCKS[block[2]]()}\n\n{block[3]}", text)
+
+
+def _values(annotation: Any, metadata: Iterable[Any] = ()) -> str:
+    """Say what a key accepts: a type's word with its bounds, and the choices."""
+    arguments = get_args(annotation)
+    bounds = [
+        f"{sign} {_number(getattr(bound, name))}"
+        for bound in _flat(metadata)
+        for name, sign in _SIGNS.items()
+        if getattr(bound, name, None) is not None
+    ]
+    words = {int: "integer", float: "number", bool: "true, false", str: "text", type(None): ""}
+    if annotation in words:
+        return " ".join([words[annotation], ", ".join(bounds)]).strip()
+    if hasattr(annotation, "__metadata__"):
+        return _values(arguments[0], annotation.__metadata__)
+    if all(isinstance(argument, str) for argument in arguments):
+        return ", ".join(f"`{argument}`" for argument in arguments)
+    return " or ".join(filter(None, (_values(argument) for argument in arguments)))
+
+
+def _flat(metadata: Iterable[Any]) -> Iterable[Any]:
+    """Return bounds, taken out of the fields that hold them."""
+    for item in metadata:
+        yield from getattr(item, "metadata", None) or [item]
+
+
+def _number(value: float) -> str:
+    powers = {2**31 - 1: "2^31 - 1", 2**63: "2^63"}
+    return powers.get(int(value), f"{value:g}")
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _arguments(method: Any) -> str:
+    names = list(inspect.signature(method).parameters)[1:]
+    return ", ".join(names)
+
+
+def _first_line(method: Any) -> str:
+    return " ".join(str(inspect.getdoc(method)).split("\n\n")[0].split()).replace("`", "")
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    body = [line(cell.replace("|", r"\|") for cell in row) for row in rows]
+    return "\n".join([line(head), "|" + "---|" * len(head), *body])
+
+
+def main() -> None:
+    """Rewrite every page whose tables are stale, and name it."""
+    for page in sorted(DOCS.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        new = rewritten(text)
+        if new != text:
+            page.write_text(new, encoding="utf-8")
+            print(page.name)
+
+
+if __name__ == "__main__":
+    main()
