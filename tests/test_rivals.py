@@ -70,6 +70,12 @@ def committed(path: Path) -> bool:
         return len(trajectory.step) > 0
 
 
+def processor_seconds(process: Program) -> float:
+    """What the process has used so far, by proc(5): fields 14 and 15 of stat, in clock ticks."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -118,6 +124,9 @@ def test_the_second_signal_does_not_wait_for_the_end_of_a_step(run, tmp_path, se
     path = tmp_path / "a.h5"
     with started("run", *SMALL, *ENDLESS_STEP, "-o", "a.h5") as process:
         wait_for(lambda: committed(path))
+        # Half a second of computing after the commit is spent in the step and nowhere else.
+        begun = processor_seconds(process)
+        wait_for(lambda: processor_seconds(process) > begun + 0.5)
         process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.3)
