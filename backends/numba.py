@@ -1,46 +1,24 @@
-"""The Numba backend: BLAS for the products, compiled loops for what lies between them.
+"""The Numba backend: compiled loops, fused operations, and products on one pool of threads.
 
-Kernels are compiled at first use and cached on disk, each twice: small arrays are done by the
-calling thread, larger ones in parallel. They run without fastmath, so that every entry is computed
-as NumPy would, and each sum is one thread's: neither threads nor the choice changes a bit.
+Kernels are compiled at first use and cached on disk. They run without fastmath, so that every entry
+is computed as NumPy would, and each sum is one thread's.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
-from types import FunctionType
-from typing import Any, cast
-
-# Before Numba loads OpenMP: its threads would otherwise spin between loops and starve those of
-# BLAS (on two cores a product of 2 ms took 8).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from typing import Any
 
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import prange
+from threadpoolctl import threadpool_limits
 
+from . import numba_kernels
+from .numba_fused import NumbaFused
+from .numba_kernels import kernel
 from .numpy import Array, NumpyBackend
-
-_PARALLEL_FROM = 1 << 17  # entries; below, waking the threads costs more than they save
-
-
-def _kernel(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    function = cast(FunctionType, kernel)
-    parallel = njit(parallel=True, cache=True, error_model="numpy")(function)
-    # Numba's cache tells functions apart by name and line, not by options: give it another name.
-    twin = FunctionType(function.__code__, function.__globals__, function.__name__)
-    twin.__qualname__ = f"{function.__qualname__}_serial"
-    serial = njit(cache=True, error_model="numpy")(twin)
-
-    @wraps(function)
-    def run(*arguments: Any) -> Any:
-        large = arguments[-1].size >= _PARALLEL_FROM
-        return (parallel if large else serial)(*arguments)
-
-    return run
 
 
 class NumbaBackend(NumpyBackend):
@@ -48,19 +26,36 @@ class NumbaBackend(NumpyBackend):
 
     name = "numba"
 
+    def __init__(self, precision: str = "float64", threads: int | None = None) -> None:
+        super().__init__(precision, threads)
+        most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+        self.threads = min(self.threads, most)
+        numba_kernels.load_blas(self.dtype)
+
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "numba": numba.__version__}
 
     @contextmanager
     def _held_threads(self) -> Iterator[None]:
         before = numba.get_num_threads()
-        most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-        numba.set_num_threads(min(self.threads, most))
+        numba.set_num_threads(self.threads)
         try:
-            with super()._held_threads():
+            # BLAS works on the calling thread: kernels divide products among Numba's.
+            with super()._held_threads(), threadpool_limits(1, user_api="blas"):
                 yield
         finally:
             numba.set_num_threads(before)
+
+    def fused(self, m: int, m_c: int, d_out: int, n: int) -> NumbaFused:
+        return NumbaFused(m, m_c, d_out, n, self.dtype, self.threads)
+
+    def gemm(
+        self, A: Array, B: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0
+    ) -> None:
+        scalar, (A, A_transposed), (B, B_transposed) = self.dtype.type, _stored(A), _stored(B)
+        numba_kernels.gemm(
+            self.threads, scalar(alpha), A, A_transposed, B, B_transposed, scalar(beta), out
+        )
 
     def copy(self, source: Array, out: Array) -> None:
         _copy(source.reshape(-1), out.reshape(-1))
@@ -95,44 +90,49 @@ class NumbaBackend(NumpyBackend):
         return int(_sign_changes(A.reshape(-1), signs.reshape(-1)))
 
 
-@_kernel
+def _stored(M: Array) -> tuple[Array, bool]:
+    """Return a matrix as it lies in memory, and whether that is its transpose."""
+    return (M, False) if M.flags.c_contiguous else (M.T, True)
+
+
+@kernel
 def _copy(source: Array, out: Array) -> None:
     for i in prange(source.size):
         out[i] = source[i]
 
 
-@_kernel
+@kernel
 def _relu(A: Array, out: Array) -> None:
     for i in prange(A.size):
         out[i] = 0 if A[i] < 0 else A[i]  # written so that NaN passes
 
 
-@_kernel
+@kernel
 def _step(A: Array, out: Array) -> None:
     for i in prange(A.size):
         out[i] = 1 if A[i] >= 0 else 0
 
 
-@_kernel
+@kernel
 def _gate(B: Array, A: Array, out: Array) -> None:
     zero = B.dtype.type(0)
     for i in prange(A.size):
         out[i] = B[i] if A[i] >= 0 else B[i] * zero  # not 0: NaN and infinities pass as NaN
 
 
-@_kernel
+@kernel
 def _scale(c: float, A: Array, out: Array) -> None:
     for i in prange(A.size):
         out[i] = c * A[i]
 
 
-@_kernel
+@kernel
 def _add(c: float, A: Array, d: float, B: Array, out: Array) -> None:
     for i in prange(A.size):
         out[i] = c * A[i] + d * B[i]
 
 
-@_kernel
+@kernel
 def _row_dots(out: Array, A: Array, B: Array) -> None:
     for i in prange(A.shape[0]):
         total = out.dtype.type(0)
@@ -141,7 +141,7 @@ def _row_dots(out: Array, A: Array, B: Array) -> None:
         out[i] = total
 
 
-@_kernel
+@kernel
 def _all_finite(A: Array) -> bool:
     infinite = 0
     for i in prange(A.size):
@@ -149,7 +149,7 @@ def _all_finite(A: Array) -> bool:
     return infinite == 0
 
 
-@_kernel
+@kernel
 def _sign_changes(A: Array, signs: Array) -> int:
     changes = 0
     for i in prange(A.size):

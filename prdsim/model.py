@@ -12,7 +12,7 @@ from prdsim.config import RunConfig
 from prdsim.symbols import ARRAYS
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Array, Backend, HostArray
+    from prdsim.backends.base import Array, Backend, Fused, HostArray
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -41,14 +41,14 @@ class Dimensions:
         """Return the number of entries of U, V, W or a."""
         return prod(self.state_shapes[name])
 
-    @property
-    def workspace_shapes(self) -> Shapes:
+    def workspace_shapes(self, *, fused: bool) -> Shapes:
         """Shapes of all that a step computes on its way; see `Workspace`."""
         samples = dict.fromkeys(("Z", "E", "G", "Y_hat", "Q"), (self.d_out, self.n))
+        unfused = {} if fused else {"H": (self.m, self.n), "P": (self.m_c, self.n)}
         return {
-            **dict.fromkeys(("A", "H", "B"), (self.m, self.n)),
+            **dict.fromkeys(("A", "B"), (self.m, self.n)),
+            **unfused,
             **samples,
-            "P": (self.m_c, self.n),
             "aW": (self.m_c, self.d_out),
             "N": (self.m_c, self.d_out),
             "critic_W": (self.m_c, self.d_out),
@@ -84,6 +84,7 @@ class Workspace:
     Z prediction, E drive, G score field, Y_hat penalty points, Q critic gradients there
     (d_out, n); P critic pre-activations or their step (m_c, n); aW = a_r w_r, N the critic's
     moments, and critic_W, critic_a its gradients; e, c, squared_norms per sample (n,).
+    A backend's fused operations do without H and P, which are not there then.
     """
 
     A: Array
@@ -103,8 +104,8 @@ class Workspace:
     c: Array
     squared_norms: Array
 
-    def __init__(self, backend: Backend, dimensions: Dimensions) -> None:
-        for name, shape in dimensions.workspace_shapes.items():
+    def __init__(self, backend: Backend, dimensions: Dimensions, *, fused: bool) -> None:
+        for name, shape in dimensions.workspace_shapes(fused=fused).items():
             setattr(self, name, backend.empty(shape))
 
 
@@ -113,13 +114,14 @@ class Model:
     """The equations' constants, the data and the workspace, on one backend and in one chart.
 
     ``diffusivity`` is D, and 0 without diffusion; ``s`` = 1/sqrt(d_out m) and ``s_c`` =
-    1/sqrt(m_c) are the scalings of the two networks; ``moving`` names the arrays that move.
+    1/sqrt(m_c) are the scalings of the two networks; ``moving`` names the arrays that move;
+    ``fused`` is what the backend has in place of several operations, if anything.
     """
 
     backend: Backend
+    fused: Fused | None
     chart: Chart
     dimensions: Dimensions
-    X: Array
     Y: Array
     work: Workspace
     s: float
@@ -139,14 +141,11 @@ class Model:
         return {**shapes, "U": self.chart.shape(self.dimensions.m)}
 
     def start(self, initial: Mapping[str, HostArray]) -> State:
-        """Return the state at t = 0 from U, V, W, a on the host."""
-        return self.load({**initial, "U": self.chart.start(initial["U"])})
-
-    def load(self, arrays: Mapping[str, HostArray]) -> State:
-        """Return a state from host arrays, U in the chart's coordinates."""
+        """Return the state at t = 0 from V, W, a on the host; U is the chart's."""
         state = State.empty(self.backend, self.state_shapes)
-        for name, array in state:
-            self.backend.to_device(arrays[name], array)
+        self.chart.start(out=state.U)
+        for name in ("V", "W", "a"):
+            self.backend.to_device(initial[name], getattr(state, name))
         return state
 
     def weights(self, state: State) -> dict[str, HostArray]:
@@ -162,13 +161,16 @@ def build_model(
     dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
     device_Y = backend.empty(Y.shape)
     backend.to_device(Y, device_Y)
+    fused = backend.fused(dimensions.m, dimensions.m_c, dimensions.d_out, dimensions.n)
+    if fused is not None:
+        fused.allocate()
     return Model(
         backend=backend,
+        fused=fused,
         chart=chart,
         dimensions=dimensions,
-        X=chart.X,
         Y=device_Y,
-        work=Workspace(backend, dimensions),
+        work=Workspace(backend, dimensions, fused=fused is not None),
         s=1 / sqrt(dimensions.d_out * dimensions.m),
         s_c=1 / sqrt(dimensions.m_c),
         diffusivity=config.diffusivity if config.adversary else 0.0,

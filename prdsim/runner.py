@@ -122,6 +122,7 @@ def resume(
         data = _stored_data(trajectory, config)
         initial = {name: np.asarray(array) for name, array in trajectory.initial.items()}
         resolved = Resolved(**trajectory.attributes["resolved"])
+        chart = {name: np.asarray(array) for name, array in trajectory.chart.items()}
         planned = (trajectory.planned_snapshots.tolist(), trajectory.planned_scalars.tolist())
         more = config.steps > planned[0][-1]
         recorded = _recorded(trajectory)
@@ -130,7 +131,9 @@ def resume(
             planned = _extend(path, config, *planned)
         with (
             TrajectoryWriter.open(path) as writer,
-            Simulation(config, *data, initial=initial, resolved=resolved) as simulation,
+            Simulation(
+                config, *data, initial=initial, resolved=resolved, stored_chart=chart
+            ) as simulation,
         ):
             if recorded:  # else the run was killed before its first commit, and starts anew
                 simulation.restore(writer.read_restart())

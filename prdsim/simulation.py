@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .backends import get_backend
-from .charts import CHARTS, resolve_chart
+from .charts import CHARTS, cheapest_chart, make_chart, range_factors
 from .config import RunConfig
 from .errors import ConfigError, DivergedError
 from .gradients import velocity
@@ -49,9 +49,10 @@ RESTART_SCALARS = ("step_size", "previous_error")
 class Simulation:
     """One run: enter it as a context, `advance` it, look at it.
 
-    ``X`` (d_in, n) and ``Y`` (d_out, n) are host arrays, float64. ``initial`` (U, V, W, a) and
-    ``resolved`` repeat those of an earlier run; without them they follow from ``config``. A
-    ``backend`` given as an instance computes, whatever ``config`` and ``resolved`` name.
+    ``X`` (d_in, n) and ``Y`` (d_out, n) are host arrays, float64. ``initial`` (U, V, W, a),
+    ``resolved`` and ``stored_chart`` (`Chart.arrays`) repeat those of an earlier run; without them
+    they follow from ``config``. A ``backend`` given as an instance computes, whatever ``config``
+    and ``resolved`` name.
     Raises `ConfigError` if the run cannot fit into memory, and `BackendUnavailableError`.
 
     Example::
@@ -69,22 +70,28 @@ class Simulation:
         *,
         initial: Mapping[str, HostArray] | None = None,
         resolved: Resolved | None = None,
+        stored_chart: Mapping[str, HostArray] | None = None,
         backend: Backend | None = None,
     ) -> None:
         self.config = config
         self.backend = backend or _backend(config, resolved)
         self.dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
         self.stepper = make_stepper(config)
-        check_memory(config, self.dimensions, self.backend)
+        chart_name = resolved.chart if resolved else self._chart_name()
+        check_memory(config, self.dimensions, self.backend, chart_name)
+        if chart_name == "range" and not stored_chart:
+            stored_chart = dict(zip("QR", range_factors(X), strict=True))
+            if not resolved and len(stored_chart["R"]) == X.shape[0]:
+                chart_name = "weight"  # the whole space: nothing to gain
         first = dict(initial or draw_initial(config, self.dimensions))
-        self.resolved = resolved or self._resolve(X, Y, first)
+        self.resolved = resolved or self._resolve(X, Y, first, chart_name)
         self.step = 0
         self.time = 0.0
         self._step_size = self.resolved.step_size
         self._previous_error = 1.0
         self._contexts = ExitStack()
         with self.backend.active():
-            chart = CHARTS[self.resolved.chart](self.backend, X)
+            chart = make_chart(chart_name, self.backend, X, first["U"], stored_chart)
             self.model = build_model(config, self.backend, chart, X, Y)
             self.state = self.model.start(first)
             self._observer = Observer(self.model, self.state)
@@ -224,14 +231,21 @@ class Simulation:
             stage = getattr(self._memory.stages[0], name)
             self.backend.to_device(point.arrays[f"velocity_{name}"], stage)
 
-    def _resolve(self, X: HostArray, Y: HostArray, initial: dict[str, HostArray]) -> Resolved:
+    def _chart_name(self) -> str:
+        if self.config.chart != "auto":
+            return self.config.chart
+        return cheapest_chart(self.dimensions, self.backend.name, self.backend.precision)
+
+    def _resolve(
+        self, X: HostArray, Y: HostArray, initial: dict[str, HostArray], chart: str
+    ) -> Resolved:
         step_size = self.config.step_size
         if step_size == "auto":
             step_size = automatic_step_size(self.config, X, Y, initial)
         return Resolved(
             self.backend.name,
             self.backend.device,
-            resolve_chart(self.config.chart),
+            chart,
             float(step_size),
             self.backend.threads,
         )
@@ -245,14 +259,20 @@ def _backend(config: RunConfig, resolved: Resolved | None) -> Backend:
     return get_backend(name, precision=config.precision, threads=resolved.threads)
 
 
-def memory_bytes(config: RunConfig, sizes: Dimensions) -> int:
-    """Predict the bytes that a run's arrays take on its device."""
-    stepper = make_stepper(config)
-    states = entries(sizes.state_shapes) * (1 + stepper.copies)
-    data = (sizes.d_in + sizes.d_out) * sizes.n
-    working = entries(sizes.workspace_shapes, Observer.shapes(sizes))
+def memory_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> int:
+    """Predict the bytes that a run's arrays take on its device, at the most."""
+    fused = backend.fused(sizes.m, sizes.m_c, sizes.d_out, sizes.n)
+    carried = {**sizes.state_shapes, "U": (sizes.m, CHARTS[chart].columns(sizes))}
+    states = entries(carried) * (1 + make_stepper(config).copies)
+    working = entries(
+        {"Y": (sizes.d_out, sizes.n)},
+        CHARTS[chart].shapes(sizes),
+        sizes.workspace_shapes(fused=fused is not None),
+        Observer.shapes(carried),
+    )
+    scratch = fused.entries if fused is not None else 0
     itemsize = np.dtype(config.array_precision).itemsize
-    return (states + data + working) * itemsize + sizes.m * sizes.n  # and one byte a sign
+    return (states + working + scratch) * itemsize + sizes.m * sizes.n  # and one byte a sign
 
 
 def host_memory_bytes(config: RunConfig, sizes: Dimensions) -> int:
@@ -267,9 +287,9 @@ def host_memory_bytes(config: RunConfig, sizes: Dimensions) -> int:
     return 8 * (data + state) + copies
 
 
-def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend) -> None:
+def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> None:
     """Raise `ConfigError`, with the numbers, if a run's arrays cannot fit into the memory."""
-    wanted, available = memory_bytes(config, sizes), backend.available_bytes()
+    wanted, available = memory_bytes(config, sizes, backend, chart), backend.available_bytes()
     if backend.device == "cpu":
         wanted += host_memory_bytes(config, sizes)
     if wanted > available:

@@ -17,6 +17,8 @@ from support import (
     smooth_problem,
 )
 
+from prdsim.backends import get_backend
+from prdsim.charts import CHARTS
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DivergedError
 from prdsim.initial import draw_initial
@@ -296,13 +298,15 @@ def test_an_enormous_run_is_refused_with_the_numbers_before_anything_is_allocate
 
 
 @integrators
+@pytest.mark.parametrize("chart", CHARTS)
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_predicted_memory_is_what_is_allocated(integrator, precision, monkeypatch):
+def test_predicted_memory_is_what_is_allocated(integrator, chart, precision, monkeypatch):
     """Every byte asked of the backend is counted; vectors of a row of scalars may come on top."""
     from prdsim.backends.numpy import NumpyBackend
 
-    problem = random_problem(1, d_in=30, d_out=10, n=40, m=50, m_c=20)
-    config = problem.config(integrator=integrator, precision=precision, backend="numpy")
+    problem = random_problem(1, d_in=30, d_out=10, n=25, m=50, m_c=20)
+    keys = {"integrator": integrator, "precision": precision, "chart": chart}
+    config = problem.config(backend="numpy", **keys)
     allocated: list[np.ndarray] = []
     empty = NumpyBackend.empty
 
@@ -314,7 +318,8 @@ def test_predicted_memory_is_what_is_allocated(integrator, precision, monkeypatc
     simulation = Simulation(config, problem.X, problem.Y, initial=problem.initial)
     matrices = sum(array.nbytes for array in allocated if array.ndim == 2 or array.size == 20)
     vectors = sum(array.nbytes for array in allocated) - matrices
-    predicted = memory_bytes(config, simulation.dimensions)
+    assert simulation.resolved.chart == chart
+    predicted = memory_bytes(config, simulation.dimensions, simulation.backend, chart)
     assert matrices <= predicted <= matrices + 2 * vectors
     allocated.clear()
     with simulation:
@@ -325,8 +330,9 @@ def test_predicted_memory_is_what_is_allocated(integrator, precision, monkeypatc
 def test_memory_in_float32_is_half():
     problem = random_problem(1, m=100)
     sizes = Simulation(problem.config(backend="numpy"), problem.X, problem.Y).dimensions
+    k = get_backend("numpy")
     double, single = (
-        memory_bytes(RunConfig(precision=precision, diffusion=True), sizes)
+        memory_bytes(RunConfig(precision=precision, diffusion=True), sizes, k, "weight")
         for precision in ("float64", "float32")
     )
     assert double - sizes.m * sizes.n == 2 * (single - sizes.m * sizes.n)
