@@ -17,7 +17,7 @@ The base is always U_0, never a later state, so that looking at a run cannot cha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Chart(Protocol):
     `prdsim.gradients.forward` leaves them.
     """
 
-    name: ClassVar[str]
+    name: str
     matrix: Array
     """M, by which the carried array is multiplied."""
     base: Array | None
@@ -202,8 +202,8 @@ class RangeChart(_OverWeights):
 class GramChart(_OverWeights):
     """C with U = U_0 + C X^T: velocities are s B itself; 2 m n^2 operations a step.
 
-    With D = C K = A - A_0, products of weights are products of C:
-    ||C X^T||^2 = sum C * D and, with U_0 X = A_0, ||u_j||^2 = ||u_j(0)||^2 + sum_p (C * (A + A_0))_jp.
+    With D = C K = A - A_0, norms of weights are sums over C: ||C X^T||^2 = sum C * D and, since
+    U_0 X = A_0, ||u_j||^2 = ||u_j(0)||^2 + sum_p C_jp (A + A_0)_jp.
     """
 
     name = "gram"
