@@ -252,7 +252,8 @@ def memory_bytes(config: RunConfig, sizes: Dimensions) -> int:
     data = (sizes.d_in + sizes.d_out) * sizes.n
     working = entries(sizes.workspace_shapes, Observer.shapes(sizes))
     itemsize = np.dtype(config.array_precision).itemsize
-    return (states + data + working) * itemsize + sizes.m * sizes.n  # and one byte a sign
+    other = sizes.m * sizes.n + 8  # one byte a sign, and the number of the step
+    return (states + data + working) * itemsize + other
 
 
 def host_memory_bytes(config: RunConfig, sizes: Dimensions) -> int:
