@@ -13,7 +13,7 @@ nothing of generators or critics. Rules that hold for every operation:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -124,6 +124,16 @@ class Backend(Protocol):
         Its arrays are V (d_out, m), W (m_c, d_out) and n samples.
         """
 
+    def replay(self, owner: object, key: Hashable, operations: Callable[[], None]) -> None:
+        """Call ``operations``, or launch a recording of what it issued before.
+
+        For one ``owner`` and ``key`` it issues the same operations, with the same scalars on the
+        same arrays, every time, and does nothing else: it allocates nothing, and reads nothing
+        back. A device may record it once; the recording lives as long as ``owner``, which must
+        keep the arrays and be weakly referenceable. What must change from one call to the next
+        lies in an array: see `set_word`.
+        """
+
     # -- matrix multiplication -----------------------------------------------------------------
 
     def gemm(
@@ -157,8 +167,14 @@ class Backend(Protocol):
     def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
         """out_p = scale (r_p - 1) / r_p with r_p the root of squared_norms_p; 0 where r_p = 0."""
 
-    def uniforms(self, seed: int, stream: int, step: int, update: int, out: Array) -> None:
-        """out_p uniform in [0, 1), by `prdsim.randomness.uniforms`: the same on every backend."""
+    def set_word(self, value: int, out: Array) -> None:
+        """out_0 = value, a whole number in [0, 2^64); ``out`` holds one uint64."""
+
+    def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
+        """out_p uniform in [0, 1), by `prdsim.randomness.uniforms`: the same on every backend.
+
+        ``step`` holds one uint64, as `set_word` leaves it: a recording must not keep the number.
+        """
 
     # -- reductions ----------------------------------------------------------------------------
 

@@ -73,9 +73,10 @@ _ELEMENTWISE = {
         "const real* squared_norms, real scale, real* out",
         "real r = sqrt(squared_norms[i]); out[i] = r > 0 ? (r - 1) / r * scale : (real)0;",
     ),
+    "set_word": ("word value, word* out", "out[i] = value;"),
     "uniforms": (
-        "word seed, word stream, word step, word update, real* out",
-        "out[i] = (real)((philox(i, update, step, 0, seed, stream) >> 11)"
+        "word seed, word stream, const word* step, word update, real* out",
+        "out[i] = (real)((philox(i, update, step[0], 0, seed, stream) >> 11)"
         " * 1.1102230246251565e-16);",  # 2^-53, exactly
     ),
     **{f"combine_{n}": _combination(n) for n in range(1, LARGEST_COMBINATION + 1)},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from math import prod
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from prdsim.errors import BackendUnavailableError, ConfigError
 
-from . import cublas, cuda_kernels
+from . import cublas, cuda_graphs, cuda_kernels
 from .base import Array, Fused
 
 _INSTALL = "pip install 'prdsim[cuda13]' (driver 580 or newer) or 'prdsim[cuda12]'"
@@ -125,6 +125,7 @@ class CupyBackend:
         with self._device:
             self._stream = cupy.cuda.Stream()
             self._leaving = cupy.cuda.Stream(non_blocking=True)
+        self._recorder = cuda_graphs.Recorder(self._stream)
         module = cupy.RawModule(
             code=cuda_kernels.source(self.dtype.name), options=cuda_kernels.OPTIONS
         )
@@ -136,14 +137,23 @@ class CupyBackend:
             self._gemm = cublas.Gemm(library, precision, self._stream.ptr, self._workspace.data.ptr)
 
     def probe(self) -> None:
-        """Raise RuntimeError unless a kernel and a product come out right: 2 * relu(3) = 6."""
+        """Raise RuntimeError unless a kernel and a product come out right: 2 * relu(3) = 6.
+
+        Done often enough for them to be recorded, so that `describe` knows whether that works.
+        """
         three, two, six = (self.empty((1, 1)) for _ in range(3))
-        self.to_device(np.full((1, 1), 3.0), three)
         self.to_device(np.full((1, 1), 2.0), two)
-        self.relu(three, out=three)
-        self.gemm(two, three, out=six)
-        if self.to_host(six)[0, 0] != 6.0:
-            raise RuntimeError("a product came out wrong")
+
+        def multiply() -> None:
+            self.relu(three, out=three)
+            self.gemm(two, three, out=six)
+
+        for _ in range(cuda_graphs.WARM_UP + 2):
+            self.to_device(np.full((1, 1), 3.0), three)
+            self.to_device(np.full((1, 1), np.nan), six)
+            self.replay(multiply, None, multiply)
+            if self.to_host(six)[0, 0] != 6.0:
+                raise RuntimeError("a product came out wrong")
 
     # -- memory and transfer -------------------------------------------------------------------
 
@@ -194,6 +204,9 @@ class CupyBackend:
             "cuda_driver": _cuda_version(runtime.driverGetVersion()),
             "cuda_runtime": _cuda_version(runtime.runtimeGetVersion()),
             "cublas": self._gemm.version(),
+            "cuda_graphs": f"failed: {self._recorder.failure}"
+            if self._recorder.failure
+            else "used",
             "cupy": self._cupy.__version__,
             "numpy": np.__version__,
         }
@@ -208,6 +221,9 @@ class CupyBackend:
 
     def fused(self, m: int, m_c: int, d_out: int, n: int) -> Fused | None:  # noqa: ARG002
         return None
+
+    def replay(self, owner: object, key: Hashable, operations: Callable[[], None]) -> None:
+        self._recorder(owner, key, operations)
 
     # -- matrix multiplication -----------------------------------------------------------------
 
@@ -248,9 +264,12 @@ class CupyBackend:
         factor = self.dtype.type(scale)
         self._elementwise("penalty_weights", squared_norms, factor, out, size=out.size)
 
-    def uniforms(self, seed: int, stream: int, step: int, update: int, out: Array) -> None:
-        words = (np.uint64(number) for number in (seed, stream, step, update))
-        self._elementwise("uniforms", *words, out, size=out.size)
+    def set_word(self, value: int, out: Array) -> None:
+        self._elementwise("set_word", np.uint64(value), out, size=out.size)
+
+    def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
+        key = np.uint64(seed), np.uint64(stream)
+        self._elementwise("uniforms", *key, step, np.uint64(update), out, size=out.size)
 
     # -- reductions ----------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,14 @@ class NumpyBackend:
     def fused(self, m: int, m_c: int, d_out: int, n: int) -> Fused | None:  # noqa: ARG002
         return None  # the primitives are what fused operations are tested against
 
+    def replay(
+        self,
+        owner: object,  # noqa: ARG002 - nothing is recorded
+        key: Hashable,  # noqa: ARG002
+        operations: Callable[[], None],
+    ) -> None:
+        operations()
+
     # -- matrix multiplication -----------------------------------------------------------------
 
     def gemm(
@@ -149,8 +157,11 @@ class NumpyBackend:
         np.divide(norms - 1.0, norms, out=out, where=norms > 0.0)
         np.multiply(out, scale, out=out)
 
-    def uniforms(self, seed: int, stream: int, step: int, update: int, out: Array) -> None:
-        out[...] = randomness.uniforms(seed, stream, step, update, out.size)
+    def set_word(self, value: int, out: Array) -> None:
+        out[0] = value
+
+    def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
+        out[...] = randomness.uniforms(seed, stream, int(step[0]), update, out.size)
 
     # -- reductions ----------------------------------------------------------------------------
 

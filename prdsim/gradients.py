@@ -138,11 +138,20 @@ def input_gradient(model: Model, state: State, points: Array, out: Array) -> Non
     k.gemm(work.aW.T, work.P, out=out, alpha=model.s_c)
 
 
-def penalty_points(model: Model, *, stream: Stream, step: int, update: int) -> None:
-    """Y_hat: yhat_p = e_p y_p + (1 - e_p) z_p with e_p random or 1/2; reads Z, leaves e."""
+def begin_step(model: Model, step: int) -> None:
+    """Leave the number of the step where penalty points are drawn by it.
+
+    Apart from all other operations of a step, which may be recorded and launched again.
+    """
+    if model.random_penalty_points:
+        model.backend.set_word(step, out=model.work.step)
+
+
+def penalty_points(model: Model, *, stream: Stream, update: int) -> None:
+    """Y_hat: yhat_p = e_p y_p + (1 - e_p) z_p, e_p random or 1/2; reads Z, step, leaves e."""
     k, work = model.backend, model.work
     if model.random_penalty_points:
-        k.uniforms(model.seed, stream, step, update, out=work.e)
+        k.uniforms(model.seed, stream, work.step, update, out=work.e)
         k.interpolate(work.e, model.Y, work.Z, out=work.Y_hat)
     else:
         k.combine([(0.5, model.Y), (0.5, work.Z)], out=work.Y_hat)
@@ -155,8 +164,8 @@ def penalty_gradients(model: Model, state: State) -> None:
     model.backend.column_dots(work.Q, work.Q, out=work.squared_norms)
 
 
-def critic_gradient(model: Model, state: State, *, step: int, update: int) -> None:
-    """Gradients of the critic's loss in W and a; reads Z, leaves critic_W, critic_a.
+def critic_gradient(model: Model, state: State, *, update: int) -> None:
+    """Gradients of the critic's loss in W and a; reads Z and step, leaves critic_W, critic_a.
 
     The loss is L_c = mean_p g(z_p) - mean_p g(y_p) + gp mean_p (||q_p|| - 1)^2 (WGAN-GP), or
     D L_adv (minimax), the part of -L_aug that depends on W and a. Since relu(x) = x 1{x >= 0},
@@ -174,7 +183,7 @@ def critic_gradient(model: Model, state: State, *, step: int, update: int) -> No
         _moments(model, state, work.Z, work.Z, alpha=model.s_c / n, beta=0.0)
         _moments(model, state, model.Y, model.Y, alpha=-model.s_c / n, beta=1.0)
         if model.gradient_penalty > 0.0:
-            penalty_points(model, stream=Stream.PENALTY_POINTS, step=step, update=update)
+            penalty_points(model, stream=Stream.PENALTY_POINTS, update=update)
             penalty_gradients(model, state)
             scale = 2.0 * model.gradient_penalty / n
             k.penalty_weights(work.squared_norms, scale, out=work.c)
@@ -220,7 +229,7 @@ def velocity(model: Model, state: State, out: State) -> None:
     drive(model, state)
     generator_velocity(model, state, work.E, out=out)
     if "W" in model.moving or "a" in model.moving:
-        critic_gradient(model, state, step=0, update=0)
+        critic_gradient(model, state, update=0)
         if "W" in model.moving:
             k.combine([(-model.critic_rate, work.critic_W)], out=out.W)
         if "a" in model.moving:

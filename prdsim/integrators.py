@@ -12,23 +12,25 @@ from math import sqrt
 from typing import Protocol
 
 from .config import RunConfig
-from .gradients import critic_gradient, drive, forward, generator_velocity, velocity
+from .gradients import begin_step, critic_gradient, drive, forward, generator_velocity, velocity
 from .model import Model, State
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Memory:
     """What a stepper keeps between and within steps, allocated once.
 
     ``stages`` holds velocities; ``trial`` the state of a stage, in the end the new state;
     ``error`` the estimate's difference. ``first_stage`` says that stages[0] already is the
-    velocity at the current state (first same as last).
+    velocity at the current state (first same as last). ``swapped`` changes whenever the states
+    change places: it tells which of the two a step begins at. Recordings of steps live as long.
     """
 
     stages: list[State] = field(default_factory=list)
     trial: State | None = None
     error: State | None = None
     first_stage: bool = False
+    swapped: bool = False
 
 
 class Stepper(Protocol):
@@ -82,23 +84,28 @@ class AlternatingDescent:
         self,
         model: Model,
         state: State,
-        memory: Memory,  # noqa: ARG002 - in place
+        memory: Memory,
         *,
         index: int,
         step_size: float,
     ) -> tuple[State, float]:
-        forward(model, state)
-        if "W" in model.moving or "a" in model.moving:
-            updates = self.critic_steps + (self.critic_warmup if index == 0 else 0)
-            for update in range(updates):
-                self._update_critic(model, state, index, update)
-        drive(model, state)
-        generator_velocity(model, state, model.work.E, out=state, alpha=step_size, beta=1.0)
+        updates = self.critic_steps + (self.critic_warmup if index == 0 else 0)
+
+        def operations() -> None:
+            forward(model, state)
+            if "W" in model.moving or "a" in model.moving:
+                for update in range(updates):
+                    self._update_critic(model, state, update)
+            drive(model, state)
+            generator_velocity(model, state, model.work.E, out=state, alpha=step_size, beta=1.0)
+
+        begin_step(model, index)
+        model.backend.replay(memory, (updates, step_size), operations)
         return state, 0.0
 
-    def _update_critic(self, model: Model, state: State, index: int, update: int) -> None:
+    def _update_critic(self, model: Model, state: State, update: int) -> None:
         k, work = model.backend, model.work
-        critic_gradient(model, state, step=index, update=update)
+        critic_gradient(model, state, update=update)
         if "W" in model.moving:
             k.combine([(1.0, state.W), (-self.critic_step_size, work.critic_W)], out=state.W)
         if "a" in model.moving:
@@ -208,21 +215,40 @@ class RungeKutta:
         index: int,  # noqa: ARG002 - the flow is autonomous
         step_size: float,
     ) -> tuple[State, float]:
-        trial, stages = memory.trial, memory.stages
+        trial, first_stage = memory.trial, memory.first_stage
         assert trial is not None
-        if not memory.first_stage:
+
+        def operations() -> None:
+            self._combine_stages(model, state, memory.stages, step_size, trial, first_stage)
+
+        memory.first_stage = True
+        if self.adaptive:  # step sizes never repeat, and the stages change places
+            operations()
+            return trial, self._error_norm(model, trial, memory, step_size)
+        model.backend.replay(memory, (memory.swapped, first_stage, step_size), operations)
+        return trial, 0.0
+
+    def _combine_stages(
+        self,
+        model: Model,
+        state: State,
+        stages: list[State],
+        step_size: float,
+        trial: State,
+        first_stage: bool,
+    ) -> None:
+        """Compute all stages, but for the first if it is there, and the new state."""
+        if not first_stage:
             velocity(model, state, out=stages[0])
-            memory.first_stage = True
         for row, stage in zip(self.tableau.a[1:], stages[1:], strict=True):
             _advance(model, state, step_size, row, stages, out=trial)
             velocity(model, trial, out=stage)
         if not self.tableau.first_same_as_last:
             _advance(model, state, step_size, self.tableau.b, stages, out=trial)
-        return trial, self._error_norm(model, trial, memory, step_size) if self.adaptive else 0.0
 
     def accept(self, old: State, new: State, memory: Memory) -> None:
         assert memory.trial is new
-        memory.trial = old
+        memory.trial, memory.swapped = old, not memory.swapped
         memory.first_stage = self.tableau.first_same_as_last
         if memory.first_stage:
             memory.stages.insert(0, memory.stages.pop())

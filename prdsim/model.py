@@ -83,8 +83,9 @@ class Workspace:
     A = U X pre-activations and H = relu(A) features (m, n); B = (V^T E) * 1{A >= 0} (m, n);
     Z prediction, E drive, G score field, Y_hat penalty points, Q critic gradients there
     (d_out, n); P critic pre-activations or their step (m_c, n); aW = a_r w_r, N the critic's
-    moments, and critic_W, critic_a its gradients; e, c, squared_norms per sample (n,).
-    A backend's fused operations do without H and P, which are not there then.
+    moments, and critic_W, critic_a its gradients; e, c, squared_norms per sample (n,). ``step``
+    holds the number of the step, one uint64, which penalty points are drawn by. A backend's fused
+    operations do without H and P, which are not there then.
     """
 
     A: Array
@@ -103,10 +104,12 @@ class Workspace:
     e: Array
     c: Array
     squared_norms: Array
+    step: Array
 
     def __init__(self, backend: Backend, dimensions: Dimensions, *, fused: bool) -> None:
         for name, shape in dimensions.workspace_shapes(fused=fused).items():
             setattr(self, name, backend.empty(shape))
+        self.step = backend.empty((1,), "uint64")
 
 
 @dataclass(frozen=True)

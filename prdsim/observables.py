@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .gradients import (
+    begin_step,
     forward,
     generator_velocity,
     input_gradient,
@@ -73,7 +74,8 @@ class Observer:
         model, work, k = self._model, self._model.work, self._model.backend
         n = model.dimensions.n
         flips = k.sign_changes(work.A, self._signs) / (model.dimensions.m * n)
-        penalty_points(model, stream=Stream.OBSERVED_PENALTY_POINTS, step=step, update=0)
+        begin_step(model, step)
+        penalty_points(model, stream=Stream.OBSERVED_PENALTY_POINTS, update=0)
         penalty_gradients(model, state)
         penalty_norms = np.sqrt(self._per_column(work.Q, work.Q))
         # g is homogeneous: g(y) = y . grad g(y), for targets as for predictions.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _SHAPES = ((1, 1), (1, 7), (7, 1), (5, 3), (401, 397))
 _PRODUCTS = ((1, 1, 1), (1, 5, 4), (5, 1, 4), (5, 4, 1), (1, 1, 6), (6, 1, 1), (1, 6, 1), (9, 8, 7))
 _SPECIAL = np.array([[np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -2.5]])
+_REPLAYS = 6  # a device records after some
 _EXACT = "entries that differ: nothing rounds"
 _UNIT64 = ROUNDING["float64"].unit
 
@@ -190,6 +191,23 @@ def _describe(o: Operands) -> Iterator[Finding]:
 def _active(o: Operands) -> Iterator[Finding]:
     with o.k.active():
         yield from _copy(o)
+
+
+def _replay(o: Operands) -> Iterator[Finding]:
+    """Two recurring tasks in turn, often enough to be recorded: each is done once a call."""
+    A = o.normal(*_SHAPES[-1])
+    terms, totals = o.load(A), [o.load(np.zeros_like(A)) for _ in range(2)]
+    for _, (sign, total) in product(range(_REPLAYS), zip((1.0, -1.0), totals, strict=True)):
+
+        def add(sign: float = sign, total: Array = total) -> None:
+            o.k.combine([(1.0, total), (sign, terms)], out=total)
+
+        o.k.replay(o, sign, add)
+    for name, total in zip(("first", "second"), totals, strict=True):
+        expected = np.zeros_like(A)
+        for _ in range(_REPLAYS):
+            expected += A if name == "first" else -A
+        yield _same(f"{name} of two, {_REPLAYS} times", o.k.to_host(total), expected)
 
 
 # -- matrix multiplication -------------------------------------------------------------------------
@@ -461,13 +479,21 @@ def _penalty_weights(o: Operands) -> Iterator[Finding]:
         yield Finding(str(n), share, o.both(PENALTY_ROUNDINGS), "gamma of 5 roundings")
 
 
+def _set_word(o: Operands) -> Iterator[Finding]:
+    for value in (0, 1, 2**31, 2**40 + 3, 2**64 - 1):
+        cell = o.k.empty((1,), "uint64")
+        o.k.set_word(value, out=cell)
+        yield _same(f"{value}", o.k.to_host(cell), np.array([value], np.uint64))
+
+
 def _uniforms(o: Operands) -> Iterator[Finding]:
     streams = (Stream.PENALTY_POINTS, Stream.OBSERVED_PENALTY_POINTS)
     counters = ((0, 0), (0, 1), (1, 0), (7, 4), (2**31, 59))
     for n, seed, stream in product((1, 1000, o.sizes.n), (0, 5, 2**63 - 1), streams):
         for step, update in counters:
             out = o.unset((n,))
-            o.k.uniforms(seed, stream, step, update, out=out)
+            cell = o.load(np.array([step], np.uint64))
+            o.k.uniforms(seed, stream, cell, update, out=out)
             expected = randomness.uniforms(seed, stream, step, update, n).astype(o.k.dtype)
             yield _same(f"{n}, step {step}, update {update}", o.k.to_host(out), expected)
 
@@ -555,6 +581,7 @@ OPERATIONS: dict[str, Callable[[Operands], Iterator[Finding]]] = {
     "available_bytes": _available_bytes,
     "describe": _describe,
     "active": _active,
+    "replay": _replay,
     "gemm": _gemm,
     "fused": _fused,
     "relu": _relu,
@@ -565,6 +592,7 @@ OPERATIONS: dict[str, Callable[[Operands], Iterator[Finding]]] = {
     "scale_rows": _scale_rows,
     "scale_columns": _scale_columns,
     "penalty_weights": _penalty_weights,
+    "set_word": _set_word,
     "uniforms": _uniforms,
     "row_dots": _row_dots,
     "column_dots": _column_dots,

@@ -130,7 +130,7 @@ class PerturbedBackend(NumpyBackend):
         super().penalty_weights(squared_norms, scale, out)
         self._err(out, gamma(PENALTY_ROUNDINGS, self._rounding.unit) * moduli)
 
-    def uniforms(self, seed: int, stream: int, step: int, update: int, out: Array) -> None:
+    def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
         super().uniforms(seed, stream, step, update, out)
         self._err(out, self._rounding.unit * out * self._inexact(out))
 

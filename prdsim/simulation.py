@@ -272,7 +272,8 @@ def memory_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: 
     )
     scratch = fused.entries if fused is not None else 0
     itemsize = np.dtype(config.array_precision).itemsize
-    return (states + working + scratch) * itemsize + sizes.m * sizes.n  # and one byte a sign
+    other = sizes.m * sizes.n + 8  # one byte a sign, and the number of the step
+    return (states + working + scratch) * itemsize + other
 
 
 def host_memory_bytes(config: RunConfig, sizes: Dimensions) -> int:

@@ -242,9 +242,11 @@ def test_penalty_weights(k):
 
 
 def test_uniforms_are_those_of_the_definition(k):
-    out = filled(k, 1000)
-    k.uniforms(5, randomness.Stream.PENALTY_POINTS, 7, 2, out=out)
-    assert equal(out, randomness.uniforms(5, 5, 7, 2, 1000).astype(k.dtype))
+    out, step = filled(k, 1000), k.empty((1,), "uint64")
+    for number in (7, 2**40 + 1):
+        k.set_word(number, out=step)
+        k.uniforms(5, randomness.Stream.PENALTY_POINTS, step, 2, out=out)
+        assert equal(out, randomness.uniforms(5, 5, number, 2, 1000).astype(k.dtype))
 
 
 # -- reductions ------------------------------------------------------------------------------------

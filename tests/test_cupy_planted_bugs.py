@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from cupy_on_host import HostCupy, compiler_missing
 from cupy_on_host.checks import PRIMITIVES, copies, draw, on_device
+from cupy_on_host.graphs import FAILURES, check_all, check_failed_recording
 from cupy_on_host.harness import check_steps_repeat, final, put_in, worst
 from support import random_problem
 
 import prdsim.backends.cublas as real_cublas
+import prdsim.backends.cuda_graphs as real_graphs
 import prdsim.backends.cuda_kernels as real_kernels
 import prdsim.backends.cupy as real_backend
 import prdsim.gradients
@@ -123,8 +125,8 @@ BUGS = [
     Bug(
         "Philox words swapped",
         real_kernels,
-        "philox(i, update, step, 0",
-        "philox(i, step, update, 0",
+        "philox(i, update, step[0], 0",
+        "philox(i, step[0], update, 0",
         "uniforms",
     ),
     Bug("Philox has nine rounds", real_kernels, "round < 10", "round < 9", "uniforms"),
@@ -208,8 +210,8 @@ BUGS = [
     Bug(
         "seeds cut to 32 bits",
         real_backend,
-        "np.uint64(number)",
-        "np.uint64(number % 2**32)",
+        "np.uint64(seed),",
+        "np.uint64(seed % 2**32),",
         "uniforms",
     ),
     Bug(
@@ -260,6 +262,104 @@ BUGS = [
         "        self._left.synchronize()\n",
         "",
         "copies",
+    ),
+    # graphs
+    Bug("recorded at the first call", real_graphs, "WARM_UP = 2", "WARM_UP = 0", "graphs"),
+    Bug(
+        "recorded, but not done",
+        real_graphs,
+        "recording.graph = self._record(operations)\n",
+        "recording.graph = self._record(operations)\n            return\n",
+        "graphs",
+    ),
+    Bug(
+        "recorded, and done once more",
+        real_graphs,
+        "recording.graph = self._record(operations)\n",
+        "recording.graph = self._record(operations)\n            operations()\n",
+        "graphs",
+    ),
+    Bug(
+        "one recording for all runs",
+        real_graphs,
+        "self._recordings.setdefault(owner, {})",
+        "self._recordings.setdefault(type(owner), {})",
+        "graphs",
+    ),
+    Bug("recordings outlive their run", real_graphs, "= WeakKeyDictionary()", "= {}", "graphs"),
+    Bug(
+        "done twice where recording fails",
+        real_graphs,
+        "            return None\n        return graph",
+        "            operations()\n            return None\n        return graph",
+        "failed recordings",
+    ),
+    Bug(
+        "lost where recording fails",
+        real_graphs,
+        "        if recording.graph is None or self.failure:",
+        "            if self.failure:\n"
+        "                return\n"
+        "        if recording.graph is None or self.failure:",
+        "failed recordings",
+    ),
+    Bug(
+        "a recording that fails is never ended",
+        real_graphs,
+        "                    self._stream.end_capture()\n",
+        "                    pass\n",
+        "failed recordings",
+    ),
+    Bug(
+        "a recording that fails is tried again",
+        real_graphs,
+        "recording.calls >= WARM_UP and not self.failure:",
+        "recording.calls >= WARM_UP:",
+        "failed recordings",
+    ),
+    Bug(
+        "the wrong stream is recorded",
+        real_backend,
+        "Recorder(self._stream)",
+        "Recorder(self._leaving)",
+        "graphs",
+    ),
+    Bug(
+        "the number of a step is read while recording",
+        real_backend,
+        "        key = np.uint64(seed), np.uint64(stream)\n",
+        "        key = np.uint64(seed), np.uint64(stream)\n        self.to_host(step)\n",
+        "graphs",
+    ),
+    Bug(
+        "the number of a step is recorded with it",
+        prdsim.integrators,
+        "model.backend.replay(memory, (updates, step_size), operations)",
+        "model.backend.replay(\n"
+        "            memory, step_size, lambda: (begin_step(model, index), operations())\n"
+        "        )",
+        "graphs",
+    ),
+    Bug(
+        "the number of a step is left once",
+        prdsim.integrators,
+        "        begin_step(model, index)\n",
+        "        if index == 0:\n            begin_step(model, index)\n",
+        "trajectories",
+    ),
+    Bug(
+        "old and new state share a graph",
+        prdsim.integrators,
+        "(memory.swapped, first_stage, step_size)",
+        "(first_stage, step_size)",
+        "graphs",
+    ),
+    Bug(
+        "the step size of the recording",
+        prdsim.integrators,
+        "model.backend.replay(memory, (updates, step_size), operations)",
+        "model.backend.replay(memory, updates, operations)",
+        "graphs",
     ),
     # the physics as issued to the device (the references were computed before)
     Bug(
@@ -317,7 +417,7 @@ def trajectories(backend: str, precision: str) -> References:
     """The ends of short runs with diffusion and penalty, by three integrators."""
     return [
         final(random_problem(3), backend, steps, integrator=integrator, precision=precision)
-        for integrator, steps in (("gd", 4), ("rk4", 3), ("dopri5", 3))
+        for integrator, steps in (("gd", 5), ("rk4", 8), ("dopri5", 3))
     ]
 
 
@@ -345,6 +445,11 @@ def check(name: str, cupy: HostCupy, precision: str, references: References) -> 
             assert worst(computed, expected) < tolerance
     elif name == "operations of a step":
         check_steps_repeat(cupy, random_problem(1), precision=precision)
+    elif name == "graphs":
+        check_all(cupy, precision)
+    elif name == "failed recordings":
+        for how in FAILURES:
+            check_failed_recording(how, "gd")
     else:
         backend = get_backend("cupy", precision=precision)
         with backend.active():
@@ -368,7 +473,7 @@ def changed(patch: pytest.MonkeyPatch, bug: Bug) -> Any:
     exec(compile(source.replace(bug.old, bug.new), bug.module.__file__, "exec"), copy.__dict__)
     if bug.module is real_backend:
         return copy
-    if bug.module in (real_cublas, real_kernels):
+    if bug.module in (real_cublas, real_graphs, real_kernels):
         patch.setattr(real_backend, bug.module.__name__.rpartition(".")[2], copy)
         return real_backend
     for original, new in _functions(bug.module, copy):
@@ -414,7 +519,8 @@ def test_planted_bugs_are_caught(monkeypatch, references, table, bug):
     module = changed(monkeypatch, bug)
     cupy = put_in(monkeypatch, module)
     monkeypatch.setattr(module.CupyBackend, "probe", lambda _: None)  # the check is to catch it
-    with pytest.raises((AssertionError, RuntimeError, PrdsimError)) as caught:
+    errors = (AssertionError, RuntimeError, RuntimeWarning, PrdsimError)
+    with pytest.raises(errors) as caught:
         check(bug.caught_by, cupy, bug.precision, references)
     table.append((bug.name, bug.caught_by, (str(caught.value) or "a comparison").splitlines()[0]))
 

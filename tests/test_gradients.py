@@ -57,7 +57,8 @@ def critic_gradients(
 ) -> tuple[np.ndarray, np.ndarray]:
     model, state = problem.model(backend, **keys)
     gradients.forward(model, state)
-    gradients.critic_gradient(model, state, step=step, update=update)
+    gradients.begin_step(model, step)
+    gradients.critic_gradient(model, state, update=update)
     return model.work.critic_W, model.work.critic_a
 
 
@@ -211,7 +212,8 @@ def test_penalty_points_leave_the_prediction_alone():
     model, state = random_problem(9).model()
     gradients.forward(model, state)
     kept = {name: getattr(model.work, name).copy() for name in ("A", "H", "Z")}
-    gradients.critic_gradient(model, state, step=0, update=0)
+    gradients.begin_step(model, 0)
+    gradients.critic_gradient(model, state, update=0)
     for name, array in kept.items():
         assert np.array_equal(getattr(model.work, name), array), name
 

@@ -62,7 +62,7 @@ class SharesItsMemory(NumpyBackend):
 
 
 class ForgetsTheStep(NumpyBackend):
-    def uniforms(self, seed: int, stream: int, step: int, update: int, out: Any) -> None:
+    def uniforms(self, seed: int, stream: int, step: Any, update: int, out: Any) -> None:
         super().uniforms(seed, stream, 0 * step, update, out)
 
 

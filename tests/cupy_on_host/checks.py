@@ -121,9 +121,12 @@ def uniforms(k: Any) -> None:
     """The bits of `prdsim.randomness.uniforms`, for large and small words."""
     for words in [(5, 5, 7, 2), (2**64 - 1, 6, 10**9, 0), (0, 5, 0, 0), (2**63, 5, 2**40, 1)]:
         for n in (1, 1000):
+            seed, stream, step, update = words
             expected = randomness.uniforms(*words, n).astype(k.dtype)
-            computed = result_of(k, lambda out: k.uniforms(*words, out), (n,))  # noqa: B023
-            assert same(computed, expected), f"key, step, update {words}"
+            cell, out = k.empty((1,), "uint64"), on_device(k, np.full(n, np.nan))
+            k.set_word(step, cell)
+            k.uniforms(seed, stream, cell, update, out)
+            assert same(k.to_host(out), expected), f"key, step, update {words}"
 
 
 def reductions(k: Any) -> None:

@@ -103,7 +103,12 @@ _SCALARS = {
     "long long": ctypes.c_longlong,
     "unsigned long long": ctypes.c_ulonglong,
 }
-_POINTED = {"double": "float64", "float": "float32", "unsigned char": "uint8"}
+_POINTED = {
+    "double": "float64",
+    "float": "float32",
+    "unsigned char": "uint8",
+    "unsigned long long": "uint64",
+}
 
 
 class CompileException(Exception):  # noqa: N818 - CuPy's name

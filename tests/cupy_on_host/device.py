@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class OutOfMemoryError(MemoryError):
 class Operation(NamedTuple):
     """One thing issued to the device: scalars by value, buffers by address."""
 
-    kind: str  # kernel, gemm
+    kind: str  # kernel, gemm, graph
     name: str
     stream: int
     scalars: tuple[Any, ...]
@@ -54,20 +55,16 @@ class DeviceArray:
         self.data = SimpleNamespace(ptr=host.ctypes.data)
 
     @property
-    def guards_intact(self) -> bool:
-        """Whether nothing was written just before or after the array."""
-        before, after = self._memory[:_GUARD], self._memory[-_GUARD:]
-        return bool((before == _MARK).all() and (after == _MARK).all())
-
-    @property
     def T(self) -> DeviceArray:
         return DeviceArray(self._module, self._memory, self._host.T, self.device_number)
 
     def set(self, arr: np.ndarray, stream: Stream | None = None) -> None:
         if type(arr) is not np.ndarray or arr.dtype != self.dtype or arr.shape != self.shape:
             raise DeviceFault(f"set: {arr.dtype} {arr.shape} into {self.dtype} {self.shape}")
+        stream = stream or self._module.current_stream()
+        stream.refuse_to_capture()
         self._module.uploads += 1
-        (stream or self._module.current_stream()).issue(self.data.ptr)
+        stream.issue(self.data.ptr)
         np.copyto(self._host, arr)
 
     def get(
@@ -75,6 +72,7 @@ class DeviceArray:
     ) -> np.ndarray:
         module = self._module
         stream = stream or module.current_stream()
+        stream.refuse_to_capture()
         module.host_copies += 1
         if not self.flags.c_contiguous:
             raise DeviceFault("get: a copy on the device comes first, in an array of its own")
@@ -83,10 +81,23 @@ class DeviceArray:
         elif not module.is_pinned(out):
             raise DeviceFault("get: out is not pinned, the copy would not be asynchronous")
         stream.issue(self.data.ptr)
-        stream.later.append(lambda: np.copyto(out, self._host))
+        stream.later.append(self._transfer(out))
         if blocking:
             stream.synchronize()
         return out
+
+    def _transfer(self, out: np.ndarray) -> Callable[[], None]:
+        """What is done when a copy arrives; memory given back meanwhile holds anything by then."""
+        memory, shape, dtype = weakref.ref(self._memory), self.shape, self.dtype
+
+        def arrive() -> None:
+            source = memory()
+            if source is None:
+                out.reshape(-1).view(np.uint8)[:] = 0xFF
+            else:
+                np.copyto(out, source[_GUARD:-_GUARD].view(dtype).reshape(shape))
+
+        return arrive
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed")
@@ -98,7 +109,11 @@ class DeviceArray:
 
 
 class Stream:
-    """Kernels run at once; copies to the host as late as they may: where something waits."""
+    """Kernels run at once; copies to the host as late as they may: where something waits.
+
+    While it captures, operations are checked and noted, not done. Whatever then waits, copies or
+    allocates breaks the capture, as on a device, or more strictly: an event does so too.
+    """
 
     def __init__(self, module: HostCupy, non_blocking: bool = False) -> None:
         self.ptr = module.new_stream_number()
@@ -108,7 +123,44 @@ class Stream:
         self.seen: dict[Stream, int] = {}
         self.later: list[Callable[[], None]] = []
         self._awaited: list[Stream] = []
+        self._arriving = threading.RLock()  # a thread that writes files may wait too
+        self.noted: list[_Noted] | None = None
+        self._capture_broken = False
         module.streams.append(self)
+
+    # -- capture -------------------------------------------------------------------------------
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        assert mode is None, "CuPy's own mode: the relaxed one"
+        if self is self._module.stream_stack[0]:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        if self.noted is not None:
+            raise CUDARuntimeError(401, "cudaErrorIllegalState")
+        self.noted = []
+
+    def end_capture(self) -> Graph:
+        noted, broken = self.noted, self._capture_broken
+        self.noted, self._capture_broken = None, False
+        if noted is None:
+            raise CUDARuntimeError(401, "cudaErrorIllegalState")
+        if broken:
+            raise CUDARuntimeError(901, "cudaErrorStreamCaptureInvalidated")
+        return Graph(self._module, noted)
+
+    def note(self, noted: _Noted) -> None:
+        """Keep an operation for the graph."""
+        assert self.noted is not None
+        if self._capture_broken:
+            raise CUDARuntimeError(901, "cudaErrorStreamCaptureInvalidated")
+        self.noted.append(noted)
+
+    def refuse_to_capture(self) -> None:
+        """Break the capture, if there is one: what comes next cannot be part of a graph."""
+        if self.noted is not None:
+            self._capture_broken = True
+            raise CUDARuntimeError(900, "cudaErrorStreamCaptureUnsupported")
+
+    # -- order ---------------------------------------------------------------------------------
 
     def issue(self, *addresses: int) -> None:
         """Count an operation on these arrays; it must come after those of other streams on them."""
@@ -124,20 +176,25 @@ class Stream:
             self._module.touched[address] = (self, self.issued)
 
     def record(self) -> Event:
+        self.refuse_to_capture()
         return Event(self)
 
     def wait_event(self, event: Event) -> None:
+        self.refuse_to_capture()
         self.seen[event.stream] = event.issued
         self._awaited.append(event.stream)
 
     def synchronize(self) -> None:
+        self.refuse_to_capture()
+        self._module.waits += 1
         self.completed = self.issued
         self.arrive()
 
     def arrive(self) -> None:
         """Do the copies put off so far."""
-        while self.later:
-            self.later.pop(0)()
+        with self._arriving:
+            while self.later:
+                self.later.pop(0)()
 
     def __enter__(self) -> Stream:
         if self._module.device_numbers[-1] != self.device_number:
@@ -154,8 +211,39 @@ class Event:
         self.stream, self.issued = stream, stream.issued
 
     def synchronize(self) -> None:
+        self.stream.refuse_to_capture()
+        self.stream._module.waits += 1
         self.stream.completed = max(self.stream.completed, self.issued)
         self.stream.arrive()
+
+
+class _Noted(NamedTuple):
+    """An operation of a graph: how to do it, and the memory it uses, to which it has no claim."""
+
+    operation: Operation
+    run: Callable[[], None]
+    memory: tuple[Callable[[], Any], ...]
+
+
+class Graph:
+    """Operations noted while a stream captured; a launch does them in their order."""
+
+    def __init__(self, module: HostCupy, noted: list[_Noted]) -> None:
+        self._module, self.noted = module, noted
+        module.graphs += 1
+        self._number = module.graphs
+
+    def upload(self, stream: Stream) -> None:
+        stream.refuse_to_capture()
+
+    def launch(self, stream: Stream | None = None) -> None:
+        stream = stream or self._module.current_stream()
+        stream.refuse_to_capture()
+        self._module.log.append(Operation("graph", "graph", stream.ptr, (self._number,), ()))
+        for operation, run, memory in self.noted:
+            if not all(reference() is not None for reference in memory):
+                raise DeviceFault(f"a graph uses memory given back since: {operation.name}")
+            self._module.do(operation._replace(stream=stream.ptr), stream, run)
 
 
 class Device:
@@ -180,6 +268,7 @@ class RawKernel:
 
     module: HostCupy
     kernel: HostKernel
+    loaded: bool = False
 
     def __call__(
         self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, stream: Any = None
@@ -193,16 +282,29 @@ class RawKernel:
         ]
         if len(grid) != 1 or not 0 < grid[0] < 2**31 or np.prod(block) > 1024:
             raise DeviceFault(f"{kernel.name}: grid {grid}, block {block}")
-        module.log_operation("kernel", kernel.name, stream, args)
-        backward = ctypes.c_int.in_dll(kernel.library, "backward")
-        backward.value = module.threads_backward
-        bx, by = (*block, 1)[:2]
-        status = kernel.run(grid[0], bx, by, *values)
-        if status:
-            raise DeviceFault(f"{kernel.name}: threads wait at a barrier where others never come")
-        for parameter, value in zip(kernel.parameters, args, strict=True):
-            if parameter.written and not value.guards_intact:
-                raise DeviceFault(f"{kernel.name}: writes outside {parameter.name}")
+        stream = stream or module.current_stream()
+        if not self.loaded:  # the first launch compiles and loads
+            stream.refuse_to_capture()
+            self.loaded = True
+        written = {
+            parameter.name: value.data.ptr
+            for parameter, value in zip(kernel.parameters, args, strict=True)
+            if parameter.written
+        }
+
+        def run() -> None:
+            backward = ctypes.c_int.in_dll(kernel.library, "backward")
+            backward.value = module.threads_backward
+            bx, by = (*block, 1)[:2]
+            if kernel.run(grid[0], bx, by, *values):
+                raise DeviceFault(f"{kernel.name}: threads wait where others never come")
+            for name, address in written.items():
+                if not module.guards_intact(address):
+                    raise DeviceFault(f"{kernel.name}: writes outside {name}")
+
+        buffers = tuple(a.data.ptr for a in args if isinstance(a, DeviceArray))
+        scalars = tuple(a for a in args if not isinstance(a, DeviceArray))
+        module.do(Operation("kernel", kernel.name, stream.ptr, scalars, buffers), stream, run)
 
 
 class RawModule:
@@ -216,7 +318,8 @@ class RawModule:
 class HostCupy:
     """What the backend uses of `cupy`, with ``devices`` devices of ``memory`` bytes each.
 
-    ``log`` holds every operation; ``allocations``, ``host_copies``, ``uploads`` count. With
+    ``log`` holds every operation, those of a graph after its launch; ``allocations``,
+    ``host_copies``, ``uploads``, ``graphs`` count, ``waits`` how often the host waited. With
     ``threads_backward`` the threads of a block take turns from the last to the first.
     """
 
@@ -225,11 +328,11 @@ class HostCupy:
     def __init__(self, devices: int = 1, memory: int = 1 << 30) -> None:
         self.devices, self.memory, self.used = devices, memory, 0
         self.log: list[Operation] = []
-        self.allocations = self.host_copies = self.uploads = 0
+        self.allocations = self.host_copies = self.uploads = self.graphs = self.waits = 0
         self.threads_backward = 0
         self.streams: list[Stream] = []
         self.device_numbers = [0]
-        self.live: dict[int, int] = {}
+        self.live: dict[int, tuple[int, weakref.ref[np.ndarray]]] = {}
         self.touched: dict[int, tuple[Stream, int]] = {}
         self._pinned: list[tuple[int, int]] = []
         self.stream_stack = [Stream(self)]  # the default stream at the bottom
@@ -268,6 +371,8 @@ class HostCupy:
 
     def empty(self, shape: tuple[int, ...], dtype: Any = "float64") -> DeviceArray:
         """Memory that holds NaN (the first megabyte of it), between two guards."""
+        for stream in self.streams:
+            stream.refuse_to_capture()
         nbytes = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
         if nbytes > self.memory - self.used:
             raise OutOfMemoryError(f"Out of memory allocating {nbytes} bytes")
@@ -278,7 +383,7 @@ class HostCupy:
         host = memory[_GUARD:-_GUARD].view(dtype).reshape(shape)
         array = DeviceArray(self, memory, host, self.device_numbers[-1])
         self.used += nbytes
-        self.live[array.data.ptr] = nbytes
+        self.live[array.data.ptr] = (nbytes, weakref.ref(memory))
         weakref.finalize(memory, self._free, array.data.ptr, nbytes)
         return array
 
@@ -289,10 +394,15 @@ class HostCupy:
 
     def check_inside(self, address: int, nbytes: int, what: str) -> None:
         """Raise `DeviceFault` unless the bytes lie in one allocation."""
-        for start, size in self.live.items():
+        for start, (size, _) in list(self.live.items()):
             if start <= address and address + nbytes <= start + size:
                 return
         raise DeviceFault(f"{what} reaches outside its array")
+
+    def guards_intact(self, address: int) -> bool:
+        """Whether nothing was written just before or after an array."""
+        memory = self.live[address][1]()
+        return bool((memory[:_GUARD] == _MARK).all() and (memory[-_GUARD:] == _MARK).all())
 
     def _alloc_pinned_memory(self, nbytes: int) -> Any:
         memory = (ctypes.c_char * nbytes)()
@@ -305,12 +415,15 @@ class HostCupy:
 
     # -- operations ----------------------------------------------------------------------------
 
-    def log_operation(self, kind: str, name: str, stream: Any, args: Any) -> None:
-        stream = stream or self.current_stream()
-        buffers = tuple(a.data.ptr for a in args if isinstance(a, DeviceArray))
-        stream.issue(*buffers)
-        scalars = tuple(a for a in args if not isinstance(a, DeviceArray))
-        self.log.append(Operation(kind, name, stream.ptr, scalars, buffers))
+    def do(self, operation: Operation, stream: Stream, run: Callable[[], None]) -> None:
+        """Issue an operation, or note it if the stream captures."""
+        if stream.noted is not None:
+            memory = tuple(self.live[address][1] for address in operation.buffers)
+            stream.note(_Noted(operation, run, memory))
+            return
+        stream.issue(*operation.buffers)
+        self.log.append(operation)
+        run()
 
     def argument(self, kernel: str, parameter: Any, value: Any) -> Any:
         """Return what is handed to C; refuse what does not fit the parameter."""

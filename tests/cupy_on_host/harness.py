@@ -10,6 +10,7 @@ import pytest
 from support import Problem, relative_error, smooth_problem
 
 import prdsim.backends.cupy as real_backend
+from prdsim.backends.cuda_graphs import WARM_UP
 from prdsim.backends.numpy import NumpyBackend
 from prdsim.symbols import ARRAYS
 
@@ -99,27 +100,38 @@ def _growth(problem: Problem, steps: int, **keys: Any) -> float:
 
 
 def check_steps_repeat(cupy: HostCupy, problem: Problem, period: int = 1, **keys: Any) -> None:
-    """Steps issue the same operations on the same buffers: what a CUDA graph needs.
+    """Steps issue the same operations on the same buffers, at last by launching their graphs.
 
-    And no allocation, no copy to or from the host, nothing on another stream. Penalty points know
-    the number of their step: the one thing that differs.
+    With the same scalars, in the same order: what differs is the number of the step alone, left in
+    an array outside of the graph. And no allocation, no copy to or from the host, nothing on
+    another stream. After ``period`` steps the buffers come round; each of them has its graph.
     """
     with problem.simulation("cupy", steps=100, **keys) as simulation:
-        simulation.advance(2)
         counts = (cupy.allocations, cupy.host_copies, cupy.uploads)
-        logs = []
-        for _ in range(3):
+        graphs, steps, logs = cupy.graphs, period * (WARM_UP + 3), []
+        for _ in range(WARM_UP + 3):
             cupy.log.clear()
             simulation.advance(period)
-            logs.append([_without_step_number(operation) for operation in cupy.log])
+            logs.append(list(cupy.log))
         assert (cupy.allocations, cupy.host_copies, cupy.uploads) == counts, "allocation or copy"
+        assert cupy.graphs - graphs == period, "a graph for each pair of old and new state"
         assert len({operation.stream for log in logs for operation in log}) == 1, "other streams"
-        assert logs[0] == logs[1] == logs[2], "operations differ"
-        assert len(logs[0]) > 10
+        numbers = [op.scalars[0] for log in logs for op in log if op.name == "set_word"]
+        numbered = simulation.model.random_penalty_points
+        assert numbers == (list(range(steps)) if numbered else []), "numbers of steps"
+    assert all(op.kind != "graph" for log in logs[:WARM_UP] for op in log)
+    eager = [[_without_number(operation) for operation in log] for log in logs]
+    assert len(eager[0]) > 10 * period
+    assert eager[1:WARM_UP] == eager[: WARM_UP - 1], "operations differ"
+    launched = [op for op in logs[WARM_UP] if op.kind == "graph"]
+    assert len({op.scalars for op in launched}) == period
+    for log in logs[WARM_UP:]:
+        assert [op for op in log if op.kind == "graph"] == launched
+        outside = [op.name for op in log[: log.index(launched[0])]]
+        assert outside == ["set_word"] * numbered, "issued beside the graph"
+        inside = [_without_number(op) for op in log if op.kind != "graph"]
+        assert inside == eager[0], "a graph holds other operations than those of a step"
 
 
-def _without_step_number(operation: Operation) -> Operation:
-    if operation.name != "uniforms":
-        return operation
-    seed, stream, _, *others = operation.scalars
-    return operation._replace(scalars=(seed, stream, *others))
+def _without_number(operation: Operation) -> Operation:
+    return operation._replace(scalars=()) if operation.name == "set_word" else operation
