@@ -12,13 +12,16 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import prange
+from numba import njit, prange
 from threadpoolctl import threadpool_limits
 
 from . import numba_kernels
 from .numba_fused import NumbaFused
 from .numba_kernels import kernel
 from .numpy import Array, NumpyBackend
+
+_M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
+_W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
 
 
 class NumbaBackend(NumpyBackend):
@@ -80,6 +83,9 @@ class NumbaBackend(NumpyBackend):
         for c, B in others:
             _add(scalar(1.0), flat, scalar(c), B.reshape(-1), flat)
 
+    def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
+        _uniforms(np.uint64(seed), np.uint64(stream), step, np.uint64(update), out)
+
     def row_dots(self, A: Array, B: Array, out: Array) -> None:
         _row_dots(out, A, B)
 
@@ -130,6 +136,35 @@ def _scale(c: float, A: Array, out: Array) -> None:
 def _add(c: float, A: Array, d: float, B: Array, out: Array) -> None:
     for i in prange(A.size):
         out[i] = c * A[i] + d * B[i]
+
+
+@njit(cache=True)
+def _high(a, b):  # type: ignore[no-untyped-def]
+    """The upper 64 of the 128 bits of a product of two words."""
+    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    a0, a1, b0, b1 = a & low, a >> half, b & low, b >> half
+    middle = a1 * b0 + ((a0 * b0) >> half)
+    return a1 * b1 + (middle >> half) + ((a0 * b1 + (middle & low)) >> half)
+
+
+@njit(cache=True)
+def _philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+    """Output word 0 of the Philox4x64-10 block with the given counter words and key."""
+    for _ in range(10):
+        high0, low0 = _high(_M0, c0), _M0 * c0
+        high1, low1 = _high(_M1, c2), _M1 * c2
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0 += _W0
+        k1 += _W1
+    return c0
+
+
+@kernel
+def _uniforms(seed: int, stream: int, step: Array, update: int, out: Array) -> None:
+    zero, shift = np.uint64(0), np.uint64(11)
+    for i in prange(out.size):
+        word = _philox(np.uint64(i), update, step[0], zero, seed, stream)
+        out[i] = np.float64(word >> shift) * 2.0**-53
 
 
 @kernel

@@ -16,7 +16,7 @@ from .numba_kernels import kernel, product
 from .numpy import Array
 
 _PANEL = 512  # neurons of a panel: the products with the chart's matrix are done by panels
-_TILE_BYTES = 1 << 18  # of a tile: two of them and what they meet fit a core's own cache
+_TILE_BYTES = 1 << 17  # of a tile: two of them and what they meet fit a core's own cache
 _TILE_COLUMNS = 1024  # samples of a tile, at the most
 
 

@@ -47,7 +47,7 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 # BLAS as Numba itself calls it for np.dot: SciPy's, found by name, so that kernels can be cached.
-_xxgemm = types.ExternalFunction(
+_xxgemm: Any = types.ExternalFunction(
     "numba_xxgemm",
     types.intc(
         *(types.char,) * 3,  # kind, and whether A and B are transposed

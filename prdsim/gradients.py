@@ -181,7 +181,7 @@ def critic_gradient(model: Model, state: State, *, update: int) -> None:
         _moments(model, state, work.Z, work.Z, alpha=model.s_c * model.diffusivity, beta=0.0)
     else:
         _moments(model, state, work.Z, work.Z, alpha=model.s_c / n, beta=0.0)
-        _moments(model, state, model.Y, model.Y, alpha=-model.s_c / n, beta=1.0)
+        _moments(model, state, model.Y_points, model.Y_values, alpha=-model.s_c / n, beta=1.0)
         if model.gradient_penalty > 0.0:
             penalty_points(model, stream=Stream.PENALTY_POINTS, update=update)
             penalty_gradients(model, state)
@@ -196,7 +196,7 @@ def critic_gradient(model: Model, state: State, *, update: int) -> None:
 def _moments(
     model: Model, state: State, points: Array, values: Array, *, alpha: float, beta: float
 ) -> None:
-    """N <- alpha 1{W y >= 0} values^T + beta N; points y and values are (d_out, n)."""
+    """N <- alpha 1{W y >= 0} values^T + beta N over points y, a column each as of values."""
     k, work = model.backend, model.work
     if model.fused is not None:
         model.fused.step_moments(state.W, points, values, out=work.N, alpha=alpha, beta=beta)

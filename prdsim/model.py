@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import prod, sqrt
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from prdsim.charts import Chart
 from prdsim.config import RunConfig
 from prdsim.symbols import ARRAYS
@@ -119,6 +121,9 @@ class Model:
     ``diffusivity`` is D, and 0 without diffusion; ``s`` = 1/sqrt(d_out m) and ``s_c`` =
     1/sqrt(m_c) are the scalings of the two networks; ``moving`` names the arrays that move;
     ``fused`` is what the backend has in place of several operations, if anything.
+    ``Y_points``, ``Y_values`` (d_out, k) stand for the targets in sums over samples,
+    sum_p f(y_p) y_p^T = sum_k f(points_k) values_k^T: Y itself, or its distinct columns and their
+    multiples.
     """
 
     backend: Backend
@@ -126,6 +131,8 @@ class Model:
     chart: Chart
     dimensions: Dimensions
     Y: Array
+    Y_points: Array
+    Y_values: Array
     work: Workspace
     s: float
     s_c: float
@@ -162,17 +169,21 @@ def build_model(
 ) -> Model:
     """Put data (X: d_in x n, Y: d_out x n) and constants of a configuration on a backend."""
     dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
-    device_Y = backend.empty(Y.shape)
-    backend.to_device(Y, device_Y)
+    device_Y = _load(backend, Y)
     fused = backend.fused(dimensions.m, dimensions.m_c, dimensions.d_out, dimensions.n)
     if fused is not None:
         fused.allocate()
+    Y_points, Y_values = device_Y, device_Y
+    if fused is not None and config.adversary and config.critic == "wgan-gp":
+        Y_points, Y_values = _distinct_targets(backend, Y, device_Y)
     return Model(
         backend=backend,
         fused=fused,
         chart=chart,
         dimensions=dimensions,
         Y=device_Y,
+        Y_points=Y_points,
+        Y_values=Y_values,
         work=Workspace(backend, dimensions, fused=fused is not None),
         s=1 / sqrt(dimensions.d_out * dimensions.m),
         s_c=1 / sqrt(dimensions.m_c),
@@ -184,6 +195,20 @@ def build_model(
         moving=config.moving,
         seed=config.seed,
     )
+
+
+def _load(backend: Backend, host: HostArray) -> Array:
+    array = backend.empty(host.shape)
+    backend.to_device(host, array)
+    return array
+
+
+def _distinct_targets(backend: Backend, Y: HostArray, device_Y: Array) -> tuple[Array, Array]:
+    """Return `Model.Y_points` and `Model.Y_values`: labels are few, whatever the samples."""
+    points, counts = np.unique(Y, axis=1, return_counts=True)
+    if len(counts) > Y.shape[1] // 2:
+        return device_Y, device_Y
+    return _load(backend, points), _load(backend, counts * points)
 
 
 def dimensions_of(config: RunConfig, d_in: int, d_out: int, n: int) -> Dimensions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -337,3 +338,26 @@ def test_memory_in_float32_is_half():
     )
     signs_and_step = sizes.m * sizes.n + 8
     assert double - signs_and_step == 2 * (single - signs_and_step)
+
+
+@backends
+@integrators
+@pytest.mark.parametrize("chart", CHARTS)
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_a_step_allocates_nothing_of_4_kib_or_more(backend, integrator, chart, precision):
+    """Arrays of every shape are larger than that, so that one made on the way would be seen."""
+    problem = random_problem(1, d_in=110, d_out=12, n=600, m=700, m_c=650)
+    keys = {"integrator": integrator, "chart": chart, "precision": precision, "steps": 9}
+    with problem.simulation(backend, step_size=1e-6, critic_step_size=1e-6, **keys) as simulation:
+        simulation.advance(8)  # of dopri5's stages each has been the first
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            simulation.advance()
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert simulation.step == 9
+    # NumPy's arrays are traced; what a step makes of Python's own objects is smaller than that.
+    assert peak - before < 4096
