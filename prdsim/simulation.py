@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -171,6 +171,10 @@ class Simulation:
         """Return U, V, W, a of the present state on the host, as the paper has them."""
         return self.model.weights(self.state)
 
+    def start_weights(self) -> dict[str, Callable[[], HostArray]]:
+        """Begin to copy the present U, V, W, a; return what waits for each, in any thread."""
+        return self.model.start_weights(self.state)
+
     def non_finite_array(self) -> str | None:
         """Return the name of an array that holds an infinity or NaN, if any.
 
@@ -268,11 +272,18 @@ def host_memory_bytes(config: RunConfig, sizes: Dimensions) -> int:
     return 8 * (data + state) + copies
 
 
+def leaving_bytes(config: RunConfig, sizes: Dimensions) -> int:
+    """Predict the bytes that a snapshot takes on the device while it leaves."""
+    return entries(sizes.state_shapes) * np.dtype(config.array_precision).itemsize
+
+
 def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend) -> None:
     """Raise `ConfigError`, with the numbers, if a run's arrays cannot fit into the memory."""
     wanted, available = memory_bytes(config, sizes), backend.available_bytes()
     if backend.device == "cpu":
         wanted += host_memory_bytes(config, sizes)
+    if backend.asynchronous:
+        wanted += leaving_bytes(config, sizes)
     if wanted > available:
         raise ConfigError(
             f"this run needs {_gigabytes(wanted)} of memory on {backend.device}, and "

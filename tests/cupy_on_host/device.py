@@ -331,11 +331,11 @@ class HostCupy:
         self.allocations = self.host_copies = self.uploads = self.graphs = self.waits = 0
         self.threads_backward = 0
         self.streams: list[Stream] = []
-        self.device_numbers = [0]
+        self._current = threading.local()  # device and stream: each thread has its own
         self.live: dict[int, tuple[int, weakref.ref[np.ndarray]]] = {}
         self.touched: dict[int, tuple[Stream, int]] = {}
         self._pinned: list[tuple[int, int]] = []
-        self.stream_stack = [Stream(self)]  # the default stream at the bottom
+        self._default = Stream(self)
         self.cuda = SimpleNamespace(
             Device=lambda number=0: Device(self, number),
             Stream=lambda non_blocking=False: Stream(self, non_blocking),
@@ -360,6 +360,20 @@ class HostCupy:
 
     def get_default_memory_pool(self) -> Any:
         return SimpleNamespace(free_bytes=lambda: 0)
+
+    @property
+    def device_numbers(self) -> list[int]:
+        """The current thread's devices, the first one at the bottom."""
+        if not hasattr(self._current, "devices"):
+            self._current.devices = [0]
+        return self._current.devices
+
+    @property
+    def stream_stack(self) -> list[Stream]:
+        """The current thread's streams, the default one at the bottom."""
+        if not hasattr(self._current, "streams"):
+            self._current.streams = [self._default]
+        return self._current.streams
 
     def current_stream(self) -> Stream:
         return self.stream_stack[-1]
