@@ -350,8 +350,8 @@ class HostCopy:
 
     def result(self) -> np.ndarray[Any, Any]:
         """Return the copy, in ordinary memory: pinned memory is scarce. From any thread."""
-        with self._device:  # which is a thread's own; another would be set up for it
-            self._left.synchronize()
+        self._device.use()  # each thread has a current device; to wait on another sets that up
+        self._left.synchronize()
         return self._pinned.copy()
 
 

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,17 @@ def test_a_run_whose_snapshots_find_no_room_is_refused(monkeypatch):
         monkeypatch, memory=own + needed + leaving_bytes(simulation.config, simulation.dimensions)
     )
     problem.simulation(**keys)
+
+
+@on_stand_ins
+def test_a_copy_can_be_waited_for_in_any_thread_on_any_device(monkeypatch):
+    """A new thread begins on the first device."""
+    put_in(monkeypatch, devices=2)
+    with random_problem(1).simulation("cupy:1") as simulation, ThreadPoolExecutor(1) as thread:
+        copies = simulation.start_weights()
+        simulation.advance()
+        weights = {name: thread.submit(copy).result() for name, copy in copies.items()}
+    assert same_bits(weights, simulation.initial)
 
 
 # -- when something fails --------------------------------------------------------------------------

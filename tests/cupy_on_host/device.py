@@ -211,6 +211,8 @@ class Event:
         self.stream, self.issued = stream, stream.issued
 
     def synchronize(self) -> None:
+        if self.stream.device_number != self.stream._module.device_numbers[-1]:
+            raise DeviceFault("a thread waits for another device than its current one")
         self.stream.refuse_to_capture()
         self.stream._module.waits += 1
         self.stream.completed = max(self.stream.completed, self.issued)
@@ -253,6 +255,9 @@ class Device:
     @property
     def mem_info(self) -> tuple[int, int]:
         return self._module.memory - self._module.used, self._module.memory
+
+    def use(self) -> None:
+        self._module.device_numbers[-1] = self.id
 
     def __enter__(self) -> Device:
         self._module.device_numbers.append(self.id)
