@@ -84,13 +84,18 @@ class Fused(Protocol):
 
 
 class Backend(Protocol):
-    """One computing library on one device at one precision; explicit and immutable."""
+    """One computing library on one device at one precision; explicit and immutable.
+
+    ``asynchronous`` says that operations may be under way when they return, and computing goes on
+    while the host does something else.
+    """
 
     name: str
     device: str
     precision: str
     dtype: np.dtype[Any]
     threads: int
+    asynchronous: bool
 
     # -- memory and transfer -------------------------------------------------------------------
 
@@ -102,6 +107,12 @@ class Backend(Protocol):
 
     def to_host(self, source: Array) -> HostArray:
         """Return a copy of an array as a NumPy array of the same type."""
+
+    def start_copy(self, source: Array) -> Callable[[], HostArray]:
+        """Begin to copy an array, as it is now, to the host; return what waits for the copy.
+
+        It may be called from any thread. The array, of the backend's dtype, may change meanwhile.
+        """
 
     def copy(self, source: Array, out: Array) -> None:
         """out = source."""

@@ -105,6 +105,7 @@ class CupyBackend:
     """
 
     name = "cupy"
+    asynchronous = True
 
     def __init__(
         self,
@@ -174,11 +175,17 @@ class CupyBackend:
         self._stream.synchronize()  # the host array may be gone as soon as this returns
 
     def to_host(self, source: Array) -> np.ndarray[Any, Any]:
-        return self.start_copy(source).result()
+        return self._leave(source).result()
 
-    def start_copy(self, source: Array) -> HostCopy:
-        """Begin a copy to the host of an array as it is now; whatever is issued next waits."""
-        return HostCopy(self._cupy, source, self._stream, self._leaving)
+    def start_copy(self, source: Array) -> Callable[[], np.ndarray[Any, Any]]:
+        # From a copy on the device, which takes no time beside the way to the host: what is issued
+        # next need not wait.
+        staged = self.empty(source.shape)
+        self.copy(source, out=staged)
+        return self._leave(staged).result
+
+    def _leave(self, source: Array) -> HostCopy:
+        return HostCopy(self._cupy, source, self._device, self._stream, self._leaving)
 
     def copy(self, source: Array, out: Array) -> None:
         self._elementwise("copy", source, out, size=out.size)
@@ -331,21 +338,22 @@ class CupyBackend:
 class HostCopy:
     """A copy of a device array, on its way to the host through pinned memory.
 
-    It leaves by a stream of its own, after all that was issued before; what is issued later waits
-    on the device until it has left, and the host is free meanwhile. `result` waits for it, and
-    must be called: the pinned memory goes back to its pool with the copy.
+    It leaves by a stream of its own, after all that was issued before; host and device are free
+    meanwhile. The array must not change until `result` has returned. Both it and the pinned memory
+    go back to their pools with this object: keep it until then.
     """
 
-    def __init__(self, cupy: Any, source: Array, computing: Any, leaving: Any) -> None:
+    def __init__(self, cupy: Any, source: Array, device: Any, computing: Any, leaving: Any) -> None:
         memory = cupy.cuda.alloc_pinned_memory(source.nbytes)  # from CuPy's pool
+        self._source, self._device = source, device
         self._pinned = np.frombuffer(memory, source.dtype, source.size).reshape(source.shape)
         leaving.wait_event(computing.record())
         source.get(stream=leaving, out=self._pinned, blocking=False)
         self._left = leaving.record()
-        computing.wait_event(self._left)
 
     def result(self) -> np.ndarray[Any, Any]:
-        """Return the copy, in ordinary memory: pinned memory is scarce."""
+        """Return the copy, in ordinary memory: pinned memory is scarce. From any thread."""
+        self._device.use()  # each thread has a current device; to wait on another sets that up
         self._left.synchronize()
         return self._pinned.copy()
 

@@ -28,6 +28,7 @@ class NumpyBackend:
 
     name = "numpy"
     device = "cpu"
+    asynchronous = False
 
     def __init__(self, precision: str = "float64", threads: int | None = None) -> None:
         if precision == "tf32":
@@ -54,6 +55,10 @@ class NumpyBackend:
 
     def to_host(self, source: Array) -> Array:
         return source.copy()
+
+    def start_copy(self, source: Array) -> Callable[[], Array]:
+        copied = source.copy()
+        return lambda: copied
 
     def copy(self, source: Array, out: Array) -> None:
         np.copyto(out, source)

@@ -1,4 +1,4 @@
-"""Evidence from a CUDA device, in under 8 minutes: tests, accuracy, determinism, first timings.
+"""Evidence from a CUDA device, in under 8 minutes: tests, accuracy, determinism, graphs, timings.
 
     python benchmarks/gpu_evidence.py [--device 0] [--results FOLDER]
 
@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,16 +26,32 @@ from typing import Any
 import numpy as np
 
 from prdsim import __version__
-from prdsim.backends import get_backend
+from prdsim.backends import cuda_kernels, get_backend
 from prdsim.config import RunConfig
 from prdsim.errors import PrdsimError
+from prdsim.runner import run
 from prdsim.simulation import Simulation
 
 ROOT = Path(__file__).resolve().parent.parent
 PRECISIONS = ("float64", "float32", "tf32")
 SIZES = [(512, 784, 10, 256), (2048, 784, 10, 1024), (4096, 784, 10, 4096), (4096, 784, 784, 2048)]
 ACCURACY = {"float64": (0.0, 1e-13), "float32": (0.0, 1e-5), "tf32": (1e-5, 2e-3)}
-TIMED_SECONDS = 2.0
+CPU_SIZES = SIZES[:3]
+KERNEL_SIZE = (4096, 4096)  # larger than any cache
+OVERLAP_SIZE, OVERLAP_STEPS = (2048, 784, 10, 1024), 1950
+TIMED_SECONDS = 0.5
+SECONDS = 470.0  # in all
+_TOO_LONG = 124
+
+# Published peaks of products in TFLOP/s, dense, and of memory in TB/s, by the device's full name.
+# Of others, a large copy and a large product are measured.
+PEAKS: dict[str, dict[str, float]] = {
+    "NVIDIA H200": {"float64": 67.0, "float32": 67.0, "tf32": 495.0, "memory": 4.8},
+    "NVIDIA H100 80GB HBM3": {"float64": 67.0, "float32": 67.0, "tf32": 495.0, "memory": 3.35},
+    "NVIDIA H100 PCIe": {"float64": 51.0, "float32": 51.0, "tf32": 378.0, "memory": 2.0},
+    "NVIDIA A100-SXM4-80GB": {"float64": 19.5, "float32": 19.5, "tf32": 156.0, "memory": 2.04},
+    "NVIDIA A100-SXM4-40GB": {"float64": 19.5, "float32": 19.5, "tf32": 156.0, "memory": 1.56},
+}
 
 
 def main() -> int:
@@ -50,19 +67,27 @@ def main() -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     started, evidence = time.monotonic(), {"prdsim": __version__, "device": description}
-    sections: dict[str, Callable[[], dict[str, Any]]] = {
-        "machine": machine,
-        "tests": lambda: tests(options.device),
-        "ladder": lambda: ladder(backend),
-        "products": lambda: products(backend),
-        "trajectories": lambda: trajectories(backend),
-        "determinism": lambda: determinism(backend),
-        "sanitizer": lambda: sanitizer(options.device),
-        "timings": lambda: timings(backend),
+
+    def left() -> float:
+        return started + SECONDS - time.monotonic()
+
+    sections: dict[str, tuple[float, Callable[[], dict[str, Any]]]] = {  # and their longest time
+        "machine": (0, machine),
+        "graphs": (20, lambda: graphs(backend)),
+        "tests": (150, lambda: tests(options.device, min(150.0, left()))),
+        "ladder": (60, lambda: ladder(backend, min(90.0, left()))),
+        "products": (10, lambda: products(backend)),
+        "trajectories": (10, lambda: trajectories(backend)),
+        "determinism": (15, lambda: determinism(backend)),
+        "timings": (50, lambda: timings(backend)),
+        "kernels": (30, lambda: kernels(backend)),
+        "overlap": (40, lambda: overlap(backend)),
+        "cpu": (40, cpu),
+        "sanitizer": (10, lambda: sanitizer(options.device, left())),
     }
-    for name, section in sections.items():
+    for name, (longest, section) in sections.items():
         print(f"{name} ...", flush=True)
-        evidence[name] = section()
+        evidence[name] = section() if left() >= longest else {"left_out": "no time was left"}
         print(json.dumps(evidence[name], indent=2), flush=True)
     failed = [name for name in sections if evidence[name].get("holds") is False]
     evidence |= {"failed": failed, "seconds": round(time.monotonic() - started, 1)}
@@ -92,18 +117,18 @@ def machine() -> dict[str, Any]:
     return {"nvidia_smi": result.stdout.splitlines(), "cpus": os.cpu_count()}
 
 
-def tests(device: int) -> dict[str, Any]:
+def tests(device: int, seconds: float) -> dict[str, Any]:
     """Run `pytest -m gpu`; no test may be skipped."""
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "tests/test_gpu.py"]
-    result = _execute(command, 200, _environment(device))
-    tail = result.stdout.splitlines()[-15:]
+    result = _execute(command, seconds, _environment(device))
+    tail = result.stdout.splitlines()[-15:] or [""]
     return {"holds": result.returncode == 0 and "skipped" not in tail[-1], "output": tail}
 
 
-def ladder(backend: str) -> dict[str, Any]:
+def ladder(backend: str, seconds: float) -> dict[str, Any]:
     """Climb the parity ladder, `prdsim verify`, in every precision."""
     command = [sys.executable, "-m", "prdsim", "verify", "--backend", backend, "--json"]
-    result = _execute(command, 120)
+    result = _execute(command, seconds)
     if result.returncode not in (0, 1):
         return {"holds": False, "error": result.stderr.splitlines()[-2:]}
     report = json.loads(result.stdout)
@@ -159,7 +184,212 @@ def determinism(backend: str) -> dict[str, Any]:
     return rows
 
 
-def sanitizer(device: int) -> dict[str, Any]:
+def graphs(backend: str) -> dict[str, Any]:
+    """Whether steps are launched as graphs, and whether that changes a bit; ms of a step."""
+    rows: dict[str, Any] = {"holds": True}
+    for precision in PRECISIONS:
+        for integrator in ("gd", "heun", "rk4"):
+            row: dict[str, Any] = {}
+            for how in ("eager", "graph"):
+                with _simulation(backend, SIZES[0], 10**6, precision, integrator) as simulation:
+                    if how == "eager":
+                        simulation.backend.replay = _eagerly
+                    simulation.advance(20)
+                    row[f"{how}_sha256"] = _digest(simulation.weights())
+                    seconds = _seconds(simulation.advance, simulation.backend.synchronize)
+                    row[f"{how}_step_ms"] = 1e3 * seconds
+                    state = simulation.backend.describe()["cuda_graphs"]
+            row |= {"cuda_graphs": state, "same_bits": row["eager_sha256"] == row["graph_sha256"]}
+            rows[f"{precision}, {integrator}"] = row
+            rows["holds"] &= row["same_bits"] and state == "used"
+    return rows
+
+
+def kernels(backend: str) -> dict[str, Any]:
+    """Bytes and operations of every kernel and product, its roofline and its measured time.
+
+    The roofline is the longer of moving the bytes and doing the operations at peak rates.
+    """
+    found: dict[str, Any] = {"peaks": {}, "rows": []}
+    for precision in PRECISIONS:
+        k = get_backend(backend, precision=precision)
+        with k.active():
+            rates = found["peaks"][precision] = peaks(k)
+            calls = _products_of_a_step(k, OVERLAP_SIZE)
+            if precision != "tf32":  # whose kernels are those of float32
+                calls |= _kernel_calls(k, *KERNEL_SIZE)
+            for name, (moved, operations, call) in calls.items():
+                least = max(moved / rates["bytes_per_s"], operations / rates["flops_per_s"])
+                seconds = _seconds(call, k.synchronize, TIMED_SECONDS / 5)
+                found["rows"].append(
+                    {
+                        "name": name,
+                        "precision": precision,
+                        "bytes": moved,
+                        "flops": operations,
+                        "roofline_us": 1e6 * least,
+                        "measured_us": 1e6 * seconds,
+                    }
+                )
+    return found
+
+
+def peaks(k: Any) -> dict[str, Any]:
+    """The most bytes and operations in a second: published, else of a large copy and product."""
+    published = PEAKS.get(k.describe()["gpu"])
+    if published:
+        memory, rate = 1e12 * published["memory"], 1e12 * published[k.precision]
+        return {"bytes_per_s": memory, "flops_per_s": rate, "from": "published"}
+    size = min(KERNEL_SIZE)
+    A, B, out = _filled(k, (size, size), 3)
+    copying = _seconds(lambda: k.copy(A, out=out), k.synchronize)
+    multiplying = _seconds(lambda: k.gemm(A, B, out), k.synchronize)
+    memory, rate = 2 * A.nbytes / copying, 2 * size**3 / multiplying
+    return {"bytes_per_s": memory, "flops_per_s": rate, "from": "measured"}
+
+
+def _filled(k: Any, shape: tuple[int, int], count: int) -> list[Any]:
+    """Arrays of numbers in [0, 1): a device may draw less power, and run faster, on zeros."""
+    word = k.empty((1,), "uint64")
+    arrays = [k.empty(shape) for _ in range(count)]
+    for number, array in enumerate(arrays):
+        k.set_word(number, out=word)
+        k.uniforms(0, 0, word, 0, out=array)
+    return arrays
+
+
+def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[[], object]]]:
+    """By the name of each kernel: the bytes and operations of a call, and the call.
+
+    Those that return a number wait for it: their time includes its way to the host.
+    """
+    arrays = _filled(k, (m, n), cuda_kernels.LARGEST_COMBINATION + 1)
+    A, B, *_, out = arrays
+    rows, columns, word = k.empty((m,)), k.empty((n,)), k.empty((1,), "uint64")
+    signs = k.empty((m, n), "uint8")
+    k.set_word(7, out=word)
+    k.uniforms(0, 0, word, 0, out=rows)
+    k.uniforms(0, 0, word, 0, out=columns)
+    calls: dict[str, Callable[[], object]] = {
+        "copy": lambda: k.copy(A, out=out),
+        "relu": lambda: k.relu(A, out=out),
+        "step": lambda: k.step(A, out=out),
+        "gate": lambda: k.gate(A, B, out=out),
+        "signs": lambda: k.signs(A, out=signs),
+        "interpolate": lambda: k.interpolate(columns, A, B, out=out),
+        "scale_rows": lambda: k.scale_rows(rows, A, out=out),
+        "scale_columns": lambda: k.scale_columns(columns, A, out=out),
+        "penalty_weights": lambda: k.penalty_weights(A, 0.3, out=out),
+        "set_word": lambda: k.set_word(7, out=word),
+        "uniforms": lambda: k.uniforms(0, 0, word, 0, out=out),
+        "dot": lambda: k.dot(A, B),
+        "sum": lambda: k.sum(A),
+        "not_finite": lambda: k.all_finite(A),
+        "sign_changes": lambda: k.sign_changes(A, signs),
+    }
+    for count in range(1, cuda_kernels.LARGEST_COMBINATION + 1):
+        terms = [(0.5, array) for array in arrays[:count]]
+        calls[f"combine_{count}"] = lambda terms=terms: k.combine(terms, out=out)
+    for name in sorted({k.dtype.name, "float64"}):
+        per_row, per_column = k.empty((m,), name), k.empty((n,), name)
+        calls[f"row_dots_{name}"] = lambda out=per_row: k.row_dots(A, B, out=out)
+        calls[f"column_dots_{name}"] = lambda out=per_column: k.column_dots(A, B, out=out)
+    costs = {name: cuda_kernels.cost(name) for name in calls}
+    entries = {name: 1 if name == "set_word" else m * n for name in calls}
+    return {
+        name: (
+            entries[name] * (costs[name].numbers * k.dtype.itemsize + costs[name].bytes),
+            entries[name] * costs[name].operations,
+            call,
+        )
+        for name, call in calls.items()
+    }
+
+
+def _products_of_a_step(
+    k: Any, sizes: tuple[int, int, int, int]
+) -> dict[str, tuple[int, int, Callable[[], object]]]:
+    """By the name of each product of a step: its bytes and operations, and the call; m_c is m."""
+    m, d_in, d_out, n = sizes
+    shapes = {  # rows, inner, columns, which factors are transposes, whether it is added
+        "U X": (m, d_in, n, "", 0.0),
+        "V H": (d_out, m, n, "", 0.0),
+        "V^T E": (m, d_out, n, "A", 0.0),
+        "E H^T": (d_out, n, m, "B", 1.0),
+        "B X^T": (m, n, d_in, "B", 1.0),
+        "W Z": (m, d_out, n, "", 0.0),
+        "(a W)^T P": (d_out, m, n, "A", 0.0),
+        "P Z^T": (m, n, d_out, "B", 1.0),
+    }
+    calls = {}
+    for name, (rows, inner, columns, transposes, beta) in shapes.items():
+        stored = [(rows, inner), (inner, columns), (rows, columns)]
+        A, B, out = (
+            _filled(k, shape[::-1] if which in transposes else shape, 1)[0]
+            for which, shape in zip("AB.", stored, strict=True)
+        )
+        A, B = (M.T if which in transposes else M for which, M in (("A", A), ("B", B)))
+        moved = k.dtype.itemsize * (rows * inner + inner * columns + rows * columns * (1 + beta))
+        calls[name] = (
+            int(moved),
+            2 * rows * inner * columns,
+            lambda A=A, B=B, out=out, beta=beta: k.gemm(A, B, out, beta=beta),
+        )
+    return calls
+
+
+def overlap(backend: str) -> dict[str, Any]:
+    """Seconds of a run with 2 snapshots and with 40, written behind the loop and in it."""
+    m, d_in, d_out, n = OVERLAP_SIZE
+    rng = np.random.default_rng(1)
+    X, Y = rng.standard_normal((n, d_in)), np.eye(d_out)[rng.integers(0, d_out, n)]
+    keys: dict[str, Any] = {
+        "data": (X, Y),
+        "backend": backend,
+        "width": m,
+        "diffusion": True,
+        "step_size": 1e-3,
+        "steps": OVERLAP_STEPS,
+        "scalars_every": OVERLAP_STEPS,
+    }
+    every = max(1, OVERLAP_STEPS // 39)
+    kind = type(get_backend(backend))
+    cases = {
+        "2 snapshots": ("geometric:2", True),
+        "40 snapshots": (f"every:{every}", True),
+        "40 snapshots, in turn": (f"every:{every}", False),
+    }
+    rows: dict[str, Any] = {"snapshot_mb": 1e-6 * 8 * (m * d_in + 2 * m * d_out + m)}
+    with tempfile.TemporaryDirectory() as folder:
+        run(**{**keys, "steps": 3}, output=f"{folder}/first.h5")  # libraries are loaded
+        for name, (snapshots, behind) in cases.items():
+            kind.asynchronous = behind
+            started = time.perf_counter()
+            try:
+                run(**keys, snapshots=snapshots, output=f"{folder}/{name}.h5")
+            finally:
+                kind.asynchronous = True
+            rows[name] = {"seconds": time.perf_counter() - started}
+    return rows
+
+
+def cpu() -> dict[str, Any]:
+    """Milliseconds of the same steps by Numba on this machine's processors; see `timings`."""
+    rows = []
+    for sizes in CPU_SIZES:
+        for precision in ("float64", "float32"):
+            with _simulation("numba", sizes, 10**6, precision) as simulation:
+                simulation.advance(2)  # loops are compiled
+                count, started = 0, time.perf_counter()
+                while (elapsed := time.perf_counter() - started) < TIMED_SECONDS or count < 2:
+                    simulation.advance()
+                    count += 1
+                row = {"m, d_in, d_out, n": list(sizes), "precision": precision}
+                rows.append({**row, "step_ms": 1e3 * elapsed / count})
+    return {"threads": len(os.sched_getaffinity(0)), "rows": rows}
+
+
+def sanitizer(device: int, seconds: float) -> dict[str, Any]:
     """Memory errors and races in the kernels, by compute-sanitizer where it is installed."""
     program = shutil.which("compute-sanitizer")
     if program is None:
@@ -172,10 +402,9 @@ def sanitizer(device: int) -> dict[str, Any]:
     rows: dict[str, Any] = {"holds": True}
     for tool in ("memcheck", "racecheck"):
         command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", script]
-        try:
-            result = _execute(command, 75, _environment(device))
-        except subprocess.TimeoutExpired:
-            rows[tool] = "took longer than 75 s"
+        result = _execute(command, min(60.0, seconds / 2), _environment(device))
+        if result.returncode == _TOO_LONG:
+            rows[tool] = result.stderr
             continue
         rows[tool] = [line for line in result.stdout.splitlines() if "SUMMARY" in line]
         rows["holds"] &= result.returncode == 0
@@ -183,7 +412,7 @@ def sanitizer(device: int) -> dict[str, Any]:
 
 
 def timings(backend: str, sizes: list[tuple[int, int, int, int]] | None = None) -> dict[str, Any]:
-    """Milliseconds of an eager `gd` step with diffusion, and of what it consists of."""
+    """Milliseconds of a `gd` step with diffusion, as a graph and eager, and of a snapshot."""
     rows = []
     for m, d_in, d_out, n in sizes or SIZES:
         for precision in PRECISIONS:
@@ -193,17 +422,17 @@ def timings(backend: str, sizes: list[tuple[int, int, int, int]] | None = None) 
                 rows.append({"sizes": [m, d_in, d_out, n], "left_out": str(error)})
                 continue
             with simulation:
-                k, work = simulation.backend, simulation.model.work
+                k = simulation.backend
                 step = _seconds(simulation.advance, k.synchronize)
-                relu = _seconds(lambda: k.relu(work.A, out=work.H), k.synchronize)  # noqa: B023
                 snapshot = _seconds(simulation.weights, k.synchronize)
-            itemsize = k.dtype.itemsize
+                k.replay = _eagerly
+                eager = _seconds(simulation.advance, k.synchronize)
             rows.append(
                 {
                     "m, d_in, d_out, n": [m, d_in, d_out, n],
                     "precision": precision,
                     "step_ms": 1e3 * step,
-                    "relu_gb_per_s": 1e-9 * 2 * m * n * itemsize / relu,
+                    "eager_step_ms": 1e3 * eager,
                     "snapshot_ms": 1e3 * snapshot,
                 }
             )
@@ -213,8 +442,17 @@ def timings(backend: str, sizes: list[tuple[int, int, int, int]] | None = None) 
 # -- helpers ---------------------------------------------------------------------------------------
 
 
+def _eagerly(owner: object, key: object, operations: Callable[[], None]) -> None:  # noqa: ARG001
+    """In place of a backend's `replay`: without graphs."""
+    operations()
+
+
 def _simulation(
-    backend: str, sizes: tuple[int, int, int, int], steps: int, precision: str
+    backend: str,
+    sizes: tuple[int, int, int, int],
+    steps: int,
+    precision: str,
+    integrator: str = "gd",
 ) -> Simulation:
     m, d_in, d_out, n = sizes
     rng = np.random.default_rng(1)
@@ -224,6 +462,7 @@ def _simulation(
     config = RunConfig(
         backend=backend,
         precision=precision,
+        integrator=integrator,
         samples=n,
         width=m,
         diffusion=True,
@@ -245,8 +484,13 @@ def _digest(weights: dict[str, np.ndarray]) -> str:
     return hashlib.sha256(b"".join(array.tobytes() for array in weights.values())).hexdigest()
 
 
-def _seconds(operation: Callable[[], object], synchronize: Callable[[], None]) -> float:
+def _seconds(
+    operation: Callable[[], object],
+    synchronize: Callable[[], None],
+    fill: float | None = None,
+) -> float:
     """Seconds of one operation, among as many as fill the time, after three to warm up."""
+    fill = TIMED_SECONDS if fill is None else fill
     for _ in range(3):
         operation()
     synchronize()
@@ -256,7 +500,7 @@ def _seconds(operation: Callable[[], object], synchronize: Callable[[], None]) -
             operation()
         count += 10
         synchronize()
-        if (elapsed := time.perf_counter() - started) >= TIMED_SECONDS:
+        if (elapsed := time.perf_counter() - started) >= fill:
             return elapsed / count
 
 
@@ -264,15 +508,23 @@ def _execute(
     command: list[str], seconds: float, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a program from the repository's root, for so long at the most."""
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds,
-    )
+    try:
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        return _too_long(command, seconds)
+
+
+def _too_long(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    text = f"took longer than {seconds:.0f} s"
+    return subprocess.CompletedProcess(command, _TOO_LONG, text, text)
 
 
 def _environment(device: int) -> dict[str, str]:

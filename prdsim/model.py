@@ -14,6 +14,8 @@ from prdsim.config import RunConfig
 from prdsim.symbols import ARRAYS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prdsim.backends.base import Array, Backend, Fused, HostArray
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -162,6 +164,11 @@ class Model:
         """Return U, V, W, a on the host, U as the paper has it."""
         device = {**dict(state), "U": self.chart.weights(state.U)}
         return {name: self.backend.to_host(array) for name, array in device.items()}
+
+    def start_weights(self, state: State) -> dict[str, Callable[[], HostArray]]:
+        """Begin to copy U, V, W, a, as they are now, to the host; see `Backend.start_copy`."""
+        device = {**dict(state), "U": self.chart.weights(state.U)}
+        return {name: self.backend.start_copy(array) for name, array in device.items()}
 
 
 def build_model(

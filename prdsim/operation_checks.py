@@ -169,6 +169,16 @@ def _to_host(o: Operands) -> Iterator[Finding]:
         yield _same(f"{_name(*A.shape)}, a copy", copied, A)
 
 
+def _start_copy(o: Operands) -> Iterator[Finding]:
+    for A in o.matrices():
+        device = o.load(A)
+        copy = o.k.start_copy(device)
+        o.k.copy(o.unset(A.shape), out=device)
+        later = o.k.start_copy(device)
+        yield _same(f"{_name(*A.shape)}, as it was", copy(), A)
+        yield _same(f"{_name(*A.shape)}, as it is", later(), np.full_like(A, np.nan))
+
+
 def _copy(o: Operands) -> Iterator[Finding]:
     for A in o.matrices():
         yield _same(_name(*A.shape), o.apply(o.k.copy, A), A)
@@ -576,6 +586,7 @@ OPERATIONS: dict[str, Callable[[Operands], Iterator[Finding]]] = {
     "empty": _empty,
     "to_device": _to_device,
     "to_host": _to_host,
+    "start_copy": _start_copy,
     "copy": _copy,
     "synchronize": _synchronize,
     "available_bytes": _available_bytes,

@@ -6,7 +6,7 @@ import json
 import secrets
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from . import __version__
 from .config import RunConfig, stored_config
 from .datasets import Dataset, from_arrays, load_dataset
 from .errors import ConfigError, DivergedError, PrdsimError, ResumeMismatchError
+from .ordered_calls import OrderedCalls
 from .progress import Progress, Silent, automatic_progress
 from .schedule import extended, scalar_steps, snapshot_steps
 from .simulation import RESTART_SCALARS, Resolved, Simulation
@@ -66,6 +67,7 @@ def run(
     *,
     data: tuple[ArrayLike, ArrayLike] | None = None,
     progress: Progress | bool = False,
+    announce: Callable[[str], None] | None = None,
     **keys: Any,
 ) -> Result:
     """Run a simulation and write its trajectory file.
@@ -75,6 +77,7 @@ def run(
         data: (X, Y) in place of ``dataset``, one sample a row: X (n, d_in), Y (n, d_out) or
             integer labels (n,). All of them are used; ``samples`` is ignored.
         progress: True shows a bar on a terminal, lines elsewhere; or your own `Progress`.
+        announce: Is told before the first step what is run, on what, and the predicted memory.
 
     Returns:
         The end of the run; an interrupted one (SIGINT, SIGTERM) can be resumed from ``path``.
@@ -93,6 +96,8 @@ def run(
     if data is not None:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
     with Simulation(config, dataset.X, dataset.Y) as simulation:
+        if announce is not None:
+            announce(simulation.describe())
         layout = _layout(simulation, dataset)
         with (
             StopRequest() as stop,
@@ -146,7 +151,11 @@ def default_name() -> str:
 
 
 class _Run:
-    """The loop: advance, record what is due, commit, until the end or a stop."""
+    """The loop: advance, record what is due, commit, until the end or a stop.
+
+    Where a device computes by itself, the file is written by a thread behind the loop, in the same
+    order; elsewhere in the loop, since another thread would slow down the products.
+    """
 
     def __init__(
         self,
@@ -160,6 +169,7 @@ class _Run:
         self._snapshots, self._scalars = frozenset(snapshots), frozenset(scalars)
         self._first, self._last = recorded or ({}, {})
         self._committed = self._restarted = time.monotonic()
+        self._later = OrderedCalls(behind=simulation.backend.asynchronous)
 
     def go(self, progress: Progress, stop: StopRequest) -> Result:
         simulation = self._simulation
@@ -174,14 +184,15 @@ class _Run:
             return self._end(stop)
         except DivergedError as error:
             reason = str(error).splitlines()[0].removeprefix("diverged: ")
-            self._writer.commit(Status.DIVERGED, stop_step=simulation.step, stop_reason=reason)
+            self._commit_end(Status.DIVERGED, reason)
             raise
         except PrdsimError:
             raise
         except Exception as error:
-            self._writer.commit(Status.FAILED, stop_step=simulation.step, stop_reason=repr(error))
+            self._commit_end(Status.FAILED, repr(error))
             raise
         finally:
+            self._later.close()
             progress.close()
 
     def _record(self, *, restart: bool = False) -> None:
@@ -197,19 +208,32 @@ class _Run:
         if scalars:
             self._last = simulation.observe()
             self._first = self._first or self._last
-            writer.scalars(step, self._last)
+            self._later(writer.scalars, step, self._last)
         if snapshot:
-            writer.snapshot(step, simulation.time, simulation.weights())
+            self._later.wait()  # one at a time leaves the device and waits for the disk
+            self._later(self._write_snapshot, step, simulation.time, simulation.start_weights())
         if restart and not finished:
             self._write_restart(now)
-        if not finished and (snapshot or restart or now - self._committed >= _COMMIT_SECONDS):
-            writer.commit(Status.RUNNING)
+        overdue = now - self._committed >= _COMMIT_SECONDS and self._later.idle
+        if not finished and (snapshot or restart or overdue):
+            self._later(writer.commit, Status.RUNNING)
             self._committed = now
+
+    def _write_snapshot(
+        self, step: int, time: float, copies: Mapping[str, Callable[[], HostArray]]
+    ) -> None:
+        self._writer.snapshot(step, time, {name: copy() for name, copy in copies.items()})
 
     def _write_restart(self, now: float) -> None:
         point = self._simulation.restart_point()
-        self._writer.restart(point.step, point.time, point.arrays, point.scalars)
+        self._later(self._writer.restart, point.step, point.time, point.arrays, point.scalars)
         self._restarted = now
+
+    def _commit_end(self, status: Status, reason: str) -> None:
+        """Commit all there is, and how the run ended."""
+        step = self._simulation.step
+        self._later(self._writer.commit, status, stop_step=step, stop_reason=reason)
+        self._later.wait()
 
     def _end(self, stop: StopRequest) -> Result:
         """Leave the file so that the run can be continued, and say how it ended."""
@@ -218,7 +242,7 @@ class _Run:
         self._write_restart(time.monotonic())
         status = Status.FINISHED if simulation.finished else Status.INTERRUPTED
         reason = stop.signal.name if status is Status.INTERRUPTED and stop.signal else ""
-        self._writer.commit(status, stop_step=simulation.step, stop_reason=reason)
+        self._commit_end(status, reason)
         return Result(
             path=self._writer.path,
             stop_reason=str(status),
@@ -236,6 +260,7 @@ class _Run:
         """Raise `DivergedError`, naming the step and the array, unless the state is finite."""
         if self._simulation.non_finite_array() is None:
             return
+        self._later.wait()
         simulation, reached = self._simulation, self._simulation.step
         simulation.restore(self._writer.read_restart())
         while (name := simulation.non_finite_array()) is None and simulation.step < reached:

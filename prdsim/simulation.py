@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -169,6 +169,17 @@ class Simulation:
 
     # -- looking -------------------------------------------------------------------------------
 
+    def describe(self) -> str:
+        """Return in a line what is run, on what, and how much memory that is predicted to need."""
+        sizes, resolved = self.dimensions, self.resolved
+        needed = needed_bytes(self.config, sizes, self.backend, resolved.chart)
+        threads = f", {resolved.threads} threads" if resolved.device == "cpu" else ""
+        return (
+            f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
+            f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
+            f"{resolved.chart} chart; {gigabytes(needed)} of memory"
+        )
+
     def observe(self) -> dict[str, float]:
         """Return the scalars of the present state, by the names of the file format."""
         row = self._observer.observe(self.state, step=self.step)
@@ -177,6 +188,10 @@ class Simulation:
     def weights(self) -> dict[str, HostArray]:
         """Return U, V, W, a of the present state on the host, as the paper has them."""
         return self.model.weights(self.state)
+
+    def start_weights(self) -> dict[str, Callable[[], HostArray]]:
+        """Begin to copy the present U, V, W, a; return what waits for each, in any thread."""
+        return self.model.start_weights(self.state)
 
     def non_finite_array(self) -> str | None:
         """Return the name of an array that holds an infinity or NaN, if any.
@@ -288,18 +303,32 @@ def host_memory_bytes(config: RunConfig, sizes: Dimensions) -> int:
     return 8 * (data + state) + copies
 
 
+def leaving_bytes(config: RunConfig, sizes: Dimensions) -> int:
+    """Predict the bytes that a snapshot takes on the device while it leaves."""
+    return entries(sizes.state_shapes) * np.dtype(config.array_precision).itemsize
+
+
+def needed_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> int:
+    """Predict the bytes that a run needs on its device, what it keeps on the host included there."""
+    needed = memory_bytes(config, sizes, backend, chart)
+    if backend.device == "cpu":
+        needed += host_memory_bytes(config, sizes)
+    if backend.asynchronous:
+        needed += leaving_bytes(config, sizes)
+    return needed
+
+
 def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> None:
     """Raise `ConfigError`, with the numbers, if a run's arrays cannot fit into the memory."""
-    wanted, available = memory_bytes(config, sizes, backend, chart), backend.available_bytes()
-    if backend.device == "cpu":
-        wanted += host_memory_bytes(config, sizes)
-    if wanted > available:
+    needed, available = needed_bytes(config, sizes, backend, chart), backend.available_bytes()
+    if needed > available:
         raise ConfigError(
-            f"this run needs {_gigabytes(wanted)} of memory on {backend.device}, and "
-            f"{_gigabytes(available)} are free;\n"
+            f"this run needs {gigabytes(needed)} of memory on {backend.device}, and "
+            f"{gigabytes(available)} are free;\n"
             f"lower --width (now {sizes.m}), --samples (now {sizes.n}) or use --precision float32"
         )
 
 
-def _gigabytes(count: int) -> str:
+def gigabytes(count: int) -> str:
+    """Return a number of bytes as text."""
     return f"{count / 1e9:,.2f} GB"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from cupy_on_host import DeviceFault, HostCublas, HostCupy, compiler_missing
 from cupy_on_host.checks import PRIMITIVES, copies, draw, on_device
-from cupy_on_host.device import CUDARuntimeError
+from cupy_on_host.device import CUDARuntimeError, Stream
 from cupy_on_host.harness import check_50_steps, check_steps_repeat, final, put_in, worst
 from support import INTEGRATORS, random_problem, same_bits
 
@@ -458,7 +458,11 @@ def evidence(monkeypatch) -> Any:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     monkeypatch.setattr(script, "TIMED_SECONDS", 0.0)
-    monkeypatch.setattr(script, "SIZES", [(8, 5, 2, 4)])
+    for name in ("SIZES", "CPU_SIZES"):
+        monkeypatch.setattr(script, name, [(8, 5, 2, 4)])
+    monkeypatch.setattr(script, "KERNEL_SIZE", (64, 96))
+    monkeypatch.setattr(script, "OVERLAP_SIZE", (8, 5, 2, 4))
+    monkeypatch.setattr(script, "OVERLAP_STEPS", 78)
     monkeypatch.setattr(sys, "argv", ["gpu_evidence.py"])
     return script
 
@@ -470,11 +474,99 @@ def test_the_evidence_script_measures_and_writes(evidence, tmp_path):
     assert products["float64"]["error"] < products["float32"]["error"] < products["tf32"]["error"]
     (*rows,) = evidence.timings("cupy")["rows"]
     assert [row["precision"] for row in rows] == list(PRECISIONS)
-    assert all(row["step_ms"] > 0 for row in rows)
+    assert all(row["step_ms"] > 0 and row["eager_step_ms"] > 0 for row in rows)
     found = {"device": get_backend("cupy").describe(), "products": products}
     path = evidence.write(found, tmp_path)
     assert path.name.endswith("-gpu-host-stand-in-0.json")
     assert json.loads(path.read_text())["products"] == products
+
+
+@pytest.mark.usefixtures("cupy")
+def test_the_evidence_script_compares_graphs(evidence, monkeypatch):
+    monkeypatch.setattr(evidence, "PRECISIONS", ("float32",))
+    rows = evidence.graphs("cupy")
+    assert rows.pop("holds")
+    assert list(rows) == ["float32, gd", "float32, heun", "float32, rk4"]
+    assert all(row["same_bits"] and row["cuda_graphs"] == "used" for row in rows.values())
+    monkeypatch.setattr(Stream, "begin_capture", failing(RuntimeError("not today")))
+    with pytest.warns(RuntimeWarning, match="not today"):
+        rows = evidence.graphs("cupy")
+    assert not rows["holds"]
+
+
+@pytest.mark.usefixtures("cupy")
+def test_the_evidence_script_measures_every_kernel_beside_its_roofline(evidence):
+    found = evidence.kernels("cupy")
+    measured = {(row["precision"], row["name"]) for row in found["rows"]}
+    for dtype in ("float64", "float32"):
+        assert measured >= {(dtype, name) for name in real_kernels.kernel_names(dtype)}
+    products = {name for precision, name in measured if precision == "tf32"}
+    assert len(products) == 8
+    assert all(row["measured_us"] > 0 and row["roofline_us"] > 0 for row in found["rows"])
+    assert {rates["from"] for rates in found["peaks"].values()} == {"measured"}
+    evidence.PEAKS["host stand-in 0"] = {"memory": 2.0, "float64": 10.0}
+    rates = evidence.peaks(get_backend("cupy"))
+    assert rates == {"bytes_per_s": 2e12, "flops_per_s": 1e13, "from": "published"}
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_declared_bytes_are_those_of_the_arrays_a_kernel_is_given(evidence, cupy, precision):
+    """Apart from vectors of rows, columns and partial sums: fewer than one matrix."""
+    k = get_backend("cupy", precision=precision)
+    with k.active():
+        calls = evidence._kernel_calls(k, 64, 96)
+        calls |= evidence._products_of_a_step(k, (40, 30, 20, 50))
+        for name, (declared, operations, call) in calls.items():
+            cupy.log.clear()
+            call()
+            operation = cupy.log[0]
+            given = sum(cupy.live[address][0] for address in operation.buffers)
+            if operation.kind == "gemm":
+                m, n, inner = operation.scalars[2:5]
+                given += cupy.live[operation.buffers[2]][0] * (operation.scalars[-1] != 0.0)
+                assert (declared, operations) == (given, 2 * m * n * inner), name
+            else:
+                assert operation.name == name
+                vectors = 8 * (64 + 96) + 8 * real_kernels.TOTAL_BLOCKS
+                assert 0 <= given - declared <= vectors < 64 * 96, name
+                assert (operations > 0) == (name not in ("copy", "set_word")), name
+
+
+@pytest.mark.usefixtures("cupy")
+def test_the_evidence_script_times_snapshots_and_the_hosts_own_steps(evidence):
+    rows = evidence.overlap("cupy")
+    assert [name for name in rows if "snapshots" in name] == [
+        "2 snapshots",
+        "40 snapshots",
+        "40 snapshots, in turn",
+    ]
+    assert real_backend.CupyBackend.asynchronous
+    (*rows,) = evidence.cpu()["rows"]
+    assert [row["precision"] for row in rows] == ["float64", "float32"]
+    assert all(row["step_ms"] > 0 for row in rows)
+
+
+@pytest.mark.usefixtures("cupy")
+def test_the_evidence_script_as_a_whole_is_written_and_keeps_its_time(
+    evidence, monkeypatch, tmp_path, capsys
+):
+    """But for the programs that it starts, which would find no device here."""
+    monkeypatch.setattr(evidence, "_execute", lambda *_: evidence._too_long(["x"], 1.0))
+    for section in ("products", "trajectories", "determinism"):  # large, and run elsewhere
+        monkeypatch.setattr(evidence, section, lambda _: {"holds": True})
+    monkeypatch.setattr(evidence, "PRECISIONS", ("float64",))
+    monkeypatch.setattr(sys, "argv", ["gpu_evidence.py", "--results", str(tmp_path)])
+    assert evidence.main() == 1, "tests and ladder took too long"
+    (path,) = tmp_path.iterdir()
+    found = json.loads(path.read_text())
+    assert found["failed"] == ["tests", "ladder"]
+    assert found["graphs"]["holds"]
+    assert found["kernels"]["rows"]
+    monkeypatch.setattr(evidence, "SECONDS", 5.0)
+    assert evidence.main() == 0
+    found = json.loads(path.read_text())
+    assert found["overlap"] == {"left_out": "no time was left"}
+    capsys.readouterr()
 
 
 def test_the_evidence_script_needs_a_device(evidence, monkeypatch, capsys):

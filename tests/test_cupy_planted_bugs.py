@@ -252,8 +252,15 @@ BUGS = [
     Bug(
         "a copy is overtaken by the next step",
         real_backend,
-        "        computing.wait_event(self._left)\n",
-        "",
+        "self._leave(staged).result",
+        "self._leave(source).result",
+        "copies",
+    ),
+    Bug(
+        "what leaves is given back at once",
+        real_backend,
+        "self._source, self._device = source, device",
+        "self._device = device",
         "copies",
     ),
     Bug(

@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 from cupy_on_host.checks import PRIMITIVES, copies
+from cupy_on_host.graphs import check_same_bits, check_step_sizes
 from cupy_on_host.harness import check_50_steps, final, worst
 from support import INTEGRATORS, Problem, random_problem, relative_error, same_bits
 
 from prdsim.backends import get_backend
+from prdsim.config import RunConfig
 from prdsim.errors import BackendUnavailableError, ConfigError
 from prdsim.runner import resume, run
+from prdsim.simulation import Resolved, Simulation
 from prdsim.symbols import ARRAYS
+from prdsim.trajectory import open_trajectory
 
 pytestmark = pytest.mark.gpu
 PRECISIONS = ("float64", "float32", "tf32")
@@ -122,6 +126,34 @@ def test_run_and_resume_through_files(tmp_path):
     on_host = run(**{**keys, "backend": "numpy"}, steps=20, output=str(tmp_path / "host.h5"))
     for name in ARRAYS:
         assert relative_error(whole.state[name], on_host.state[name]) < 1e-9
+
+
+@pytest.mark.parametrize("integrator", ["gd", "heun", "rk4"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_graphs_are_used_and_change_no_bit(integrator, precision):
+    for problem in (random_problem(1), large_problem()):
+        check_same_bits(problem, integrator=integrator, precision=precision, step_size=1e-4)
+    assert get_backend("cupy", precision=precision).describe()["cuda_graphs"] == "used"
+
+
+def test_each_step_size_has_its_graph():
+    check_step_sizes()
+
+
+def test_snapshots_that_leave_while_the_device_computes_are_of_their_steps(tmp_path):
+    keys: dict[str, Any] = {"backend": "cupy", "diffusion": True, "samples": 200, "width": 2000}
+    result = run(**keys, steps=200, snapshots="every:20", output=str(tmp_path / "run.h5"))
+    with open_trajectory(result.path) as trajectory:
+        assert trajectory.check() == []
+        config = RunConfig(**trajectory.config)
+        X, Y = (np.asarray(trajectory.data[name]) for name in "XY")
+        initial = {name: np.asarray(array) for name, array in trajectory.initial.items()}
+        resolved = Resolved(**trajectory.attributes["resolved"])
+        with Simulation(config, X, Y, initial=initial, resolved=resolved) as simulation:
+            for row, step in enumerate(trajectory.step.tolist()):
+                simulation.advance(step - simulation.step)
+                for name, array in simulation.weights().items():
+                    assert np.array_equal(getattr(trajectory, name)[row], array), (name, step)
 
 
 @pytest.mark.parametrize("integrator", ["gd", "rk4"])

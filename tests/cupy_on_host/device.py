@@ -211,6 +211,8 @@ class Event:
         self.stream, self.issued = stream, stream.issued
 
     def synchronize(self) -> None:
+        if self.stream.device_number != self.stream._module.device_numbers[-1]:
+            raise DeviceFault("a thread waits for another device than its current one")
         self.stream.refuse_to_capture()
         self.stream._module.waits += 1
         self.stream.completed = max(self.stream.completed, self.issued)
@@ -253,6 +255,9 @@ class Device:
     @property
     def mem_info(self) -> tuple[int, int]:
         return self._module.memory - self._module.used, self._module.memory
+
+    def use(self) -> None:
+        self._module.device_numbers[-1] = self.id
 
     def __enter__(self) -> Device:
         self._module.device_numbers.append(self.id)
@@ -331,11 +336,11 @@ class HostCupy:
         self.allocations = self.host_copies = self.uploads = self.graphs = self.waits = 0
         self.threads_backward = 0
         self.streams: list[Stream] = []
-        self.device_numbers = [0]
+        self._current = threading.local()  # device and stream: each thread has its own
         self.live: dict[int, tuple[int, weakref.ref[np.ndarray]]] = {}
         self.touched: dict[int, tuple[Stream, int]] = {}
         self._pinned: list[tuple[int, int]] = []
-        self.stream_stack = [Stream(self)]  # the default stream at the bottom
+        self._default = Stream(self)
         self.cuda = SimpleNamespace(
             Device=lambda number=0: Device(self, number),
             Stream=lambda non_blocking=False: Stream(self, non_blocking),
@@ -360,6 +365,20 @@ class HostCupy:
 
     def get_default_memory_pool(self) -> Any:
         return SimpleNamespace(free_bytes=lambda: 0)
+
+    @property
+    def device_numbers(self) -> list[int]:
+        """The current thread's devices, the first one at the bottom."""
+        if not hasattr(self._current, "devices"):
+            self._current.devices = [0]
+        return self._current.devices
+
+    @property
+    def stream_stack(self) -> list[Stream]:
+        """The current thread's streams, the default one at the bottom."""
+        if not hasattr(self._current, "streams"):
+            self._current.streams = [self._default]
+        return self._current.streams
 
     def current_stream(self) -> Stream:
         return self.stream_stack[-1]
