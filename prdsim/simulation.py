@@ -309,7 +309,7 @@ def leaving_bytes(config: RunConfig, sizes: Dimensions) -> int:
 
 
 def needed_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> int:
-    """Predict the bytes that a run needs on its device, what it keeps on the host included there."""
+    """Predict the bytes that a run needs where it computes: on a CPU what the host keeps too."""
     needed = memory_bytes(config, sizes, backend, chart)
     if backend.device == "cpu":
         needed += host_memory_bytes(config, sizes)
