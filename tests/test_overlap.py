@@ -324,7 +324,9 @@ def test_a_run_whose_snapshots_find_no_room_is_refused(monkeypatch):
     keys = {"backend": "cupy", "step_size": 0.1}
     put_in(monkeypatch)
     simulation = problem.simulation(**keys)
-    needed = memory_bytes(simulation.config, simulation.dimensions)
+    needed = memory_bytes(
+        simulation.config, simulation.dimensions, simulation.backend, simulation.resolved.chart
+    )
     own = real_backend.cublas.WORKSPACE_BYTES + 8 * real_backend.cuda_kernels.TOTAL_BLOCKS
     put_in(monkeypatch, memory=own + needed + 100)
     with pytest.raises(ConfigError, match="of memory on cuda:0"):
