@@ -73,9 +73,9 @@ class _Worker:
         np.savez(weights, **found)
         return {"description": self._contender.describe(), "arrays": sorted(found)}
 
-    def _time(self, steps: int) -> dict[str, Any]:
-        """Time steps, one before them apart."""
-        self._advance(1)
+    def _time(self, steps: int, warm_up: int = 1) -> dict[str, Any]:
+        """Time steps; those to warm up before them do not count."""
+        self._advance(warm_up)
         self._contender.prepare(steps)
         busy, own, begun = _busy_seconds(), time.process_time(), time.perf_counter()
         self._contender.advance(steps)
