@@ -10,7 +10,7 @@ K steps taken, is `SPREAD` times the sum of what chance makes of three things:
   like size. The critic's m_c n gates alike, from sums over m. Fewer than one gate in a hundred such
   comparisons is none.
 
-A wrong term or factor shows in float64, where this comes to less than 1e-10.
+A wrong term or factor shows in float64, where this is many orders of magnitude below 1.
 """
 
 from __future__ import annotations

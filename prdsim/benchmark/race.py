@@ -98,9 +98,3 @@ def _least_disturbed(entrant: Entrant, steps: int, sleep: Callable[[float], None
         sleep(_PAUSE)
         found.append(entrant.timed(steps))
     return min(found, key=lambda block: block.others)
-
-
-def ratio_of_rounds(slower: Timing, faster: Timing) -> float:
-    """Return the median over rounds of how many times longer one took than the other."""
-    pairs = zip(slower.blocks, faster.blocks, strict=True)
-    return median(one.seconds / other.seconds for one, other in pairs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 OURS = "prdsim"
@@ -97,7 +98,8 @@ def _against_rivals(case: dict[str, Any]) -> tuple[float | None, str]:
         return None, "not measured"
     fastest = min(rivals, key=lambda row: float(row["ms"]))
     ours = rows[OURS]
-    return fastest["ms"] / ours["ms"], f"{fastest['label']}; chart {ours['chart']}"
+    note = f"{fastest['label']}; chart {ours['chart']}; by rounds {_by_rounds(fastest, ours):.3g}"
+    return fastest["ms"] / ours["ms"], note
 
 
 def _against_products(case: dict[str, Any]) -> tuple[float | None, str]:
@@ -106,4 +108,11 @@ def _against_products(case: dict[str, Any]) -> tuple[float | None, str]:
     bare = rows.get(f"products {chart}")
     if bare is None:
         return None, "not measured"
-    return rows[OURS]["ms"] / bare["ms"], f"chart {chart}"
+    ours = rows[OURS]
+    return ours["ms"] / bare["ms"], f"chart {chart}; by rounds {_by_rounds(ours, bare):.3g}"
+
+
+def _by_rounds(above: dict[str, Any], below: dict[str, Any]) -> float:
+    """The median over rounds of the ratio, beside the ratio of the medians."""
+    pairs = zip(above["rounds_ms"], below["rounds_ms"], strict=True)
+    return float(median(one / other for one, other in pairs))
