@@ -26,6 +26,63 @@ HostArray = np.ndarray[Any, Any]
 """A NumPy array."""
 
 
+class Fused(Protocol):
+    """Several operations as one, for a backend that does them faster together.
+
+    Each equals the composition of primitives that its docstring names, up to rounding; arrays are
+    as everywhere, and none of `Backend`'s rules is suspended. What lies between the operations,
+    features relu(A) or the critic's gates, is never stored whole.
+    """
+
+    entries: int
+    """How many numbers `allocate` needs room for."""
+
+    def allocate(self) -> None:
+        """Make the scratch memory; once, before the first operation."""
+
+    def predict(
+        self,
+        carried: Array,
+        matrix: Array,
+        base: Array | None,
+        V: Array,
+        *,
+        A: Array,
+        out: Array,
+        alpha: float,
+    ) -> None:
+        """A = base + carried matrix (no base: 0), then out = alpha V relu(A)."""
+
+    def pull_back(
+        self,
+        A: Array,
+        V: Array,
+        E: Array,
+        matrix: Array | None,
+        *,
+        B: Array,
+        out_U: Array | None,
+        out_V: Array | None,
+        alpha: float,
+        beta: float,
+    ) -> None:
+        """out_U = alpha B matrix^T + beta out_U with B = (V^T E) * 1{A >= 0}, and out_V.
+
+        Without a matrix out_U = alpha B + beta out_U. out_V = alpha E relu(A)^T + beta out_V.
+        An ``out`` that is None is left out; ``out_V`` may be V. Overwrites ``B``.
+        """
+
+    def step_product(
+        self, W: Array, points: Array, weights: Array, *, out: Array, alpha: float
+    ) -> None:
+        """out = alpha weights^T 1{W points >= 0}; points and out (d_out, n), weights as W."""
+
+    def step_moments(
+        self, W: Array, points: Array, values: Array, *, out: Array, alpha: float, beta: float
+    ) -> None:
+        """out = alpha 1{W points >= 0} values^T + beta out; points, values (d_out, n)."""
+
+
 class Backend(Protocol):
     """One computing library on one device at one precision; explicit and immutable.
 
@@ -71,6 +128,12 @@ class Backend(Protocol):
 
     def active(self) -> AbstractContextManager[object]:
         """Return the context in which operations run: it holds the threads to `threads`."""
+
+    def fused(self, m: int, m_c: int, d_out: int, n: int) -> Fused | None:
+        """Return the fused operations for a generator of m and a critic of m_c neurons, if any.
+
+        Its arrays are V (d_out, m), W (m_c, d_out) and n samples.
+        """
 
     def replay(self, owner: object, key: Hashable, operations: Callable[[], None]) -> None:
         """Call ``operations``, or launch a recording of what it issued before.

@@ -1,46 +1,27 @@
-"""The Numba backend: BLAS for the products, compiled loops for what lies between them.
+"""The Numba backend: compiled loops, fused operations, and products on one pool of threads.
 
-Kernels are compiled at first use and cached on disk, each twice: small arrays are done by the
-calling thread, larger ones in parallel. They run without fastmath, so that every entry is computed
-as NumPy would, and each sum is one thread's: neither threads nor the choice changes a bit.
+Kernels are compiled at first use and cached on disk. They run without fastmath, so that every entry
+is computed as NumPy would, and each sum is one thread's.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
-from types import FunctionType
-from typing import Any, cast
-
-# Before Numba loads OpenMP: its threads would otherwise spin between loops and starve those of
-# BLAS (on two cores a product of 2 ms took 8).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from typing import Any
 
 import numba
 import numpy as np
 from numba import njit, prange
+from threadpoolctl import threadpool_limits
 
+from . import numba_kernels
+from .numba_fused import NumbaFused
+from .numba_kernels import kernel
 from .numpy import Array, NumpyBackend
 
-_PARALLEL_FROM = 1 << 17  # entries; below, waking the threads costs more than they save
-
-
-def _kernel(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    function = cast(FunctionType, kernel)
-    parallel = njit(parallel=True, cache=True, error_model="numpy")(function)
-    # Numba's cache tells functions apart by name and line, not by options: give it another name.
-    twin = FunctionType(function.__code__, function.__globals__, function.__name__)
-    twin.__qualname__ = f"{function.__qualname__}_serial"
-    serial = njit(cache=True, error_model="numpy")(twin)
-
-    @wraps(function)
-    def run(*arguments: Any) -> Any:
-        large = arguments[-1].size >= _PARALLEL_FROM
-        return (parallel if large else serial)(*arguments)
-
-    return run
+_M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
+_W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
 
 
 class NumbaBackend(NumpyBackend):
@@ -48,19 +29,36 @@ class NumbaBackend(NumpyBackend):
 
     name = "numba"
 
+    def __init__(self, precision: str = "float64", threads: int | None = None) -> None:
+        super().__init__(precision, threads)
+        most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+        self.threads = min(self.threads, most)
+        numba_kernels.load_blas(self.dtype)
+
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "numba": numba.__version__}
 
     @contextmanager
     def _held_threads(self) -> Iterator[None]:
         before = numba.get_num_threads()
-        most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-        numba.set_num_threads(min(self.threads, most))
+        numba.set_num_threads(self.threads)
         try:
-            with super()._held_threads():
+            # BLAS works on the calling thread: kernels divide products among Numba's.
+            with super()._held_threads(), threadpool_limits(1, user_api="blas"):
                 yield
         finally:
             numba.set_num_threads(before)
+
+    def fused(self, m: int, m_c: int, d_out: int, n: int) -> NumbaFused:
+        return NumbaFused(m, m_c, d_out, n, self.dtype, self.threads)
+
+    def gemm(
+        self, A: Array, B: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0
+    ) -> None:
+        scalar, (A, A_transposed), (B, B_transposed) = self.dtype.type, _stored(A), _stored(B)
+        numba_kernels.gemm(
+            self.threads, scalar(alpha), A, A_transposed, B, B_transposed, scalar(beta), out
+        )
 
     def copy(self, source: Array, out: Array) -> None:
         _copy(source.reshape(-1), out.reshape(-1))
@@ -85,6 +83,9 @@ class NumbaBackend(NumpyBackend):
         for c, B in others:
             _add(scalar(1.0), flat, scalar(c), B.reshape(-1), flat)
 
+    def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
+        _uniforms(np.uint64(seed), np.uint64(stream), step, np.uint64(update), out)
+
     def row_dots(self, A: Array, B: Array, out: Array) -> None:
         _row_dots(out, A, B)
 
@@ -95,44 +96,78 @@ class NumbaBackend(NumpyBackend):
         return int(_sign_changes(A.reshape(-1), signs.reshape(-1)))
 
 
-@_kernel
+def _stored(M: Array) -> tuple[Array, bool]:
+    """Return a matrix as it lies in memory, and whether that is its transpose."""
+    return (M, False) if M.flags.c_contiguous else (M.T, True)
+
+
+@kernel
 def _copy(source: Array, out: Array) -> None:
     for i in prange(source.size):
         out[i] = source[i]
 
 
-@_kernel
+@kernel
 def _relu(A: Array, out: Array) -> None:
     for i in prange(A.size):
         out[i] = 0 if A[i] < 0 else A[i]  # written so that NaN passes
 
 
-@_kernel
+@kernel
 def _step(A: Array, out: Array) -> None:
     for i in prange(A.size):
         out[i] = 1 if A[i] >= 0 else 0
 
 
-@_kernel
+@kernel
 def _gate(B: Array, A: Array, out: Array) -> None:
     zero = B.dtype.type(0)
     for i in prange(A.size):
         out[i] = B[i] if A[i] >= 0 else B[i] * zero  # not 0: NaN and infinities pass as NaN
 
 
-@_kernel
+@kernel
 def _scale(c: float, A: Array, out: Array) -> None:
     for i in prange(A.size):
         out[i] = c * A[i]
 
 
-@_kernel
+@kernel
 def _add(c: float, A: Array, d: float, B: Array, out: Array) -> None:
     for i in prange(A.size):
         out[i] = c * A[i] + d * B[i]
 
 
-@_kernel
+@njit(cache=True)
+def _high(a, b):  # type: ignore[no-untyped-def]
+    """The upper 64 of the 128 bits of a product of two words."""
+    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    a0, a1, b0, b1 = a & low, a >> half, b & low, b >> half
+    middle = a1 * b0 + ((a0 * b0) >> half)
+    return a1 * b1 + (middle >> half) + ((a0 * b1 + (middle & low)) >> half)
+
+
+@njit(cache=True)
+def _philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+    """Output word 0 of the Philox4x64-10 block with the given counter words and key."""
+    for _ in range(10):
+        high0, low0 = _high(_M0, c0), _M0 * c0
+        high1, low1 = _high(_M1, c2), _M1 * c2
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0 += _W0
+        k1 += _W1
+    return c0
+
+
+@kernel
+def _uniforms(seed: int, stream: int, step: Array, update: int, out: Array) -> None:
+    zero, shift = np.uint64(0), np.uint64(11)
+    for i in prange(out.size):
+        word = _philox(np.uint64(i), update, step[0], zero, seed, stream)
+        out[i] = np.float64(word >> shift) * 2.0**-53
+
+
+@kernel
 def _row_dots(out: Array, A: Array, B: Array) -> None:
     for i in prange(A.shape[0]):
         total = out.dtype.type(0)
@@ -141,7 +176,7 @@ def _row_dots(out: Array, A: Array, B: Array) -> None:
         out[i] = total
 
 
-@_kernel
+@kernel
 def _all_finite(A: Array) -> bool:
     infinite = 0
     for i in prange(A.size):
@@ -149,7 +184,7 @@ def _all_finite(A: Array) -> bool:
     return infinite == 0
 
 
-@_kernel
+@kernel
 def _sign_changes(A: Array, signs: Array) -> int:
     changes = 0
     for i in prange(A.size):

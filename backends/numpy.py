@@ -16,9 +16,11 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from prdsim import randomness
 from prdsim.errors import BackendUnavailableError
 
+from .base import Fused
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_BLOCK = 1 << 16  # entries handled at a time where a mask is needed: they stay in cache
+_BLOCK = 1 << 14  # entries handled at a time where something is needed beside them: in cache
 
 
 class NumpyBackend:
@@ -37,6 +39,10 @@ class NumpyBackend:
         self.precision = precision
         self.dtype = np.dtype(precision)
         self.threads = threads or len(os.sched_getaffinity(0))
+        # What operations need on their way: a step allocates nothing.
+        self._numbers = np.empty(_BLOCK, self.dtype)
+        self._doubles = np.empty((2, _BLOCK))
+        self._truths = np.empty(_BLOCK, np.bool_)
         self._gemm = blas.dgemm if precision == "float64" else blas.sgemm
 
     # -- memory and transfer -------------------------------------------------------------------
@@ -90,6 +96,9 @@ class NumpyBackend:
         ):
             yield
 
+    def fused(self, m: int, m_c: int, d_out: int, n: int) -> Fused | None:  # noqa: ARG002
+        return None  # the primitives are what fused operations are tested against
+
     def replay(
         self,
         owner: object,  # noqa: ARG002 - nothing is recorded
@@ -123,13 +132,23 @@ class NumpyBackend:
         np.maximum(A, 0.0, out=out)
 
     def step(self, A: Array, out: Array) -> None:
-        np.greater_equal(A, 0.0, out=out)
+        flat = out.reshape(-1)
+        for block, truths in self._blocks(A):
+            np.greater_equal(A.reshape(-1)[block], 0.0, out=truths)
+            np.copyto(flat[block], truths)
 
     def gate(self, B: Array, A: Array, out: Array) -> None:
-        rows = max(1, _BLOCK // A.shape[1])
-        for start in range(0, A.shape[0], rows):
-            block = slice(start, start + rows)
-            np.multiply(B[block], A[block] >= 0.0, out=out[block])
+        flat = out.reshape(-1)
+        for block, truths in self._blocks(A):
+            np.greater_equal(A.reshape(-1)[block], 0.0, out=truths)
+            numbers = self._numbers[: truths.size]
+            np.copyto(numbers, truths)
+            np.multiply(B.reshape(-1)[block], numbers, out=flat[block])
+
+    def _blocks(self, A: Array) -> Iterator[tuple[slice, Array]]:
+        """Yield slices of the entries of A, each with room for as many truth values."""
+        for start in range(0, A.size, _BLOCK):
+            yield slice(start, start + _BLOCK), self._truths[: min(_BLOCK, A.size - start)]
 
     def combine(self, terms: Sequence[tuple[float, Array]], out: Array) -> None:
         flat = out.reshape(-1)
@@ -138,30 +157,39 @@ class NumpyBackend:
             block = slice(start, start + _BLOCK)
             np.multiply(A[block], first, out=flat[block])
             for c, B in others:
-                flat[block] += c * B[block]
+                scaled = self._numbers[: B[block].size]
+                np.multiply(B[block], c, out=scaled)
+                np.add(flat[block], scaled, out=flat[block])
 
     def interpolate(self, e: Array, Y: Array, Z: Array, out: Array) -> None:
         np.subtract(Y, Z, out=out)
-        np.multiply(out, e, out=out)
+        self.scale_columns(e, out, out=out)
         np.add(out, Z, out=out)
 
     def scale_rows(self, r: Array, A: Array, out: Array) -> None:
-        np.multiply(A, r[:, None], out=out)
+        np.einsum("ij,i->ij", A, r, out=out)  # `multiply` would allocate buffers to broadcast
 
     def scale_columns(self, c: Array, A: Array, out: Array) -> None:
-        np.multiply(A, c, out=out)
+        for row, out_row in zip(A, out, strict=True):  # by rows, for the same reason
+            np.multiply(row, c, out=out_row)
 
     def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
-        norms = np.sqrt(squared_norms)
-        out[...] = 0.0
-        np.divide(norms - 1.0, norms, out=out, where=norms > 0.0)
-        np.multiply(out, scale, out=out)
+        for block, positive in self._blocks(out):
+            norms = self._numbers[: positive.size]
+            np.sqrt(squared_norms[block], out=norms)
+            np.greater(norms, 0.0, out=positive)
+            weights = out[block]
+            np.subtract(norms, 1.0, out=weights)
+            np.divide(weights, norms, out=weights, where=positive)
+            np.multiply(weights, scale, out=weights)
+            np.logical_not(positive, out=positive)
+            np.copyto(weights, 0.0, where=positive)
 
     def set_word(self, value: int, out: Array) -> None:
         out[0] = value
 
     def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
-        out[...] = randomness.uniforms(seed, stream, int(step[0]), update, out.size)
+        randomness.uniforms(seed, stream, int(step[0]), update, out.size, out=out)
 
     # -- reductions ----------------------------------------------------------------------------
 
@@ -172,25 +200,32 @@ class NumpyBackend:
         np.einsum("ij,ij->j", A, B, out=out, dtype=out.dtype, casting="same_kind")
 
     def dot(self, A: Array, B: Array) -> float:
-        return float(
-            np.einsum("i,i->", A.reshape(-1), B.reshape(-1), dtype=np.float64, casting="same_kind")
-        )
+        total, (a, b) = 0.0, self._doubles
+        for block, truths in self._blocks(A):
+            np.copyto(a[: truths.size], A.reshape(-1)[block])
+            np.copyto(b[: truths.size], B.reshape(-1)[block])
+            total += float(np.einsum("i,i->", a[: truths.size], b[: truths.size]))
+        return total
 
     def sum(self, A: Array) -> float:
         return float(np.sum(A, dtype=np.float64))
 
     def all_finite(self, A: Array) -> bool:
-        return bool(np.isfinite(A).all())
+        finite = True
+        for block, truths in self._blocks(A):
+            finite &= bool(np.isfinite(A.reshape(-1)[block], out=truths).all())
+        return finite
 
     def signs(self, A: Array, out: Array) -> None:
         np.greater_equal(A, 0.0, out=out.view(np.bool_))
 
     def sign_changes(self, A: Array, signs: Array) -> int:
-        rows = max(1, _BLOCK // A.shape[1])
-        return sum(
-            int(np.count_nonzero((A[i : i + rows] >= 0.0) != signs[i : i + rows]))
-            for i in range(0, A.shape[0], rows)
-        )
+        changes = 0
+        for block, truths in self._blocks(A):
+            np.greater_equal(A.reshape(-1)[block], 0.0, out=truths)
+            np.not_equal(truths.view(np.uint8), signs.reshape(-1)[block], out=truths)
+            changes += int(np.count_nonzero(truths))
+        return changes
 
 
 def _host_available_bytes() -> int:

@@ -29,4 +29,7 @@ def command(config: Path | None, settings: tuple[str, ...], **options: Any) -> i
 
     from .summary import finish
 
-    return finish(run(merged, progress=True))
+    def announce(text: str) -> None:
+        click.echo(text, err=True)
+
+    return finish(run(merged, progress=True, announce=announce))

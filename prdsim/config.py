@@ -106,7 +106,9 @@ class RunConfig(BaseModel):
     precision: Literal["float64", "float32", "tf32"] = _key(
         "computing", "float64", "of all arrays; tf32 on cupy alone"
     )
-    chart: Literal["auto", "weight"] = _key("computing", "auto", "coordinates that carry U")
+    chart: Literal["auto", "weight", "range", "gram"] = _key(
+        "computing", "auto", "coordinates that carry U; the trajectory is the same in each"
+    )
     threads: Annotated[int, Field(ge=1, le=4096)] | None = _key(
         "computing", None, "CPU threads (default: the cores of this process)"
     )

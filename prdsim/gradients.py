@@ -31,9 +31,16 @@ if TYPE_CHECKING:
 
 
 def forward(model: Model, state: State) -> None:
-    """Pre-activations A = U X, features H = relu(A), prediction Z = s V H."""
-    k, work = model.backend, model.work
-    model.chart.pre_activations(state.U, out=work.A)
+    """Pre-activations A = U X, features H = relu(A), prediction Z = s V H; leaves A, Z (and H)."""
+    k, work, chart = model.backend, model.work, model.chart
+    if model.fused is not None:
+        model.fused.predict(
+            state.U, chart.matrix, chart.base, state.V, A=work.A, out=work.Z, alpha=model.s
+        )
+        return
+    if chart.base is not None:
+        k.copy(chart.base, out=work.A)
+    k.gemm(state.U, chart.matrix, out=work.A, beta=0.0 if chart.base is None else 1.0)
     k.relu(work.A, out=work.H)
     k.gemm(state.V, work.H, out=work.Z, alpha=model.s)
 
@@ -72,27 +79,43 @@ def generator_velocity(
 
     With E = Y - Z these are the reaction terms R^u, R^v, with E = G the diffusion terms D^u,
     D^v, with E = (Y - Z) + D G the whole velocity. Only arrays that move are written; ``out``
-    may be the state itself. Reads A, H; leaves B.
+    may be the state itself. U's velocity is in the chart's coordinates: s B M^T, or s B (Gram).
+    Reads A, H; overwrites B.
     """
-    if "U" in model.moving:
+    k, chart, work = model.backend, model.chart, model.work
+    U, V = (getattr(out, name) if name in model.moving else None for name in "UV")
+    alpha *= model.s
+    if model.fused is not None:
+        matrix = chart.matrix if chart.pulls_back else None
+        model.fused.pull_back(
+            work.A, state.V, E, matrix, B=work.B, out_U=U, out_V=V, alpha=alpha, beta=beta
+        )
+        return
+    if U is not None:
         pulled_back_drive(model, state, E)  # before V changes, should ``out`` be the state
-    if "V" in model.moving:
-        model.backend.gemm(E, model.work.H.T, out=out.V, alpha=alpha * model.s, beta=beta)
-    if "U" in model.moving:
-        model.chart.pull_back(model.work.B, out=out.U, alpha=alpha * model.s, beta=beta)
+    if V is not None:
+        k.gemm(E, work.H.T, out=V, alpha=alpha, beta=beta)
+    if U is None:
+        return
+    if chart.pulls_back:
+        k.gemm(work.B, chart.matrix.T, out=U, alpha=alpha, beta=beta)
+    elif beta == 0.0:
+        k.combine([(alpha, work.B)], out=U)
+    else:
+        k.combine([(beta, U), (alpha, work.B)], out=U)
 
 
 def tangent_kernel_product(model: Model, state: State, E: Array, velocity: State) -> None:
     """Z <- K E with K = J J^T, J the Jacobian of Z in the arrays of U, V that move.
 
     The velocity that E drives, pushed forward to the prediction:
-    K E = s V [1{A >= 0} * (dU X)] + s dV H. Reads A, H; leaves B, Z, velocity.
+    K E = s V [1{A >= 0} * (dU X)] + s dV H. Reads A, H; leaves B, Z, velocity. Not fused.
     """
     k, work = model.backend, model.work
     generator_velocity(model, state, E, out=velocity)
     beta = 0.0
     if "U" in model.moving:
-        k.gemm(velocity.U, model.X, out=work.B)
+        k.gemm(velocity.U, model.chart.matrix, out=work.B)
         k.gate(work.B, work.A, out=work.B)
         k.gemm(state.V, work.B, out=work.Z, alpha=model.s)
         beta = 1.0
@@ -104,11 +127,14 @@ def tangent_kernel_product(model: Model, state: State, E: Array, velocity: State
 
 
 def input_gradient(model: Model, state: State, points: Array, out: Array) -> None:
-    """out = grad g at points y (d_out, n): s_c (a W)^T 1{W y >= 0}; leaves P, aW."""
+    """out = grad g at points y (d_out, n): s_c (a W)^T 1{W y >= 0}; leaves aW (and P)."""
     k, work = model.backend, model.work
+    k.scale_rows(state.a, state.W, out=work.aW)
+    if model.fused is not None:
+        model.fused.step_product(state.W, points, work.aW, out=out, alpha=model.s_c)
+        return
     k.gemm(state.W, points, out=work.P)
     k.step(work.P, out=work.P)
-    k.scale_rows(state.a, state.W, out=work.aW)
     k.gemm(work.aW.T, work.P, out=out, alpha=model.s_c)
 
 
@@ -132,7 +158,7 @@ def penalty_points(model: Model, *, stream: Stream, update: int) -> None:
 
 
 def penalty_gradients(model: Model, state: State) -> None:
-    """q_p = grad g(yhat_p) and ||q_p||^2; reads Y_hat, leaves Q, P = 1{W Y_hat >= 0}."""
+    """q_p = grad g(yhat_p) and ||q_p||^2; reads Y_hat, leaves Q (and P = 1{W Y_hat >= 0})."""
     work = model.work
     input_gradient(model, state, work.Y_hat, out=work.Q)
     model.backend.column_dots(work.Q, work.Q, out=work.squared_norms)
@@ -152,27 +178,41 @@ def critic_gradient(model: Model, state: State, *, update: int) -> None:
     k, work = model.backend, model.work
     n = model.dimensions.n
     if model.minimax:
-        _moments(model, state, work.Z, alpha=model.s_c * model.diffusivity, beta=0.0)
+        _moments(model, state, work.Z, work.Z, alpha=model.s_c * model.diffusivity, beta=0.0)
     else:
-        _moments(model, state, work.Z, alpha=model.s_c / n, beta=0.0)
-        _moments(model, state, model.Y, alpha=-model.s_c / n, beta=1.0)
+        _moments(model, state, work.Z, work.Z, alpha=model.s_c / n, beta=0.0)
+        _moments(model, state, model.Y_points, model.Y_values, alpha=-model.s_c / n, beta=1.0)
         if model.gradient_penalty > 0.0:
             penalty_points(model, stream=Stream.PENALTY_POINTS, update=update)
             penalty_gradients(model, state)
             scale = 2.0 * model.gradient_penalty / n
             k.penalty_weights(work.squared_norms, scale, out=work.c)
             k.scale_columns(work.c, work.Q, out=work.Q)
-            k.gemm(work.P, work.Q.T, out=work.N, alpha=model.s_c, beta=1.0)
+            _penalty_moments(model, state)
     k.scale_rows(state.a, work.N, out=work.critic_W)
     k.row_dots(state.W, work.N, out=work.critic_a)
 
 
-def _moments(model: Model, state: State, points: Array, *, alpha: float, beta: float) -> None:
-    """N <- alpha 1{W y >= 0} y^T + beta N over points y (d_out, n)."""
+def _moments(
+    model: Model, state: State, points: Array, values: Array, *, alpha: float, beta: float
+) -> None:
+    """N <- alpha 1{W y >= 0} values^T + beta N over points y, a column each as of values."""
     k, work = model.backend, model.work
+    if model.fused is not None:
+        model.fused.step_moments(state.W, points, values, out=work.N, alpha=alpha, beta=beta)
+        return
     k.gemm(state.W, points, out=work.P)
     k.step(work.P, out=work.P)
-    k.gemm(work.P, points.T, out=work.N, alpha=alpha, beta=beta)
+    k.gemm(work.P, values.T, out=work.N, alpha=alpha, beta=beta)
+
+
+def _penalty_moments(model: Model, state: State) -> None:
+    """N <- s_c 1{W Y_hat >= 0} (c * Q)^T + N; reads Y_hat, Q (times c) and, if not fused, P."""
+    work = model.work
+    if model.fused is not None:
+        _moments(model, state, work.Y_hat, work.Q, alpha=model.s_c, beta=1.0)
+    else:
+        model.backend.gemm(work.P, work.Q.T, out=work.N, alpha=model.s_c, beta=1.0)
 
 
 # -- the joint flow --------------------------------------------------------------------------------

@@ -254,17 +254,24 @@ class RungeKutta:
             memory.stages.insert(0, memory.stages.pop())
 
     def _error_norm(self, model: Model, new: State, memory: Memory, step_size: float) -> float:
-        """The largest over arrays X of ||e_X||_F / (atol sqrt(size) + rtol ||X||_F)."""
+        """The largest over arrays X of ||e_X||_F / (atol sqrt(size) + rtol ||X||_F).
+
+        Reads A of the new state, which the last stage leaves.
+        """
         assert memory.error is not None
-        k, worst = model.backend, 0.0
+        assert self.tableau.first_same_as_last
+        k, chart, work, worst = model.backend, model.chart, model.work, 0.0
         for name in model.moving:
             terms = _terms(name, step_size, self.tableau.error, memory.stages)
             error, value = getattr(memory.error, name), getattr(new, name)
             k.combine(terms, out=error)
-            squared_error = model.chart.squared_norm(error) if name == "U" else k.dot(error, error)
-            value = model.chart.weights(value) if name == "U" else value
+            if name == "U":
+                squared_error = chart.squared_norm(error, work.B)
+                squared_value = chart.squared_weight_norm(value, work.A)
+            else:
+                squared_error, squared_value = k.dot(error, error), k.dot(value, value)
             size = model.dimensions.size(name)
-            allowed = self.atol * sqrt(size) + self.rtol * sqrt(k.dot(value, value))
+            allowed = self.atol * sqrt(size) + self.rtol * sqrt(squared_value)
             norm = sqrt(squared_error) / allowed if allowed > 0 else float("inf")
             if not norm < float("inf"):  # NaN too, which `max` may lose
                 return float("inf")

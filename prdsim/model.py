@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import prod, sqrt
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from prdsim.charts import Chart
 from prdsim.config import RunConfig
 from prdsim.symbols import ARRAYS
@@ -14,7 +16,7 @@ from prdsim.symbols import ARRAYS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prdsim.backends.base import Array, Backend, HostArray
+    from prdsim.backends.base import Array, Backend, Fused, HostArray
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -43,14 +45,14 @@ class Dimensions:
         """Return the number of entries of U, V, W or a."""
         return prod(self.state_shapes[name])
 
-    @property
-    def workspace_shapes(self) -> Shapes:
+    def workspace_shapes(self, *, fused: bool) -> Shapes:
         """Shapes of all that a step computes on its way; see `Workspace`."""
         samples = dict.fromkeys(("Z", "E", "G", "Y_hat", "Q"), (self.d_out, self.n))
+        unfused = {} if fused else {"H": (self.m, self.n), "P": (self.m_c, self.n)}
         return {
-            **dict.fromkeys(("A", "H", "B"), (self.m, self.n)),
+            **dict.fromkeys(("A", "B"), (self.m, self.n)),
+            **unfused,
             **samples,
-            "P": (self.m_c, self.n),
             "aW": (self.m_c, self.d_out),
             "N": (self.m_c, self.d_out),
             "critic_W": (self.m_c, self.d_out),
@@ -86,7 +88,8 @@ class Workspace:
     Z prediction, E drive, G score field, Y_hat penalty points, Q critic gradients there
     (d_out, n); P critic pre-activations or their step (m_c, n); aW = a_r w_r, N the critic's
     moments, and critic_W, critic_a its gradients; e, c, squared_norms per sample (n,). ``step``
-    holds the number of the step, one uint64, which penalty points are drawn by.
+    holds the number of the step, one uint64, which penalty points are drawn by. A backend's fused
+    operations do without H and P, which are not there then.
     """
 
     A: Array
@@ -107,8 +110,8 @@ class Workspace:
     squared_norms: Array
     step: Array
 
-    def __init__(self, backend: Backend, dimensions: Dimensions) -> None:
-        for name, shape in dimensions.workspace_shapes.items():
+    def __init__(self, backend: Backend, dimensions: Dimensions, *, fused: bool) -> None:
+        for name, shape in dimensions.workspace_shapes(fused=fused).items():
             setattr(self, name, backend.empty(shape))
         self.step = backend.empty((1,), "uint64")
 
@@ -118,14 +121,20 @@ class Model:
     """The equations' constants, the data and the workspace, on one backend and in one chart.
 
     ``diffusivity`` is D, and 0 without diffusion; ``s`` = 1/sqrt(d_out m) and ``s_c`` =
-    1/sqrt(m_c) are the scalings of the two networks; ``moving`` names the arrays that move.
+    1/sqrt(m_c) are the scalings of the two networks; ``moving`` names the arrays that move;
+    ``fused`` is what the backend has in place of several operations, if anything.
+    ``Y_points``, ``Y_values`` (d_out, k) stand for the targets in sums over samples,
+    sum_p f(y_p) y_p^T = sum_k f(points_k) values_k^T: Y itself, or its distinct columns and their
+    multiples.
     """
 
     backend: Backend
+    fused: Fused | None
     chart: Chart
     dimensions: Dimensions
-    X: Array
     Y: Array
+    Y_points: Array
+    Y_values: Array
     work: Workspace
     s: float
     s_c: float
@@ -144,14 +153,11 @@ class Model:
         return {**shapes, "U": self.chart.shape(self.dimensions.m)}
 
     def start(self, initial: Mapping[str, HostArray]) -> State:
-        """Return the state at t = 0 from U, V, W, a on the host."""
-        return self.load({**initial, "U": self.chart.start(initial["U"])})
-
-    def load(self, arrays: Mapping[str, HostArray]) -> State:
-        """Return a state from host arrays, U in the chart's coordinates."""
+        """Return the state at t = 0 from V, W, a on the host; U is the chart's."""
         state = State.empty(self.backend, self.state_shapes)
-        for name, array in state:
-            self.backend.to_device(arrays[name], array)
+        self.chart.start(out=state.U)
+        for name in ("V", "W", "a"):
+            self.backend.to_device(initial[name], getattr(state, name))
         return state
 
     def weights(self, state: State) -> dict[str, HostArray]:
@@ -170,15 +176,22 @@ def build_model(
 ) -> Model:
     """Put data (X: d_in x n, Y: d_out x n) and constants of a configuration on a backend."""
     dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
-    device_Y = backend.empty(Y.shape)
-    backend.to_device(Y, device_Y)
+    device_Y = _load(backend, Y)
+    fused = backend.fused(dimensions.m, dimensions.m_c, dimensions.d_out, dimensions.n)
+    if fused is not None:
+        fused.allocate()
+    Y_points, Y_values = device_Y, device_Y
+    if fused is not None and config.adversary and config.critic == "wgan-gp":
+        Y_points, Y_values = _distinct_targets(backend, Y, device_Y)
     return Model(
         backend=backend,
+        fused=fused,
         chart=chart,
         dimensions=dimensions,
-        X=chart.X,
         Y=device_Y,
-        work=Workspace(backend, dimensions),
+        Y_points=Y_points,
+        Y_values=Y_values,
+        work=Workspace(backend, dimensions, fused=fused is not None),
         s=1 / sqrt(dimensions.d_out * dimensions.m),
         s_c=1 / sqrt(dimensions.m_c),
         diffusivity=config.diffusivity if config.adversary else 0.0,
@@ -189,6 +202,20 @@ def build_model(
         moving=config.moving,
         seed=config.seed,
     )
+
+
+def _load(backend: Backend, host: HostArray) -> Array:
+    array = backend.empty(host.shape)
+    backend.to_device(host, array)
+    return array
+
+
+def _distinct_targets(backend: Backend, Y: HostArray, device_Y: Array) -> tuple[Array, Array]:
+    """Return `Model.Y_points` and `Model.Y_values`: labels are few, whatever the samples."""
+    points, counts = np.unique(Y, axis=1, return_counts=True)
+    if len(counts) > Y.shape[1] // 2:
+        return device_Y, device_Y
+    return _load(backend, points), _load(backend, counts * points)
 
 
 def dimensions_of(config: RunConfig, d_in: int, d_out: int, n: int) -> Dimensions:

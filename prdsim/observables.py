@@ -21,7 +21,7 @@ from .gradients import (
     residual,
     score_field,
 )
-from .model import Dimensions, Model, Shapes, State
+from .model import Model, Shapes, State
 from .randomness import Stream
 
 if TYPE_CHECKING:
@@ -37,13 +37,9 @@ class Observer:
     def __init__(self, model: Model, initial: State) -> None:
         k, sizes = model.backend, model.dimensions
         self._model = model
-        self._U_0 = k.empty((sizes.m, sizes.d_in))
-        k.copy(model.chart.weights(initial.U), out=self._U_0)
         self._V_0 = k.empty((sizes.d_out, sizes.m))
         k.copy(initial.V, out=self._V_0)
         self._velocity = State.empty(k, model.state_shapes, ("U", "V"))
-        self._difference = k.empty((sizes.m, sizes.d_in))
-        self._V_difference = k.empty((sizes.d_out, sizes.m))
         forward(model, initial)
         self._signs = k.empty((sizes.m, sizes.n), "uint8")
         k.signs(model.work.A, out=self._signs)
@@ -51,13 +47,10 @@ class Observer:
         self._critic_balance_0 = self._critic_balance(initial)
 
     @staticmethod
-    def shapes(sizes: Dimensions) -> Shapes:
+    def shapes(state_shapes: Shapes) -> Shapes:
         """Return the shapes of the floating-point arrays an observer allocates."""
-        state = sizes.state_shapes
-        return {
-            **{f"U{i}": state["U"] for i in range(3)},
-            **{f"V{i}": state["V"] for i in range(3)},
-        }
+        V = state_shapes["V"]
+        return {"velocity_U": state_shapes["U"], "velocity_V": V, "V_0": V}
 
     def observe(self, state: State, *, step: int) -> dict[str, float]:
         """Return the scalars of a state by the names of the file format.
@@ -128,17 +121,17 @@ class Observer:
         generator_velocity(model, state, E, out=self._velocity)
         U, V = self._velocity.U, self._velocity.V
         return (
-            sqrt(model.chart.squared_norm(U)) if "U" in model.moving else 0.0,
+            sqrt(model.chart.squared_norm(U, model.work.B)) if "U" in model.moving else 0.0,
             sqrt(model.backend.dot(V, V)) if "V" in model.moving else 0.0,
         )
 
     def _distances(self, state: State) -> dict[str, float]:
-        """Mean and largest ||u_j(t) - u_j(0)|| and ||v_j(t) - v_j(0)|| over neurons."""
-        k, U = self._model.backend, self._model.chart.weights(state.U)
-        k.combine([(1.0, U), (-1.0, self._U_0)], out=self._difference)
-        k.combine([(1.0, state.V), (-1.0, self._V_0)], out=self._V_difference)
-        distances_U = np.sqrt(self._per_row(self._difference, self._difference))
-        distances_V = np.sqrt(self._per_column(self._V_difference, self._V_difference))
+        """Mean and largest ||u_j(t) - u_j(0)|| and ||v_j(t) - v_j(0)|| over neurons; reads A."""
+        model, (difference_U, difference_V) = self._model, (self._velocity.U, self._velocity.V)
+        squares_U = model.chart.squared_distances(state.U, model.work.A, difference_U)
+        model.backend.combine([(1.0, state.V), (-1.0, self._V_0)], out=difference_V)
+        distances_U = np.sqrt(squares_U)
+        distances_V = np.sqrt(self._per_column(difference_V, difference_V))
         return {
             "distance_U_mean": float(np.mean(distances_U)),
             "distance_U_max": float(np.max(distances_U)),
@@ -147,9 +140,9 @@ class Observer:
         }
 
     def _balance(self, state: State) -> HostArray:
-        """||u_j||^2 - ||v_j||^2, invariant along the flow of U and V."""
-        U = self._model.chart.weights(state.U)
-        return self._per_row(U, U) - self._per_column(state.V, state.V)
+        """||u_j||^2 - ||v_j||^2, invariant along the flow of U and V; reads A."""
+        squares_U = self._model.chart.squared_norms(state.U, self._model.work.A)
+        return squares_U - self._per_column(state.V, state.V)
 
     def _critic_balance(self, state: State) -> HostArray:
         """||w_r||^2 - a_r^2, invariant along the flow of W and a."""

@@ -21,7 +21,7 @@ from .randomness import Stream
 from .rounding import PENALTY_ROUNDINGS, ROUNDING, gamma, penalty_moduli
 
 if TYPE_CHECKING:
-    from .backends.base import Array, Backend, HostArray
+    from .backends.base import Array, Backend, Fused, HostArray
 
 # 401 * 397 entries are more than the 2^17 from which loops run in parallel, and divide nothing.
 _SHAPES = ((1, 1), (1, 7), (7, 1), (5, 3), (401, 397))
@@ -306,6 +306,105 @@ def _sum_of(terms: int, more: int = 0) -> str:
     return f"gamma of a sum of {terms}{f' + {more}' if more else ''}"
 
 
+# -- fused -----------------------------------------------------------------------------------------
+
+
+def _fused(o: Operands) -> Iterator[Finding]:
+    """Each fused operation against the expression it stands for, if the backend has any."""
+    yield Finding("where there is any", 0.0, 0.0, "each equals the primitives it stands for")
+    s = o.sizes
+    own = (s.m, s.m_c, s.d_out, s.n, s.d_in)
+    # Of tiles: one and less, several and a rest, over neurons (1300) and over samples (2100).
+    for sizes in [
+        own,
+        (1, 1, 1, 1, 1),
+        (7, 5, 3, 11, 4),
+        (1300, 90, 2, 70, 5),
+        (70, 1300, 3, 2100, 6),
+    ]:
+        m, m_c, d_out, n, columns = sizes
+        fused = o.k.fused(m, m_c, d_out, n)
+        if fused is None:
+            return
+        fused.allocate()
+        yield from _predict(o, fused, sizes)
+        for square in (False, True):
+            yield from _pull_back(o, fused, (m, m_c, d_out, n, n if square else columns), square)
+        yield from _steps(o, fused, sizes)
+
+
+def _predict(o: Operands, fused: Fused, sizes: tuple[int, ...]) -> Iterator[Finding]:
+    m, _, d_out, n, columns = sizes
+    carried, matrix, V = o.normal(m, columns), o.normal(columns, n), o.normal(d_out, m)
+    for base in (None, o.normal(m, n)):
+        A, out = o.unset((m, n)), o.unset((d_out, n))
+        device_base = None if base is None else o.load(base)
+        loaded = o.load(carried), o.load(matrix), device_base, o.load(V)
+        fused.predict(*loaded, A=A, out=out, alpha=-0.3)
+        c64, M64, V64 = (array.astype(np.float64) for array in (carried, matrix, V))
+        base64 = np.zeros((m, n)) if base is None else base.astype(np.float64)
+        moduli = np.abs(base64) + np.abs(c64) @ np.abs(M64)
+        where = f"predict {_name(*sizes)}"
+        share = _share(o.k.to_host(A), base64 + c64 @ M64, moduli)
+        yield Finding(f"{where}: A", share, o.both(columns + 3), _sum_of(columns, 3))
+        # The features are those of A as it was rounded.
+        H = np.maximum(o.k.to_host(A).astype(np.float64), 0.0)
+        share = _share(o.k.to_host(out), -0.3 * (V64 @ H), 0.3 * (np.abs(V64) @ H))
+        yield Finding(f"{where}: V relu(A)", share, o.both(m + 3), _sum_of(m, 3))
+
+
+def _pull_back(
+    o: Operands, fused: Fused, sizes: tuple[int, ...], square: bool
+) -> Iterator[Finding]:
+    """With a matrix, and (``square``) without one; into V itself; whole, and U or V alone."""
+    m, _, d_out, n, columns = sizes
+    A, V, E, matrix = o.normal(m, n), o.normal(d_out, m), o.normal(d_out, n), o.normal(columns, n)
+    U = o.normal(m, columns)
+    A64, V64, E64, M64, U64 = (array.astype(np.float64) for array in (A, V, E, matrix, U))
+    H, gates = np.maximum(A64, 0.0), A64 >= 0.0
+    B, B_moduli = (V64.T @ E64) * gates, (np.abs(V64).T @ np.abs(E64)) * gates
+    U_sum, U_moduli = (B, B_moduli) if square else (B @ M64.T, B_moduli @ np.abs(M64).T)
+    V_sum, V_moduli = E64 @ H.T, np.abs(E64) @ H.T
+    inner = d_out + 3 + (0 if square else n)
+    for beta, kept in product((0.0, 1.0), ("UV", "U", "V")):
+        device_V = o.load(V)
+        out_U = (o.load(U) if beta else o.unset(U.shape)) if "U" in kept else None
+        out_V = (device_V if beta else o.unset(V.shape)) if "V" in kept else None
+        operands = o.load(A), device_V, o.load(E), None if square else o.load(matrix)
+        scalars = {"alpha": 0.7, "beta": beta}
+        fused.pull_back(*operands, B=o.unset((m, n)), out_U=out_U, out_V=out_V, **scalars)
+        where = f"pull_back {_name(*sizes)}{'' if square else ' (matrix)'}, beta = {beta:g}: "
+        for name, out, total, moduli, before, terms in (
+            ("U", out_U, U_sum, U_moduli, U64, inner),
+            ("V", out_V, V_sum, V_moduli, V64, n),
+        ):
+            if out is not None:
+                expected = 0.7 * total + beta * before
+                share = _share(o.k.to_host(out), expected, 0.7 * moduli + beta * np.abs(before))
+                yield Finding(where + name, share, o.both(terms + 3), _sum_of(terms, 3))
+
+
+def _steps(o: Operands, fused: Fused, sizes: tuple[int, ...]) -> Iterator[Finding]:
+    """Gates of whole numbers, which nothing rounds: zeros among them, open."""
+    _, m_c, d_out, n, _ = sizes
+    W, points = o.integers(2, m_c, d_out), o.integers(2, d_out, n)
+    weights, values, before = o.normal(m_c, d_out), o.normal(d_out, n), o.normal(m_c, d_out)
+    gates = (W.astype(np.float64) @ points.astype(np.float64) >= 0.0).astype(np.float64)
+    out = o.unset((d_out, n))
+    fused.step_product(o.load(W), o.load(points), o.load(weights), out=out, alpha=-0.3)
+    w64, v64, b64 = (array.astype(np.float64) for array in (weights, values, before))
+    share = _share(o.k.to_host(out), -0.3 * (w64.T @ gates), 0.3 * (np.abs(w64).T @ gates))
+    yield Finding(f"step_product {_name(*sizes)}", share, o.both(m_c + 3), _sum_of(m_c, 3))
+    for beta in (0.0, 1.0):
+        out = o.load(before) if beta else o.unset(before.shape)
+        operands = o.load(W), o.load(points), o.load(values)
+        fused.step_moments(*operands, out=out, alpha=0.7, beta=beta)
+        moduli = 0.7 * (gates @ np.abs(v64).T) + beta * np.abs(b64)
+        share = _share(o.k.to_host(out), 0.7 * (gates @ v64.T) + beta * b64, moduli)
+        where = f"step_moments {_name(*sizes)}, beta = {beta:g}"
+        yield Finding(where, share, o.both(n + 3), _sum_of(n, 3))
+
+
 # -- elementwise -----------------------------------------------------------------------------------
 
 
@@ -495,6 +594,7 @@ OPERATIONS: dict[str, Callable[[Operands], Iterator[Finding]]] = {
     "active": _active,
     "replay": _replay,
     "gemm": _gemm,
+    "fused": _fused,
     "relu": _relu,
     "step": _step,
     "gate": _gate,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 _WORD = 64  # bits of one word of Philox4x64's key and counter
 _COUNTERS = 1 << 4 * _WORD
+_AT_A_TIME = 64  # samples: what is allocated on the way stays below 4 KiB
 
 
 class Stream(IntEnum):
@@ -37,21 +38,25 @@ def uniforms(
     step: int,
     update: int,
     n: int,
-    out: NDArray[np.float64] | None = None,
-) -> NDArray[np.float64]:
+    out: NDArray[np.floating] | None = None,
+) -> NDArray[np.floating]:
     """Uniform numbers e_p in [0, 1), shape (n,), for the samples p = 0 ... n - 1.
 
     e_p = (word >> 11) 2^-53, where word is output word 0 of the Philox4x64-10 block with key words
     (seed, stream) and counter words (p, update, step, 0), word 0 being the least significant.
 
     ``seed`` lies in [0, 2^64), ``step`` and ``update`` are not negative. The result is written to
-    ``out``, shape (n,), if it is given.
+    ``out``, shape (n,), if it is given, rounded to its type.
     """
     # NumPy increments the counter, a 256-bit number, before it computes a block: start one below.
     before_first = ((step << 2 * _WORD) + (update << _WORD) - 1) % _COUNTERS
-    blocks = np.random.Philox(key=seed + (int(stream) << _WORD), counter=before_first)
-    words = blocks.random_raw(4 * n)[::4]
-    points: NDArray[np.float64] = np.multiply(words >> 11, 2.0**-53, out=out)
+    philox = np.random.Philox(key=seed + (int(stream) << _WORD), counter=before_first)
+    doubles = np.random.Generator(philox)  # (word >> 11) 2^-53, of all four words of each block
+    points, blocks = np.empty(n) if out is None else out, np.empty((_AT_A_TIME, 4))
+    for first in range(0, n, _AT_A_TIME):
+        here = points[first : first + _AT_A_TIME]
+        doubles.random(out=blocks[: here.size])
+        here[:] = blocks[: here.size, 0]
     return points
 
 

@@ -67,6 +67,7 @@ def run(
     *,
     data: tuple[ArrayLike, ArrayLike] | None = None,
     progress: Progress | bool = False,
+    announce: Callable[[str], None] | None = None,
     **keys: Any,
 ) -> Result:
     """Run a simulation and write its trajectory file.
@@ -76,6 +77,7 @@ def run(
         data: (X, Y) in place of ``dataset``, one sample a row: X (n, d_in), Y (n, d_out) or
             integer labels (n,). All of them are used; ``samples`` is ignored.
         progress: True shows a bar on a terminal, lines elsewhere; or your own `Progress`.
+        announce: Is told before the first step what is run, on what, and the predicted memory.
 
     Returns:
         The end of the run; an interrupted one (SIGINT, SIGTERM) can be resumed from ``path``.
@@ -94,6 +96,8 @@ def run(
     if data is not None:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
     with Simulation(config, dataset.X, dataset.Y) as simulation:
+        if announce is not None:
+            announce(simulation.describe())
         layout = _layout(simulation, dataset)
         with (
             StopRequest() as stop,
@@ -123,6 +127,7 @@ def resume(
         data = _stored_data(trajectory, config)
         initial = {name: np.asarray(array) for name, array in trajectory.initial.items()}
         resolved = Resolved(**trajectory.attributes["resolved"])
+        chart = {name: np.asarray(array) for name, array in trajectory.chart.items()}
         planned = (trajectory.planned_snapshots.tolist(), trajectory.planned_scalars.tolist())
         more = config.steps > planned[0][-1]
         recorded = _recorded(trajectory)
@@ -131,7 +136,9 @@ def resume(
             planned = _extend(path, config, *planned)
         with (
             TrajectoryWriter.open(path) as writer,
-            Simulation(config, *data, initial=initial, resolved=resolved) as simulation,
+            Simulation(
+                config, *data, initial=initial, resolved=resolved, stored_chart=chart
+            ) as simulation,
         ):
             if recorded:  # else the run was killed before its first commit, and starts anew
                 simulation.restore(writer.read_restart())

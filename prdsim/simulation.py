@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .backends import get_backend
-from .charts import CHARTS, resolve_chart
+from .charts import CHARTS, cheapest_chart, make_chart, range_factors
 from .config import RunConfig
 from .errors import ConfigError, DivergedError
 from .gradients import velocity
@@ -49,9 +49,10 @@ RESTART_SCALARS = ("step_size", "previous_error")
 class Simulation:
     """One run: enter it as a context, `advance` it, look at it.
 
-    ``X`` (d_in, n) and ``Y`` (d_out, n) are host arrays, float64. ``initial`` (U, V, W, a) and
-    ``resolved`` repeat those of an earlier run; without them they follow from ``config``. A
-    ``backend`` given as an instance computes, whatever ``config`` and ``resolved`` name.
+    ``X`` (d_in, n) and ``Y`` (d_out, n) are host arrays, float64. ``initial`` (U, V, W, a),
+    ``resolved`` and ``stored_chart`` (`Chart.arrays`) repeat those of an earlier run; without them
+    they follow from ``config``. A ``backend`` given as an instance computes, whatever ``config``
+    and ``resolved`` name.
     Raises `ConfigError` if the run cannot fit into memory, and `BackendUnavailableError`.
 
     Example::
@@ -69,22 +70,28 @@ class Simulation:
         *,
         initial: Mapping[str, HostArray] | None = None,
         resolved: Resolved | None = None,
+        stored_chart: Mapping[str, HostArray] | None = None,
         backend: Backend | None = None,
     ) -> None:
         self.config = config
         self.backend = backend or _backend(config, resolved)
         self.dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
         self.stepper = make_stepper(config)
-        check_memory(config, self.dimensions, self.backend)
+        chart_name = resolved.chart if resolved else self._chart_name()
+        check_memory(config, self.dimensions, self.backend, chart_name)
+        if chart_name == "range" and not stored_chart:
+            stored_chart = dict(zip("QR", range_factors(X), strict=True))
+            if not resolved and len(stored_chart["R"]) == X.shape[0]:
+                chart_name = "weight"  # the whole space: nothing to gain
         first = dict(initial or draw_initial(config, self.dimensions))
-        self.resolved = resolved or self._resolve(X, Y, first)
+        self.resolved = resolved or self._resolve(X, Y, first, chart_name)
         self.step = 0
         self.time = 0.0
         self._step_size = self.resolved.step_size
         self._previous_error = 1.0
         self._contexts = ExitStack()
         with self.backend.active():
-            chart = CHARTS[self.resolved.chart](self.backend, X)
+            chart = make_chart(chart_name, self.backend, X, first["U"], stored_chart)
             self.model = build_model(config, self.backend, chart, X, Y)
             self.state = self.model.start(first)
             self._observer = Observer(self.model, self.state)
@@ -162,6 +169,17 @@ class Simulation:
 
     # -- looking -------------------------------------------------------------------------------
 
+    def describe(self) -> str:
+        """Return in a line what is run, on what, and how much memory that is predicted to need."""
+        sizes, resolved = self.dimensions, self.resolved
+        needed = needed_bytes(self.config, sizes, self.backend, resolved.chart)
+        threads = f", {resolved.threads} threads" if resolved.device == "cpu" else ""
+        return (
+            f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
+            f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
+            f"{resolved.chart} chart; {gigabytes(needed)} of memory"
+        )
+
     def observe(self) -> dict[str, float]:
         """Return the scalars of the present state, by the names of the file format."""
         row = self._observer.observe(self.state, step=self.step)
@@ -228,14 +246,21 @@ class Simulation:
             stage = getattr(self._memory.stages[0], name)
             self.backend.to_device(point.arrays[f"velocity_{name}"], stage)
 
-    def _resolve(self, X: HostArray, Y: HostArray, initial: dict[str, HostArray]) -> Resolved:
+    def _chart_name(self) -> str:
+        if self.config.chart != "auto":
+            return self.config.chart
+        return cheapest_chart(self.dimensions, self.backend.name, self.backend.precision)
+
+    def _resolve(
+        self, X: HostArray, Y: HostArray, initial: dict[str, HostArray], chart: str
+    ) -> Resolved:
         step_size = self.config.step_size
         if step_size == "auto":
             step_size = automatic_step_size(self.config, X, Y, initial)
         return Resolved(
             self.backend.name,
             self.backend.device,
-            resolve_chart(self.config.chart),
+            chart,
             float(step_size),
             self.backend.threads,
         )
@@ -249,15 +274,21 @@ def _backend(config: RunConfig, resolved: Resolved | None) -> Backend:
     return get_backend(name, precision=config.precision, threads=resolved.threads)
 
 
-def memory_bytes(config: RunConfig, sizes: Dimensions) -> int:
-    """Predict the bytes that a run's arrays take on its device."""
-    stepper = make_stepper(config)
-    states = entries(sizes.state_shapes) * (1 + stepper.copies)
-    data = (sizes.d_in + sizes.d_out) * sizes.n
-    working = entries(sizes.workspace_shapes, Observer.shapes(sizes))
+def memory_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> int:
+    """Predict the bytes that a run's arrays take on its device, at the most."""
+    fused = backend.fused(sizes.m, sizes.m_c, sizes.d_out, sizes.n)
+    carried = {**sizes.state_shapes, "U": (sizes.m, CHARTS[chart].columns(sizes))}
+    states = entries(carried) * (1 + make_stepper(config).copies)
+    working = entries(
+        {"Y": (sizes.d_out, sizes.n)},
+        CHARTS[chart].shapes(sizes),
+        sizes.workspace_shapes(fused=fused is not None),
+        Observer.shapes(carried),
+    )
+    scratch = fused.entries if fused is not None else 0
     itemsize = np.dtype(config.array_precision).itemsize
     other = sizes.m * sizes.n + 8  # one byte a sign, and the number of the step
-    return (states + data + working) * itemsize + other
+    return (states + working + scratch) * itemsize + other
 
 
 def host_memory_bytes(config: RunConfig, sizes: Dimensions) -> int:
@@ -277,20 +308,27 @@ def leaving_bytes(config: RunConfig, sizes: Dimensions) -> int:
     return entries(sizes.state_shapes) * np.dtype(config.array_precision).itemsize
 
 
-def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend) -> None:
-    """Raise `ConfigError`, with the numbers, if a run's arrays cannot fit into the memory."""
-    wanted, available = memory_bytes(config, sizes), backend.available_bytes()
+def needed_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> int:
+    """Predict the bytes that a run needs where it computes: on a CPU what the host keeps too."""
+    needed = memory_bytes(config, sizes, backend, chart)
     if backend.device == "cpu":
-        wanted += host_memory_bytes(config, sizes)
+        needed += host_memory_bytes(config, sizes)
     if backend.asynchronous:
-        wanted += leaving_bytes(config, sizes)
-    if wanted > available:
+        needed += leaving_bytes(config, sizes)
+    return needed
+
+
+def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> None:
+    """Raise `ConfigError`, with the numbers, if a run's arrays cannot fit into the memory."""
+    needed, available = needed_bytes(config, sizes, backend, chart), backend.available_bytes()
+    if needed > available:
         raise ConfigError(
-            f"this run needs {_gigabytes(wanted)} of memory on {backend.device}, and "
-            f"{_gigabytes(available)} are free;\n"
+            f"this run needs {gigabytes(needed)} of memory on {backend.device}, and "
+            f"{gigabytes(available)} are free;\n"
             f"lower --width (now {sizes.m}), --samples (now {sizes.n}) or use --precision float32"
         )
 
 
-def _gigabytes(count: int) -> str:
+def gigabytes(count: int) -> str:
+    """Return a number of bytes as text."""
     return f"{count / 1e9:,.2f} GB"

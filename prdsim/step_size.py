@@ -52,7 +52,7 @@ def _largest_eigenvalue(
     Y: HostArray,
     initial: dict[str, HostArray],
 ) -> float:
-    model = build_model(config, host, WeightChart(host, X), X, Y)
+    model = build_model(config, host, WeightChart(host, X, initial["U"]), X, Y)
     if not {"U", "V"} & set(model.moving):
         return 0.0
     state = model.start(initial)

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .backends import backend_names, get_backend
-from .charts import CHARTS
+from .charts import CHARTS, make_chart
 from .config import FLOWS, RunConfig
 from .errors import BackendUnavailableError
 from .gradients import velocity
@@ -179,7 +179,7 @@ class Bench:
         X, Y, initial = self.problem.rounded(precision)
         config = _config(self.problem.config, "rk4", **keys)
         with backend.active():
-            model = build_model(config, backend, CHARTS[chart](backend, X), X, Y)
+            model = build_model(config, backend, make_chart(chart, backend, X, initial["U"]), X, Y)
             state = model.start(initial)
             out = State.empty(backend, model.state_shapes, model.moving)
             velocity(model, state, out=out)

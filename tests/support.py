@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from prdsim.backends import get_backend
-from prdsim.charts import WeightChart
+from prdsim.charts import make_chart
 from prdsim.config import RunConfig
 from prdsim.model import Model, State, build_model
 from prdsim.simulation import Simulation
@@ -44,7 +44,9 @@ class Problem:
         """The model and its state at t = 0."""
         config = self.config(**keys)
         k = get_backend(backend, precision=config.precision, threads=1)
-        model = build_model(config, k, WeightChart(k, self.X), self.X, self.Y)
+        chart = "weight" if config.chart == "auto" else config.chart
+        built = make_chart(chart, k, self.X, self.initial["U"])
+        model = build_model(config, k, built, self.X, self.Y)
         return model, model.start(self.initial)
 
     def simulation(self, backend: str = "numpy", **keys: Any) -> Simulation:

@@ -315,7 +315,8 @@ def test_predicted_memory_is_what_a_run_takes(cupy):
     before = cupy.used
     simulation = problem.simulation("cupy", integrator="rk4")
     taken = cupy.used - before - own
-    predicted = memory_bytes(simulation.config, simulation.dimensions)
+    k, chart = simulation.backend, simulation.resolved.chart
+    predicted = memory_bytes(simulation.config, simulation.dimensions, k, chart)
     assert taken <= predicted <= 1.05 * taken
 
 

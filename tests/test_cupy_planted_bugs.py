@@ -372,15 +372,14 @@ BUGS = [
     Bug(
         "V is updated before U's drive is pulled back",
         prdsim.gradients,
-        """    if "U" in model.moving:
+        """    if U is not None:
         pulled_back_drive(model, state, E)  # before V changes, should ``out`` be the state
-    if "V" in model.moving:
-        model.backend.gemm(E, model.work.H.T, out=out.V, alpha=alpha * model.s, beta=beta)
-    if "U" in model.moving:
+    if V is not None:
+        k.gemm(E, work.H.T, out=V, alpha=alpha, beta=beta)
 """,
-        """    if "V" in model.moving:
-        model.backend.gemm(E, model.work.H.T, out=out.V, alpha=alpha * model.s, beta=beta)
-    if "U" in model.moving:
+        """    if V is not None:
+        k.gemm(E, work.H.T, out=V, alpha=alpha, beta=beta)
+    if U is not None:
         pulled_back_drive(model, state, E)
 """,
         "trajectories",

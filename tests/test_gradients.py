@@ -7,6 +7,7 @@ cancels in single entries. The published bound of the project is 1e-13.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -365,3 +366,16 @@ def test_autodiff_of_the_published_losses_in_pytorch():
         (computed_a, expected_a),
     ]:
         assert relative_error(computed, expected.numpy()) < TOLERANCE
+
+
+def test_sums_over_targets_may_run_over_distinct_ones():
+    """sum_p f(y_p) y_p^T = sum_k f(points_k) values_k^T, for labels; others stay as they are."""
+    problem = random_problem(1, d_out=4, n=30)
+    labels = np.eye(4)[:, np.random.default_rng(0).integers(0, 3, 30)]
+    for Y, few in ((labels, True), (problem.Y, False)):
+        model, state = replace(problem, Y=Y).model("numba")
+        assert (model.Y_points is model.Y) != few
+        assert model.Y_points.shape == model.Y_values.shape == (4, 3 if few else 30)
+        gates = state.W @ Y >= 0
+        sums = (state.W @ model.Y_points >= 0) @ model.Y_values.T
+        assert relative_error(sums, gates @ Y.T) < 1e-15

@@ -189,7 +189,7 @@ def test_observing_twice_gives_the_same_row():
 def test_memory_of_the_observer_is_what_is_predicted():
     problem = random_problem(4)
     model, state = problem.model()
-    predicted = sum(int(np.prod(shape)) for shape in Observer.shapes(model.dimensions).values())
+    predicted = sum(int(np.prod(shape)) for shape in Observer.shapes(model.state_shapes).values())
     observer = Observer(model, state)
     arrays = [value for value in vars(observer).values() if isinstance(value, np.ndarray)]
     arrays += [array for _, array in observer._velocity if array is not None]

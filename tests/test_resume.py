@@ -619,7 +619,7 @@ def test_arrays_of_the_caller_are_resumed_from_the_file(tmp_path):
 
 
 def test_rows_computed_again_must_be_those_of_the_file(tmp_path):
-    path = killed_run(tmp_path / "run.h5", 33)
+    path = killed_run(tmp_path / "run.h5", 33, chart="weight")
     with TrajectoryWriter.open(path) as writer:
         point = writer.read_restart()
         assert (point.step, writer.record.snapshot_rows) == (0, 4)

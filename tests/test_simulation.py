@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,8 @@ from support import (
     smooth_problem,
 )
 
+from prdsim.backends import get_backend
+from prdsim.charts import CHARTS
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DivergedError
 from prdsim.initial import draw_initial
@@ -296,13 +299,15 @@ def test_an_enormous_run_is_refused_with_the_numbers_before_anything_is_allocate
 
 
 @integrators
+@pytest.mark.parametrize("chart", CHARTS)
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_predicted_memory_is_what_is_allocated(integrator, precision, monkeypatch):
+def test_predicted_memory_is_what_is_allocated(integrator, chart, precision, monkeypatch):
     """Every byte asked of the backend is counted; vectors of a row of scalars may come on top."""
     from prdsim.backends.numpy import NumpyBackend
 
-    problem = random_problem(1, d_in=30, d_out=10, n=40, m=50, m_c=20)
-    config = problem.config(integrator=integrator, precision=precision, backend="numpy")
+    problem = random_problem(1, d_in=30, d_out=10, n=25, m=50, m_c=20)
+    keys = {"integrator": integrator, "precision": precision, "chart": chart}
+    config = problem.config(backend="numpy", **keys)
     allocated: list[np.ndarray] = []
     empty = NumpyBackend.empty
 
@@ -314,7 +319,8 @@ def test_predicted_memory_is_what_is_allocated(integrator, precision, monkeypatc
     simulation = Simulation(config, problem.X, problem.Y, initial=problem.initial)
     matrices = sum(array.nbytes for array in allocated if array.ndim == 2 or array.size == 20)
     vectors = sum(array.nbytes for array in allocated) - matrices
-    predicted = memory_bytes(config, simulation.dimensions)
+    assert simulation.resolved.chart == chart
+    predicted = memory_bytes(config, simulation.dimensions, simulation.backend, chart)
     assert matrices <= predicted <= matrices + 2 * vectors
     allocated.clear()
     with simulation:
@@ -325,9 +331,33 @@ def test_predicted_memory_is_what_is_allocated(integrator, precision, monkeypatc
 def test_memory_in_float32_is_half():
     problem = random_problem(1, m=100)
     sizes = Simulation(problem.config(backend="numpy"), problem.X, problem.Y).dimensions
+    k = get_backend("numpy")
     double, single = (
-        memory_bytes(RunConfig(precision=precision, diffusion=True), sizes)
+        memory_bytes(RunConfig(precision=precision, diffusion=True), sizes, k, "weight")
         for precision in ("float64", "float32")
     )
     signs_and_step = sizes.m * sizes.n + 8
     assert double - signs_and_step == 2 * (single - signs_and_step)
+
+
+@backends
+@integrators
+@pytest.mark.parametrize("chart", CHARTS)
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_a_step_allocates_nothing_of_4_kib_or_more(backend, integrator, chart, precision):
+    """Arrays of every shape are larger than that, so that one made on the way would be seen."""
+    problem = random_problem(1, d_in=110, d_out=12, n=600, m=700, m_c=650)
+    keys = {"integrator": integrator, "chart": chart, "precision": precision, "steps": 9}
+    with problem.simulation(backend, step_size=1e-6, critic_step_size=1e-6, **keys) as simulation:
+        simulation.advance(8)  # of dopri5's stages each has been the first
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            simulation.advance()
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert simulation.step == 9
+    # NumPy's arrays are traced; what a step makes of Python's own objects is smaller than that.
+    assert peak - before < 4096

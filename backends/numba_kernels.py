@@ -1,0 +1,122 @@
+"""How kernels of the Numba backend are compiled, and how they multiply matrices.
+
+There is one pool of threads, Numba's: a kernel's threads call BLAS on their own parts of a
+product, and BLAS itself is held to one thread (`prdsim.backends.numba`). Two pools would starve
+each other: on two cores, small products by BLAS's own threads took up to 8 ms instead of 0.1.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from types import FunctionType
+from typing import Any, cast
+
+# Before Numba loads OpenMP: its threads would otherwise spin between kernels.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+from numba import njit, prange, types
+
+from .numpy import Array
+
+PARALLEL_FROM = 1 << 16  # entries; below, waking the threads costs more than they save
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function of arrays, at first use and once for good, without fastmath.
+
+    It is compiled twice: small arrays (the last argument decides) are done by the calling thread,
+    larger ones in parallel. Every sum is one iteration's of a `prange`, so that neither threads
+    nor the choice changes a bit.
+    """
+    python = cast(FunctionType, function)
+    parallel = njit(parallel=True, cache=True, error_model="numpy")(python)
+    # Numba's cache tells functions apart by name and line, not by options: give it another name.
+    twin = FunctionType(python.__code__, python.__globals__, python.__name__)
+    twin.__qualname__ = f"{python.__qualname__}_serial"
+    serial = njit(cache=True, error_model="numpy")(twin)
+
+    @wraps(python)
+    def run(*arguments: Any) -> Any:
+        large = arguments[-1].size >= PARALLEL_FROM
+        return (parallel if large else serial)(*arguments)
+
+    return run
+
+
+# BLAS as Numba itself calls it for np.dot: SciPy's, found by name, so that kernels can be cached.
+_xxgemm: Any = types.ExternalFunction(
+    "numba_xxgemm",
+    types.intc(
+        *(types.char,) * 3,  # kind, and whether A and B are transposed
+        *(types.intp,) * 3,  # sizes
+        *(types.voidptr, types.voidptr, types.intp),  # alpha, A and its rows
+        *(types.voidptr, types.intp),  # B and its rows
+        *(types.voidptr, types.voidptr, types.intp),  # beta, out and its rows
+    ),
+)
+_D, _S, _N, _T = (np.int8(ord(letter)) for letter in "dsnt")
+
+
+@njit(cache=True, error_model="numpy")
+def product(  # type: ignore[no-untyped-def]
+    rows, inner, columns, alpha, A, row_A, A_transposed, B, row_B, B_transposed, beta, out, row_out
+):
+    """out = alpha A B + beta out, for blocks of C-contiguous arrays by BLAS on this thread.
+
+    out is rows x columns, of ``inner`` products each. A, B, out are arrays that begin at the
+    block; row_A, row_B, row_out are the lengths of the rows that they lie in. A transposed
+    operand is stored as columns x rows. ``alpha`` and ``beta`` are of the arrays' type.
+    """
+    scalars = np.empty(2, out.dtype)
+    scalars[0], scalars[1] = alpha, beta
+    # BLAS counts columns first: it sees out.T = alpha B.T A.T + beta out.T.
+    _xxgemm(
+        _D if out.itemsize == 8 else _S,
+        _T if B_transposed else _N,
+        _T if A_transposed else _N,
+        columns,
+        rows,
+        inner,
+        scalars.ctypes,
+        B.ctypes,
+        row_B,
+        A.ctypes,
+        row_A,
+        scalars[1:].ctypes,
+        out.ctypes,
+        row_out,
+    )
+
+
+@kernel
+def gemm(  # type: ignore[no-untyped-def]
+    parts, alpha, A, A_transposed, B, B_transposed, beta, out
+):
+    """out = alpha A B + beta out in ``parts`` blocks of rows or columns, whichever are more."""
+    rows, columns = out.shape
+    inner = A.shape[0] if A_transposed else A.shape[1]
+    length = max(rows, columns)
+    for part in prange(parts):
+        i, j = part * length // parts, (part + 1) * length // parts
+        if i < j:
+            if rows >= columns:
+                block = A[:, i:] if A_transposed else A[i:]
+                product(
+                    j - i, inner, columns, alpha, block, A.shape[1], A_transposed,
+                    B, B.shape[1], B_transposed, beta, out[i:], columns,
+                )  # fmt: skip
+            else:
+                block = B[i:] if B_transposed else B[:, i:]
+                product(
+                    rows, inner, j - i, alpha, A, A.shape[1], A_transposed,
+                    block, B.shape[1], B_transposed, beta, out[:, i:], columns,
+                )  # fmt: skip
+
+
+def load_blas(dtype: np.dtype[Any]) -> None:
+    """Let Numba find BLAS, which it does at the first product and not in a parallel kernel."""
+    one: Array = np.ones((1, 1), dtype)
+    gemm(1, dtype.type(1), one, False, one, False, dtype.type(0), np.empty((1, 1), dtype))
