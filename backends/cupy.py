@@ -124,7 +124,8 @@ class CupyBackend:
         self.dtype = np.dtype("float64" if precision == "float64" else "float32")
         self.threads = threads or len(os.sched_getaffinity(0))
         with self._device:
-            self._stream = cupy.cuda.Stream()
+            # Of its own: what others do on the default stream cannot disturb a recording.
+            self._stream = cupy.cuda.Stream(non_blocking=True)
             self._leaving = cupy.cuda.Stream(non_blocking=True)
         self._recorder = cuda_graphs.Recorder(self._stream)
         module = cupy.RawModule(

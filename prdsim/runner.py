@@ -219,9 +219,11 @@ class _Run:
             self._committed = now
 
     def _write_snapshot(
-        self, step: int, time: float, copies: Mapping[str, Callable[[], HostArray]]
+        self, step: int, time: float, copies: dict[str, Callable[[], HostArray]]
     ) -> None:
-        self._writer.snapshot(step, time, {name: copy() for name, copy in copies.items()})
+        # Each is dropped once it is here: the device's memory is free before the next one starts.
+        arrays = {name: copies.pop(name)() for name in tuple(copies)}
+        self._writer.snapshot(step, time, arrays)
 
     def _write_restart(self, now: float) -> None:
         point = self._simulation.restart_point()

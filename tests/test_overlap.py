@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -277,15 +278,20 @@ class random_states:  # noqa: N801 - a context
 @on_stand_ins
 @pytest.mark.usefixtures("cupy")
 def test_one_snapshot_at_a_time_leaves(monkeypatch, tmp_path):
-    under_way, most = [], []
+    """Its memory on the device is given back before the disk is waited for."""
+    under_way, most, held = [], [], []
+    leaving: weakref.WeakSet[Any] = weakref.WeakSet()
     start, snapshot = Simulation.start_weights, TrajectoryWriter.snapshot
 
     def started(simulation: Simulation) -> Any:
         under_way.append(simulation.step)
         most.append(len(under_way))
-        return start(simulation)
+        copies = start(simulation)
+        leaving.update(copy.__self__ for copy in copies.values())
+        return copies
 
     def written(writer: Any, step: int, *rest: Any) -> None:
+        held.append(len(leaving))
         time.sleep(0.02)
         snapshot(writer, step, *rest)
         under_way.remove(step)
@@ -294,6 +300,7 @@ def test_one_snapshot_at_a_time_leaves(monkeypatch, tmp_path):
     monkeypatch.setattr(TrajectoryWriter, "snapshot", written)
     run(**KEYS, output=str(tmp_path / "run.h5"))
     assert most == [1] * 7
+    assert held == [0] * 7
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
