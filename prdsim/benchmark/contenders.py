@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from prdsim.backends import get_backend
 from prdsim.config import RunConfig
 from prdsim.model import dimensions_of
 from prdsim.runner import run
-from prdsim.simulation import Simulation, host_memory_bytes, memory_bytes
+from prdsim.simulation import Simulation, needed_bytes
 
 from .problem import Problem
 from .products import CHARTS_PRODUCTS, Products
@@ -82,8 +83,10 @@ class WholeRuns:
         """Return what ``auto`` meant, and the bytes that the memory check predicts."""
         U, V = (self._result.state[name] for name in "UV")
         sizes = dimensions_of(self._config, U.shape[1], V.shape[0], self._config.samples)
-        predicted = memory_bytes(self._config, sizes) + host_memory_bytes(self._config, sizes)
-        return {**self._result.resolved.to_dict(), "predicted_bytes": predicted}
+        resolved, precision = self._result.resolved, self._config.precision
+        k = get_backend(resolved.backend, precision=precision, threads=resolved.threads)
+        predicted = needed_bytes(self._config, sizes, k, resolved.chart)
+        return {**resolved.to_dict(), "predicted_bytes": predicted}
 
 
 def _numpy(problem: Problem, threads: int) -> Contender:
