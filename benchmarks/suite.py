@@ -1,6 +1,6 @@
 """The whole comparison: every group of cases, measured, held against what is promised, written.
 
-    python benchmarks/suite.py [--only GROUP ...] [--rounds 7] [--seconds 0.5] [--quick]
+    python benchmarks/suite.py [--only GROUP ...] [--match TEXT] [--rounds 7] [--quick]
 
 Writes benchmarks/results/<date>-cpu.json (-gpu with --only gpu) and prints the promises. About an
 hour on two cores; --quick takes the smallest case of each group, few rounds, and writes only where
@@ -122,6 +122,7 @@ def main() -> int:
     cases = list(planned())
     groups = [*dict.fromkeys(case.group for case in cases), "memory", "snapshots"]
     parser.add_argument("--only", nargs="+", choices=groups, metavar="GROUP", help=str(groups))
+    parser.add_argument("--match", default="", metavar="TEXT", help="only cases so named")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a block")
     parser.add_argument("--threads", type=int, default=min(2, len(os.sched_getaffinity(0))))
@@ -142,7 +143,7 @@ def main() -> int:
     }
     path = options.output or _default_path(report, "gpu" if "gpu" in chosen else "cpu")
     for case in cases:
-        if case.group in chosen:
+        if case.group in chosen and options.match in case.name:
             _say(f"{case.group}: {case.name}")
             report["cases"].append(_measured(case, options))
             _write(report, path)  # what is measured stays, whatever happens to the rest
