@@ -19,6 +19,7 @@ _VERBS = {
     "resume": "Continue a run, bit for bit.",
     "inspect": "Say what a trajectory file holds, also while it is written.",
     "verify": "Check that backends compute what the float64 reference computes.",
+    "bench": "Measure the time of a step here, beside NumPy, PyTorch and JAX.",
     "backends": "Say which backends work here, and why others do not.",
     "data": "List, fetch and check the data sets.",
 }

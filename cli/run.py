@@ -29,7 +29,4 @@ def command(config: Path | None, settings: tuple[str, ...], **options: Any) -> i
 
     from .summary import finish
 
-    def announce(text: str) -> None:
-        click.echo(text, err=True)
-
-    return finish(run(merged, progress=True, announce=announce))
+    return finish(run(merged, progress=True))

@@ -119,6 +119,13 @@ def progress_stream(stream: TextIO | None = None) -> TextIO | None:
     return None if stream is None else cast(TextIO, _Dispensable(stream))
 
 
+def announce(text: str) -> None:
+    """Print a line where progress is shown."""
+    stream = progress_stream()
+    if stream is not None:
+        print(text, file=stream, flush=True)
+
+
 def automatic_progress(stream: TextIO | None = None) -> Progress:
     """Return a bar if the stream (stderr) is a terminal, else lines; nothing without a stream."""
     shown = progress_stream(stream)

@@ -19,7 +19,7 @@ from .config import RunConfig, stored_config
 from .datasets import Dataset, from_arrays, load_dataset
 from .errors import ConfigError, DivergedError, PrdsimError, ResumeMismatchError
 from .ordered_calls import OrderedCalls
-from .progress import Progress, Silent, automatic_progress
+from .progress import Progress, Silent, announce, automatic_progress
 from .schedule import extended, scalar_steps, snapshot_steps
 from .simulation import RESTART_SCALARS, Resolved, Simulation
 from .stopping import StopRequest
@@ -67,7 +67,6 @@ def run(
     *,
     data: tuple[ArrayLike, ArrayLike] | None = None,
     progress: Progress | bool = False,
-    announce: Callable[[str], None] | None = None,
     **keys: Any,
 ) -> Result:
     """Run a simulation and write its trajectory file.
@@ -76,8 +75,8 @@ def run(
         config: The configuration; keywords ``keys`` replace some of its keys.
         data: (X, Y) in place of ``dataset``, one sample a row: X (n, d_in), Y (n, d_out) or
             integer labels (n,). All of them are used; ``samples`` is ignored.
-        progress: True shows a bar on a terminal, lines elsewhere; or your own `Progress`.
-        announce: Is told before the first step what is run, on what, and the predicted memory.
+        progress: True shows on stderr what is run and the memory that is predicted to need, then a
+            bar on a terminal, lines elsewhere; or your own `Progress`.
 
     Returns:
         The end of the run; an interrupted one (SIGINT, SIGTERM) can be resumed from ``path``.
@@ -96,13 +95,13 @@ def run(
     if data is not None:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
     with Simulation(config, dataset.X, dataset.Y) as simulation:
-        if announce is not None:
-            announce(simulation.describe())
         layout = _layout(simulation, dataset)
         with (
             StopRequest() as stop,
             TrajectoryWriter.create(path, layout, force=config.force) as writer,
         ):
+            if progress is True:
+                announce(simulation.describe())
             return _Run(simulation, writer, layout.snapshot_steps, layout.scalar_steps).go(
                 _progress(progress), stop
             )

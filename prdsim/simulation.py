@@ -177,7 +177,7 @@ class Simulation:
         return (
             f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
             f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
-            f"{resolved.chart} chart; {gigabytes(needed)} of memory"
+            f"{resolved.chart} chart; about {_memory(needed)} of memory"
         )
 
     def observe(self) -> dict[str, float]:
@@ -323,12 +323,11 @@ def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend, chart: 
     needed, available = needed_bytes(config, sizes, backend, chart), backend.available_bytes()
     if needed > available:
         raise ConfigError(
-            f"this run needs {gigabytes(needed)} of memory on {backend.device}, and "
-            f"{gigabytes(available)} are free;\n"
+            f"this run needs {_memory(needed)} of memory on {backend.device}, and "
+            f"{_memory(available)} are free;\n"
             f"lower --width (now {sizes.m}), --samples (now {sizes.n}) or use --precision float32"
         )
 
 
-def gigabytes(count: int) -> str:
-    """Return a number of bytes as text."""
-    return f"{count / 1e9:,.2f} GB"
+def _memory(count: int) -> str:
+    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

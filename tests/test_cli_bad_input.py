@@ -378,7 +378,8 @@ def test_a_diverging_run_names_the_step_and_keeps_what_was_good(run, tmp_path, d
     assert step > 1
     flag = "--diffusion" if diffusion else "--no-diffusion"
     answer = run("run", *TINY, "--steps", 500, "--step-size", 60, flag, "-o", "a.h5")
-    lines = [line for line in answer.err.splitlines() if not line.startswith("step ")]
+    announced, *lines = [x for x in answer.err.splitlines() if not x.startswith("step ")]
+    assert announced.startswith("6 neurons, 8 samples")
     assert answer.code == DIVERGED
     assert f"is not finite from step {step} on" in lines[0]
     assert "a.h5 holds the run up to there" in lines[1]

@@ -1,0 +1,321 @@
+"""Turn results of benchmarks/suite.py into docs/performance.md and its pictures.
+
+    python benchmarks/report.py benchmarks/results/DATE-cpu.json [--docs FOLDER]
+
+Everything on the page comes from the file; nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+from prdsim.benchmark.contenders import RIVALS
+from prdsim.benchmark.thresholds import OURS, Verdict, timed, verdicts
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PRECISIONS = ("float64", "float32")
+CHARTS = ("weight", "range", "gram")
+BY_CHART = [f"prdsim {chart}" for chart in CHARTS]
+
+TITLES = {
+    "steps": "Time per step over n, without critic",
+    "critic": "With the WGAN-GP critic",
+    "autoencoder": "Targets of the inputs' size",
+    "products": "Share of the products' limit",
+    "charts": "Where the charts cross",
+    "width": "Growth with the width m",
+    "outputs": "Growth with the outputs d_out",
+    "small inputs": "Small inputs, where others may win",
+    "gpu": "CPU against GPU",
+}
+
+Case = dict[str, Any]
+
+
+def main() -> None:
+    """Write the page and the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--docs", type=Path, default=DOCS)
+    options = parser.parse_args()
+    try:
+        report = json.loads(options.results.read_text())
+    except (OSError, ValueError) as error:
+        sys.exit(f"{options.results}: cannot be read: {error}")
+    pictures = options.docs / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    drawn = [name for name, draw in PICTURES.items() if draw(report, pictures / f"{name}.png")]
+    source = Path(os.path.relpath(options.results.resolve(), options.docs.resolve())).as_posix()
+    (options.docs / "performance.md").write_text(page(report, source, drawn))
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+
+def page(report: dict[str, Any], source: str, pictures: Sequence[str] = ()) -> str:
+    """Return the text of docs/performance.md; ``source`` is the way from it to the results."""
+    parts = [
+        _INTRODUCTION.format(
+            name=Path(source).name, source=source, **_circumstances(report), **_settings(report)
+        ),
+        "## What is promised, and what was measured",
+        _promises(verdicts(report)),
+    ]
+    for group, title in TITLES.items():
+        cases = [case for case in report["cases"] if case["group"] == group]
+        if cases or group == "gpu":
+            parts += [f"## {title}", *_group(group, cases, pictures)]
+    parts += _memory(report) + _snapshots(report)
+    return "\n\n".join([*parts, _AGAIN]) + "\n"
+
+
+_INTRODUCTION = """\
+# Performance
+
+Written by `benchmarks/report.py` from [{name}]({source}).
+
+Measured {date} at commit {commit} on {processor}, {cores} cores, with {threads} threads:
+{versions}.
+
+Each contender runs the same loss and the same alternating algorithm on the same data from the same
+initial weights, in a process of its own that is held to as many cores as threads. After three steps
+the change of each array is compared with that in prdsim's float64 reference; who differs by more
+than rounding is not timed. Then all take a block of about {block_seconds} s in turn, {rounds}
+rounds, the order rotating, the first step of a block apart, and the median over the rounds counts.
+Disturbed blocks are repeated; {disturbed} of {blocks} stayed disturbed.
+
+`torch` is PyTorch's autograd, `torch.compile` the same algorithm with the whole step compiled,
+`jax` one jitted step with donated buffers, `numpy` gradients by hand in plain NumPy. The rivals are
+given the penalty points from outside, for nothing; prdsim draws them within the step. `prdsim` is
+the numba backend with chart `auto`, `prdsim weight` the same with that chart, and `products weight`
+the bare matrix products of that chart by the same BLAS, which no program in those coordinates can
+do without. Inputs have 784 entries and there are 10 outputs unless a row says otherwise."""
+
+_AGAIN = """\
+## Measure it yourself
+
+`prdsim bench` measures one case, yours if you name a configuration. The whole comparison, and this
+page from it:
+
+```sh
+pip install 'prdsim[bench]'
+python benchmarks/suite.py
+python benchmarks/report.py benchmarks/results/DATE-cpu.json
+```"""
+
+_NO_GPU = "No GPU has run this comparison yet; there is nothing to report."
+
+
+def _circumstances(report: dict[str, Any]) -> dict[str, Any]:
+    machine, versions = report["machine"], report["versions"]
+    return {
+        "date": report["date"][:10],
+        "commit": (report["commit"] or "unknown")[:12],
+        "processor": machine["processor"],
+        "cores": machine["cores"],
+        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
+    }
+
+
+def _settings(report: dict[str, Any]) -> dict[str, Any]:
+    rows = [row for case in report["cases"] for row in timed(case).values()]
+    return {
+        "threads": report["threads"],
+        "rounds": report["rounds"],
+        "block_seconds": report["block_seconds"],
+        "disturbed": sum(row["disturbed_blocks"] for row in rows),
+        "blocks": sum(len(row["rounds_ms"]) for row in rows),
+    }
+
+
+def _promises(found: Iterable[Verdict]) -> str:
+    words = {True: "yes", False: "**no**", None: "not measured"}
+    rows = [
+        (
+            verdict.what,
+            verdict.case,
+            "-" if verdict.measured is None else f"{verdict.measured:.3g}",
+            f"{'at least' if verdict.at_least else 'at most'} {verdict.required:.3g}",
+            words[verdict.holds],
+            verdict.note,
+        )
+        for verdict in found
+    ]
+    return _table(("what", "case", "measured", "required", "holds", ""), rows)
+
+
+def _group(group: str, cases: list[Case], pictures: Sequence[str]) -> list[str]:
+    if not cases:
+        return [_NO_GPU]
+    shown = [f"![{TITLES[group]}](pictures/{name}.png)" for name in pictures if group in name]
+    labels = list(dict.fromkeys(row["label"] for case in cases for row in case["contenders"]))
+    rows = [(case["name"], *(_milliseconds(case, label) for label in labels)) for case in cases]
+    left_out = {
+        f"`{row['label']}` is left out of {case['name']}: {row['left_out']}."
+        for case in cases
+        for row in case["contenders"]
+        if row["left_out"]
+    }
+    table = _table(("ms per step", *(f"`{label}`" for label in labels)), rows)
+    return [*shown, table, *_ratios(group, cases), *sorted(left_out)]
+
+
+def _milliseconds(case: Case, label: str) -> str:
+    row = timed(case).get(label)
+    if row is None:
+        return ""
+    chart = f" ({row['chart']})" if label == OURS else ""
+    return f"{row['ms']:.3g}{chart}"
+
+
+def _ratios(group: str, cases: list[Case]) -> list[str]:
+    """Return a table of times over those of the bare products, where these were measured."""
+    if group not in ("steps", "products"):
+        return []
+    rows = []
+    for case in cases:
+        found = timed(case)
+        cells = []
+        for chart in CHARTS:
+            ours, bare = found.get(f"prdsim {chart}"), found.get(f"products {chart}")
+            cells.append(f"{ours['ms'] / bare['ms']:.2f}" if ours and bare else "")
+        rows.append((case["name"], *cells))
+    return [_table(("step over its bare products", *(f"`{chart}`" for chart in CHARTS)), rows)]
+
+
+def _memory(report: dict[str, Any]) -> list[str]:
+    parts = ["## Memory"]
+    if report.get("memory"):
+        rows = [
+            (row["name"], f"{row['measured_mb']:.0f}", f"{row['predicted_mb']:.0f}")
+            for row in report["memory"]
+        ]
+        parts.append(
+            "Peak resident memory of whole runs of 20 steps, interpreter and libraries included, "
+            "and what the check before a run predicts for its arrays."
+        )
+        parts.append(_table(("run", "peak, MB", "predicted, MB"), rows))
+    cases = [case for case in report["cases"] if case["group"] in ("steps", "critic")]
+    labels = [*RIVALS, OURS, *BY_CHART]
+    rows = [
+        (case["name"], *(_peak(case, label) for label in labels))
+        for case in cases
+        if case["precision"] == "float64"
+    ]
+    if rows:
+        parts.append("Peak of each contender's process over all of the comparison:")
+        parts.append(_table(("peak, MB", *(f"`{label}`" for label in labels)), rows))
+    return parts if len(parts) > 1 else []
+
+
+def _peak(case: Case, label: str) -> str:
+    row = timed(case).get(label)
+    return f"{row['peak_mb']:.0f}" if row else ""
+
+
+def _snapshots(report: dict[str, Any]) -> list[str]:
+    found = report.get("snapshots")
+    if not found:
+        return []
+    return [
+        "## Snapshots",
+        f"A whole run ({found['name']}) with 40 snapshots takes {found['ratio']:.3f} times as long "
+        "as one with 2, by the medians of runs in turn.",
+    ]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+# -- the pictures ----------------------------------------------------------------------------------
+
+
+def draw_steps(report: dict[str, Any], path: Path) -> bool:
+    """Draw the time per step over n."""
+    panels = [
+        (precision, _cases(report, "steps", precision=precision), "n", "samples n")
+        for precision in PRECISIONS
+    ]
+    return _draw(panels, [*RIVALS, OURS], path)
+
+
+def draw_charts(report: dict[str, Any], path: Path) -> bool:
+    """Draw the time per step of each chart over n."""
+    panels = [
+        (precision, _cases(report, "charts", precision=precision), "n", "samples n")
+        for precision in PRECISIONS
+    ]
+    return _draw(panels, [*BY_CHART, OURS], path)
+
+
+def draw_growth(report: dict[str, Any], path: Path) -> bool:
+    """Draw the time per step over m and over d_out."""
+    panels = [
+        ("float32, n = 500", _cases(report, "width"), "m", "hidden neurons m"),
+        ("float32, n = 500, m = 1024", _cases(report, "outputs"), "d_out", "outputs d_out"),
+    ]
+    return _draw(panels, [*RIVALS, OURS], path)
+
+
+PICTURES: dict[str, Callable[[dict[str, Any], Path], bool]] = {
+    "performance-steps": draw_steps,
+    "performance-charts": draw_charts,
+    "performance-width-outputs": draw_growth,
+}
+"""By name; a picture stands under each title whose group its name mentions."""
+
+
+def _cases(report: dict[str, Any], group: str, **values: Any) -> list[Case]:
+    return [
+        case
+        for case in report["cases"]
+        if case["group"] == group and all(case[key] == value for key, value in values.items())
+    ]
+
+
+def _draw(
+    panels: list[tuple[str, list[Case], str, str]], labels: Sequence[str], path: Path
+) -> bool:
+    """Draw panels of time over a size; say whether there was anything to draw."""
+    if not any(cases for _, cases, _, _ in panels):
+        return False
+    figure, axes = plt.subplots(1, len(panels), figsize=(10, 3.8), layout="constrained")
+    for axis, (title, cases, size, words) in zip(axes, panels, strict=True):
+        axis.set(title=title, xlabel=words, ylabel="ms per step", xscale="log", yscale="log")
+        _draw_lines(axis, cases, size, labels)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+    return True
+
+
+def _draw_lines(axis: Axes, cases: list[Case], size: str, labels: Sequence[str]) -> None:
+    for label in labels:
+        found = sorted(
+            (case["sizes"][size], timed(case)[label]["ms"])
+            for case in cases
+            if label in timed(case)
+        )
+        if found:
+            style = {"linewidth": 2.5, "color": "black"} if label == OURS else {"linewidth": 1.2}
+            axis.plot(*zip(*found, strict=True), marker="o", markersize=3, label=label, **style)
+    if axis.lines:
+        axis.legend()
+
+
+if __name__ == "__main__":
+    main()

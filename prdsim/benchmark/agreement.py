@@ -1,0 +1,77 @@
+"""Does a contender compute the same? Compared are the changes of the arrays since t = 0.
+
+What is allowed, relative to the norm of a change, with u the unit roundoff of the precision and
+K steps taken, is `SPREAD` times the sum of what chance makes of three things:
+
+* storage: X_0 cast, and each update rounded, at the size of X: u sqrt(K + 1) ||X_0|| / ||change||;
+* sums, of up to r terms: u sqrt(r);
+* gates: A errs by about u sqrt(d_in) of its spread, so 0.8 u sqrt(d_in) of all m n gates lie close
+  enough to 0 to open on one side alone; each such gate is one of some m n / 2 entries of B, all of
+  like size. The critic's m_c n gates alike, from sums over m. Fewer than one gate in a hundred such
+  comparisons is none.
+
+A wrong term or factor shows in float64, where this is many orders of magnitude below 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prdsim.rounding import SPREAD
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import HostArray
+
+    from .problem import Problem
+
+CHECKED_STEPS = 3
+_NO_FLIP = 0.01  # expected gates on the wrong side, below which there are none
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Relative error of the change of one array, and what is allowed."""
+
+    array: str
+    measured: float
+    allowed: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the error is within what is allowed; NaN is not."""
+        return self.measured <= self.allowed
+
+
+def compare(
+    problem: Problem, reference: Mapping[str, HostArray], found: Mapping[str, HostArray]
+) -> list[Agreement]:
+    """Compare weights after `CHECKED_STEPS` steps with the float64 reference's."""
+    result = []
+    for name in problem.config.moving:
+        before, after = problem.initial[name], reference[name]
+        change = float(np.linalg.norm(after - before)) or 1.0
+        error = float(np.linalg.norm(found[name].astype(np.float64) - after)) / change
+        size = float(np.linalg.norm(before)) / change
+        result.append(Agreement(name, error, SPREAD * _expected_error(problem, size)))
+    return result
+
+
+def _expected_error(problem: Problem, relative_size: float) -> float:
+    sizes, u = problem.sizes, float(np.finfo(problem.config.precision).eps) / 2
+    storage = u * sqrt(CHECKED_STEPS + 1) * relative_size
+    sums = u * sqrt(max(sizes.d_in, sizes.n, sizes.m, sizes.m_c))
+    gates = _gates(sizes.m * sizes.n, u * sqrt(sizes.d_in))
+    if problem.config.adversary:
+        gates += _gates(sizes.m_c * sizes.n, u * sqrt(sizes.m))
+    return storage + sums + gates
+
+
+def _gates(count: int, error: float) -> float:
+    """Return what gates on the wrong side change, relative to all."""
+    flips = 0.8 * error * count
+    return sqrt(2 * max(flips, 1.0) / count) if flips * CHECKED_STEPS > _NO_FLIP else 0.0

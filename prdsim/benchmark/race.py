@@ -1,0 +1,100 @@
+"""Timing in turn: every entrant a block of steps, round after round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from statistics import median
+from typing import Protocol
+
+_MOST_STEPS = 100_000  # in a block
+_PAUSE = 0.05  # seconds; idle threads of the last block's libraries stop spinning
+_DISTURBED = 0.15  # cores that others kept busy during a block
+_ATTEMPTS = 4  # at a block that nobody disturbs
+
+
+Progress = Callable[[str], None]
+"""Is told in a few words what is being done."""
+
+
+def silent(text: str) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Seconds of one step, the mean of a block; how many cores other processes kept busy."""
+
+    seconds: float
+    others: float = 0.0
+
+
+class Entrant(Protocol):
+    """Who can be timed."""
+
+    label: str
+
+    def timed(self, steps: int) -> Block:
+        """Take one step that does not count, then as many as asked for."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The blocks of one entrant, one a round, of ``steps`` steps each."""
+
+    steps: int
+    blocks: tuple[Block, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The median over the rounds of the seconds of one step."""
+        return median(block.seconds for block in self.blocks)
+
+    @property
+    def disturbed(self) -> int:
+        """How many blocks other processes disturbed."""
+        return sum(block.others > _DISTURBED for block in self.blocks)
+
+
+def race(
+    entrants: Sequence[Entrant],
+    *,
+    rounds: int,
+    block_seconds: float,
+    progress: Progress = silent,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Timing]:
+    """Time every entrant once a round, in an order that rotates, and return all by label.
+
+    A block has as many steps as fill ``block_seconds``, at least one. One that other processes
+    disturbed is measured again, a few times: what is kept is chosen by their share, not by its
+    length.
+    """
+    steps = {entrant.label: _steps_of_a_block(entrant, block_seconds) for entrant in entrants}
+    blocks: dict[str, list[Block]] = {entrant.label: [] for entrant in entrants}
+    for number in range(rounds):
+        progress(f"round {number + 1}/{rounds}")
+        first = number % max(1, len(entrants))
+        for entrant in [*entrants[first:], *entrants[:first]]:
+            blocks[entrant.label].append(_least_disturbed(entrant, steps[entrant.label], sleep))
+    return {label: Timing(steps[label], tuple(found)) for label, found in blocks.items()}
+
+
+def _steps_of_a_block(entrant: Entrant, block_seconds: float) -> int:
+    steps = 1
+    while steps < _MOST_STEPS:
+        seconds = min(entrant.timed(steps).seconds for _ in range(2))
+        if seconds * steps > block_seconds / 10:
+            return min(_MOST_STEPS, max(1, ceil(block_seconds / seconds)))
+        steps *= 8
+    return _MOST_STEPS
+
+
+def _least_disturbed(entrant: Entrant, steps: int, sleep: Callable[[float], None]) -> Block:
+    found: list[Block] = []
+    while len(found) < _ATTEMPTS and not (found and found[-1].others <= _DISTURBED):
+        sleep(_PAUSE)
+        found.append(entrant.timed(steps))
+    return min(found, key=lambda block: block.others)

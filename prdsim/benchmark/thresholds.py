@@ -1,0 +1,118 @@
+"""What prdsim promises of its speed and memory, held against a report of benchmarks/suite.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+OURS = "prdsim"
+RIVALS = ("torch", "torch.compile", "jax")
+
+FASTER_THAN_RIVALS = {100: 2.5, 500: 2.5, 1000: 1.7, 4000: 1.05}
+"""By n, at m = 4096, d_out = 10, without critic."""
+
+FASTER_WITH_CRITIC = 3.0
+FASTER_AUTOENCODER = 1.3
+OVER_PRODUCTS = ((500, 1500, 1.3), (4000, float("inf"), 1.15))
+"""(n from, n to, factor) over the time of the bare products, from m = 1024 on."""
+
+MEMORY_FACTOR, MEMORY_MB = 1.25, 150.0
+SNAPSHOTS_FACTOR = 1.05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One promise: what was measured (None if it was not) and what is required."""
+
+    what: str
+    case: str
+    measured: float | None
+    required: float
+    at_least: bool
+    note: str = ""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the promise is kept; None where nothing was measured."""
+        if self.measured is None:
+            return None
+        if self.at_least:
+            return self.measured >= self.required
+        return self.measured <= self.required
+
+
+def verdicts(report: dict[str, Any]) -> list[Verdict]:
+    """Hold a report against everything promised."""
+    found = [verdict for case in report["cases"] for verdict in _of_case(case)]
+    for row in report.get("memory", []):
+        allowed = MEMORY_FACTOR * row["predicted_mb"] + MEMORY_MB
+        what = "peak memory of a run, MB"
+        found.append(Verdict(what, row["name"], row["measured_mb"], allowed, at_least=False))
+    snapshots = report.get("snapshots")
+    if snapshots:
+        what = "time of a run with 40 snapshots over one with 2"
+        found.append(
+            Verdict(what, snapshots["name"], snapshots["ratio"], SNAPSHOTS_FACTOR, at_least=False)
+        )
+    return found
+
+
+def _of_case(case: dict[str, Any]) -> Iterator[Verdict]:
+    required = _faster(case)
+    if required is not None:
+        measured, note = _against_rivals(case)
+        what = "times faster than the fastest rival"
+        yield Verdict(what, case["name"], measured, required, at_least=True, note=note)
+    allowed = _over_products(case)
+    if allowed is not None:
+        what = "time over that of the bare products"
+        measured, note = _against_products(case)
+        yield Verdict(what, case["name"], measured, allowed, at_least=False, note=note)
+
+
+def _faster(case: dict[str, Any]) -> float | None:
+    if case["group"] == "steps":
+        return FASTER_THAN_RIVALS.get(case["sizes"]["n"])
+    return {"critic": FASTER_WITH_CRITIC, "autoencoder": FASTER_AUTOENCODER}.get(case["group"])
+
+
+def _over_products(case: dict[str, Any]) -> float | None:
+    sizes = case["sizes"]
+    if case["group"] not in ("steps", "products") or sizes["m"] < 1024:
+        return None
+    limits = (factor for low, high, factor in OVER_PRODUCTS if low <= sizes["n"] <= high)
+    return next(limits, None)
+
+
+def timed(case: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the contenders of a case that were timed, by label."""
+    return {row["label"]: row for row in case["contenders"] if "ms" in row}
+
+
+def _against_rivals(case: dict[str, Any]) -> tuple[float | None, str]:
+    rows = timed(case)
+    rivals = [rows[name] for name in RIVALS if name in rows]
+    if OURS not in rows or not rivals:
+        return None, "not measured"
+    fastest = min(rivals, key=lambda row: float(row["ms"]))
+    ours = rows[OURS]
+    note = f"{fastest['label']}; chart {ours['chart']}; by rounds {_by_rounds(fastest, ours):.3g}"
+    return fastest["ms"] / ours["ms"], note
+
+
+def _against_products(case: dict[str, Any]) -> tuple[float | None, str]:
+    rows = timed(case)
+    chart = rows.get(OURS, {}).get("chart")
+    bare = rows.get(f"products {chart}")
+    if bare is None:
+        return None, "not measured"
+    ours = rows[OURS]
+    return ours["ms"] / bare["ms"], f"chart {chart}; by rounds {_by_rounds(ours, bare):.3g}"
+
+
+def _by_rounds(above: dict[str, Any], below: dict[str, Any]) -> float:
+    """The median over rounds of the ratio, beside the ratio of the medians."""
+    pairs = zip(above["rounds_ms"], below["rounds_ms"], strict=True)
+    return float(median(one / other for one, other in pairs))
