@@ -20,7 +20,7 @@ from cupy_on_host.graphs import (
     end,
     one_warning,
 )
-from cupy_on_host.harness import put_in
+from cupy_on_host.harness import check_steps_repeat, put_in
 from support import random_problem, same_bits
 
 from prdsim.backends import get_backend
@@ -47,6 +47,14 @@ def cupy(monkeypatch) -> HostCupy:
 def test_graphs_change_no_bit(integrator, critic, trainable, precision):
     keys = {"critic": critic, "trainable": trainable, "precision": precision}
     check_same_bits(random_problem(3), integrator=integrator, **keys)
+
+
+@fixed_steps
+@pytest.mark.parametrize("chart", ["weight", "range", "gram"])
+def test_graphs_change_no_bit_in_any_chart(cupy, integrator, chart):
+    problem, keys = random_problem(3, d_in=9, n=5), {"integrator": integrator, "chart": chart}
+    check_same_bits(problem, **keys)
+    check_steps_repeat(cupy, problem, 1 if integrator == "gd" else 2, **keys)
 
 
 @fixed_steps

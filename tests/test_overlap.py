@@ -27,7 +27,7 @@ from prdsim import runner
 from prdsim.errors import ConfigError, DivergedError, OutputError, ResumeMismatchError
 from prdsim.ordered_calls import OrderedCalls
 from prdsim.runner import Result, resume, run
-from prdsim.simulation import Simulation, leaving_bytes, memory_bytes
+from prdsim.simulation import Simulation, leaving_bytes, needed_bytes
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, TrajectoryWriter, open_trajectory, posix
 
@@ -331,17 +331,15 @@ def test_a_run_whose_snapshots_find_no_room_is_refused(monkeypatch):
     keys = {"backend": "cupy", "step_size": 0.1}
     put_in(monkeypatch)
     simulation = problem.simulation(**keys)
-    needed = memory_bytes(
-        simulation.config, simulation.dimensions, simulation.backend, simulation.resolved.chart
-    )
-    own = real_backend.cublas.WORKSPACE_BYTES + 8 * real_backend.cuda_kernels.TOTAL_BLOCKS
-    put_in(monkeypatch, memory=own + needed + 100)
+    config, sizes = simulation.config, simulation.dimensions
+    needed = needed_bytes(config, sizes, simulation.backend, simulation.resolved.chart)
+    needed += real_backend.cublas.WORKSPACE_BYTES + 8 * real_backend.cuda_kernels.TOTAL_BLOCKS
+    put_in(monkeypatch, memory=needed - leaving_bytes(config, sizes))
     with pytest.raises(ConfigError, match="of memory on cuda:0"):
         problem.simulation(**keys)
-    put_in(
-        monkeypatch, memory=own + needed + leaving_bytes(simulation.config, simulation.dimensions)
-    )
-    problem.simulation(**keys)
+    put_in(monkeypatch, memory=needed)
+    with problem.simulation(**keys) as simulation:
+        simulation.start_weights()
 
 
 @on_stand_ins
