@@ -83,6 +83,18 @@ class NumbaBackend(NumpyBackend):
         for c, B in others:
             _add(scalar(1.0), flat, scalar(c), B.reshape(-1), flat)
 
+    def interpolate(self, e: Array, Y: Array, Z: Array, out: Array) -> None:
+        _interpolate(e, Y, Z, out)
+
+    def scale_rows(self, r: Array, A: Array, out: Array) -> None:
+        _scale_rows(r, A, out)
+
+    def scale_columns(self, c: Array, A: Array, out: Array) -> None:
+        _scale_columns(c, A, out)
+
+    def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
+        _penalty_weights(squared_norms, self.dtype.type(scale), out)
+
     def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
         _uniforms(np.uint64(seed), np.uint64(stream), step, np.uint64(update), out)
 
@@ -136,6 +148,35 @@ def _scale(c: float, A: Array, out: Array) -> None:
 def _add(c: float, A: Array, d: float, B: Array, out: Array) -> None:
     for i in prange(A.size):
         out[i] = c * A[i] + d * B[i]
+
+
+@kernel
+def _interpolate(e: Array, Y: Array, Z: Array, out: Array) -> None:
+    for i in prange(out.shape[0]):
+        for p in range(out.shape[1]):
+            out[i, p] = (Y[i, p] - Z[i, p]) * e[p] + Z[i, p]
+
+
+@kernel
+def _scale_rows(r: Array, A: Array, out: Array) -> None:
+    for i in prange(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = r[i] * A[i, j]
+
+
+@kernel
+def _scale_columns(c: Array, A: Array, out: Array) -> None:
+    for i in prange(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = c[j] * A[i, j]
+
+
+@kernel
+def _penalty_weights(squared_norms: Array, scale: float, out: Array) -> None:
+    zero, one = out.dtype.type(0), out.dtype.type(1)
+    for p in prange(out.size):
+        norm = np.sqrt(squared_norms[p])
+        out[p] = (norm - one) / norm * scale if norm > zero else zero
 
 
 @njit(cache=True)

@@ -91,14 +91,17 @@ class NumbaFused:
     def step_product(
         self, W: Array, points: Array, weights: Array, *, out: Array, alpha: float
     ) -> None:
-        _step_product(self._dtype.type(alpha), W, points, weights, self._sums, self._first)
+        gates = W.shape[0] * points.shape[1]
+        operands = W, points, weights, self._sums, self._first
+        _step_product(self._dtype.type(alpha), *operands, entries=gates)
         _add_up(self._sums, out)
 
     def step_moments(
         self, W: Array, points: Array, values: Array, *, out: Array, alpha: float, beta: float
     ) -> None:
-        scalar = self._dtype.type
-        _step_moments(scalar(alpha), scalar(beta), W, points, values, out, self._first)
+        scalar, gates = self._dtype.type, W.shape[0] * points.shape[1]
+        operands = W, points, values, out, self._first
+        _step_moments(scalar(alpha), scalar(beta), *operands, entries=gates)
 
 
 @kernel
