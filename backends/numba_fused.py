@@ -15,7 +15,7 @@ from numba import prange
 from .numba_kernels import kernel, product
 from .numpy import Array
 
-_PANEL = 512  # neurons of a panel: the products with the chart's matrix are done by panels
+_PANEL = 2048  # neurons of a panel: the products with the chart's matrix are done by panels
 _TILE_BYTES = 1 << 17  # of a tile: two of them and what they meet fit a core's own cache
 _TILE_COLUMNS = 1024  # samples of a tile, at the most
 
@@ -29,7 +29,8 @@ class NumbaFused:
         self._columns = min(n, _TILE_COLUMNS)
         rows = _TILE_BYTES // (self._columns * self._dtype.itemsize)
         # Products over many outputs need more neurons at a time to be fast.
-        self._rows = max(1, min(max(rows, d_out // 2, 16), _PANEL, max(m, m_c)))
+        share = -(-max(m, m_c) // parts)
+        self._rows = max(1, min(max(rows, d_out, 16), share))
         self._shapes = {
             "_first": (parts, self._rows, self._columns),
             "_second": (parts, self._rows, self._columns),

@@ -22,6 +22,7 @@ import prdsim.backends.cublas as real_cublas
 import prdsim.backends.cuda_kernels as real_kernels
 import prdsim.backends.cupy as real_backend
 from prdsim.backends import backend_status, get_backend
+from prdsim.charts import CHARTS
 from prdsim.config import RunConfig
 from prdsim.errors import BackendUnavailableError, ConfigError
 from prdsim.runner import resume, run
@@ -122,13 +123,17 @@ def test_50_steps_agree_with_numpy_within_what_rounding_allows(precision):
 
 
 @integrators
+@pytest.mark.parametrize("chart", CHARTS)
 @pytest.mark.parametrize("critic", ["wgan-gp", "minimax"])
 @pytest.mark.parametrize("trainable", ["U,V,W,a", "U,V", "U", "V,a"])
 @pytest.mark.usefixtures("cupy")
-def test_every_integrator_critic_and_subset_agrees_with_numpy(integrator, critic, trainable):
+def test_every_integrator_chart_critic_and_subset_agrees_with_weights_on_numpy(
+    integrator, chart, critic, trainable
+):
     problem = random_problem(3)
     keys = {"integrator": integrator, "critic": critic, "trainable": trainable}
-    expected, computed = (final(problem, name, 6, **keys) for name in ("numpy", "cupy"))
+    expected = final(problem, "numpy", 6, chart="weight", **keys)
+    computed = final(problem, "cupy", 6, chart=chart, **keys)
     assert worst(computed, expected) < 1e-11
     for name in ARRAYS:
         moved = not np.array_equal(computed[name], problem.initial[name])
