@@ -7,16 +7,15 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from .backends import get_backend
-from .charts import CHARTS, cheapest_chart, make_chart, range_factors
+from .charts import cheapest_chart, make_chart, range_factors
 from .config import RunConfig
-from .errors import ConfigError, DivergedError
+from .errors import DivergedError
 from .gradients import velocity
 from .initial import draw_initial
 from .integrators import Controller, RungeKutta, make_stepper
-from .model import Dimensions, build_model, dimensions_of, entries
+from .memory import check_memory, needed_bytes, size_text
+from .model import build_model, dimensions_of
 from .observables import Observer
 from .step_size import automatic_step_size
 from .trajectory.rows import RestartPoint
@@ -177,7 +176,7 @@ class Simulation:
         return (
             f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
             f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
-            f"{resolved.chart} chart; about {_memory(needed)} of memory"
+            f"{resolved.chart} chart; about {size_text(needed)} of memory"
         )
 
     def observe(self) -> dict[str, float]:
@@ -272,62 +271,3 @@ def _backend(config: RunConfig, resolved: Resolved | None) -> Backend:
     device = resolved.device.partition(":")[2]
     name = f"{resolved.backend}:{device}" if device else resolved.backend
     return get_backend(name, precision=config.precision, threads=resolved.threads)
-
-
-def memory_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> int:
-    """Predict the bytes that a run's arrays take on its device, at the most."""
-    fused = backend.fused(sizes.m, sizes.m_c, sizes.d_out, sizes.n)
-    carried = {**sizes.state_shapes, "U": (sizes.m, CHARTS[chart].columns(sizes))}
-    states = entries(carried) * (1 + make_stepper(config).copies)
-    working = entries(
-        {"Y": (sizes.d_out, sizes.n)},
-        CHARTS[chart].shapes(sizes),
-        sizes.workspace_shapes(fused=fused is not None),
-        Observer.shapes(carried),
-    )
-    scratch = fused.entries if fused is not None else 0
-    itemsize = np.dtype(config.array_precision).itemsize
-    other = sizes.m * sizes.n + 8  # one byte a sign, and the number of the step
-    return (states + working + scratch) * itemsize + other
-
-
-def host_memory_bytes(config: RunConfig, sizes: Dimensions) -> int:
-    """Predict the bytes of what a run keeps on the host beside its device's arrays.
-
-    The data and the initial draw in float64 and once more as the file keeps them, and the copies
-    that a snapshot or restart point makes.
-    """
-    data = (sizes.d_in + sizes.d_out) * sizes.n
-    state = entries(sizes.state_shapes)
-    copies = (data + 3 * state) * np.dtype(config.array_precision).itemsize
-    return 8 * (data + state) + copies
-
-
-def leaving_bytes(config: RunConfig, sizes: Dimensions) -> int:
-    """Predict the bytes that a snapshot takes on the device while it leaves."""
-    return entries(sizes.state_shapes) * np.dtype(config.array_precision).itemsize
-
-
-def needed_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> int:
-    """Predict the bytes that a run needs where it computes: on a CPU what the host keeps too."""
-    needed = memory_bytes(config, sizes, backend, chart)
-    if backend.device == "cpu":
-        needed += host_memory_bytes(config, sizes)
-    if backend.asynchronous:
-        needed += leaving_bytes(config, sizes)
-    return needed
-
-
-def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> None:
-    """Raise `ConfigError`, with the numbers, if a run's arrays cannot fit into the memory."""
-    needed, available = needed_bytes(config, sizes, backend, chart), backend.available_bytes()
-    if needed > available:
-        raise ConfigError(
-            f"this run needs {_memory(needed)} of memory on {backend.device}, and "
-            f"{_memory(available)} are free;\n"
-            f"lower --width (now {sizes.m}), --samples (now {sizes.n}) or use --precision float32"
-        )
-
-
-def _memory(count: int) -> str:
-    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -25,8 +25,9 @@ from prdsim.backends import backend_status, get_backend
 from prdsim.charts import CHARTS
 from prdsim.config import RunConfig
 from prdsim.errors import BackendUnavailableError, ConfigError
+from prdsim.memory import memory_bytes
 from prdsim.runner import resume, run
-from prdsim.simulation import Simulation, memory_bytes
+from prdsim.simulation import Simulation
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import open_trajectory
 from prdsim.verification import DEFAULTS, RUNGS, candidates, verify

@@ -25,9 +25,10 @@ from support import random_problem, same_bits
 import prdsim.backends.cupy as real_backend
 from prdsim import runner
 from prdsim.errors import ConfigError, DivergedError, OutputError, ResumeMismatchError
+from prdsim.memory import leaving_bytes, needed_bytes
 from prdsim.ordered_calls import OrderedCalls
 from prdsim.runner import Result, resume, run
-from prdsim.simulation import Simulation, leaving_bytes, needed_bytes
+from prdsim.simulation import Simulation
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, TrajectoryWriter, open_trajectory, posix
 

@@ -23,7 +23,8 @@ from prdsim.charts import CHARTS
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DivergedError
 from prdsim.initial import draw_initial
-from prdsim.simulation import RESTART_SCALARS, Resolved, Simulation, memory_bytes
+from prdsim.memory import memory_bytes
+from prdsim.simulation import RESTART_SCALARS, Resolved, Simulation
 from prdsim.symbols import ARRAYS
 
 backends = pytest.mark.parametrize("backend", BACKENDS)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from prdsim.backends import get_backend
 from prdsim.config import RunConfig
+from prdsim.memory import needed_bytes
 from prdsim.model import dimensions_of
 from prdsim.runner import run
-from prdsim.simulation import Simulation, needed_bytes
+from prdsim.simulation import Simulation
 
 from .problem import Problem
 from .products import CHARTS_PRODUCTS, Products
