@@ -73,6 +73,8 @@ def page(report: dict[str, Any], source: str, pictures: Sequence[str] = ()) -> s
         ),
         "## What is promised, and what was measured",
         _promises(verdicts(report)),
+        "## Where others come closest",
+        _others(report["cases"]),
     ]
     for group, title in TITLES.items():
         cases = [case for case in report["cases"] if case["group"] == group]
@@ -155,6 +157,26 @@ def _promises(found: Iterable[Verdict]) -> str:
         for verdict in found
     ]
     return _table(("what", "case", "measured", "required", "holds", ""), rows)
+
+
+def _others(cases: Iterable[Case]) -> str:
+    """Return the cases in which the rivals do best, those first in which they win."""
+    rows = []
+    for case in cases:
+        found = timed(case)
+        rivals = [(found[rival]["ms"], rival) for rival in RIVALS if rival in found]
+        if OURS in found and rivals:
+            ms, rival = min(rivals)
+            ours = found[OURS]["ms"]
+            cells = (case["group"], case["name"], f"{ours:.3g}", f"`{rival}` {ms:.3g}")
+            rows.append((ms / ours, (*cells, f"{ms / ours:.2f}")))
+    rows.sort()
+    head = ("group", "case", "`prdsim`, ms", "fastest of all others, ms", "times faster")
+    words = (
+        "The ten cases of all below in which another program, plain NumPy included, comes closest\n"
+        "to `prdsim`, or is ahead of it (below 1):"
+    )
+    return f"{words}\n\n{_table(head, [cells for _, cells in rows[:10]])}"
 
 
 def _group(group: str, cases: list[Case], pictures: Sequence[str]) -> list[str]:
@@ -298,6 +320,7 @@ def _draw(
     for axis, (title, cases, size, words) in zip(axes, panels, strict=True):
         axis.set(title=title, xlabel=words, ylabel="ms per step", xscale="log", yscale="log")
         _draw_lines(axis, cases, size, labels)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     figure.savefig(path, dpi=100)
     plt.close(figure)
     return True
@@ -313,8 +336,6 @@ def _draw_lines(axis: Axes, cases: list[Case], size: str, labels: Sequence[str])
         if found:
             style = {"linewidth": 2.5, "color": "black"} if label == OURS else {"linewidth": 1.2}
             axis.plot(*zip(*found, strict=True), marker="o", markersize=3, label=label, **style)
-    if axis.lines:
-        axis.legend()
 
 
 if __name__ == "__main__":

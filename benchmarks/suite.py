@@ -73,14 +73,16 @@ def planned() -> Iterator[Planned]:
         for precision in PRECISIONS:
             entries = [OURS, *CHART_ENTRIES, *PRODUCTS]
             yield _case("products", entries, precision, samples=n, width=m)
-    for precision, n in itertools.product(PRECISIONS, (50, 100, 200, 300, 400, 600, 800, 1200)):
+    for precision, n in itertools.product(
+        PRECISIONS, (50, 100, 200, 300, 400, 600, 800, 1200, 1600, 2400)
+    ):
         yield _case("charts", [OURS, *CHART_ENTRIES], precision, samples=n, width=2048)
     for m in (128, 256, 512, 1024, 2048, 8192):
         yield _case("width", [*RIVAL_ENTRIES, OURS], "float32", samples=500, width=m)
     for d_out in (1, 10, 100, 784):
         keys = {"samples": 500, "width": 1024, "outputs": d_out}
         yield _case("outputs", [*RIVAL_ENTRIES, OURS], "float32", **keys)
-    for n, m in ((64, 128), (500, 1024), (1500, 4096)):  # 8 x 8 images
+    for n, m in ((64, 128), (500, 1024), (1400, 4096)):  # 8 x 8 images
         keys = {"dataset": "digits", "samples": n, "width": m}
         yield _case("small inputs", [*everyone, *PRODUCTS], "float32", **keys)
     gpu = [OURS, GPU, *GPU_RIVALS]
