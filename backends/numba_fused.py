@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
+from numba import njit, prange
 
 from .numba_kernels import kernel, product
 from .numpy import Array
@@ -25,7 +25,9 @@ class NumbaFused:
 
     def __init__(self, m: int, m_c: int, d_out: int, n: int, dtype: Any, parts: int) -> None:
         self._dtype = np.dtype(dtype)
-        self._parts = parts
+        # Each share has sums of its own over its neurons: with many outputs and threads they must
+        # not outgrow the pre-activations.
+        parts = max(1, min(parts, 2 * max(m, m_c) // d_out))
         self._columns = min(n, _TILE_COLUMNS)
         rows = _TILE_BYTES // (self._columns * self._dtype.itemsize)
         # Products over many outputs need more neurons at a time to be fast.
@@ -205,6 +207,20 @@ def _pull_back(  # type: ignore[no-untyped-def]
                 )  # fmt: skip
 
 
+@njit(cache=True, error_model="numpy")
+def _open_gates(W, rows, points, row_points, columns, P):  # type: ignore[no-untyped-def]
+    """P = 1{W points >= 0} for a tile: the first ``rows`` of W, ``columns`` of the points."""
+    zero, one = W.dtype.type(0), W.dtype.type(1)
+    product(
+        rows, W.shape[1], columns, one, W, W.shape[1], False,
+        points, row_points, False, zero, P, P.shape[1],
+    )  # fmt: skip
+    for r in range(rows):
+        gates = P[r]
+        for c in range(columns):
+            gates[c] = one if gates[c] >= 0 else zero
+
+
 @kernel
 def _step_product(alpha, W, points, weights, sums, tiles):  # type: ignore[no-untyped-def]
     parts, tile_rows, tile_columns = tiles.shape
@@ -219,14 +235,7 @@ def _step_product(alpha, W, points, weights, sums, tiles):  # type: ignore[no-un
             rows = min(tile_rows, end - j)
             for p in range(0, n, tile_columns):
                 columns = min(tile_columns, n - p)
-                product(
-                    rows, d_out, columns, one, W[j:], d_out, False,
-                    points[:, p:], n, False, zero, P, tile_columns,
-                )  # fmt: skip
-                for r in range(rows):
-                    gates = P[r]
-                    for c in range(columns):
-                        gates[c] = one if gates[c] >= 0 else zero
+                _open_gates(W[j:], rows, points[:, p:], n, columns, P)
                 product(
                     d_out, rows, columns, alpha, weights[j:], d_out, True,
                     P, tile_columns, False, one, total[:, p:], n,
@@ -238,7 +247,7 @@ def _step_moments(alpha, beta, W, points, values, out, tiles):  # type: ignore[n
     parts, tile_rows, tile_columns = tiles.shape
     m_c, d_out = W.shape
     n = points.shape[1]
-    zero, one = W.dtype.type(0), W.dtype.type(1)
+    one = W.dtype.type(1)
     for part in prange(parts):
         begin, end = part * m_c // parts, (part + 1) * m_c // parts
         P = tiles[part]
@@ -246,14 +255,7 @@ def _step_moments(alpha, beta, W, points, values, out, tiles):  # type: ignore[n
             rows = min(tile_rows, end - j)
             for p in range(0, n, tile_columns):
                 columns = min(tile_columns, n - p)
-                product(
-                    rows, d_out, columns, one, W[j:], d_out, False,
-                    points[:, p:], n, False, zero, P, tile_columns,
-                )  # fmt: skip
-                for r in range(rows):
-                    gates = P[r]
-                    for c in range(columns):
-                        gates[c] = one if gates[c] >= 0 else zero
+                _open_gates(W[j:], rows, points[:, p:], n, columns, P)
                 product(
                     rows, columns, d_out, alpha, P, tile_columns, False,
                     values[:, p:], n, True, beta if p == 0 else one, out[j:], d_out,
