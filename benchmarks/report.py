@@ -102,7 +102,7 @@ Disturbed blocks are repeated; {disturbed} of {blocks} stayed disturbed.
 `torch` is PyTorch's autograd, `torch.compile` the same algorithm with the whole step compiled,
 `jax` one jitted step with donated buffers, `numpy` gradients by hand in plain NumPy. The rivals are
 given the penalty points from outside, for nothing; prdsim draws them within the step. `prdsim` is
-the numba backend with chart `auto`, `prdsim weight` the same with that chart, and `products weight`
+the numba backend with chart `auto`, *prdsim weight* the same with that chart, and *products weight*
 the bare matrix products of that chart by the same BLAS, which no program in those coordinates can
 do without. Inputs have 784 entries and there are 10 outputs unless a row says otherwise."""
 
@@ -191,7 +191,7 @@ def _group(group: str, cases: list[Case], pictures: Sequence[str]) -> list[str]:
         for row in case["contenders"]
         if row["left_out"]
     }
-    table = _table(("ms per step", *(f"`{label}`" for label in labels)), rows)
+    table = _table(("ms per step", *labels), rows)
     return [*shown, table, *_ratios(group, cases), *sorted(left_out)]
 
 
@@ -239,7 +239,7 @@ def _memory(report: dict[str, Any]) -> list[str]:
     ]
     if rows:
         parts.append("Peak of each contender's process over all of the comparison:")
-        parts.append(_table(("peak, MB", *(f"`{label}`" for label in labels)), rows))
+        parts.append(_table(("peak, MB", *labels), rows))
     return parts if len(parts) > 1 else []
 
 

@@ -305,7 +305,7 @@ def test_predicted_memory_is_checked_against_the_device(monkeypatch):
     first, second = str(caught.value).splitlines()
     assert "of memory on cuda:0" in first
     free = (100 << 20) - real_cublas.WORKSPACE_BYTES
-    assert f"{free / 1e9:,.2f} GB are free" in first
+    assert f"{free / 1e6:.1f} MB are free" in first
     assert "--width" in second
     assert cupy.log, "the probe has run"
 
