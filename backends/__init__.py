@@ -64,6 +64,11 @@ def get_backend(
         raise BackendUnavailableError(
             f"backend {kind}: cannot be imported ({error});\npip install --upgrade prdsim"
         ) from error
+    except ValueError as error:  # Numba reads its settings when it is imported
+        raise BackendUnavailableError(
+            f"backend {kind}: refuses its settings ({error});\n"
+            "correct or unset NUMBA_NUM_THREADS and the other variables NUMBA_..."
+        ) from error
     create = getattr(module, _CREATORS[kind][1])
     arguments: dict[str, Any] = {"precision": precision, "threads": threads}
     if kind == "cupy":

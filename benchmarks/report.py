@@ -103,8 +103,12 @@ Disturbed blocks are repeated; {disturbed} of {blocks} stayed disturbed.
 `jax` one jitted step with donated buffers, `numpy` gradients by hand in plain NumPy. The rivals are
 given the penalty points from outside, for nothing; prdsim draws them within the step. `prdsim` is
 the numba backend with chart `auto`, *prdsim weight* the same with that chart, and *products weight*
-the bare matrix products of that chart by the same BLAS, which no program in those coordinates can
-do without. Inputs have 784 entries and there are 10 outputs unless a row says otherwise."""
+the bare matrix products of that chart by the same BLAS on as many threads of its own, which no
+program in those coordinates can do without; prdsim divides them among its own threads, which is
+sometimes faster, and a step may then take less than its products. *prdsim* and the column of the
+chart that it took are the same program in two processes: how far they differ shows what a figure is
+good for. "By rounds" is the median of the ratios within each round. Inputs have 784 entries and
+there are 10 outputs unless a row says otherwise."""
 
 _AGAIN = """\
 ## Measure it yourself

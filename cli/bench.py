@@ -58,7 +58,11 @@ def command(
     from prdsim.benchmark.machine import circumstances
     from prdsim.benchmark.measurement import entries_here, measure
     from prdsim.config import load_config
+    from prdsim.errors import ConfigError
     from prdsim.stopping import StopByException
+
+    if not seconds > 0:  # NaN passes click's range
+        raise ConfigError(f"--seconds {seconds}: must be a number of seconds, such as 0.3")
 
     small = [] if config else [f"{key}={value}" for key, value in _DEFAULTS.items()]
     merged = load_config(config, settings=[*small, *settings])

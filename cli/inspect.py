@@ -96,7 +96,8 @@ def _text(report: dict[str, Any]) -> str:
         f"  {_status(report)}",
         f"  {attributes['dataset']}, {config['samples']} samples, {data}",
         f"  m = {m}, d_in = {d_in}, d_out = {d_out}, m_c = {m_c}; {config['integrator']}, "
-        f"step size {resolved['step_size']:g}, {resolved['backend']}, {attributes['precision']}",
+        f"step size {resolved['step_size']:g}, {resolved['backend']}, {attributes['precision']}, "
+        f"{resolved['chart']} chart",
         f"  {len(report['snapshots'])} of {report['snapshots_planned']} snapshots, "
         f"{len(report['scalars']['step'])} rows of scalars",
     ]

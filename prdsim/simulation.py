@@ -172,11 +172,12 @@ class Simulation:
         """Return in a line what is run, on what, and how much memory that is predicted to need."""
         sizes, resolved = self.dimensions, self.resolved
         needed = needed_bytes(self.config, sizes, self.backend, resolved.chart)
-        threads = f", {resolved.threads} threads" if resolved.device == "cpu" else ""
+        count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
+        threads = f", {count}" if resolved.device == "cpu" else ""
         return (
             f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
             f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
-            f"{resolved.chart} chart; about {size_text(needed)} of memory"
+            f"{resolved.chart} chart; about {size_text(needed)} of memory for arrays"
         )
 
     def observe(self) -> dict[str, float]:

@@ -322,6 +322,8 @@ def test_bench_speaks_json(tmp_path, without_rivals):
         (["--rival", "keras"], "is not one of"),
         (["--rounds", "0"], "--rounds"),
         (["--seconds", "0"], "--seconds"),
+        (["--seconds", "nan"], "--seconds"),
+        (["--set", "width=2000000000"], "of memory"),
     ],
 )
 def test_bad_input_is_a_usage_error(run, arguments, words):

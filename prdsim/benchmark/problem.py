@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prdsim.backends.numpy import NumpyBackend
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
 from prdsim.initial import draw_initial
+from prdsim.memory import check_memory
 from prdsim.model import Dimensions, dimensions_of
 from prdsim.randomness import Stream, uniforms
 from prdsim.runner import load_data
@@ -40,12 +42,13 @@ class Problem:
     def of(cls, config: RunConfig) -> Problem:
         """Load the data and draw the weights of a configuration.
 
-        Raises `ConfigError` for a configuration that the rivals have no program for, and
-        `DataError`.
+        Raises `ConfigError` for a configuration that the rivals have no program for or that does
+        not fit into memory, and `DataError`.
         """
         _require_comparable(config)
         dataset = load_data(config)
         sizes = dimensions_of(config, dataset.X.shape[0], dataset.Y.shape[0], dataset.X.shape[1])
+        check_memory(config, sizes, NumpyBackend(config.array_precision), "weight")
         initial = draw_initial(config, sizes)
         step_size = config.step_size
         if step_size == "auto":
