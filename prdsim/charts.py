@@ -78,6 +78,20 @@ class Chart(Protocol):
         """Return what the trajectory file must keep to read the coordinates again."""
 
 
+def load(backend: Backend, host: HostArray) -> Array:
+    """Return a new array on the device that holds a host array."""
+    array = backend.empty(host.shape)
+    backend.to_device(host, array)
+    return array
+
+
+def row_sums(backend: Backend, A: Array, B: Array) -> HostArray:
+    """Return sum_j A_ij B_ij by row, on the host, float64."""
+    sums = backend.empty((A.shape[0],), "float64")
+    backend.row_dots(A, B, out=sums)
+    return backend.to_host(sums)
+
+
 class _OverWeights:
     """What the charts share: U_0 on the device, and sums over rows."""
 
@@ -86,17 +100,10 @@ class _OverWeights:
 
     def __init__(self, backend: Backend, U_0: HostArray) -> None:
         self._backend = backend
-        self._U_0 = self._load(U_0)
-
-    def _load(self, host: HostArray) -> Array:
-        array = self._backend.empty(host.shape)
-        self._backend.to_device(host, array)
-        return array
+        self._U_0 = load(backend, U_0)
 
     def _row_sums(self, A: Array, B: Array) -> HostArray:
-        sums = self._backend.empty((A.shape[0],), "float64")
-        self._backend.row_dots(A, B, out=sums)
-        return self._backend.to_host(sums)
+        return row_sums(self._backend, A, B)
 
     def arrays(self) -> dict[str, HostArray]:
         return {}
@@ -109,7 +116,7 @@ class WeightChart(_OverWeights):
 
     def __init__(self, backend: Backend, X: HostArray, U_0: HostArray) -> None:
         super().__init__(backend, U_0)
-        self.matrix = self._load(X)
+        self.matrix = load(backend, X)
 
     @staticmethod
     def columns(sizes: Dimensions) -> int:
@@ -149,7 +156,7 @@ class RangeChart(_OverWeights):
 
     def __init__(self, backend: Backend, Q: HostArray, R: HostArray, U_0: HostArray) -> None:
         super().__init__(backend, U_0)
-        self._Q, self.matrix = self._load(Q), self._load(R)
+        self._Q, self.matrix = load(backend, Q), load(backend, R)
         m = U_0.shape[0]
         self._P_0, self._difference = (backend.empty(self.shape(m)) for _ in range(2))
         self._weights = backend.empty(U_0.shape)
@@ -212,7 +219,7 @@ class GramChart(_OverWeights):
     def __init__(self, backend: Backend, X: HostArray, U_0: HostArray) -> None:
         super().__init__(backend, U_0)
         (m, d_in), n = U_0.shape, X.shape[1]
-        self._X = self._load(X)
+        self._X = load(backend, X)
         self.matrix, self.base = backend.empty((n, n)), backend.empty((m, n))
         self._weights = backend.empty((m, d_in))
         backend.gemm(self._X.T, self._X, out=self.matrix)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prdsim.charts import Chart
+from prdsim.charts import Chart, load
 from prdsim.config import RunConfig
 from prdsim.symbols import ARRAYS
 
@@ -176,7 +176,7 @@ def build_model(
 ) -> Model:
     """Put data (X: d_in x n, Y: d_out x n) and constants of a configuration on a backend."""
     dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
-    device_Y = _load(backend, Y)
+    device_Y = load(backend, Y)
     fused = backend.fused(dimensions.m, dimensions.m_c, dimensions.d_out, dimensions.n)
     if fused is not None:
         fused.allocate()
@@ -204,18 +204,12 @@ def build_model(
     )
 
 
-def _load(backend: Backend, host: HostArray) -> Array:
-    array = backend.empty(host.shape)
-    backend.to_device(host, array)
-    return array
-
-
 def _distinct_targets(backend: Backend, Y: HostArray, device_Y: Array) -> tuple[Array, Array]:
     """Return `Model.Y_points` and `Model.Y_values`: labels are few, whatever the samples."""
     points, counts = np.unique(Y, axis=1, return_counts=True)
     if len(counts) > Y.shape[1] // 2:
         return device_Y, device_Y
-    return _load(backend, points), _load(backend, counts * points)
+    return load(backend, points), load(backend, counts * points)
 
 
 def dimensions_of(config: RunConfig, d_in: int, d_out: int, n: int) -> Dimensions:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .charts import row_sums
 from .gradients import (
     begin_step,
     forward,
@@ -147,14 +148,8 @@ class Observer:
     def _critic_balance(self, state: State) -> HostArray:
         """||w_r||^2 - a_r^2, invariant along the flow of W and a."""
         a: HostArray = self._model.backend.to_host(state.a).astype(np.float64)
-        balance: HostArray = self._per_row(state.W, state.W) - a**2
+        balance: HostArray = row_sums(self._model.backend, state.W, state.W) - a**2
         return balance
-
-    def _per_row(self, A: Array, B: Array) -> HostArray:
-        k = self._model.backend
-        sums = k.empty((A.shape[0],), "float64")
-        k.row_dots(A, B, out=sums)
-        return k.to_host(sums)
 
     def _per_column(self, A: Array, B: Array) -> HostArray:
         k = self._model.backend
