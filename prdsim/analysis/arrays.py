@@ -1,0 +1,56 @@
+"""What every measure asks of its input, and the blocks in which large inputs are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prdsim.errors import ConfigError
+
+Reals = NDArray[np.float64]
+
+BLOCK = 2**22
+"""Numbers in a block: 32 MiB of float64."""
+
+
+def real_array(name: str, values: ArrayLike, *, ndim: int) -> Reals:
+    """Return real, finite numbers as float64, not empty and with ``ndim`` axes.
+
+    Raises:
+        ConfigError: it is something else; ``name`` is what the message calls it.
+
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise ConfigError(
+            f"{name} must hold real numbers of up to 64 bits, but has the type {array.dtype}"
+        )
+    if array.ndim != ndim:
+        raise ConfigError(f"{name} must have {ndim} axes, but its shape is {array.shape}")
+    if array.size == 0:
+        raise ConfigError(f"{name} is empty: its shape is {array.shape}")
+    if not np.isfinite(array).all():
+        raise ConfigError(f"{name} holds NaN or infinity: measures need finite numbers")
+    return array.astype(np.float64, copy=False)
+
+
+def non_negative(name: str, values: ArrayLike) -> Reals:
+    """Return numbers that are 0 or more, one axis, float64.
+
+    Raises:
+        ConfigError: they are something else.
+
+    """
+    array = real_array(name, values, ndim=1)
+    if array.min() < 0.0:
+        raise ConfigError(f"{name} must be 0 or more, but holds {array.min():g}")
+    return array
+
+
+def row_blocks(rows: int, numbers: int) -> Iterator[slice]:
+    """Yield slices that cover ``rows`` rows; ``numbers`` is what one row needs of `BLOCK`."""
+    step = max(1, BLOCK // numbers)
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
