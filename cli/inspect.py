@@ -35,30 +35,25 @@ def command(path: Path, as_json: bool, check: bool) -> int:
     from prdsim.trajectory import open_trajectory
 
     with open_trajectory(path) as trajectory:
-        # In this order: a run that ends in between is not taken for a killed one.
-        written = trajectory.is_being_written()
-        trajectory.refresh()
+        state = trajectory.live_status()
         config = stored_config(
             trajectory.path, trajectory.config, trajectory.attributes.get("config_sha256")
         )
-        report = _report(trajectory, config, written)
+        report = _report(trajectory, config, state)
         if check:
             report["problems"] = trajectory.check()
     click.echo(json.dumps(report, indent=2) if as_json else _text(report))
     return 3 if report.get("problems") else 0
 
 
-def _report(trajectory: Trajectory, config: RunConfig, written: bool) -> dict[str, Any]:
+def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, Any]:
     scalars = {name: _plain(column) for name, column in trajectory.scalars.items()}
-    state = str(trajectory.status)
-    if state == "running" and not written:
-        state = "killed"
     return {
         "path": str(trajectory.path),
         "bytes": trajectory.path.stat().st_size,
         "status": state,
         "stop_reason": trajectory.stop_reason,
-        "step": _reached(trajectory),
+        "step": trajectory.reached_step,
         "steps": int(trajectory.planned_snapshots[-1]),
         "snapshots": trajectory.step.tolist(),
         "snapshots_planned": len(trajectory.planned_snapshots),
@@ -68,14 +63,6 @@ def _report(trajectory: Trajectory, config: RunConfig, written: bool) -> dict[st
         "attributes": trajectory.attributes,
         "config": config.model_dump(),
     }
-
-
-def _reached(trajectory: Trajectory) -> int:
-    """Return the last step the file knows of."""
-    if trajectory.stop_step >= 0:
-        return trajectory.stop_step
-    recorded = (trajectory.scalars["step"], trajectory.step)
-    return max([trajectory.restart_step, 0, *(int(steps[-1]) for steps in recorded if len(steps))])
 
 
 def _plain(column: Any) -> list[Any]:

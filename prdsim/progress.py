@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any, Protocol, TextIO, cast
+from typing import Any, Protocol, TextIO, TypeVar, cast
+
+_Item = TypeVar("_Item")
 
 
 class Progress(Protocol):
@@ -132,3 +135,21 @@ def automatic_progress(stream: TextIO | None = None) -> Progress:
     if shown is None:
         return Silent()
     return Bar(shown) if shown.isatty() else Lines(shown)
+
+
+def tracked(items: Iterable[_Item], what: str, *, seconds: float = 5.0) -> Iterator[_Item]:
+    """Yield items, showing how many are done: a bar on a terminal, a line now and then elsewhere."""
+    shown, listed = progress_stream(), list(items)
+    if shown is None:
+        yield from listed
+    elif shown.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(listed, desc=what, file=shown, dynamic_ncols=True, leave=False)
+    else:
+        due = time.monotonic() + seconds
+        for done, item in enumerate(listed):
+            if time.monotonic() >= due:
+                print(f"{what}: {done} of {len(listed)}", file=shown, flush=True)
+                due = time.monotonic() + seconds
+            yield item

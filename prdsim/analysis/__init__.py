@@ -1,1 +1,27 @@
-"""Measures of the patterns in the weights: pure functions of NumPy arrays."""
+"""Measures of patterns, from weights or from trajectories.
+
+Measures take arrays; `history`, `neuron_table` and `subspace_table` take a trajectory, or a
+recording made of arrays by `recording_of`, and read one snapshot at a time.
+"""
+
+from .measures import GROUPS, MEASURES, History, Measure, forces_of, history
+from .recording import Recording, Snapshot, open_recording, recording_of
+from .table import Table, to_json
+from .tables import neuron_table, subspace_table
+
+__all__ = [
+    "GROUPS",
+    "MEASURES",
+    "History",
+    "Measure",
+    "Recording",
+    "Snapshot",
+    "Table",
+    "forces_of",
+    "history",
+    "neuron_table",
+    "open_recording",
+    "recording_of",
+    "subspace_table",
+    "to_json",
+]

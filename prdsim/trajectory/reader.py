@@ -207,6 +207,14 @@ class Trajectory:
         return self._record.restart_time
 
     @property
+    def reached_step(self) -> int:
+        """The last step that the file knows of."""
+        if self.stop_step >= 0:
+            return self.stop_step
+        recorded = (self.scalars["step"], self.step)
+        return max([self.restart_step, 0, *(int(steps[-1]) for steps in recorded if len(steps))])
+
+    @property
     def grid(self) -> tuple[int, int] | None:
         """(rows, columns) of the pixel grid the inputs live on, or None."""
         grid = self.attributes.get("grid")
@@ -339,6 +347,14 @@ class Trajectory:
         A status of "running" with no writer means that the run was killed.
         """
         return lock.is_locked(Path(os.path.realpath(self.path)))
+
+    def live_status(self) -> str:
+        """Refresh, and return the status; "killed" where a run's writer is no more."""
+        # In this order: a run that ends in between is not taken for a killed one.
+        written = self.is_being_written()
+        self.refresh()
+        killed = self.status is Status.RUNNING and not written
+        return "killed" if killed else str(self.status)
 
     def refresh(self) -> None:
         """Show the newest commit, of a file that replaced this one too.

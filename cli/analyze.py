@@ -1,0 +1,110 @@
+"""``prdsim analyze``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from prdsim.analysis import Recording, Table
+
+_GROUPS = {
+    "distances": "||u_j(t) - u_j(0)||, ||v_j(t) - v_j(0)||: mean, spread, quantiles",
+    "spread": "coefficient of variation and Gini of the distances",
+    "entries": "entries of U against a normal distribution",
+    "order": "Moran's I, peak wavelength, correlation length of filters",
+    "rank": "effective rank and participation ratio of U(t) - U(0)",
+    "forces": "norms of reaction and diffusion",
+}
+_OTHERS = {
+    "subspace": "share of the path's variance in its first k directions",
+    "neurons": "all of the above per neuron, at the last snapshot",
+    "scaling": "how reaction and diffusion scale at the initial draw",
+}
+
+
+def _list_of_measures() -> str:
+    rows = [f"  {name:10} {text}" for name, text in {**_GROUPS, **_OTHERS}.items()]
+    return "\b\n" + "\n".join(rows)
+
+
+@click.command(
+    name="analyze",
+    help=f"""Measure the patterns of a run: finished, interrupted, diverged, or being written.
+
+MEASURES are some of those below; without any, all that have a row per snapshot.
+
+{_list_of_measures()}
+""",
+)
+@click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
+@click.argument("measures", metavar="[MEASURES]...", nargs=-1)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "json"]), help="[table; -o: its suffix]"
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="write to a .csv, .json, .txt")
+@click.option("--force", is_flag=True, help="overwrite the output")
+def command(
+    path: Path, measures: tuple[str, ...], form: str | None, output: Path | None, force: bool
+) -> int:
+    """Measure; see the help above."""
+    from prdsim.analysis import open_recording
+
+    from .output import check_names, check_output, deliver, format_of
+
+    check_names(measures, {**_GROUPS, **_OTHERS}, "measure")
+    form = form or format_of(output)
+    if output is not None:
+        check_output([output], force=force)
+    with open_recording(path) as recording:
+        tables = _tables(recording, measures)
+        text = _text(recording, tables, form)
+    deliver(text, output)
+    return 0
+
+
+def _tables(recording: Recording, measures: tuple[str, ...]) -> dict[str, Table]:
+    """Compute what is asked for, in the order of the list."""
+    from prdsim.analysis import history, neuron_table, subspace_table
+    from prdsim.progress import tracked
+
+    groups = [name for name in _GROUPS if name in measures] if measures else None
+    tables: dict[str, Table] = {}
+    if groups or groups is None:
+        found = history(recording, groups, progress=lambda rows: tracked(rows, "snapshots"))
+        for name, reason in found.left_out.items():
+            click.echo(f"{name} left out: {reason}", err=True)
+        tables["snapshots"] = found.table(f"{len(recording)} snapshots")
+    others: dict[str, Callable[[Recording], Table]] = {
+        "subspace": subspace_table,
+        "neurons": neuron_table,
+        "scaling": _scaling,
+    }
+    tables |= {name: make(recording) for name, make in others.items() if name in measures}
+    return tables
+
+
+def _scaling(recording: Recording) -> Table:
+    from prdsim.analysis.scaling import scaling_table
+
+    return scaling_table(recording)
+
+
+def _text(recording: Recording, tables: dict[str, Table], form: str) -> str:
+    from prdsim.analysis import to_json
+    from prdsim.errors import ConfigError
+
+    if form == "csv":
+        if len(tables) > 1:
+            names = ", ".join(tables)
+            raise ConfigError(f"csv holds one table, not {names}: ask for one, or for json")
+        return next(iter(tables.values())).to_csv()
+    about: dict[str, Any] = {"run": recording.name, "status": recording.status}
+    about["label"] = recording.label
+    if form == "json":
+        return to_json(about, tables) + "\n"
+    head = f"{recording.name}: {recording.label}; {recording.status}"
+    return "\n".join([head, *(table.to_text() for table in tables.values())]) + "\n"

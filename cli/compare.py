@@ -1,0 +1,51 @@
+"""``prdsim compare``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+
+@click.command(name="compare")
+@click.argument("paths", metavar="RUN.h5...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--time", type=float, help="compare at this time  [the end of the shortest run]")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "json"]), help="[table; -o: its suffix]"
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="write to a .csv, .json, .txt")
+@click.option("--force", is_flag=True, help="overwrite the output")
+def command(
+    paths: tuple[Path, ...], time: float | None, form: str | None, output: Path | None, force: bool
+) -> int:
+    """Set the measures of runs with diffusion beside those of runs without.
+
+    Runs that differ by their seed alone are gathered: mean and standard deviation over them, and
+    in how many pairs of equal seed a measure is higher with diffusion.
+    """
+    from prdsim.analysis import open_recording, to_json
+    from prdsim.analysis.comparison import compare
+    from prdsim.progress import tracked
+
+    from .output import check_output, deliver, format_of
+
+    form = form or format_of(output)
+    if output is not None:
+        check_output([output], force=force)
+    with ExitStack() as stack:
+        runs = [stack.enter_context(open_recording(path)) for path in paths]
+        comparison = compare(runs, time=time, progress=lambda items: tracked(items, "runs"))
+        for run in runs:
+            if not run.complete:
+                click.echo(f"{run.name}: {run.status}", err=True)
+    for name, reason in comparison.left_out.items():
+        click.echo(f"{name} left out: {reason}", err=True)
+    table = comparison.table()
+    texts = {
+        "table": lambda: table.to_text() + "\n",
+        "csv": table.to_csv,
+        "json": lambda: to_json({"time": comparison.time}, {"measures": table}) + "\n",
+    }
+    deliver(texts[form](), output)
+    return 0

@@ -1,0 +1,57 @@
+"""Files that commands write: never over one that exists unless asked to, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+
+def check_output(paths: Iterable[Path], *, force: bool) -> None:
+    """Raise `ConfigError` if a file exists and may not be overwritten, or has no folder."""
+    from prdsim.errors import ConfigError, OutputError
+
+    for path in paths:
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder; name a file")
+        if path.exists() and not force:
+            raise ConfigError(f"{path} exists; name another, or give --force to overwrite it")
+        if not path.parent.is_dir():
+            raise OutputError(f"{path} cannot be written: there is no folder {path.parent}")
+
+
+def format_of(output: Path | None) -> str:
+    """Return the format that a table's file name asks for: table, csv or json."""
+    from prdsim.errors import ConfigError
+
+    if output is None:
+        return "table"
+    formats = {".csv": "csv", ".json": "json", ".txt": "table"}
+    if output.suffix not in formats:
+        raise ConfigError(f"{output}: end the name in .csv, .json or .txt, or give --format")
+    return formats[output.suffix]
+
+
+def deliver(text: str, output: Path | None) -> None:
+    """Print a text, or write it to a file, whole or not at all; raises `OutputError`."""
+    from prdsim.files import write_whole
+
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_whole(output, text.encode())
+
+
+def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
+    """Raise `ConfigError` for a name that is not known, with the nearest that is."""
+    import difflib
+
+    from prdsim.errors import ConfigError
+
+    known = list(known)
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise ConfigError(f"{name}: no such {kind}; {hint}")

@@ -1,0 +1,138 @@
+"""``prdsim plot``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from prdsim.figures import FigureKind
+
+
+@click.command(name="plot")
+@click.argument("words", metavar="[RUN.h5]... [FIGURE]...", nargs=-1)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="a file, or a folder  [this folder]"
+)
+@click.option(
+    "--format", "form", type=click.Choice(["png", "pdf", "svg", "gif", "mp4"]), help="[png; gif]"
+)
+@click.option("--force", is_flag=True, help="overwrite files")
+@click.option("--neurons", metavar="WHICH", help="displacement, random, or 3,17,29  [displacement]")
+@click.option("--count", type=click.IntRange(1, 400), default=24, help="neurons shown  [24]")
+@click.option("--times", metavar="T,T,...", help="times to show  [first, one between, last]")
+@click.option("--sample", type=click.IntRange(0), default=0, help="number of the input image  [0]")
+@click.option("--seed", type=click.IntRange(0), default=0, help="of random neurons, t-SNE  [0]")
+@click.option("--embedding", type=click.Choice(["pca", "tsne"]), default="pca", help="[pca]")
+@click.option("--log-time", is_flag=True, help="draw time logarithmically")
+@click.option("--dpi", type=click.IntRange(30, 1200), default=150, help="of png and movies  [150]")
+def command(words: tuple[str, ...], **options: Any) -> int:
+    """Draw figures of runs; without a FIGURE, list them.
+
+    Several runs that differ by their seed alone make bands; runs with and without diffusion are
+    set side by side. A run may be unfinished or still being written: what is there is drawn.
+    """
+    from prdsim.figures import FIGURES
+
+    paths, kinds = _sort_words(words)
+    if not kinds:
+        click.echo(_listing(FIGURES))
+        return 0
+
+    from prdsim.analysis import open_recording
+    from prdsim.figures import Request, write
+    from prdsim.progress import tracked
+
+    from .output import check_output
+
+    targets = _targets(kinds, paths, options["output"], options["form"])
+    check_output(targets.values(), force=options["force"])
+    with ExitStack() as stack:
+        runs = tuple(stack.enter_context(open_recording(path)) for path in paths)
+        for run in runs:
+            if not run.complete:
+                click.echo(f"{run.name}: {run.status}", err=True)
+        request = Request(
+            runs,
+            neurons=_neurons(options["neurons"]),
+            times=_times(options["times"]),
+            count=options["count"],
+            sample=options["sample"],
+            seed=options["seed"],
+            embedding=options["embedding"],
+            log_time=options["log_time"],
+            progress=lambda items: tracked(items, "snapshots"),
+        )
+        for kind in kinds:
+            write(kind.name, request, targets[kind.name], dpi=options["dpi"])
+            click.echo(targets[kind.name])
+    return 0
+
+
+def _listing(figures: dict[str, FigureKind]) -> str:
+    rows = [
+        f"  {kind.name:11}{kind.caption}" + (f" (poster, figure {kind.poster})" * bool(kind.poster))
+        for kind in figures.values()
+    ]
+    return "\n".join(["figures: prdsim plot RUN.h5... FIGURE...", *rows])
+
+
+def _sort_words(words: tuple[str, ...]) -> tuple[list[Path], list[FigureKind]]:
+    """Tell files from names of figures, in any order."""
+    from prdsim.figures import FIGURES
+
+    from .output import check_names
+
+    paths = [Path(word) for word in words if word not in FIGURES and _is_file(word)]
+    names = [word for word in words if word in FIGURES or not _is_file(word)]
+    check_names(names, FIGURES, "figure")
+    return paths, [FIGURES[name] for name in dict.fromkeys(names)]
+
+
+def _is_file(word: str) -> bool:
+    return "." in word or "/" in word or Path(word).exists()
+
+
+def _targets(
+    kinds: list[FigureKind], paths: list[Path], output: Path | None, form: str | None
+) -> dict[str, Path]:
+    """Return the file of each figure."""
+    from prdsim.errors import ConfigError
+
+    known = {suffix for kind in kinds for suffix in kind.suffixes}
+    if output is not None and output.suffix in known and not output.is_dir():
+        if len(kinds) > 1:
+            raise ConfigError(f"{output} is one file for {len(kinds)} figures; name a folder")
+        return {kinds[0].name: output}
+    if output is not None and output.suffix and not output.is_dir():
+        raise ConfigError(f"{output}: figures are written as {', '.join(sorted(known))}")
+    folder = output or Path()
+    stem = f"{paths[0].stem}-" if len(paths) == 1 else ""
+    targets = {}
+    for kind in kinds:
+        suffix = f".{form}" if f".{form}" in kind.suffixes else kind.suffixes[0]
+        targets[kind.name] = folder / f"{stem}{kind.name}{suffix}"
+    return targets
+
+
+def _neurons(text: str | None) -> Any:
+    """Read --neurons: a way to choose, or indices."""
+    if text in (None, "displacement", "random"):
+        return text or "displacement"
+    return tuple(_numbers("neurons", str(text), int))
+
+
+def _times(text: str | None) -> tuple[float, ...] | None:
+    return None if text is None else tuple(_numbers("times", text, float))
+
+
+def _numbers(option: str, text: str, kind: type) -> list[Any]:
+    from prdsim.errors import ConfigError
+
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--{option} {text}: must be numbers, separated by commas") from None

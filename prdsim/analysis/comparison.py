@@ -1,0 +1,114 @@
+"""Runs with diffusion beside runs without: each measure, its spread over initial draws, by pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prdsim.errors import ConfigError
+
+from .measures import MEANINGS, History, history
+from .recording import Recording, recording_of
+from .table import Table
+
+if TYPE_CHECKING:
+    from prdsim.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Measures of runs at one time, by label: ``values[label][name]`` is (runs,), in their order.
+
+    ``seeds[label]`` are the runs' seeds, -1 where unknown; ``left_out`` names what one of the runs
+    lacks.
+    """
+
+    time: float
+    values: dict[str, dict[str, np.ndarray]]
+    seeds: dict[str, list[int]]
+    left_out: dict[str, str]
+
+    def pairs(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return a measure of the first and the second label's runs that share their seed."""
+        first, second = list(self.values)[:2]
+        places = [
+            (self.seeds[first].index(seed), at)
+            for at, seed in enumerate(self.seeds[second])
+            if seed >= 0 and seed in self.seeds[first]
+        ]
+        left, right = (np.array([p[k] for p in places], dtype=int) for k in (0, 1))
+        return self.values[first][name][left], self.values[second][name][right]
+
+    def table(self) -> Table:
+        """Return a row a measure: mean and standard deviation by label, and how pairs differ.
+
+        ``higher`` counts the pairs of equal seed in which the second label's value is the higher.
+        """
+        names = list(next(iter(self.values.values())))
+        columns: dict[str, Sequence[Any]] = {"measure": names}
+        for label, values in self.values.items():
+            columns[f"{label}: mean"] = [float(np.mean(values[name])) for name in names]
+            if len(self.seeds[label]) > 1:
+                columns[f"{label}: sd"] = [float(np.std(values[name], ddof=1)) for name in names]
+        if len(self.values) == 2:
+            columns["higher"] = [self._count_higher(name) for name in names]
+        columns["meaning"] = [MEANINGS[name] for name in names]
+        counts = " and ".join(
+            f"{len(seeds)} run{'s' if len(seeds) > 1 else ''} {label}"
+            for label, seeds in self.seeds.items()
+        )
+        return Table(f"at time {self.time:.6g}: {counts}", columns)
+
+    def _count_higher(self, name: str) -> str:
+        first, second = self.pairs(name)
+        return f"{int(np.sum(second > first))} of {len(first)}" if len(first) else "-"
+
+
+def compare(
+    sources: Iterable[Trajectory | Recording],
+    *,
+    time: float | None = None,
+    groups: Iterable[str] | None = None,
+    progress: Callable[[Iterable[Recording]], Iterable[Recording]] = iter,
+) -> Comparison:
+    """Measure runs at one time, the end of the shortest unless given, gathered by label.
+
+    Runs of one label are taken for initial draws of the same setting. Each is measured at its
+    snapshot nearest to the time.
+
+    Raises:
+        ConfigError: fewer than two runs, or groups of measures that cannot be computed.
+
+    """
+    recordings = [recording_of(source) for source in sources]
+    if len(recordings) < 2:
+        raise ConfigError("compare needs at least two runs, such as with.h5 without.h5")
+    end = min(float(run.time[-1]) for run in recordings)
+    at = end if time is None else time
+    chosen = None if groups is None else list(groups)
+    found = [
+        (run, history(run, chosen, snapshots=[run.nearest(at)])) for run in progress(recordings)
+    ]
+    shared = _shared_names([measured for _, measured in found])
+    values: dict[str, dict[str, list[float]]] = {}
+    seeds: dict[str, list[int]] = {}
+    for run, measured in sorted(found, key=lambda item: item[0].label != "without diffusion"):
+        columns = values.setdefault(run.label, {name: [] for name in shared})
+        seeds.setdefault(run.label, []).append(run.config.seed if run.config else -1)
+        for name in shared:
+            columns[name].append(float(measured[name][0]))
+    left_out = {name: text for _, measured in found for name, text in measured.left_out.items()}
+    arrays = {
+        label: {name: np.array(column) for name, column in columns.items()}
+        for label, columns in values.items()
+    }
+    return Comparison(at, arrays, seeds, left_out)
+
+
+def _shared_names(histories: Sequence[History]) -> list[str]:
+    """Return the names of measures that every run has, in the order of the table."""
+    shared = set.intersection(*(set(measured.values) for measured in histories))
+    return [name for name in MEANINGS if name in shared]

@@ -1,0 +1,265 @@
+"""What an analysis reads: weights over snapshots, from a trajectory file or from arrays.
+
+Snapshots are read one at a time, so that a file of any size is analyzed in the memory of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prdsim.config import RunConfig, stored_config
+from prdsim.errors import ConfigError, DamagedTrajectoryError, TrajectoryError
+from prdsim.trajectory import SnapshotArray, Trajectory, open_trajectory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Array = NDArray[Any]
+Snapshots = Array | SnapshotArray
+
+_STATUS = {
+    "running": "being written: shown up to step {reached} of {planned}",
+    "killed": "killed: shown up to step {reached} of {planned}",
+    "interrupted": "interrupted at step {reached} of {planned}",
+    "failed": "failed at step {reached} of {planned}",
+    "diverged": "diverged at step {reached} of {planned}: shown up to the last good snapshot",
+    "finished": "finished at step {reached}",
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One recorded state beside the initial one; U (m, d_in), V (d_out, m), float64."""
+
+    step: int
+    time: float
+    U: Array
+    V: Array
+    U_0: Array
+    V_0: Array
+
+    @cached_property
+    def change(self) -> Array:
+        """U(t) - U(0), one neuron a row."""
+        return self.U - self.U_0
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Weights over K snapshots: U (K, m, d_in), V (K, d_out, m), and what they belong to.
+
+    W (K, m_c, d_out) and a (K, m_c) may be missing; so may ``grid``, the (rows, columns) of the
+    pixels that inputs live on, and ``config``. ``scalars`` are the recorded rows, if any.
+    ``status`` says in words what became of the run; ``complete`` whether it finished. Build one by
+    `recording_of`, or `open_recording`.
+    """
+
+    name: str
+    step: Array
+    time: Array
+    U: Snapshots
+    V: Snapshots
+    W: Snapshots | None = None
+    a: Snapshots | None = None
+    grid: tuple[int, int] | None = None
+    config: RunConfig | None = None
+    scalars: Mapping[str, Array] | None = None
+    status: str = ""
+    complete: bool = True
+    load_samples: Callable[[], tuple[Array, Array]] | None = None
+    trajectory: Trajectory | None = None
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    @property
+    def label(self) -> str:
+        """How legends name the run: with or without diffusion; by its name if it is arrays."""
+        if self.config is None:
+            return self.name
+        if not self.config.adversary:
+            return "without diffusion"
+        D = self.config.diffusivity
+        return "with diffusion" if D == 1.0 else f"with diffusion, D = {D:g}"
+
+    @property
+    def setting(self) -> str:
+        """What was learned by what, in a few words."""
+        _, m, d_in = self.U.shape
+        sizes = f"m = {m}, $d_{{in}}$ = {d_in}"
+        if self.config is None:
+            return sizes
+        name = Path(self.config.dataset).stem
+        return f"{name}, n = {self.config.samples}, {sizes}, seed {self.config.seed}"
+
+    @cached_property
+    def initial(self) -> tuple[Array, Array]:
+        """U(0) and V(0), float64."""
+        return _float64(self.U[0]), _float64(self.V[0])
+
+    @cached_property
+    def samples(self) -> tuple[Array, Array]:
+        """X (d_in, n) and Y (d_out, n), float64.
+
+        Raises:
+            ConfigError: the recording was made of arrays without them.
+            DataError, ResumeMismatchError: the file holds none, and neither does their source.
+
+        """
+        if self.load_samples is None:
+            raise ConfigError("this measure needs the samples: give X and Y beside the weights")
+        X, Y = self.load_samples()
+        return _float64(X), _float64(Y)
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """The grid, or a `ConfigError` that says how to give one."""
+        if self.grid is None:
+            raise ConfigError(
+                f"{self.name}: its inputs are no images: the data set declares no grid; give a "
+                "data file a `grid` of (rows, columns)"
+            )
+        return self.grid
+
+    def at(self, index: int) -> Snapshot:
+        """Read one snapshot; a negative index counts from the last."""
+        U_0, V_0 = self.initial
+        U, V = _float64(self.U[index]), _float64(self.V[index])
+        return Snapshot(int(self.step[index]), float(self.time[index]), U, V, U_0, V_0)
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        return (self.at(index) for index in range(len(self)))
+
+    def nearest(self, time: float) -> int:
+        """Return the index of the snapshot nearest to a time."""
+        return int(np.argmin(np.abs(self.time - time)))
+
+
+def recording_of(
+    U: Trajectory | Recording | ArrayLike,
+    V: ArrayLike | None = None,
+    *,
+    time: ArrayLike | None = None,
+    W: ArrayLike | None = None,
+    a: ArrayLike | None = None,
+    X: ArrayLike | None = None,
+    Y: ArrayLike | None = None,
+    grid: tuple[int, int] | None = None,
+    config: RunConfig | None = None,
+    name: str = "arrays",
+) -> Recording:
+    """Return a recording of a trajectory, or of arrays: U (K, m, d_in), V (K, d_out, m) and more.
+
+    ``time`` is the snapshots' (their number if left out); X (d_in, n), Y (d_out, n) are needed by
+    measures of reaction and diffusion, as are W, a and ``config``.
+
+    Raises:
+        ConfigError: shapes do not belong together.
+        TrajectoryError: the file holds no snapshot yet, or its configuration was changed.
+
+    """
+    if isinstance(U, Recording):
+        return U
+    if isinstance(U, Trajectory):
+        return _of_trajectory(U)
+    if V is None:
+        raise ConfigError("a recording of arrays needs U (K, m, d_in) and V (K, d_out, m)")
+    arrays = {"U": np.asarray(U), "V": np.asarray(V)}
+    arrays |= {key: np.asarray(value) for key, value in (("W", W), ("a", a)) if value is not None}
+    _check_shapes(arrays, grid)
+    count = len(arrays["U"])
+    times = np.arange(count, dtype=float) if time is None else np.asarray(time, dtype=float)
+    if times.shape != (count,):
+        raise ConfigError(f"time has shape {times.shape}, but U holds {count} snapshots")
+    samples = None if X is None or Y is None else (np.asarray(X), np.asarray(Y))
+    return Recording(
+        name=name,
+        step=np.arange(count),
+        time=times,
+        grid=grid,
+        config=config,
+        load_samples=None if samples is None else lambda: samples,
+        **arrays,
+    )
+
+
+@contextmanager
+def open_recording(path: str | os.PathLike[str]) -> Iterator[Recording]:
+    """Open a trajectory file for analysis: running, interrupted or diverged, but never damaged.
+
+    Raises:
+        TrajectoryError: missing, unreadable, or without a snapshot yet.
+        DamagedTrajectoryError: a checksum fails, anywhere among the results.
+
+    """
+    with open_trajectory(path) as trajectory:
+        recording = _of_trajectory(trajectory)
+        problems = trajectory.check_content()
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise DamagedTrajectoryError(
+                f"{path} is damaged: {problems[0].removesuffix(' is damaged')}{more}\n"
+                "nothing was analyzed; prdsim inspect --check lists all; restore it from a copy"
+            )
+        yield recording
+
+
+def _of_trajectory(trajectory: Trajectory) -> Recording:
+    status = trajectory.live_status()
+    path, config = trajectory.path, trajectory.config
+    checked = stored_config(path, config, trajectory.attributes.get("config_sha256"))
+    if not len(trajectory.step):
+        raise TrajectoryError(f"{path} holds no snapshot yet (status: {status})")
+    words = _STATUS[status].format(
+        reached=trajectory.reached_step, planned=int(trajectory.planned_snapshots[-1])
+    )
+    return Recording(
+        name=path.stem,
+        step=trajectory.step,
+        time=trajectory.time,
+        U=trajectory.U,
+        V=trajectory.V,
+        W=trajectory.W,
+        a=trajectory.a,
+        grid=trajectory.grid,
+        config=checked,
+        scalars=trajectory.scalars,
+        status=words,
+        complete=status == "finished",
+        load_samples=lambda: _samples(trajectory, checked),
+        trajectory=trajectory,
+    )
+
+
+def _samples(trajectory: Trajectory, config: RunConfig) -> tuple[Array, Array]:
+    from prdsim.runner import stored_data
+
+    return stored_data(trajectory, config)
+
+
+def _check_shapes(arrays: Mapping[str, Array], grid: tuple[int, int] | None) -> None:
+    U, V = arrays["U"], arrays["V"]
+    axes = {"U": 3, "V": 3, "W": 3, "a": 2}
+    for key, array in arrays.items():
+        if array.ndim != axes[key] or len(array) != len(U) or not len(U):
+            raise ConfigError(
+                f"{key} has shape {array.shape}; it takes {axes[key]} axes, snapshots first, as "
+                f"many as U ({len(U)}) and at least one"
+            )
+    if V.shape[2] != U.shape[1]:
+        raise ConfigError(f"U {U.shape} and V {V.shape} differ in the number of neurons m")
+    if grid is not None and grid[0] * grid[1] != U.shape[2]:
+        raise ConfigError(f"a grid of {grid[0]} x {grid[1]} does not hold {U.shape[2]} inputs")
+
+
+def _float64(array: Array) -> Array:
+    return np.asarray(array, dtype=np.float64)

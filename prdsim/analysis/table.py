@@ -1,0 +1,95 @@
+"""Tables of numbers: as text to read, as CSV, as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_SHOWN_ROWS = 7  # of a long table, as text
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length by name; ``heads`` says in words what a column holds.
+
+    ``wide`` tables have a row per snapshot and many columns: as text they are shown turned, with a
+    few of their rows.
+    """
+
+    title: str
+    columns: Mapping[str, Sequence[Any]]
+    heads: Mapping[str, str] = field(default_factory=dict)
+    wide: bool = False
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One mapping a row, of plain Python values; None for what is not finite."""
+        columns = {name: [_plain(value) for value in column] for name, column in self._items()}
+        names = list(columns)
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def _items(self) -> list[tuple[str, list[Any]]]:
+        return [(name, list(column)) for name, column in self.columns.items()]
+
+    def to_csv(self) -> str:
+        """Return CSV text with a head line; numbers keep every digit, missing ones are empty."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return text.getvalue()
+
+    def to_text(self) -> str:
+        """Return text to read, of five significant digits."""
+        return "\n".join([self.title, *(self._turned() if self.wide else self._upright())])
+
+    def _turned(self) -> list[str]:
+        count = len(next(iter(self.columns.values())))
+        last = max(count - 1, 0)
+        shown = sorted({round(i * last / (_SHOWN_ROWS - 1)) for i in range(_SHOWN_ROWS)})
+        rows = [
+            [self.heads.get(name, name), *(_cell(column[i]) for i in shown if i < count)]
+            for name, column in self._items()
+        ]
+        return _aligned(rows)
+
+    def _upright(self) -> list[str]:
+        heads = [self.heads.get(name, name) for name in self.columns]
+        body = [[_cell(value) for value in row.values()] for row in self.rows]
+        return _aligned([heads, *body])
+
+
+def to_json(about: Mapping[str, Any], tables: Mapping[str, Table]) -> str:
+    """Return JSON text: facts about the run, and each table as a list of rows."""
+    content = {**about, **{name: table.rows for name, table in tables.items()}}
+    return json.dumps(content, indent=2)
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cell(value: Any) -> str:
+    value = _plain(value)
+    if value is None:
+        return "-"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """First column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  "
+        + row[0].ljust(widths[0])
+        + "".join(
+            f"  {cell.rjust(width)}" for cell, width in zip(row[1:], widths[1:], strict=True)
+        )
+        for row in rows
+    ]

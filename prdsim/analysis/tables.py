@@ -1,0 +1,75 @@
+"""Tables that have no row per snapshot: one a neuron, one a principal direction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prdsim.errors import PrdsimError
+
+from .distances import hidden_distances, top_distances
+from .measures import forces_of
+from .order import morans_i
+from .recording import Recording, recording_of
+from .subspace import trajectory_shares
+from .table import Table
+
+if TYPE_CHECKING:
+    from prdsim.trajectory import Trajectory
+
+_HEADS = {
+    "neuron": "neuron j",
+    "distance_U": "||u_j(t) - u_j(0)||",
+    "distance_V": "||v_j(t) - v_j(0)||",
+    "morans_i": "Moran's I of u_j",
+    "reaction_U": "||R^u_j||",
+    "diffusion_U": "D ||D^u_j||",
+    "reaction_V": "||R^v_j||",
+    "diffusion_V": "D ||D^v_j||",
+    "directions": "directions k",
+    "share": "share of the k-th",
+    "cumulative": "share of the first k",
+}
+
+
+def neuron_table(source: Trajectory | Recording, index: int = -1) -> Table:
+    """Return a row per neuron at a snapshot: distances, order, reaction and diffusion.
+
+    Moran's I is left out without a grid, reaction and diffusion where they cannot be computed.
+    """
+    recording = recording_of(source)
+    now = recording.at(index)
+    columns: dict[str, Any] = {
+        "neuron": np.arange(len(now.U)),
+        "distance_U": hidden_distances(now.U, now.U_0),
+        "distance_V": top_distances(now.V, now.V_0),
+    }
+    if recording.grid is not None:
+        columns["morans_i"] = morans_i(now.U, recording.grid)
+    columns |= _force_columns(recording, index)
+    return Table(f"neurons at step {now.step}, t = {now.time:.6g}", columns, _HEADS)
+
+
+def _force_columns(recording: Recording, index: int) -> dict[str, Any]:
+    try:
+        forces = forces_of(recording)
+    except PrdsimError:
+        return {}
+    assert recording.W is not None
+    assert recording.a is not None
+    arrays = (getattr(recording, name)[index] for name in ("U", "V", "W", "a"))
+    norms = forces.norms(*arrays)
+    names = ("reaction_U", "diffusion_U", "reaction_V", "diffusion_V")
+    return {name: getattr(norms, name) for name in names}
+
+
+def subspace_table(source: Trajectory | Recording) -> Table:
+    """Return the shares of the trajectory's variance in its principal directions, falling."""
+    shares = trajectory_shares(recording_of(source).U)
+    columns = {
+        "directions": np.arange(1, len(shares) + 1),
+        "share": shares,
+        "cumulative": np.cumsum(shares),
+    }
+    return Table("principal directions of the path U(t)", columns, _HEADS)

@@ -1,0 +1,111 @@
+"""Figures 2 and 4 of the poster: an input image and what the neurons see in it; the top layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prdsim.errors import ConfigError
+
+from .filters import tiles_across
+from .request import Request
+from .style import (
+    Array,
+    add_note,
+    color_of,
+    extended,
+    largest,
+    mosaic,
+    new_figure,
+    show_image,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from prdsim.analysis import Recording
+
+
+def draw_input(request: Request) -> Figure:
+    """Draw the input image that features are shown of."""
+    run = request.runs[0]
+    x = _sample(run, request.sample)
+    figure = new_figure(3.6, 3.2)
+    axes = figure.subplots()
+    signed = bool(x.min() < 0)
+    limit = float(np.abs(x).max()) or 1.0
+    drawn = show_image(axes, x.reshape(run.pixels), limit, signed=signed)
+    axes.set_title(f"input {request.sample} of {run.setting.split(',')[0]}")
+    figure.colorbar(drawn, ax=axes, label=f"entries of $x$, norm {np.linalg.norm(x):.3g}")
+    return figure
+
+
+def draw_features(request: Request) -> Figure:
+    """Draw the maps u_j * x (entry by entry) and the features relu(U x) of an input image."""
+    runs, neurons = request.runs, request.chosen_neurons()
+    across = tiles_across(len(neurons))
+    down = -(-len(neurons) // across)
+    figure = new_figure(10.0, (4.6 * down / across + 0.5) * len(runs) + 0.4)
+    panels = figure.subplots(len(runs), 2, squeeze=False, width_ratios=(1.25, 1.0))
+    x = _sample(runs[0], request.sample)
+    final = {run.name: run.at(-1) for run in runs}
+    top = max(float(np.maximum(now.U @ x, 0.0).max()) for now in final.values())
+    for (maps, features), run in zip(panels, runs, strict=True):
+        now = final[run.name]
+        images = now.U[neurons] * x
+        limit = largest([images])
+        drawn = show_image(maps, mosaic(images, run.pixels, across), limit)
+        maps.set_title(f"{run.label}, t = {now.time:.4g}: maps $u_j \\circ x$")
+        label = "entries of $u_j \\circ x$"
+        figure.colorbar(drawn, ax=maps, label=label, extend=extended(images, limit))
+        for time, U, color in (
+            (0.0, now.U_0, "#b0b0b0"),
+            (now.time, now.U, color_of(run.label, [other.label for other in runs])),
+        ):
+            h = np.sort(np.maximum(U @ x, 0.0))[::-1]
+            features.plot(np.arange(1, len(h) + 1), h, color=color, label=f"t = {time:.4g}")
+        features.set(
+            title="hidden features, largest first",
+            xlabel="rank of the neuron",
+            ylabel=r"$\mathrm{relu}(u_j \cdot x)$",
+            ylim=(0, 1.05 * top or 1.0),
+        )
+        features.legend()
+    figure.suptitle(f"{runs[0].setting}; input {request.sample}", fontsize=8.5)
+    add_note(figure, runs)
+    return figure
+
+
+def draw_top(request: Request) -> Figure:
+    """Draw the columns v_j of the top layer of chosen neurons: at first, at last, the change."""
+    runs, neurons = request.runs, request.chosen_neurons()
+    d_out = runs[0].V.shape[1]
+    figure = new_figure(11.0, (min(1.2 + 0.16 * d_out, 5.0) + 0.4) * len(runs) + 0.3)
+    panels = figure.subplots(len(runs), 3, squeeze=False)
+    for row, run in zip(panels, runs, strict=True):
+        now = run.at(-1)
+        columns = (now.V_0[:, neurons], now.V[:, neurons], (now.V - now.V_0)[:, neurons])
+        limit = largest(columns)
+        names = ("$v_j(0)$", f"$v_j(t)$, t = {now.time:.4g}", "$v_j(t) - v_j(0)$")
+        for axes, image, name in zip(row, columns, names, strict=True):
+            drawn = show_image(axes, image, limit)
+            axes.set_aspect("auto")
+            axes.set(title=f"{run.label}: {name}", xlabel="neuron j, of those chosen")
+            axes.set(xticks=[0, len(neurons) - 1], yticks=[0, d_out - 1])
+            axes.set_xticklabels([str(neurons[0]), str(neurons[-1])])
+        row[0].set_ylabel("output i")
+        over = extended(np.concatenate(columns), limit)
+        figure.colorbar(drawn, ax=row, label="entries", extend=over)
+    figure.suptitle(f"{runs[0].setting}; {len(neurons)} neurons", fontsize=8.5)
+    add_note(figure, runs)
+    return figure
+
+
+def _sample(run: Recording, number: int) -> Array:
+    """Return input number ``number`` of a run's samples, (d_in,)."""
+    X, _ = run.samples
+    if not 0 <= number < X.shape[1]:
+        raise ConfigError(f"there is no sample {number}: they are 0 to {X.shape[1] - 1}")
+    x: Array = X[:, number]
+    return x

@@ -1,0 +1,67 @@
+"""Reaction and diffusion (paper eq. 4, Theorem 3): per neuron, over time; how they scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prdsim.analysis import forces_of
+
+from .bands import band_note, draw_measure, time_axis
+from .request import Request
+from .style import add_note, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LAYERS = (("hidden layer", "U", "u"), ("top layer", "V", "v"))
+
+
+def draw_forces(request: Request) -> Figure:
+    """Draw norms of reaction and diffusion over time, and per neuron at the last snapshot."""
+    histories = request.histories("forces")
+    figure = new_figure(11.5, 6.0)
+    panels = figure.subplots(2, 3)
+    for row, (layer, name, symbol) in zip(panels, _LAYERS, strict=True):
+        kinds = (
+            ("reaction", f"reaction_{name}", rf"$\|R^{symbol}_j\|$"),
+            ("diffusion", f"diffusion_{name}", rf"$\|D^{symbol}_j\|$"),
+        )
+        for axes, (kind, measure, math) in zip(row, kinds, strict=False):
+            draw_measure(axes, histories, f"{measure}_mean", over=measure)
+            axes.set(title=f"{layer}: {kind}", ylabel=math)
+            axes.set_ylim(bottom=0)
+            time_axis(axes, histories, log=request.log_time)
+        _balance(row[2], request, name, symbol)
+    panels[0, 0].legend()
+    note = band_note(histories, neurons=True)
+    figure.suptitle(f"{request.runs[0].setting} | {note}", fontsize=8.5)
+    add_note(figure, request.recordings)
+    return figure
+
+
+def _balance(axes: object, request: Request, name: str, symbol: str) -> None:
+    """Draw each neuron's reaction against its diffusion, at the last snapshot with diffusion."""
+    from matplotlib.axes import Axes
+
+    assert isinstance(axes, Axes)
+    with_diffusion = [run for run in request.runs if run.config and run.config.adversary]
+    if not with_diffusion:
+        axes.set_axis_off()
+        return
+    run = with_diffusion[0]
+    assert run.W is not None
+    assert run.a is not None
+    now = run.at(-1)
+    norms = forces_of(run).norms(now.U, now.V, run.W[-1], run.a[-1])
+    reaction = np.asarray(getattr(norms, f"reaction_{name}"))
+    diffusion = np.asarray(getattr(norms, f"diffusion_{name}"))
+    axes.plot(reaction, diffusion, ".", color="#d1495b", alpha=0.6)
+    top = float(max(reaction.max(), diffusion.max())) or 1.0
+    axes.plot([0, top], [0, top], color="k", linewidth=0.8, linestyle="--")
+    axes.set(
+        title=f"each neuron, t = {now.time:.4g}",
+        xlabel=rf"reaction $\|R^{symbol}_j\|$",
+        ylabel=rf"diffusion $\|D^{symbol}_j\|$",
+    )

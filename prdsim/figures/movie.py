@@ -1,0 +1,97 @@
+"""Movies of the formation of patterns: gif, and mp4 where ffmpeg is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.animation import FFMpegWriter, PillowWriter
+
+from prdsim.analysis.distances import hidden_distances
+from prdsim.errors import ConfigError, OutputError
+
+from .filters import tiles_across
+from .request import Request
+from .style import add_note, color_of, largest, mosaic, new_figure, settings, show_image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from prdsim.analysis import Recording
+
+SUFFIXES = (".gif", ".mp4")
+
+
+def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: float = 6.0) -> None:
+    """Write u_j(t) - u_j(0) of chosen neurons over all snapshots, a frame each, and distances.
+
+    Runs stand side by side, at the snapshots of the first one, on the color scale of the end.
+
+    Raises:
+        ConfigError: mp4 without ffmpeg, or inputs that are no images.
+        OutputError: the file cannot be written.
+
+    """
+    writer = _writer(path, rate)
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        with settings():
+            _record(request, writer, temporary, dpi)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _writer(path: Path, rate: float) -> Any:
+    if path.suffix == ".gif":
+        return PillowWriter(fps=rate)
+    if not FFMpegWriter.isAvailable():
+        raise ConfigError(f"{path}: mp4 needs ffmpeg, which is not on the PATH; name a .gif")
+    return FFMpegWriter(fps=rate)
+
+
+def _record(request: Request, writer: Any, path: Path, dpi: float) -> None:
+    runs, neurons = request.runs, request.chosen_neurons()
+    times = runs[0].time
+    final = [run.at(-1).change[neurons] for run in runs]
+    limit = largest(final)
+    figure, images, titles, cursor = _frame(runs, final, times, limit)
+    add_note(figure, runs)
+    with writer.saving(figure, str(path), dpi):
+        for time in request.progress(range(len(times))):
+            for run, image, title in zip(runs, images, titles, strict=True):
+                now = run.at(run.nearest(times[time]))
+                tiles = mosaic(now.change[neurons], run.pixels, tiles_across(len(neurons)))
+                image.set_data(tiles)
+                title.set_text(f"{run.label}, t = {now.time:.4g}")
+            cursor.set_xdata([times[time], times[time]])
+            writer.grab_frame()
+
+
+def _frame(
+    runs: Sequence[Recording], final: list[np.ndarray], times: np.ndarray, limit: float
+) -> tuple[Figure, list[Any], list[Any], Any]:
+    """Draw what all frames share; return the figure and what changes from frame to frame."""
+    labels = [run.label for run in runs]
+    across = tiles_across(len(final[0]))
+    figure = new_figure(4.6 * len(runs) + 1.0, 5.2)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(2.4, 1.0))
+    panels = np.atleast_1d(top.subplots(1, len(runs)))
+    images, titles = [], []
+    for axes, run, filters in zip(panels, runs, final, strict=True):
+        images.append(show_image(axes, mosaic(filters, run.pixels, across), limit))
+        titles.append(axes.set_title(run.label))
+    top.colorbar(images[0], ax=panels, label="$u_j(t) - u_j(0)$", extend="both")
+    axes = bottom.subplots()
+    for run in runs:
+        mean = [hidden_distances(U, run.initial[0]).mean() for U in run.U]
+        axes.plot(run.time, mean, color=color_of(run.label, labels), label=run.label)
+    if len(times) > 1:
+        axes.set_xscale("symlog", linthresh=float(times[1]) or 1.0)
+    axes.set(xlabel="time t", ylabel=r"mean $\|u_j(t) - u_j(0)\|$")
+    axes.legend(loc="upper left")
+    return figure, images, titles, axes.axvline(times[0], color="k", linewidth=0.8)

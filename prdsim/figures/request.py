@@ -1,0 +1,90 @@
+"""What a figure is asked for: runs, and the choices that figures share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from prdsim.analysis import History, Recording, history
+from prdsim.analysis.distances import hidden_distances
+from prdsim.errors import ConfigError
+
+from .bands import Histories
+from .style import Array, first_of_each, groups
+
+Neurons = Literal["displacement", "random"] | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The runs of a figure, and how to choose what of them is shown.
+
+    ``neurons`` are indices, "displacement" (those that moved most, in all runs shown together) or
+    "random" (by ``seed``), ``count`` of them; ``times`` picks the nearest snapshots (None: the
+    first, one in between and the last); ``sample`` is the number of the input image; ``embedding``
+    is "pca" or "tsne"; ``log_time`` draws time logarithmically. ``progress`` may wrap loops.
+    """
+
+    recordings: tuple[Recording, ...]
+    neurons: Neurons = "displacement"
+    count: int = 24
+    seed: int = 0
+    times: tuple[float, ...] | None = None
+    sample: int = 0
+    embedding: Literal["pca", "tsne"] = "pca"
+    log_time: bool = False
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter
+    _histories: dict[tuple[str, str], History] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> list[Recording]:
+        """The first run of each label, without diffusion first: where one stands for all."""
+        return first_of_each(self.recordings)
+
+    def histories(self, *names: str) -> Histories:
+        """Return groups of measures along every run, by label; each is computed once."""
+        return {
+            label: [self._history(run, names) for run in members]
+            for label, members in groups(self.recordings).items()
+        }
+
+    def _history(self, run: Recording, names: tuple[str, ...]) -> History:
+        key = (f"{id(run)}", ",".join(names))
+        if key not in self._histories:
+            self._histories[key] = history(run, names, progress=self.progress)
+        return self._histories[key]
+
+    def snapshots(self, run: Recording) -> list[int]:
+        """Return the indices of a run's snapshots to show, in order of time."""
+        if self.times is not None:
+            return sorted({run.nearest(time) for time in self.times})
+        between = run.nearest(run.time[-1] / 10)
+        return sorted({0, between, len(run) - 1})
+
+    def chosen_neurons(self) -> Array:
+        """Return the neurons to show, the same in all runs, in rising order.
+
+        Raises:
+            ConfigError: runs differ in width, or there is no such neuron.
+
+        """
+        widths = {run.U.shape[1] for run in self.recordings}
+        if len(widths) > 1:
+            raise ConfigError(
+                f"runs of {' and '.join(map(str, sorted(widths)))} neurons have no neurons in "
+                "common; draw them apart"
+            )
+        m = widths.pop()
+        if isinstance(self.neurons, tuple):
+            wrong = [j for j in self.neurons if not 0 <= j < m]
+            if wrong:
+                raise ConfigError(f"there is no neuron {wrong[0]}: they are 0 to {m - 1}")
+            return np.array(self.neurons)
+        count = min(self.count, m)
+        if self.neurons == "random":
+            return np.sort(np.random.default_rng(self.seed).choice(m, count, replace=False))
+        moved = sum(hidden_distances(run.U[-1], run.U[0]) for run in self.runs)
+        return np.sort(np.argsort(-moved, kind="stable")[:count])

@@ -1,0 +1,147 @@
+"""How figures look, and how they are written: one home for colors, scales and files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from prdsim.files import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from prdsim.analysis import Recording
+
+Array = NDArray[Any]
+
+SUFFIXES = (".png", ".pdf", ".svg")
+
+WITHOUT, WITH = "#3b6ea5", "#d1495b"
+_OTHERS = ("#66a182", "#8d6a9f", "#edae49", "#00798c", "#5a5a5a")
+
+SIGNED = "RdBu_r"  # weights and their changes: white is zero
+POSITIVE = "magma"  # features and images: black is zero
+
+_SETTINGS = {
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "svg.hashsalt": "prdsim",
+    "image.interpolation": "nearest",
+}
+
+
+def settings() -> Any:
+    """Return a context in which figures are drawn and written as prdsim's look."""
+    return mpl.rc_context(_SETTINGS)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, inches; without pyplot, whose figures are global."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def color_of(label: str, labels: Sequence[str]) -> str:
+    """Return a label's color: blue without, red with diffusion, others in their order."""
+    fixed = {"without diffusion": WITHOUT, "with diffusion": WITH}
+    if label in fixed:
+        return fixed[label]
+    others = [name for name in labels if name not in fixed]
+    return _OTHERS[others.index(label) % len(_OTHERS)]
+
+
+def groups(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:
+    """Gather runs that differ by their initial draw alone: by label, without diffusion first."""
+    found: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        found.setdefault(recording.label, []).append(recording)
+    return dict(sorted(found.items(), key=lambda item: item[0] != "without diffusion"))
+
+
+def first_of_each(recordings: Iterable[Recording]) -> list[Recording]:
+    """Return the first run of each label, without diffusion first."""
+    return [members[0] for members in groups(recordings).values()]
+
+
+def status_note(recordings: Iterable[Recording]) -> str:
+    """Say which runs are not finished: what is drawn is what is there."""
+    return "; ".join(f"{run.name}: {run.status}" for run in recordings if not run.complete)
+
+
+def add_note(figure: Figure, recordings: Iterable[Recording]) -> None:
+    """Write below a figure which of its runs are not finished."""
+    note = status_note(recordings)
+    if note:
+        figure.supxlabel(note, fontsize=8, color="#a03030")
+
+
+def largest(arrays: Iterable[Array], *, share: float = 0.995) -> float:
+    """Return the limit of a color scale: what a share of the absolute entries lie below.
+
+    A few outliers do not bleach an image; its color bar shows that there are some.
+    """
+    limit = float(np.quantile(np.abs(np.concatenate([np.ravel(a) for a in arrays])), share))
+    return limit or 1.0
+
+
+def mosaic(images: Array, grid: tuple[int, int], columns: int) -> Array:
+    """Lay images (k, rows * columns of pixels) out in rows, a line of NaN around each."""
+    k, (height, width) = len(images), grid
+    rows = -(-k // columns)
+    framed = np.full((rows * columns, height + 2, width + 2), np.nan)
+    framed[:k, 1:-1, 1:-1] = images.reshape(k, height, width)
+    tiles = framed.reshape(rows, columns, height + 2, width + 2).transpose(0, 2, 1, 3)
+    return tiles.reshape(rows * (height + 2), columns * (width + 2))
+
+
+def show_image(axes: Axes, image: Array, limit: float, *, signed: bool = True) -> Any:
+    """Draw an image on a color scale up to ``limit``, from its negative if signed, else from 0."""
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    return axes.imshow(
+        image,
+        cmap=SIGNED if signed else POSITIVE,
+        vmin=-limit if signed else 0.0,
+        vmax=limit,
+        aspect="equal",
+    )
+
+
+def extended(image: Array, limit: float, *, signed: bool = True) -> str:
+    """Return which ends of a color bar are exceeded, as `Figure.colorbar` names them."""
+    above = bool(np.nanmax(image) > limit)
+    below = signed and bool(np.nanmin(image) < -limit)
+    return {(0, 0): "neither", (1, 0): "max", (0, 1): "min", (1, 1): "both"}[(above, below)]
+
+
+def write_figure(figure: Figure, path: Path, *, dpi: float = 150.0) -> None:
+    """Write a figure as its suffix says, whole or not at all; the same figure gives the same file.
+
+    Raises `OutputError` if the file cannot be written.
+    """
+    dates: dict[str, dict[str, None]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    buffer = io.BytesIO()
+    with settings():
+        figure.savefig(
+            buffer,
+            format=path.suffix[1:],
+            dpi=dpi,
+            metadata=dates.get(path.suffix),  # type: ignore[arg-type]
+        )
+    write_whole(path, buffer.getvalue())
