@@ -92,6 +92,13 @@ def row_sums(backend: Backend, A: Array, B: Array) -> HostArray:
     return backend.to_host(sums)
 
 
+def column_sums(backend: Backend, A: Array, B: Array) -> HostArray:
+    """Return sum_i A_ij B_ij by column, on the host, float64."""
+    sums = backend.empty((A.shape[1],), "float64")
+    backend.column_dots(A, B, out=sums)
+    return backend.to_host(sums)
+
+
 class _OverWeights:
     """What the charts share: U_0 on the device, and sums over rows."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .charts import row_sums
+from .charts import column_sums, row_sums
 from .gradients import (
     begin_step,
     forward,
@@ -152,10 +152,7 @@ class Observer:
         return balance
 
     def _per_column(self, A: Array, B: Array) -> HostArray:
-        k = self._model.backend
-        sums = k.empty((A.shape[1],), "float64")
-        k.column_dots(A, B, out=sums)
-        return k.to_host(sums)
+        return column_sums(self._model.backend, A, B)
 
 
 def _drift(balance: HostArray, balance_0: HostArray) -> float:

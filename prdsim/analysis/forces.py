@@ -1,0 +1,138 @@
+"""Reaction and diffusion of every neuron: the norms that the paper's Theorem 3 compares.
+
+Row j of R^u and D^u, column j of R^v and D^v (paper eqs. 48-55) drive neuron j, du_j/dt = R^u_j +
+D D^u_j and dv_j/dt = R^v_j + D D^v_j (eq. 4). The equations are those of `prdsim.gradients`; here
+they are evaluated at weights on the host, a snapshot at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prdsim.backends import get_backend
+from prdsim.charts import WeightChart, column_sums, row_sums
+from prdsim.config import RunConfig
+from prdsim.errors import BackendUnavailableError, DataError
+from prdsim.gradients import forward, generator_velocity, residual, score_field
+from prdsim.model import State, build_model
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Array, Backend, HostArray
+
+
+@dataclass(frozen=True)
+class ForceNorms:
+    """Norms of reaction and diffusion by neuron j, each (m,), float64.
+
+    Reaction: ||R^u_j||, ||R^v_j||. Diffusion: D ||D^u_j||, D ||D^v_j||, as it enters the
+    velocity; 0 without diffusion.
+    """
+
+    reaction_U: HostArray
+    diffusion_U: HostArray
+    reaction_V: HostArray
+    diffusion_V: HostArray
+
+
+class Forces:
+    """Evaluates reaction and diffusion of a run at its snapshots; made once for all of them.
+
+    ``config`` gives widths and diffusivity, ``X`` (d_in, n) and ``Y`` (d_out, n) are the samples
+    as used. ``backend`` computes: an instance, or a name; ``auto`` is numba, else numpy, in
+    float64 whatever the run's precision. Memory is that of the workspace of a step; a snapshot
+    adds nothing.
+
+    U and V are both looked at, also where ``trainable`` holds one of them fixed: the terms of eqs.
+    52-55 are functions of the state. For arrays that move, the root of the summed squares is the
+    recorded ``reaction_norm_U`` and its like, which are 0 for arrays that do not.
+    Raises `DataError` if X and Y do not hold the same number of samples, and
+    `BackendUnavailableError`.
+
+    Example::
+
+        forces = Forces(trajectory.config, X, Y)
+        forces.norms(U, V, W, a).reaction_U
+    """
+
+    def __init__(
+        self, config: RunConfig, X: HostArray, Y: HostArray, *, backend: Backend | str = "auto"
+    ) -> None:
+        if X.shape[1] != Y.shape[1]:
+            raise DataError(f"X holds {X.shape[1]} samples, Y {Y.shape[1]}; they must be the same")
+        self._backend = _cpu(backend) if isinstance(backend, str) else backend
+        config = config.replace(trainable="U,V")
+        with self._backend.active():
+            # Distances are not asked for: their reference U_0 may be anything.
+            chart = WeightChart(self._backend, X, np.zeros((config.width, X.shape[0])))
+            self._model = build_model(config, self._backend, chart, X, Y)
+            self._state = State.empty(self._backend, self._model.state_shapes)
+            self._velocity = State.empty(self._backend, self._model.state_shapes, ("U", "V"))
+
+    def norms(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> ForceNorms:
+        """Return the norms at U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,).
+
+        Raises `DataError` for arrays of other shapes.
+        """
+        model = self._model
+        with self._backend.active():
+            self._load({"U": U, "V": V, "W": W, "a": a})
+            forward(model, self._state)
+            residual(model, out=model.work.E)
+            reaction_U, reaction_V = self._norms(model.work.E)
+            diffusion_U, diffusion_V = np.zeros_like(reaction_U), np.zeros_like(reaction_V)
+            if model.diffusivity > 0.0:
+                score_field(model, self._state)
+                diffusion_U, diffusion_V = self._norms(model.work.G)
+        D = model.diffusivity
+        return ForceNorms(reaction_U, D * diffusion_U, reaction_V, D * diffusion_V)
+
+    def _load(self, weights: Mapping[str, HostArray]) -> None:
+        for name, array in self._state:
+            if weights[name].shape != array.shape:
+                raise DataError(
+                    f"{name} has shape {weights[name].shape}, but {array.shape} is that of the run"
+                )
+            self._backend.to_device(weights[name], array)
+
+    def _norms(self, E: Array) -> tuple[HostArray, HostArray]:
+        """Norms by neuron of the velocities that a drive gives U and V; reads A (and H)."""
+        k, velocity = self._backend, self._velocity
+        generator_velocity(self._model, self._state, E, out=velocity)
+        squares_U = row_sums(k, velocity.U, velocity.U)
+        squares_V = column_sums(k, velocity.V, velocity.V)
+        return np.sqrt(squares_U), np.sqrt(squares_V)
+
+
+def force_norms(
+    U: HostArray,
+    V: HostArray,
+    W: HostArray,
+    a: HostArray,
+    X: HostArray,
+    Y: HostArray,
+    *,
+    diffusivity: float = 1.0,
+    backend: Backend | str = "auto",
+) -> ForceNorms:
+    """Return the norms at one state on data X (d_in, n), Y (d_out, n); see `Forces`.
+
+    ``diffusivity`` is D; 0 is without diffusion.
+    """
+    config = RunConfig(
+        width=U.shape[0], critic_width=W.shape[0], diffusion=True, diffusivity=diffusivity
+    )
+    return Forces(config, X, Y, backend=backend).norms(U, V, W, a)
+
+
+def _cpu(name: str) -> Backend:
+    """Return a backend by name in float64; ``auto`` does not look for a GPU."""
+    if name != "auto":
+        return get_backend(name)
+    try:
+        return get_backend("numba")
+    except BackendUnavailableError:
+        return get_backend("numpy")
