@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--count", type=click.IntRange(1, 400), default=24, help="neurons shown  [24]")
 @click.option("--times", metavar="T,T,...", help="times to show  [first, one between, last]")
 @click.option("--sample", type=click.IntRange(0), default=0, help="number of the input image  [0]")
-@click.option("--seed", type=click.IntRange(0), default=0, help="of random neurons, t-SNE  [0]")
+@click.option("--seed", type=click.IntRange(0), default=0, help="of random neurons  [0]")
 @click.option("--embedding", type=click.Choice(["pca", "tsne"]), default="pca", help="[pca]")
 @click.option("--log-time", is_flag=True, help="draw time logarithmically")
 @click.option("--dpi", type=click.IntRange(30, 1200), default=150, help="of png and movies  [150]")

@@ -83,6 +83,8 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure("correlation_length_U", "order", "correlation length of u_j", "pixel"),
     Measure("correlation_length_change", "order", "correlation length of changes", "pixel"),
+    Measure("active_gates", "activity", "share of gates 1{u_j.x_p >= 0} that are open"),
+    Measure("inactive_neurons", "activity", "share of neurons that no sample activates"),
     Measure("effective_rank", "rank", "effective rank of U(t) - U(0)"),
     Measure("participation_ratio", "rank", "participation ratio of U(t) - U(0)"),
     *_summarized("reaction_U", "forces", "||R^u_j||", "1/time"),
@@ -234,6 +236,19 @@ def _order(recording: Recording) -> Compute:
     return compute
 
 
+def _activity(recording: Recording) -> Compute:
+    X, _ = recording.samples
+
+    def compute(_: int, now: Snapshot) -> Values:
+        gates = now.U @ X >= 0.0
+        return {
+            "active_gates": float(np.mean(gates)),
+            "inactive_neurons": float(np.mean(~gates.any(axis=1))),
+        }
+
+    return compute
+
+
 def _rank(_: Recording) -> Compute:
     def compute(_: int, now: Snapshot) -> Values:
         values = singular_values(now.change)
@@ -279,6 +294,7 @@ _MAKERS: dict[str, Callable[[Recording], Compute]] = {
     "spread": _spread,
     "entries": _entries,
     "order": _order,
+    "activity": _activity,
     "rank": _rank,
     "forces": _forces,
 }

@@ -50,7 +50,7 @@ _ALL = (
     FigureKind(
         "distances",
         "distances of u_j and v_j from their initial values over time",
-        distances.draw,
+        distances.draw_distances,
         "1",
     ),
     FigureKind("input", "the input image that features are shown of", features.draw_input, "2"),

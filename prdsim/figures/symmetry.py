@@ -64,7 +64,7 @@ def _entries(axes: Axes, now: Snapshot, color: str) -> None:
     axes.set_ylim(max(0.3 / (entries.size * (bins[1] - bins[0])), 1e-12), 2.5 * density.max())
     axes.set(xlabel="entries $u_{jk}(t)$", ylabel="density")
     axes.legend(loc="upper left", fontsize=7)
-    words = f"KS {normal_distance(entries):.3f}\nkurtosis {excess_kurtosis(entries):.2f}"
+    words = f"KS {normal_distance(now.U):.3f}\nkurtosis {excess_kurtosis(now.U):.2f}"
     _numbers(axes, words)
 
 
@@ -190,7 +190,7 @@ def draw_embedding(request: Request) -> Figure:
 def _plane(U: np.ndarray, request: Request) -> tuple[np.ndarray, tuple[str, str]]:
     """Return the neurons' places in the plane, (m, 2), and what the axes are."""
     if request.embedding == "tsne":
-        return tsne(U, seed=request.seed), ("t-SNE 1", "t-SNE 2")
+        return tsne(U), ("t-SNE 1", "t-SNE 2")
     points, shares = principal_plane(U)
     first, second = (f"principal component {i + 1} ({shares[i]:.1%})" for i in (0, 1))
     return points, (first, second)

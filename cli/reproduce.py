@@ -1,0 +1,63 @@
+"""``prdsim reproduce``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command(name="reproduce")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reproduction"),
+    help="folder of runs, figures and the page  [reproduction]",
+)
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    metavar="NAME",
+    help="mnist, digits or synthetic; may be repeated  [all that are here]",
+)
+@click.option("--data-dir", help="folder that holds downloaded data sets")
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, help="initial draws of each  [3]")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="a key of all runs; repeatable"
+)
+@click.option("--force", is_flag=True, help="draw figures and page anew; runs are kept")
+def command(
+    output: Path,
+    datasets: tuple[str, ...],
+    data_dir: str | None,
+    seeds: int,
+    settings: tuple[str, ...],
+    force: bool,
+) -> int:
+    """Make all figures of the poster, with and without diffusion, and a page that shows them.
+
+    Runs of the preset "poster" on MNIST (where it is), digits and synthetic data, several initial
+    draws each. Ctrl-C stops; the same command goes on where it stopped.
+    """
+    from prdsim.config import load_config
+    from prdsim.reproduction import available_studies, reproduce
+
+    values = load_config(settings=["preset=poster", *settings]).model_dump(exclude_unset=True)
+    given = {setting.partition("=")[0].strip().replace("-", "_") for setting in settings}
+    outcome = reproduce(
+        output,
+        available_studies(datasets, data_dir),
+        seeds=seeds,
+        keys={key: values[key] for key in given},
+        force=force,
+        say=click.echo,
+        progress=True,
+    )
+    if outcome.signal is None:
+        return 0
+    click.echo(f"stopped; go on with: {shlex.join(['prdsim', *sys.argv[1:]])}", err=True)
+    return 128 + int(outcome.signal)

@@ -1,0 +1,2 @@
+"""x"""
+def draw_scaling(request): raise NotImplementedError

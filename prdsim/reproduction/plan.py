@@ -1,0 +1,170 @@
+"""What is run and drawn: the data sets, and the pictures of each."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from prdsim.config import RunConfig
+from prdsim.datasets import available_datasets
+from prdsim.errors import ConfigError
+
+Which = Literal["all", "first", "without", "with", "none"]
+
+DIFFUSION = {"without": False, "with": True}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a study: what it is called, which runs it shows, and the numbers it quotes.
+
+    ``runs`` are "all", the "first" seed's two, that one "without" or "with" diffusion, or "none".
+    """
+
+    figure: str
+    title: str
+    runs: Which = "first"
+    poster: str = ""
+    numbers: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stem(self) -> str:
+        """Name of the file, without suffix."""
+        number = f"figure-{self.poster}-" if self.poster else ""
+        side = f"-{self.runs}" if self.runs in DIFFUSION else ""
+        return f"{number}{self.figure}{side}"
+
+
+_DISTANCES = Picture(
+    "distances",
+    "Distance from several initial draws, hidden and top layer",
+    "all",
+    "1",
+    ("distance_U_mean", "distance_V_mean"),
+    {"log_time": True},
+)
+_SYMMETRY = Picture(
+    "symmetry",
+    "Breakdown of symmetry and homogeneity",
+    "first",
+    "5",
+    ("cv_U", "gini_U", "ks_U", "morans_i_U", "inactive_neurons"),
+)
+_BEYOND = (
+    Picture("changes", "How the filters changed, u_j(t) - u_j(0)"),
+    Picture("top", "Columns of the top layer"),
+    Picture(
+        "order",
+        "Measures of symmetry and order over time",
+        "all",
+        numbers=("kurtosis_U", "effective_rank", "correlation_length_change"),
+        options={"log_time": True},
+    ),
+    Picture("subspace", "The path's variance in its first directions", "all"),
+    Picture("embedding", "The neurons in the plane"),
+    Picture(
+        "forces",
+        "Reaction and diffusion per neuron",
+        "all",
+        numbers=("reaction_U_mean", "diffusion_U_mean"),
+        options={"log_time": True},
+    ),
+)
+_IMAGES = (
+    _DISTANCES,
+    Picture("input", "Input image of the features", "first", "2"),
+    Picture("filters", "Hidden filters, without and with diffusion", "first", "3"),
+    Picture("features", "Features of the input image", "first", "4"),
+    _SYMMETRY,
+    *_BEYOND,
+)
+_SYNTHETIC = (
+    Picture("filters", "Pattern formation on synthetic data without diffusion", "without", "7"),
+    Picture("filters", "Pattern formation on synthetic data with diffusion", "with", "8"),
+    _DISTANCES,
+    Picture("input", "Input image of the features", "first", "2"),
+    Picture("features", "Features of the input image", "first", "4"),
+    _SYMMETRY,
+    *_BEYOND,
+)
+GENERAL = (
+    Picture("schematic", "Turing pattern formation, a schematic", "none", "6"),
+    Picture("scaling", "Reaction and diffusion at the initial draw against sizes", "first"),
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One data set: its name, the keys of its runs beside the preset's, its pictures."""
+
+    name: str
+    keys: Mapping[str, Any]
+    pictures: tuple[Picture, ...] = _IMAGES
+
+    def config(self, folder: Path, seed: int, *, diffusion: bool, **keys: Any) -> RunConfig:
+        """Return the configuration of one run, its file in ``folder``/runs."""
+        side = "with" if diffusion else "without"
+        output = folder / "runs" / f"{self.name}-{side}-{seed}.h5"
+        own = {"preset": "poster", **self.keys, "seed": seed, "diffusion": diffusion}
+        return RunConfig(**{**own, **keys, "output": str(output)})
+
+    def runs(self, folder: Path, seeds: int, **keys: Any) -> Iterator[RunConfig]:
+        """Yield the configurations of all runs, pairs of equal seed together."""
+        for seed in range(seeds):
+            for diffusion in DIFFUSION.values():
+                yield self.config(folder, seed, diffusion=diffusion, **keys)
+
+
+STUDIES = ("mnist", "digits", "synthetic")
+
+
+def available_studies(names: tuple[str, ...], data_dir: str | None) -> list[Study]:
+    """Return the studies asked for; without names, all whose data are here.
+
+    MNIST is taken from its training part, or the test part where that alone is here.
+
+    Raises:
+        ConfigError: an unknown name, or data that are not here.
+
+    """
+    for name in names:
+        if name not in STUDIES:
+            raise ConfigError(f"{name}: no such study; there are {', '.join(STUDIES)}")
+    return [
+        study for name in names or STUDIES for study in _study(name, data_dir, must=bool(names))
+    ]
+
+
+def _study(name: str, data_dir: str | None, *, must: bool) -> list[Study]:
+    if name == "synthetic":
+        # Random fields: the filters of white noise show no order that eyes could see.
+        return [Study(name, {"dataset": name, "correlation_length": 2.0}, _SYNTHETIC)]
+    if name == "digits":
+        return [Study(name, {"dataset": name})]
+    found = next(info for info in available_datasets(data_dir) if info.name == name)
+    if not found.samples:
+        if must:
+            raise ConfigError(f"{name} is not here: {found.hint}")
+        return []
+    split = "train" if "train" in found.samples else "test"
+    keys = {"dataset": name, "split": split}
+    return [Study(name, {**keys, "data_dir": data_dir} if data_dir else keys)]
+
+
+def run_command(config: RunConfig) -> str:
+    """Return the command line that makes a run of the preset "poster"."""
+    preset = RunConfig(preset=config.preset)
+    words = ["prdsim", "run", "--preset", str(config.preset)]
+    for key, value in config:
+        if key == "preset" or value == getattr(preset, key):
+            continue
+        name = key.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            words += [f"--{name}", str(value)]
+    return shlex.join(words)

@@ -1,0 +1,148 @@
+"""Carrying the plan out: runs that are there are kept, and the page comes last."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prdsim.analysis import Recording, open_recording
+from prdsim.analysis.comparison import Comparison, compare
+from prdsim.config import RunConfig
+from prdsim.errors import ConfigError, OutputError
+from prdsim.figures import Request, write
+from prdsim.files import write_whole
+from prdsim.progress import tracked
+from prdsim.runner import resume, run
+from prdsim.trajectory import Status, open_trajectory
+
+from .page import Shown, make_page
+from .plan import GENERAL, Picture, Study
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where the page is; or the signal that stopped the reproduction: call it again to go on."""
+
+    page: Path
+    signal: signal.Signals | None = None
+
+
+def reproduce(
+    folder: Path,
+    studies: Sequence[Study],
+    *,
+    seeds: int = 3,
+    keys: Mapping[str, Any] | None = None,
+    force: bool = False,
+    say: Callable[[str], None] = print,
+    progress: bool = False,
+) -> Outcome:
+    """Run every study with and without diffusion, draw its figures, and write ``index.html``.
+
+    Finished runs in the folder are kept, begun ones continued; the page is written last, so that
+    a folder that has one is complete. ``keys`` replace configuration keys in all runs; ``say``
+    takes a line for each thing done.
+
+    Raises:
+        ConfigError: the folder has a page already (and not ``force``), or runs of other settings.
+        OutputError: it cannot be written.
+        DivergedError: a run left the finite numbers.
+
+    """
+    page = folder / "index.html"
+    if page.exists() and not force:
+        raise ConfigError(f"{page} exists; name another folder, or give --force to draw it anew")
+    _make_folders(folder, studies)
+    page.unlink(missing_ok=True)
+    plans = {study.name: list(study.runs(folder, seeds, **(keys or {}))) for study in studies}
+    total, done = sum(map(len, plans.values())), 0
+    for name, configs in plans.items():
+        for config in configs:
+            done += 1
+            side = "with" if config.diffusion else "without"
+            say(f"run {done} of {total}: {name}, seed {config.seed}, {side} diffusion")
+            stopped = _ensure(config, progress=progress)
+            if stopped is not None:
+                return Outcome(page, stopped)
+    shown = [_draw_study(folder, study, plans[study.name], say) for study in studies]
+    shown.append(_draw_general(folder, plans[studies[0].name], say))
+    write_whole(page, make_page(shown, plans, seeds).encode())
+    say(str(page))
+    return Outcome(page)
+
+
+def _make_folders(folder: Path, studies: Sequence[Study]) -> None:
+    try:
+        for name in ("runs", "numbers", "figures", *(f"figures/{s.name}" for s in studies)):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror}") from None
+
+
+def _ensure(config: RunConfig, *, progress: bool) -> signal.Signals | None:
+    """Make a run, continue it, or see that it is there; return a signal that stopped it."""
+    path = Path(str(config.output))
+    if not path.exists():
+        return run(config, progress=progress).signal
+    with open_trajectory(path) as trajectory:
+        if trajectory.attributes.get("config_sha256") != config.sha256():
+            raise ConfigError(
+                f"{path} was made with other settings; name another folder, or remove the file"
+            )
+        finished = trajectory.status is Status.FINISHED
+    return None if finished else resume(path, progress=progress).signal
+
+
+def _draw_study(
+    folder: Path, study: Study, configs: Sequence[RunConfig], say: Callable[[str], None]
+) -> Shown:
+    with ExitStack() as stack:
+        runs = [stack.enter_context(open_recording(str(config.output))) for config in configs]
+        say(f"{study.name}: measuring {len(runs)} runs")
+        comparison = compare(runs, progress=lambda items: tracked(items, "runs"))
+        table = comparison.table()
+        write_whole(folder / "numbers" / f"{study.name}.csv", table.to_csv().encode())
+        return _draw(folder, study.name, study.pictures, runs, comparison, say)
+
+
+def _draw_general(
+    folder: Path, configs: Sequence[RunConfig], say: Callable[[str], None]
+) -> Shown:
+    with open_recording(str(configs[0].output)) as first:
+        return _draw(folder, "", GENERAL, [first], None, say)
+
+
+def _draw(
+    folder: Path,
+    name: str,
+    pictures: Sequence[Picture],
+    runs: Sequence[Recording],
+    comparison: Comparison | None,
+    say: Callable[[str], None],
+) -> Shown:
+    """Draw pictures into ``figures/<name>``; measures that several need are computed once."""
+    files: list[tuple[Picture, Path, list[Recording]]] = []
+    shared: dict[Any, Any] = {}
+    for picture in pictures:
+        chosen = _chosen(picture, runs)
+        path = folder / "figures" / name / f"{picture.stem}.png"
+        request = Request(tuple(chosen), **picture.options, _histories=shared)
+        write(picture.figure, request, path)
+        say(str(path))
+        files.append((picture, path.relative_to(folder), chosen))
+    return Shown(name, files, comparison)
+
+
+def _chosen(picture: Picture, runs: Sequence[Recording]) -> list[Recording]:
+    """Return the runs that a picture shows."""
+    first = [run for run in runs if run.config and run.config.seed == 0]
+    sides = {
+        "without": [run for run in first if run.config and not run.config.diffusion],
+        "with": [run for run in first if run.config and run.config.diffusion],
+    }
+    choices = {"all": list(runs), "first": first, "none": [], **sides}
+    return choices[picture.runs]
