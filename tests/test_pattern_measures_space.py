@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 import prdsim
 from prdsim.analysis import arrays
@@ -269,10 +270,18 @@ def test_tsne_keeps_groups_together():
     assert np.array_equal(np.argmin(distances, axis=1) < 30, np.arange(60) < 30)
 
 
-def test_tsne_gives_the_same_bits_again():
-    pytest.importorskip("sklearn")
+def test_tsne_gives_the_same_bits_again_on_one_thread(monkeypatch):
+    manifold = pytest.importorskip("sklearn.manifold")
+    fit, threads = manifold.TSNE.fit_transform, set()
+
+    def observed_fit(method, neurons):
+        threads.update(pool["num_threads"] for pool in threadpool_info())
+        return fit(method, neurons)
+
+    monkeypatch.setattr(manifold.TSNE, "fit_transform", observed_fit)
     neurons = normal(50, 6)
     assert np.array_equal(tsne(neurons), tsne(neurons))
+    assert threads == {1}
 
 
 @pytest.mark.parametrize("neurons", [normal(4, 3), normal(5, 1), np.eye(6)], ids=len)

@@ -65,15 +65,15 @@ def tsne(neurons: ArrayLike, *, perplexity: float = 30.0) -> Reals:
         raise ConfigError(
             "t-SNE needs scikit-learn, which is not installed: pip install 'prdsim[tsne]'"
         ) from None
-    start, _ = principal_plane(array)
-    spread = float(start[:, 0].std())
-    if spread == 0.0:
-        return start
-    # 1e-4 is the scale of the start that the method was published with.
-    method = TSNE(
-        perplexity=min(perplexity, (len(array) - 1) / 3.0),
-        init=(1e-4 / spread * start).astype(np.float32),
-        random_state=0,
-    )
-    with threadpool_limits(1):  # threads would add up forces in no fixed order
+    with threadpool_limits(1):  # threads would add up in no fixed order
+        start, _ = principal_plane(array)
+        spread = float(start[:, 0].std())
+        if spread == 0.0:
+            return start
+        # 1e-4 is the scale of the start that the method was published with.
+        method = TSNE(
+            perplexity=min(perplexity, (len(array) - 1) / 3.0),
+            init=(1e-4 / spread * start).astype(np.float32),
+            random_state=0,
+        )
         return np.asarray(method.fit_transform(array), dtype=np.float64)
