@@ -40,13 +40,14 @@ def principal_plane(neurons: ArrayLike) -> tuple[Reals, Reals]:
     return coordinates, shares
 
 
-def tsne(neurons: ArrayLike, *, perplexity: float = 30.0, seed: int = 0) -> Reals:
+def tsne(neurons: ArrayLike, *, perplexity: float = 30.0) -> Reals:
     """Embed the neurons, rows of (m, d_in), in the plane by t-SNE; returns (m, 2).
 
-    It starts from `principal_plane` and runs on one thread: the same seed gives the same bits with
-    the same libraries on the same machine. ``perplexity``, about the number of neighbors a neuron
-    looks at, is at most (m - 1) / 3. Neurons that are all equal stay in one point, 0. Needs
-    scikit-learn. Source: L. van der Maaten and G. Hinton, JMLR 9, 2579 (2008).
+    It starts from `principal_plane`, draws nothing, and runs on one thread: the same neurons give
+    the same bits with the same libraries on the same machine. ``perplexity``, about the number of
+    neighbors a neuron looks at, is lowered to (m - 1) / 3 where it is more. Neurons that are all
+    equal stay in one point, 0. Needs scikit-learn. Source: L. van der Maaten and G. Hinton,
+    J. Mach. Learn. Res. 9, 2579 (2008).
 
     Raises:
         ConfigError: fewer than 4 neurons, no array (m, d_in) of finite real numbers, a perplexity
@@ -64,15 +65,15 @@ def tsne(neurons: ArrayLike, *, perplexity: float = 30.0, seed: int = 0) -> Real
         raise ConfigError(
             "t-SNE needs scikit-learn, which is not installed: pip install 'prdsim[tsne]'"
         ) from None
-    start, _ = principal_plane(array)
-    spread = float(start[:, 0].std())
-    if spread == 0.0:
-        return start
-    # 1e-4 is the scale of the start that the method was published with.
-    method = TSNE(
-        perplexity=min(perplexity, (len(array) - 1) / 3.0),
-        init=(1e-4 / spread * start).astype(np.float32),
-        random_state=seed,
-    )
-    with threadpool_limits(1):  # threads would add up forces in no fixed order
+    with threadpool_limits(1):  # threads would add up in no fixed order
+        start, _ = principal_plane(array)
+        spread = float(start[:, 0].std())
+        if spread == 0.0:
+            return start
+        # 1e-4 is the scale of the start that the method was published with.
+        method = TSNE(
+            perplexity=min(perplexity, (len(array) - 1) / 3.0),
+            init=(1e-4 / spread * start).astype(np.float32),
+            random_state=0,
+        )
         return np.asarray(method.fit_transform(array), dtype=np.float64)

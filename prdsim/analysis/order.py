@@ -69,10 +69,10 @@ def peak_wavelength(frequency: ArrayLike, power: ArrayLike) -> Reals:
     """Return the wavelength in pixels at the peak of each spectrum of `radial_spectrum`.
 
     ``power`` is (m, bins): the result is (m,). For the mean over the neurons give
-    ``power.mean(axis=0, keepdims=True)``, in which strong filters weigh more. The wavelength is
-    that of the ring's center: the true one lies within wavelength^2 / (2 max(rows, columns)) of it,
-    about. A wavelength as long as the grid means that no shorter one stands out; NaN that there is
-    no power at all.
+    ``power.mean(axis=0, keepdims=True)``, in which strong filters weigh more. It is that of the
+    ring's center, whose frequency is right to about 1 / min(rows, columns): a wavelength of 7
+    pixels on 28 x 28 to 7^2 / 28 pixels. A wavelength as long as the grid means that no shorter one
+    stands out; NaN that there is no power at all.
 
     Raises:
         ConfigError: the arrays do not fit each other, or are no finite real numbers.
