@@ -8,11 +8,10 @@ from oracle.equations import generator_velocities
 from support import BACKENDS, Problem, random_problem, relative_error
 
 from prdsim.analysis import forces as forces_module
-from prdsim.analysis.forces import Forces, force_norms
+from prdsim.analysis.forces import FORCES, Forces, force_norms
 from prdsim.backends import get_backend
 from prdsim.errors import BackendUnavailableError, DataError
 
-FIELDS = ("reaction_U", "diffusion_U", "reaction_V", "diffusion_V")
 SIZES = [{}, {"d_out": 1}, {"n": 1}, {"m": 1, "m_c": 1}, {"d_in": 1}]
 
 # Sums of fewer than 100 products, three deep, and a root: below 1e3 eps of the norm.
@@ -53,7 +52,7 @@ def test_together_they_are_the_recorded_scalars_at_every_step(backend, chart):
     with problem.simulation(backend, **keys) as simulation:
         for _ in range(4):
             row, norms = simulation.observe(), forces.norms(**simulation.weights())
-            for name in FIELDS:
+            for name in FORCES:
                 kind, _, array = name.partition("_")
                 recorded = row[f"{kind}_norm_{array}"]
                 # The range and Gram charts reach the weights by one more product.
@@ -94,7 +93,7 @@ def test_one_snapshot_leaves_nothing_behind_for_the_next(backend):
     first = forces.norms(**problem.initial)
     forces.norms(**other.initial)
     again = forces.norms(**problem.initial)
-    for name in FIELDS:
+    for name in FORCES:
         assert np.array_equal(getattr(first, name), getattr(again, name))
 
 

@@ -23,6 +23,9 @@ from prdsim.model import State, build_model
 if TYPE_CHECKING:
     from prdsim.backends.base import Array, Backend, HostArray
 
+FORCES = ("reaction_U", "diffusion_U", "reaction_V", "diffusion_V")
+"""||R^u_j||, D ||D^u_j||, ||R^v_j||, D ||D^v_j||: the fields of `ForceNorms`."""
+
 
 @dataclass(frozen=True)
 class ForceNorms:
@@ -63,7 +66,7 @@ class Forces:
     ) -> None:
         if X.shape[1] != Y.shape[1]:
             raise DataError(f"X holds {X.shape[1]} samples, Y {Y.shape[1]}; they must be the same")
-        self._backend = _cpu(backend) if isinstance(backend, str) else backend
+        self._backend = cpu_backend(backend)
         config = config.replace(trainable="U,V")
         with self._backend.active():
             # Distances are not asked for: their reference U_0 may be anything.
@@ -128,10 +131,15 @@ def force_norms(
     return Forces(config, X, Y, backend=backend).norms(U, V, W, a)
 
 
-def _cpu(name: str) -> Backend:
-    """Return a backend by name in float64; ``auto`` does not look for a GPU."""
-    if name != "auto":
-        return get_backend(name)
+def cpu_backend(backend: Backend | str) -> Backend:
+    """Return a backend by name in float64, where ``auto`` looks for no GPU; an instance as it is.
+
+    Raises `ConfigError` for an unknown name, and `BackendUnavailableError`.
+    """
+    if not isinstance(backend, str):
+        return backend
+    if backend != "auto":
+        return get_backend(backend)
     try:
         return get_backend("numba")
     except BackendUnavailableError:
