@@ -41,33 +41,46 @@ MEASURES are some of those below; without any, all that have a row per snapshot.
 {_list_of_measures()}
 """,
 )
-@click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
-@click.argument("measures", metavar="[MEASURES]...", nargs=-1)
+@click.argument("words", metavar="RUN.h5 [MEASURES]...", nargs=-1, required=True)
 @click.option(
     "--format", "form", type=click.Choice(["table", "csv", "json"]), help="[table; -o: its suffix]"
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="write to a .csv, .json, .txt")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="write to a .csv, .json, .txt"
+)
 @click.option("--force", is_flag=True, help="overwrite the output")
-def command(
-    path: Path, measures: tuple[str, ...], form: str | None, output: Path | None, force: bool
-) -> int:
+def command(words: tuple[str, ...], form: str | None, output: Path | None, force: bool) -> int:
     """Measure; see the help above."""
     from prdsim.analysis import open_recording
 
-    from .output import check_names, check_output, deliver, format_of
+    from .output import check_output, deliver, files_and_names, format_of
 
-    check_names(measures, {**_GROUPS, **_OTHERS}, "measure")
+    paths, measures = files_and_names(words, {**_GROUPS, **_OTHERS}, "measure")
     form = form or format_of(output)
     if output is not None:
         check_output([output], force=force)
-    with open_recording(path) as recording:
+    if measures == ["scaling"] and not paths:
+        deliver(_text({}, {"scaling": _scaling(None)}, form), output)
+        return 0
+    with open_recording(_only(paths)) as recording:
         tables = _tables(recording, measures)
-        text = _text(recording, tables, form)
+        about = {"run": recording.name, "label": recording.label, "status": recording.status}
+        text = _text(about, tables, form)
     deliver(text, output)
     return 0
 
 
-def _tables(recording: Recording, measures: tuple[str, ...]) -> dict[str, Table]:
+def _only(paths: list[Path]) -> Path:
+    from prdsim.errors import ConfigError
+
+    if len(paths) != 1:
+        raise ConfigError(
+            "analyze takes one run, such as run.h5; prdsim compare sets several side by side"
+        )
+    return paths[0]
+
+
+def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
     """Compute what is asked for, in the order of the list."""
     from prdsim.analysis import history, neuron_table, subspace_table
     from prdsim.progress import tracked
@@ -88,24 +101,22 @@ def _tables(recording: Recording, measures: tuple[str, ...]) -> dict[str, Table]
     return tables
 
 
-def _scaling(recording: Recording) -> Table:
-    from prdsim.analysis.scaling import scaling_table
+def _scaling(recording: Recording | None) -> Table:
+    from prdsim.analysis import scaling_like, scaling_table
 
-    return scaling_table(recording)
+    return scaling_table(scaling_like(recording))
 
 
-def _text(recording: Recording, tables: dict[str, Table], form: str) -> str:
+def _text(about: dict[str, Any], tables: dict[str, Table], form: str) -> str:
     from prdsim.analysis import to_json
     from prdsim.errors import ConfigError
 
+    if form == "json":
+        return to_json(about, tables) + "\n"
     if form == "csv":
         if len(tables) > 1:
             names = ", ".join(tables)
             raise ConfigError(f"csv holds one table, not {names}: ask for one, or for json")
         return next(iter(tables.values())).to_csv()
-    about: dict[str, Any] = {"run": recording.name, "status": recording.status}
-    about["label"] = recording.label
-    if form == "json":
-        return to_json(about, tables) + "\n"
-    head = f"{recording.name}: {recording.label}; {recording.status}"
-    return "\n".join([head, *(table.to_text() for table in tables.values())]) + "\n"
+    head = [f"{about['run']}: {about['label']}; {about['status']}"] if about else []
+    return "\n".join([*head, *(table.to_text() for table in tables.values())]) + "\n"

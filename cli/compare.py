@@ -14,7 +14,9 @@ import click
 @click.option(
     "--format", "form", type=click.Choice(["table", "csv", "json"]), help="[table; -o: its suffix]"
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="write to a .csv, .json, .txt")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="write to a .csv, .json, .txt"
+)
 @click.option("--force", is_flag=True, help="overwrite the output")
 def command(
     paths: tuple[Path, ...], time: float | None, form: str | None, output: Path | None, force: bool
@@ -42,10 +44,8 @@ def command(
     for name, reason in comparison.left_out.items():
         click.echo(f"{name} left out: {reason}", err=True)
     table = comparison.table()
-    texts = {
-        "table": lambda: table.to_text() + "\n",
-        "csv": table.to_csv,
-        "json": lambda: to_json({"time": comparison.time}, {"measures": table}) + "\n",
-    }
-    deliver(texts[form](), output)
+    if form == "json":
+        deliver(to_json({"time": comparison.time}, {"measures": table}) + "\n", output)
+    else:
+        deliver(table.to_csv() if form == "csv" else table.to_text() + "\n", output)
     return 0

@@ -43,15 +43,25 @@ def deliver(text: str, output: Path | None) -> None:
         write_whole(output, text.encode())
 
 
-def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
-    """Raise `ConfigError` for a name that is not known, with the nearest that is."""
+def files_and_names(
+    words: Iterable[str], known: Iterable[str], kind: str
+) -> tuple[list[Path], list[str]]:
+    """Tell files from known names, in any order; a name stands once.
+
+    Raises `ConfigError` for what is neither, with the nearest name.
+    """
     import difflib
 
     from prdsim.errors import ConfigError
 
-    known = list(known)
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+    known, paths, names = list(known), [], []
+    for word in words:
+        if word in known:
+            names.append(word)
+        elif "." in word or "/" in word or Path(word).exists():
+            paths.append(Path(word))
+        else:
+            close = difflib.get_close_matches(word, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-            raise ConfigError(f"{name}: no such {kind}; {hint}")
+            raise ConfigError(f"{word}: no such {kind}, nor a file; {hint}")
+    return paths, list(dict.fromkeys(names))

@@ -37,7 +37,10 @@ def command(words: tuple[str, ...], **options: Any) -> int:
     """
     from prdsim.figures import FIGURES
 
-    paths, kinds = _sort_words(words)
+    from .output import check_output, files_and_names
+
+    paths, names = files_and_names(words, FIGURES, "figure")
+    kinds = [FIGURES[name] for name in names]
     if not kinds:
         click.echo(_listing(FIGURES))
         return 0
@@ -45,8 +48,6 @@ def command(words: tuple[str, ...], **options: Any) -> int:
     from prdsim.analysis import open_recording
     from prdsim.figures import Request, write
     from prdsim.progress import tracked
-
-    from .output import check_output
 
     targets = _targets(kinds, paths, options["output"], options["form"])
     check_output(targets.values(), force=options["force"])
@@ -78,22 +79,6 @@ def _listing(figures: dict[str, FigureKind]) -> str:
         for kind in figures.values()
     ]
     return "\n".join(["figures: prdsim plot RUN.h5... FIGURE...", *rows])
-
-
-def _sort_words(words: tuple[str, ...]) -> tuple[list[Path], list[FigureKind]]:
-    """Tell files from names of figures, in any order."""
-    from prdsim.figures import FIGURES
-
-    from .output import check_names
-
-    paths = [Path(word) for word in words if word not in FIGURES and _is_file(word)]
-    names = [word for word in words if word in FIGURES or not _is_file(word)]
-    check_names(names, FIGURES, "figure")
-    return paths, [FIGURES[name] for name in dict.fromkeys(names)]
-
-
-def _is_file(word: str) -> bool:
-    return "." in word or "/" in word or Path(word).exists()
 
 
 def _targets(

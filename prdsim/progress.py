@@ -138,7 +138,7 @@ def automatic_progress(stream: TextIO | None = None) -> Progress:
 
 
 def tracked(items: Iterable[_Item], what: str, *, seconds: float = 5.0) -> Iterator[_Item]:
-    """Yield items, showing how many are done: a bar on a terminal, a line now and then elsewhere."""
+    """Yield items, showing how many are done: a bar on a terminal, lines elsewhere."""
     shown, listed = progress_stream(), list(items)
     if shown is None:
         yield from listed

@@ -7,7 +7,7 @@ recording made of arrays by `recording_of`, and read one snapshot at a time.
 from .measures import GROUPS, MEASURES, History, Measure, forces_of, history
 from .recording import Recording, Snapshot, open_recording, recording_of
 from .table import Table, to_json
-from .tables import neuron_table, subspace_table
+from .tables import neuron_table, scaling_like, scaling_table, subspace_table
 
 __all__ = [
     "GROUPS",
@@ -22,6 +22,8 @@ __all__ = [
     "neuron_table",
     "open_recording",
     "recording_of",
+    "scaling_like",
+    "scaling_table",
     "subspace_table",
     "to_json",
 ]

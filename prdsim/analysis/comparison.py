@@ -1,4 +1,4 @@
-"""Runs with diffusion beside runs without: each measure, its spread over initial draws, by pairs."""
+"""Runs with diffusion beside runs without: each measure, its spread over draws, by pairs."""
 
 from __future__ import annotations
 

@@ -59,8 +59,7 @@ _SUMMARY = {
 
 def _summarized(name: str, group: str, symbol: str, unit: str = "1") -> list[Measure]:
     return [
-        Measure(f"{name}_{key}", group, f"{symbol}, {text}", unit)
-        for key, text in _SUMMARY.items()
+        Measure(f"{name}_{key}", group, f"{symbol}, {text}", unit) for key, text in _SUMMARY.items()
     ]
 
 
@@ -114,7 +113,7 @@ class History:
 
     def table(self, title: str) -> Table:
         """Return the measures as a table, one snapshot a row."""
-        columns = {"step": self.step, "time": self.time, **self.values}
+        columns: dict[str, Any] = {"step": self.step, "time": self.time, **self.values}
         return Table(title, columns, MEANINGS, wide=True)
 
 
@@ -307,6 +306,4 @@ def _names(group: str) -> list[str]:
 def _summary(name: str, values: NDArray[Any]) -> Values:
     q05, q50, q95 = np.quantile(values, (0.05, 0.5, 0.95))
     numbers = (np.mean(values), np.std(values), q05, q50, q95, np.max(values))
-    return {
-        f"{name}_{key}": float(number) for key, number in zip(_SUMMARY, numbers, strict=True)
-    }
+    return {f"{name}_{key}": float(number) for key, number in zip(_SUMMARY, numbers, strict=True)}

@@ -99,7 +99,7 @@ class Recording:
         if self.config is None:
             return sizes
         name = Path(self.config.dataset).stem
-        return f"{name}, n = {self.config.samples}, {sizes}, seed {self.config.seed}"
+        return f"{name}, n = {self.config.samples}, {sizes}"
 
     @cached_property
     def initial(self) -> tuple[Array, Array]:
@@ -185,10 +185,13 @@ def recording_of(
         name=name,
         step=np.arange(count),
         time=times,
+        U=arrays["U"],
+        V=arrays["V"],
+        W=arrays.get("W"),
+        a=arrays.get("a"),
         grid=grid,
         config=config,
         load_samples=None if samples is None else lambda: samples,
-        **arrays,
     )
 
 

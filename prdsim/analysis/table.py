@@ -88,8 +88,6 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     return [
         "  "
         + row[0].ljust(widths[0])
-        + "".join(
-            f"  {cell.rjust(width)}" for cell, width in zip(row[1:], widths[1:], strict=True)
-        )
+        + "".join(f"  {cell.rjust(width)}" for cell, width in zip(row[1:], widths[1:], strict=True))
         for row in rows
     ]

@@ -12,6 +12,7 @@ from .distances import hidden_distances, top_distances
 from .measures import forces_of
 from .order import morans_i
 from .recording import Recording, recording_of
+from .scaling import Scaling, measure_scaling
 from .subspace import trajectory_shares
 from .table import Table
 
@@ -30,6 +31,13 @@ _HEADS = {
     "directions": "directions k",
     "share": "share of the k-th",
     "cumulative": "share of the first k",
+    "exponent_error": "+-",
+    "predicted_exponent": "predicted",
+    "independent_exponent": "if independent",
+    "coherent_exponent": "if coherent",
+    "bound_exponent": "paper's bound",
+    "bound_ratio_min": "bound / measured, least",
+    "bound_ratio_max": "largest",
 }
 
 
@@ -67,9 +75,34 @@ def _force_columns(recording: Recording, index: int) -> dict[str, Any]:
 def subspace_table(source: Trajectory | Recording) -> Table:
     """Return the shares of the trajectory's variance in its principal directions, falling."""
     shares = trajectory_shares(recording_of(source).U)
-    columns = {
+    columns: dict[str, Any] = {
         "directions": np.arange(1, len(shares) + 1),
         "share": shares,
         "cumulative": np.cumsum(shares),
     }
     return Table("principal directions of the path U(t)", columns, _HEADS)
+
+
+def scaling_like(recording: Recording | None) -> Scaling:
+    """Measure how reaction and diffusion scale at initial draws like a run's, if one is given.
+
+    Like in ``init_scale`` and ``output_init``; sizes and inputs are those of `measure_scaling`.
+    """
+    config = None if recording is None else recording.config
+    if config is None:
+        return measure_scaling()
+    return measure_scaling(init_scale=config.init_scale, output_init=config.output_init)
+
+
+def scaling_table(scaling: Scaling) -> Table:
+    """Return a row per norm and size: exponents measured, predicted, and of the paper's bound."""
+    names = ("quantity", "varied", "exponent", "exponent_error", "predicted_exponent")
+    ends = ("independent_exponent", "coherent_exponent", "bound_exponent")
+    columns: dict[str, Any] = {
+        name: [getattr(row, name) for row in scaling.rows] for name in (*names, *ends)
+    }
+    columns["bound_ratio_min"] = [min(row.bound_ratio) for row in scaling.rows]
+    columns["bound_ratio_max"] = [max(row.bound_ratio) for row in scaling.rows]
+    base = ", ".join(f"{name} = {size}" for name, size in scaling.base._asdict().items())
+    title = f"exponents at the initial draw, about {base}, {scaling.draws} draws"
+    return Table(title, columns, _HEADS)

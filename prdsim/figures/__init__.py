@@ -32,13 +32,14 @@ __all__ = ["FIGURES", "FigureKind", "Request", "draw", "draw_request", "write"]
 class FigureKind:
     """A figure by its name: what it shows, the poster's number for it, and how it is drawn.
 
-    A movie has no ``draw``: it is written as it is made.
+    A movie has no ``draw``: it is written as it is made. Some figures need no run.
     """
 
     name: str
     caption: str
     draw: Callable[[Request], Figure] | None
     poster: str = ""
+    needs_run: bool = True
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -76,18 +77,25 @@ _ALL = (
     FigureKind("embedding", "the neurons in the plane, by PCA or t-SNE", symmetry.draw_embedding),
     FigureKind("forces", "norms of reaction and diffusion per neuron", forces.draw_forces),
     FigureKind(
-        "scaling", "how reaction and diffusion scale with n, d_in, m, d_out", scaling.draw_scaling
+        "scaling",
+        "how reaction and diffusion scale with n, d_in, m, d_out at the initial draw",
+        scaling.draw_scaling,
+        needs_run=False,
     ),
-    FigureKind("schematic", "reaction, diffusion and pattern, drawn", schematic.draw_schematic, "6"),
+    FigureKind(
+        "schematic",
+        "a drawing of reaction, diffusion and pattern",
+        schematic.draw_schematic,
+        "6",
+        needs_run=False,
+    ),
     FigureKind("movie", "the formation of the pattern over all snapshots", None),
 )
 
 FIGURES: dict[str, FigureKind] = {kind.name: kind for kind in _ALL}
 
 
-def draw(
-    name: str, sources: Iterable[Trajectory | Recording] = (), **options: Any
-) -> Figure:
+def draw(name: str, sources: Iterable[Trajectory | Recording] = (), **options: Any) -> Figure:
     """Draw a figure of runs; several runs of one kind make bands, the two kinds are set together.
 
     ``sources`` are open trajectories, or recordings of arrays (`prdsim.analysis.recording_of`);
@@ -105,8 +113,7 @@ def draw_request(kind: FigureKind, request: Request) -> Figure:
     """Draw a figure that is no movie."""
     if kind.draw is None:
         raise ConfigError(f"{kind.name} is a movie: prdsim.figures.write makes its file")
-    if not request.recordings and kind.name != "schematic":
-        raise ConfigError(f"{kind.name}: name at least one run to draw")
+    _require_run(kind, request)
     with settings():
         return kind.draw(request)
 
@@ -124,9 +131,15 @@ def write(name: str, request: Request, path: Path, *, dpi: float = 150.0) -> Non
         known = ", ".join(kind.suffixes)
         raise ConfigError(f"{path}: {name} is written as one of {known}")
     if kind.draw is None:
+        _require_run(kind, request)
         movie.write_movie(request, path, dpi=dpi)
     else:
         write_figure(draw_request(kind, request), path, dpi=dpi)
+
+
+def _require_run(kind: FigureKind, request: Request) -> None:
+    if kind.needs_run and not request.recordings:
+        raise ConfigError(f"{kind.name}: name at least one run to draw, such as run.h5")
 
 
 def figure_kind(name: str) -> FigureKind:

@@ -20,9 +20,10 @@ Histories = dict[str, list["History"]]
 
 def common_time(histories: Sequence[History]) -> Array:
     """Return the snapshot times of the first run, up to where the shortest run ends."""
-    end = min(history.time[-1] for history in histories)
+    end = min(float(history.time[-1]) for history in histories)
     times: Array = histories[0].time
-    return times[times <= end]
+    common: Array = times[times <= end]
+    return common
 
 
 def curves(histories: Sequence[History], name: str) -> tuple[Array, Array]:

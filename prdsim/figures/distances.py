@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .bands import band_note, draw_measure, time_axis
 from .request import Request
-from .style import add_note, new_figure
+from .style import annotate, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,5 @@ def draw_distances(request: Request) -> Figure:
         axes.set_ylim(bottom=0)
         time_axis(axes, histories, log=request.log_time)
         axes.legend(loc="upper left")
-    note = band_note(histories, neurons=True)
-    figure.suptitle(f"{request.runs[0].setting}\n{note}", fontsize=8.5)
-    add_note(figure, request.recordings)
+    annotate(figure, request.recordings, band_note(histories, neurons=True))
     return figure

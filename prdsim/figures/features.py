@@ -12,7 +12,7 @@ from .filters import tiles_across
 from .request import Request
 from .style import (
     Array,
-    add_note,
+    annotate,
     color_of,
     extended,
     largest,
@@ -72,8 +72,7 @@ def draw_features(request: Request) -> Figure:
             ylim=(0, 1.05 * top or 1.0),
         )
         features.legend()
-    figure.suptitle(f"{runs[0].setting}; input {request.sample}", fontsize=8.5)
-    add_note(figure, runs)
+    annotate(figure, runs, f"input {request.sample}")
     return figure
 
 
@@ -97,8 +96,7 @@ def draw_top(request: Request) -> Figure:
         row[0].set_ylabel("output i")
         over = extended(np.concatenate(columns), limit)
         figure.colorbar(drawn, ax=row, label="entries", extend=over)
-    figure.suptitle(f"{runs[0].setting}; {len(neurons)} neurons", fontsize=8.5)
-    add_note(figure, runs)
+    annotate(figure, runs, f"{len(neurons)} neurons")
     return figure
 
 

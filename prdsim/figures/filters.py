@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .request import Request
-from .style import Array, add_note, extended, largest, mosaic, new_figure, show_image
+from .style import Array, annotate, extended, largest, mosaic, new_figure, show_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,8 +52,7 @@ def _draw(request: Request, *, changes: bool) -> Figure:
             label=f"entries of ${symbol}$",
             extend=extended(np.concatenate(images), limit),
         )
-    figure.suptitle(f"{runs[0].setting}; {len(neurons)} neurons", fontsize=8.5)
-    add_note(figure, runs)
+    annotate(figure, runs, f"{len(neurons)} neurons")
     return figure
 
 
@@ -62,9 +61,7 @@ def tiles_across(count: int) -> int:
     return max(1, int(np.ceil(np.sqrt(1.4 * count))))
 
 
-def _images(
-    run: Recording, indices: list[int], neurons: Array, *, changes: bool
-) -> list[Array]:
+def _images(run: Recording, indices: list[int], neurons: Array, *, changes: bool) -> list[Array]:
     """Return what is shown of each snapshot, (neurons, d_in)."""
     snapshots = (run.at(index) for index in indices)
     return [(now.change if changes else now.U)[neurons] for now in snapshots]

@@ -10,7 +10,7 @@ from prdsim.analysis import forces_of
 
 from .bands import band_note, draw_measure, time_axis
 from .request import Request
-from .style import add_note, new_figure
+from .style import annotate, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,9 +35,7 @@ def draw_forces(request: Request) -> Figure:
             time_axis(axes, histories, log=request.log_time)
         _balance(row[2], request, name, symbol)
     panels[0, 0].legend()
-    note = band_note(histories, neurons=True)
-    figure.suptitle(f"{request.runs[0].setting} | {note}", fontsize=8.5)
-    add_note(figure, request.recordings)
+    annotate(figure, request.recordings, band_note(histories, neurons=True))
     return figure
 
 

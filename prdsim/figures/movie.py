@@ -14,7 +14,7 @@ from prdsim.errors import ConfigError, OutputError
 
 from .filters import tiles_across
 from .request import Request
-from .style import add_note, color_of, largest, mosaic, new_figure, settings, show_image
+from .style import annotate, color_of, largest, mosaic, new_figure, settings, show_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".gif", ".mp4")
 
 
-def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: float = 6.0) -> None:
+def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int = 6) -> None:
     """Write u_j(t) - u_j(0) of chosen neurons over all snapshots, a frame each, and distances.
 
     Runs stand side by side, at the snapshots of the first one, on the color scale of the end.
@@ -46,7 +46,7 @@ def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: float
         temporary.unlink(missing_ok=True)
 
 
-def _writer(path: Path, rate: float) -> Any:
+def _writer(path: Path, rate: int) -> Any:
     if path.suffix == ".gif":
         return PillowWriter(fps=rate)
     if not FFMpegWriter.isAvailable():
@@ -60,7 +60,7 @@ def _record(request: Request, writer: Any, path: Path, dpi: float) -> None:
     final = [run.at(-1).change[neurons] for run in runs]
     limit = largest(final)
     figure, images, titles, cursor = _frame(runs, final, times, limit)
-    add_note(figure, runs)
+    annotate(figure, runs, f"{len(neurons)} neurons")
     with writer.saving(figure, str(path), dpi):
         for time in request.progress(range(len(times))):
             for run, image, title in zip(runs, images, titles, strict=True):
@@ -79,7 +79,8 @@ def _frame(
     labels = [run.label for run in runs]
     across = tiles_across(len(final[0]))
     figure = new_figure(4.6 * len(runs) + 1.0, 5.2)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(2.4, 1.0))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(2.4, 1.0))
+    top, bottom = parts
     panels = np.atleast_1d(top.subplots(1, len(runs)))
     images, titles = [], []
     for axes, run, filters in zip(panels, runs, final, strict=True):

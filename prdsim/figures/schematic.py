@@ -58,9 +58,7 @@ def _ring(axes: Axes, center: tuple[float, float], values: np.ndarray, words: st
     axes.text(center[0], center[1] - _RADIUS - 0.38, words, ha="center", fontsize=9)
 
 
-def _arrow(
-    axes: Axes, start: tuple[float, float], end: tuple[float, float], color: str
-) -> None:
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], color: str) -> None:
     axes.add_patch(
         FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=18, color=color, linewidth=2)
     )

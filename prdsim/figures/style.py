@@ -29,7 +29,7 @@ _OTHERS = ("#66a182", "#8d6a9f", "#edae49", "#00798c", "#5a5a5a")
 SIGNED = "RdBu_r"  # weights and their changes: white is zero
 POSITIVE = "magma"  # features and images: black is zero
 
-_SETTINGS = {
+_SETTINGS: Any = {
     "font.size": 9.0,
     "axes.titlesize": 9.5,
     "axes.spines.top": False,
@@ -78,16 +78,16 @@ def first_of_each(recordings: Iterable[Recording]) -> list[Recording]:
     return [members[0] for members in groups(recordings).values()]
 
 
-def status_note(recordings: Iterable[Recording]) -> str:
-    """Say which runs are not finished: what is drawn is what is there."""
-    return "; ".join(f"{run.name}: {run.status}" for run in recordings if not run.complete)
-
-
-def add_note(figure: Figure, recordings: Iterable[Recording]) -> None:
-    """Write below a figure which of its runs are not finished."""
-    note = status_note(recordings)
-    if note:
-        figure.supxlabel(note, fontsize=8, color="#a03030")
+def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> None:
+    """Write above a figure what its runs learned, and below it which of them are not finished."""
+    seeds = sorted({run.config.seed for run in recordings if run.config is not None})
+    words = [recordings[0].setting]
+    if seeds:
+        words[0] += f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    figure.suptitle(" | ".join([*words, *filter(None, notes)]), fontsize=8.5)
+    unfinished = "; ".join(f"{run.name}: {run.status}" for run in recordings if not run.complete)
+    if unfinished:
+        figure.supxlabel(unfinished, fontsize=8, color="#a03030")
 
 
 def largest(arrays: Iterable[Array], *, share: float = 0.995) -> float:
@@ -135,13 +135,13 @@ def write_figure(figure: Figure, path: Path, *, dpi: float = 150.0) -> None:
 
     Raises `OutputError` if the file cannot be written.
     """
-    dates: dict[str, dict[str, None]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    dates: dict[str, Any] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     buffer = io.BytesIO()
     with settings():
         figure.savefig(
             buffer,
             format=path.suffix[1:],
             dpi=dpi,
-            metadata=dates.get(path.suffix),  # type: ignore[arg-type]
+            metadata=dates.get(path.suffix),
         )
     write_whole(path, buffer.getvalue())

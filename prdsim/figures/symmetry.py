@@ -16,7 +16,7 @@ from prdsim.analysis.subspace import trajectory_shares
 
 from .bands import band_note, draw_measure, time_axis
 from .request import Request
-from .style import add_note, color_of, groups, new_figure
+from .style import annotate, color_of, groups, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,8 +45,7 @@ def draw_symmetry(request: Request) -> Figure:
             _spectrum(row[3], run, now, color)
     for column in panels.T:
         _share_limits(list(column))
-    figure.suptitle(runs[0].setting, fontsize=8.5)
-    add_note(figure, runs)
+    annotate(figure, runs)
     return figure
 
 
@@ -57,9 +56,9 @@ def _entries(axes: Axes, now: Snapshot, color: str) -> None:
     bins = np.linspace(-6 * scale, 6 * scale, 121)
     counts, _ = np.histogram(entries, bins)
     density = counts / (entries.size * np.diff(bins))
-    axes.stairs(density, bins, color=color, label="entries of U", linewidth=1.5)
+    axes.stairs(density, bins, color=color, label="U", linewidth=1.5)
     middle = (bins[1:] + bins[:-1]) / 2
-    axes.plot(middle, norm.pdf(middle, scale=scale), "k--", linewidth=1, label="normal, same scale")
+    axes.plot(middle, norm.pdf(middle, scale=scale), "k--", linewidth=1, label="normal")
     axes.set_yscale("log")
     axes.set_ylim(max(0.3 / (entries.size * (bins[1] - bins[0])), 1e-12), 2.5 * density.max())
     axes.set(xlabel="entries $u_{jk}(t)$", ylabel="density")
@@ -99,7 +98,7 @@ def _spectrum(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
             axes.plot(frequency, mean[0], color=shade, label=name)
     axes.set(xlabel="spatial frequency [1/pixel]", ylabel="power per mode")
     axes.set_yscale("log")
-    axes.legend(loc="lower left", fontsize=7)
+    axes.legend(loc="center right", fontsize=7)
     if mean.any():
         _numbers(axes, f"peak at {peak_wavelength(frequency, mean)[0]:.3g} pixels")
 
@@ -131,9 +130,7 @@ def draw_order(request: Request) -> Figure:
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
     panels[0].legend()
-    note = band_note(histories, neurons=False)
-    figure.suptitle(" | ".join(filter(None, (request.runs[0].setting, note))), fontsize=8.5)
-    add_note(figure, request.recordings)
+    annotate(figure, request.recordings, band_note(histories, neurons=False))
     return figure
 
 
@@ -160,8 +157,7 @@ def draw_subspace(request: Request) -> Figure:
         ylim=(None, 1.01),
     )
     axes.legend(loc="lower right")
-    figure.suptitle(request.runs[0].setting, fontsize=8.5)
-    add_note(figure, request.recordings)
+    annotate(figure, request.recordings)
     return figure
 
 
@@ -182,8 +178,7 @@ def draw_embedding(request: Request) -> Figure:
             )
             axes.set(title=f"{run.label}, t = {time:.4g}", xlabel=names[0], ylabel=names[1])
         figure.colorbar(dots, ax=row, label=r"$\|u_j(t) - u_j(0)\|$ at last")
-    figure.suptitle(runs[0].setting, fontsize=8.5)
-    add_note(figure, runs)
+    annotate(figure, runs)
     return figure
 
 
@@ -196,11 +191,12 @@ def _plane(U: np.ndarray, request: Request) -> tuple[np.ndarray, tuple[str, str]
     return points, (first, second)
 
 
-def _bins(values: np.ndarray) -> np.ndarray:
+def _bins(values: np.ndarray) -> list[float]:
     """Return 41 edges of bins around the values, whatever their spread."""
     low, high = float(values.min()), float(values.max())
     pad = 0.02 * (high - low) or 0.5
-    return np.linspace(low - pad, high + pad, 41)
+    edges: list[float] = np.linspace(low - pad, high + pad, 41).tolist()
+    return edges
 
 
 def _numbers(axes: Axes, words: str) -> None:

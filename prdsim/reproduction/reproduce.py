@@ -109,9 +109,7 @@ def _draw_study(
         return _draw(folder, study.name, study.pictures, runs, comparison, say)
 
 
-def _draw_general(
-    folder: Path, configs: Sequence[RunConfig], say: Callable[[str], None]
-) -> Shown:
+def _draw_general(folder: Path, configs: Sequence[RunConfig], say: Callable[[str], None]) -> Shown:
     with open_recording(str(configs[0].output)) as first:
         return _draw(folder, "", GENERAL, [first], None, say)
 
