@@ -269,7 +269,7 @@ def measure_scaling(
     base: Sizes = BASE,
     *,
     factors: Sequence[float] = (0.25, 0.5, 1, 2, 4),
-    draws: int = 32,
+    draws: int = 24,
     seed: int = 0,
     init_scale: float = 1.0,
     output_init: str = "rademacher",
