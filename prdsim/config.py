@@ -219,12 +219,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     # initial noise; more samples than neurons, so that filters generalize instead of interpolating
     # single samples; a critic that has been trained before diffusion first acts.
     "poster": {"init_scale": 0.1, "width": 256, "samples": 1000, "critic_warmup": 50},
-    # The set-up of Theorems 1 and 2: one output, V = +-1 fixed, unit inputs.
+    # The set-up of Theorems 1 and 2: one output, V = +-1 fixed, unit inputs; every step's score
+    # is recorded, since mu is the largest.
     "theory": {
         "target": "scalar",
         "trainable": "U",
         "output_init": "rademacher",
         "normalize": "unit",
+        "scalars_every": 1,
     },
 }
 
