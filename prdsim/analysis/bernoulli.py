@@ -81,8 +81,8 @@ def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
     start = min(rates, key=lambda rate: _misfit(t, rho, rate))
     if start in (rates[0], rates[-1]) or np.ptp(rho) == 0.0:
         raise DataError(
-            "psi determines no Bernoulli curve: it is constant, still straight at the end, or "
-            "over between the first two records; record longer or more often"
+            "psi determines no Bernoulli curve: it ends where it begins, is still straight at the "
+            "end, or over between the first two records; record longer or more often"
         )
     K = _best_K(t, rho, start)
     scale = float(np.max(rho))
@@ -99,8 +99,8 @@ def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
 
 
 def _rates(t: Floats) -> Floats:
-    """Rates from a hundredth over the whole time to what is over within the first interval."""
-    return np.geomspace(0.01 / t[-1], 40.0 / t[1], 200)
+    """Rates from a hundredth over the whole time to e^-10 left at the second record."""
+    return np.geomspace(0.01 / t[-1], 10.0 / t[1], 200)
 
 
 def _best_K(t: Floats, rho: Floats, rate: float) -> float:

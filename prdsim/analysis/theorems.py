@@ -12,7 +12,7 @@ inequality, eq. (2) of the poster, on the way.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log, sqrt
+from math import log, log1p, sqrt
 
 import numpy as np
 import scipy.linalg
@@ -147,32 +147,44 @@ def _reason(X: NDArray[np.floating]) -> str:
     return "pairs x, -x among the inputs have linearly dependent directions"
 
 
-def theorem_1(constants: Constants, t: ArrayLike) -> Floats:
+def theorem_1(constants: Constants, t: ArrayLike, *, step_size: float = 0.0) -> Floats:
     """Return the bound of ||u_j(t) - u_j(0)|| without diffusion, for times t of any shape.
 
     2 sqrt(n) ||z(0) - y|| / (sqrt(m) lambda_0) (1 - exp(-lambda_0 t / 2)), for every neuron j.
+    For Euler steps of a ``step_size`` h > 0, (1 - lambda_0 h / 2)^(t / h) stands for the
+    exponential; the bound is a little larger then. It is none for h > 2 / lambda_0.
     """
-    return _saturating(constants, constants.residual, t)
+    return _saturating(constants, constants.residual, t, step_size)
 
 
-def theorem_2(constants: Constants, t: ArrayLike) -> Floats:
+def theorem_2(constants: Constants, t: ArrayLike, *, step_size: float = 0.0) -> Floats:
     """Return the bound of ||u_j(t) - u_j(0)|| with diffusion, for times t of any shape.
 
     Theorem 1 with ||z(0) - y|| - kappa mu for ||z(0) - y||, plus
     mu (1 + kappa sqrt(n)) / sqrt(m) t. It is the integral of (sqrt(n) rho(t) + mu) / sqrt(m) with
     rho(t) = kappa mu + (||z(0) - y|| - kappa mu) exp(-lambda_0 t / 2) > 0, the bound of
-    ||z - y||; so it grows, and means as much, where the first term is negative.
+    ||z - y||; so it grows, and means as much, where the first term is negative. Euler steps of a
+    ``step_size`` are treated as in `theorem_1`.
     """
     kappa, mu = constants.kappa, constants.mu
     slope = mu * (1.0 + kappa * sqrt(constants.n)) / sqrt(constants.m)
     linear: Floats = slope * np.asarray(t, dtype=np.float64)
-    return _saturating(constants, constants.residual - kappa * mu, t) + linear
+    return _saturating(constants, constants.residual - kappa * mu, t, step_size) + linear
 
 
-def _saturating(constants: Constants, residual: float, t: ArrayLike) -> Floats:
+def _saturating(constants: Constants, residual: float, t: ArrayLike, step_size: float) -> Floats:
     limit = 2.0 * sqrt(constants.n) * residual / (sqrt(constants.m) * constants.lambda_0)
-    grown: Floats = -np.expm1(-constants.lambda_0 * np.asarray(t, dtype=np.float64) / 2.0)
-    return limit * grown
+    return limit * _relaxed(constants.lambda_0 / 2.0, np.asarray(t, dtype=np.float64), step_size)
+
+
+def _relaxed(rate: float, t: Floats, step_size: float) -> Floats:
+    """1 - exp(-rate t), or what Euler steps make of it."""
+    if step_size * rate >= 1.0:  # gone after the first step
+        return np.where(t > 0.0, 1.0, 0.0)
+    if step_size > 0.0:
+        rate = -log1p(-step_size * rate) / step_size
+    relaxed: Floats = -np.expm1(-rate * t)
+    return relaxed
 
 
 def paper_mu(
