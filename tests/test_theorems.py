@@ -27,6 +27,7 @@ from prdsim.analysis.theorems import (
     extreme_eigenvalues,
     limiting_kernel,
     paper_mu,
+    residual_bound,
     theorem_1,
     theorem_2,
     theorem_constants,
@@ -232,7 +233,7 @@ def test_bounds_hold_for_every_neuron_at_every_time_where_the_premises_do(tmp_pa
         distances = np.linalg.norm(changes, axis=2)
         largest = trajectory.scalars["distance_U_max"][trajectory.step]
         flips = trajectory.scalars["mask_flips"][trajectory.step]
-        residual = trajectory.scalars["residual_norm"][0]
+        residuals, times = trajectory.scalars["residual_norm"], trajectory.scalars["time"]
         eps = float(np.finfo(trajectory.U.dtype).eps)
     assert np.all(distances <= judged.bound[:, None])
     assert np.all(distances[1:].max(axis=1) > 0.0)
@@ -240,7 +241,9 @@ def test_bounds_hold_for_every_neuron_at_every_time_where_the_premises_do(tmp_pa
     # What the run has recorded of the same, from other coordinates: rounding of u, |u| < 10.
     assert np.allclose(report.course.distance, largest, atol=10 * eps)
     assert np.allclose(report.course.mask_flips, flips)
-    assert report.constants.residual == pytest.approx(residual, rel=100 * eps)
+    assert report.constants.residual == pytest.approx(residuals[0], rel=100 * eps)
+    allowed = residual_bound(report.constants, times)
+    assert np.all(residuals[1:] <= allowed[1:])
     below = report.constants.residual < report.constants.capacity
     assert below == (keys.get("diffusivity") == 1.0), "both signs of the first term are tested"
 
@@ -359,6 +362,25 @@ def test_a_narrow_run_gets_no_verdict(tmp_path):
     assert verdict.text == (
         "no conclusion: premise lambda_min(H(t)) >= lambda_0 / 2 fails from t = 0"
     )
+
+
+def test_the_report_in_words_and_as_a_table(tmp_path):
+    report = report_of(train(tmp_path, **CRITIC, width=300, steps=20))
+    lines = report.lines()
+    assert lines[0].startswith("n = 8, m = 300, ||z(0) - y|| = ")
+    assert "which bounds what was measured" in lines[2]
+    assert lines[3] == ("premise lambda_min(H(t)) >= lambda_0 / 2: holds at every record to t = 2")
+    assert "Theorem 1: does not apply: it is for runs without diffusion" in lines
+    tightness = report.theorem_2.tightness
+    assert lines[-3] == (
+        "Theorem 2: holds for every neuron, at every record to t = 2; bound / largest distance "
+        f"{np.nanmin(tightness):.3g} at the tightest, {tightness[-1]:.3g} in the end"
+    )
+    assert [line[:6] for line in lines[-2:]] == ["note: "] * 2
+    assert {len(column) for column in report.columns().values()} == {len(report.course.time)}
+    failing = report_of(train(tmp_path, width=2)).lines()
+    assert failing[3] == "premise lambda_min(H(t)) >= lambda_0 / 2: fails from t = 0"
+    assert failing[-4].endswith("fails from t = 0")
 
 
 def test_snapshots_from_the_start_are_needed():

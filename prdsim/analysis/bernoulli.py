@@ -32,12 +32,16 @@ def bernoulli(t: ArrayLike, psi_0: float, r: float, K: float) -> Floats:
 
     sqrt(psi(t)) = K + (sqrt(psi_0) - K) exp(-r t / (2 K)): K is in units of ||z - y||.
     """
-    return _relaxation(np.asarray(t, dtype=np.float64), sqrt(psi_0), r / (2.0 * K), K) ** 2
+    return relaxation(t, sqrt(psi_0), r / (2.0 * K), K) ** 2
 
 
-def _relaxation(t: Floats, start: float, rate: float, K: float) -> Floats:
-    curve: Floats = K + (start - K) * np.exp(-rate * t)
-    return curve
+def relaxation(t: ArrayLike, start: float, rate: float, K: float) -> Floats:
+    """Return K + (start - K) exp(-rate t), which sqrt(psi) of eq. (2) is with rate = r / (2 K).
+
+    In this form it is defined for K = r = 0 too, where a residual decays to nothing.
+    """
+    decay: Floats = np.exp(-rate * np.asarray(t, dtype=np.float64))
+    return K + (start - K) * decay
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,7 @@ class BernoulliFit:
 
     def __call__(self, t: ArrayLike) -> Floats:
         """Return psi(t) of the fitted curve, for t counted from the first record."""
-        return (
-            _relaxation(np.asarray(t, dtype=np.float64), sqrt(self.psi_0), self.rate, self.K) ** 2
-        )
+        return relaxation(t, sqrt(self.psi_0), self.rate, self.K) ** 2
 
 
 def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
@@ -89,7 +91,7 @@ def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
 
     def deviations(parameters: Floats) -> Floats:
         rate, K = parameters * (start, scale)
-        return (_relaxation(t, rho[0], rate, K) - rho) / scale
+        return (relaxation(t, rho[0], rate, K) - rho) / scale
 
     solution = least_squares(
         deviations, (1.0, K / scale), bounds=(0.0, np.inf), xtol=1e-12, ftol=1e-12, gtol=1e-12
@@ -110,12 +112,12 @@ def _best_K(t: Floats, rho: Floats, rate: float) -> float:
 
 
 def _misfit(t: Floats, rho: Floats, rate: float) -> float:
-    return float(np.sum((_relaxation(t, rho[0], rate, _best_K(t, rho, rate)) - rho) ** 2))
+    return float(np.sum((relaxation(t, rho[0], rate, _best_K(t, rho, rate)) - rho) ** 2))
 
 
 def _with_errors(t: Floats, rho: Floats, rate: float, K: float) -> BernoulliFit:
     """Standard errors from the Jacobian J in (rate, K): covariance s^2 (J^T J)^-1."""
-    left = _relaxation(t, rho[0], rate, K) - rho
+    left = relaxation(t, rho[0], rate, K) - rho
     decay = np.exp(-rate * t)
     J = np.stack([-(rho[0] - K) * t * decay, 1.0 - decay], axis=1)
     try:

@@ -8,7 +8,7 @@ before; where one has failed, no conclusion is drawn, whatever the distances are
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -84,6 +84,12 @@ class Premise:
         count = len(self.holds) if self.holds.all() else int(np.argmin(self.holds))
         return float(self.time[count - 1]) if count else None
 
+    def line(self) -> str:
+        """Say in a line how long it holds."""
+        if self.fails_from is None:
+            return f"premise {self.text}: holds at every record to t = {self.time[-1]:.4g}"
+        return f"premise {self.text}: fails from t = {self.fails_from:.4g}"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -102,16 +108,28 @@ class Verdict:
 
 @dataclass(frozen=True)
 class BoundReport:
-    """One theorem: its bound (k,), bound / largest distance (k,), premises and the verdict.
+    """One theorem: its bound (k,) at times (k,), premises and the verdict.
 
-    The tightness is NaN where nothing has moved yet.
+    ``tightness`` (k,) is bound / largest distance, NaN where nothing has moved yet.
     """
 
     name: str
+    time: Floats
     bound: Floats
     tightness: Floats
     premises: tuple[Premise, ...]
     verdict: Verdict
+
+    def line(self) -> str:
+        """Give the verdict in a line, and how tight the bound is where it was judged."""
+        until = self.verdict.judged_until
+        judged = self.tightness[self.time <= (-np.inf if until is None else until)]
+        if not np.any(np.isfinite(judged)):
+            return f"{self.name}: {self.verdict.text}"
+        return (
+            f"{self.name}: {self.verdict.text}; bound / largest distance {np.nanmin(judged):.3g} "
+            f"at the tightest, {judged[-1]:.3g} in the end"
+        )
 
 
 @dataclass(frozen=True)
@@ -138,6 +156,39 @@ class TheoremReport:
     def paper_mu_bounds(self) -> bool | None:
         """Whether the paper's mu is at least the largest measured score; None without diffusion."""
         return None if self.paper_mu is None else self.paper_mu >= float(np.max(self.scores.value))
+
+    def columns(self) -> dict[str, NDArray[np.generic]]:
+        """Return a table over the snapshots, columns (k,) by name."""
+        course = self.course
+        return {
+            "time": course.time,
+            "distance": course.distance,
+            "neuron": course.neuron,
+            "theorem_1": self.theorem_1.bound,
+            "theorem_2": self.theorem_2.bound,
+            "lambda_min": course.lambda_min,
+            "lambda_max": course.lambda_max,
+            "mask_flips": course.mask_flips,
+        }
+
+    def lines(self) -> list[str]:
+        """Return the report in words, a statement a line."""
+        constants = self.constants
+        paper = ""
+        if self.paper_mu is not None:
+            bounds = "bounds" if self.paper_mu_bounds else "does not bound"
+            paper = f"; paper: {self.paper_mu:.4g}, which {bounds} what was measured"
+        return [
+            f"n = {constants.n}, m = {constants.m}, ||z(0) - y|| = {constants.residual:.4g}",
+            f"lambda_0 = {constants.lambda_0:.4g}, lambda_1 = {constants.lambda_1:.4g}, "
+            f"kappa = {constants.kappa:.4g}",
+            f"mu = {constants.mu:.4g}{paper}",
+            *(premise.line() for premise in self.premises),
+            f"masks flipped in the end: {self.course.mask_flips[-1]:.2%}",
+            self.theorem_1.line(),
+            self.theorem_2.line(),
+            *(f"note: {note}" for note in self.notes),
+        ]
 
 
 # -- arrays ----------------------------------------------------------------------------------------
@@ -241,7 +292,7 @@ def _bound_report(
         verdict = Verdict("does not apply", f"does not apply: {not_for}")
     else:
         verdict = _verdict(bound, premises, course)
-    return BoundReport(name, bound, tightness, premises, verdict)
+    return BoundReport(name, course.time, bound, tightness, premises, verdict)
 
 
 def _verdict(bound: Floats, premises: tuple[Premise, ...], course: Course) -> Verdict:
@@ -318,14 +369,10 @@ def theorem_report(
         step_size=_resolved(trajectory).step_size if config.integrator == "gd" else 0.0,
     )
     by_paper = paper_mu(trajectory.W[0], X.shape[1], delta=delta, diffusivity=diffusivity)
-    return TheoremReport(
-        constants,
-        report.course,
-        scores,
-        report.theorem_1,
-        report.theorem_2,
-        by_paper if config.adversary else None,
-        tuple(_notes(trajectory, config, replay=replay)),
+    return replace(
+        report,
+        paper_mu=by_paper if config.adversary else None,
+        notes=tuple(_notes(trajectory, config, replay=replay)),
     )
 
 

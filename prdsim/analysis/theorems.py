@@ -20,6 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from prdsim.errors import ConfigError, DataError
 
+from .bernoulli import relaxation
+
 Floats = NDArray[np.float64]
 
 # arccos loses half of the digits near +-1: entries of H for parallel inputs are right to about
@@ -145,6 +147,15 @@ def _reason(X: NDArray[np.floating]) -> str:
     if cosines[p, q] > 1.0 - 1e-6:
         return f"inputs {min(p, q)} and {max(p, q)} are equal: leave one of them out"
     return "pairs x, -x among the inputs have linearly dependent directions"
+
+
+def residual_bound(constants: Constants, t: ArrayLike) -> Floats:
+    """Return the bound of ||z(t) - y|| on the way to both theorems, for times t of any shape.
+
+    K + (||z(0) - y|| - K) exp(-lambda_0 t / 2), K = kappa mu: the Bernoulli equation, poster
+    eq. (2), solved with equality.
+    """
+    return relaxation(t, constants.residual, constants.lambda_0 / 2.0, constants.capacity)
 
 
 def theorem_1(constants: Constants, t: ArrayLike, *, step_size: float = 0.0) -> Floats:
