@@ -297,9 +297,8 @@ def _bound_report(
 
 def _verdict(bound: Floats, premises: tuple[Premise, ...], course: Course) -> Verdict:
     """Judge the bound where all premises hold at every recorded time up to there."""
-    failing = [premise for premise in premises if premise.fails_from is not None]
-    first = min(failing, key=lambda premise: premise.fails_from or 0.0, default=None)
-    fails_from = np.inf if first is None or first.fails_from is None else first.fails_from
+    failures = [(p.fails_from, p.text) for p in premises if p.fails_from is not None]
+    fails_from, failed = min(failures, key=lambda failure: failure[0], default=(np.inf, ""))
     judged = course.time < fails_from
     until = float(course.time[judged][-1]) if judged.any() else None
     exceeded = judged & (course.distance > bound + course.rounding)
@@ -311,11 +310,10 @@ def _verdict(bound: Floats, premises: tuple[Premise, ...], course: Course) -> Ve
             f"the bound is {bound[k]:.4g}"
         )
         return Verdict("violated", text, until, t, j)
-    if first is None:
-        return Verdict(
-            "holds", f"holds for every neuron, at every record to t = {until:.4g}", until
-        )
-    text = f"no conclusion: premise {first.text} fails from t = {fails_from:.4g}"
+    if not failures:
+        text = f"holds for every neuron, at every record to t = {until:.4g}"
+        return Verdict("holds", text, until)
+    text = f"no conclusion: premise {failed} fails from t = {fails_from:.4g}"
     if until:
         text += f" (the bound holds until t = {until:.4g})"
     return Verdict("no conclusion", text, until)
