@@ -227,12 +227,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "step_size": 0.05,
         "steps": 3000,
     },
-    # The set-up of Theorems 1 and 2: one output, V = +-1 fixed, unit inputs.
+    # The set-up of Theorems 1 and 2: one output, V = +-1 fixed, unit inputs; every step's score
+    # is recorded, since mu is the largest.
     "theory": {
         "target": "scalar",
         "trainable": "U",
         "output_init": "rademacher",
         "normalize": "unit",
+        "scalars_every": 1,
     },
 }
 
