@@ -16,7 +16,7 @@ _GROUPS = {
     "spread": "coefficient of variation and Gini of the distances",
     "entries": "entries of U against a normal distribution",
     "order": "Moran's I, peak wavelength, correlation length of filters",
-    "activity": "share of open gates, and of neurons that no sample activates",
+    "activity": "open gates, silent neurons, and the spread of the others",
     "rank": "effective rank and participation ratio of U(t) - U(0)",
     "forces": "norms of reaction and diffusion",
 }

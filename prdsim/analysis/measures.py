@@ -84,6 +84,8 @@ MEASURES: tuple[Measure, ...] = (
     Measure("correlation_length_change", "order", "correlation length of changes", "pixel"),
     Measure("active_gates", "activity", "share of gates 1{u_j.x_p >= 0} that are open"),
     Measure("inactive_neurons", "activity", "share of neurons that no sample activates"),
+    Measure("cv_active_U", "activity", "as cv_U, of the neurons that some sample activates"),
+    Measure("gini_active_U", "activity", "as gini_U, of the neurons that some sample activates"),
     Measure("effective_rank", "rank", "effective rank of U(t) - U(0)"),
     Measure("participation_ratio", "rank", "participation ratio of U(t) - U(0)"),
     *_summarized("reaction_U", "forces", "||R^u_j||", "1/time"),
@@ -240,9 +242,13 @@ def _activity(recording: Recording) -> Compute:
 
     def compute(_: int, now: Snapshot) -> Values:
         gates = now.U @ X >= 0.0
+        active = gates.any(axis=1)
+        moved = hidden_distances(now.U, now.U_0)[active]
         return {
             "active_gates": float(np.mean(gates)),
-            "inactive_neurons": float(np.mean(~gates.any(axis=1))),
+            "inactive_neurons": float(np.mean(~active)),
+            "cv_active_U": coefficient_of_variation(moved) if len(moved) else np.nan,
+            "gini_active_U": gini(moved) if len(moved) else np.nan,
         }
 
     return compute

@@ -34,7 +34,7 @@ def _draw(request: Request, *, changes: bool) -> Figure:
     across = tiles_across(len(neurons))
     down = -(-len(neurons) // across)
     width = 3.1 * columns + 1.2
-    figure = new_figure(width, (3.1 * down / across + 0.5) * len(runs) + 0.4)
+    figure = new_figure(width, (3.1 * down / across + 0.35) * len(runs) + 0.4)
     panels = figure.subplots(len(runs), columns, squeeze=False)
     for row, run in enumerate(runs):
         images = _images(run, shown[run.name], neurons, changes=changes)
