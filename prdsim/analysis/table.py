@@ -18,13 +18,14 @@ class Table:
     """Columns of equal length by name; ``heads`` says in words what a column holds.
 
     ``wide`` tables have a row per snapshot and many columns: as text they are shown turned, with a
-    few of their rows.
+    few of their rows. ``notes`` are findings in words, which text and JSON hold as well.
     """
 
     title: str
     columns: Mapping[str, Sequence[Any]]
     heads: Mapping[str, str] = field(default_factory=dict)
     wide: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -46,7 +47,9 @@ class Table:
 
     def to_text(self) -> str:
         """Return text to read, of five significant digits."""
-        return "\n".join([self.title, *(self._turned() if self.wide else self._upright())])
+        notes = [f"  {note}" for note in self.notes]
+        body = self._turned() if self.wide else self._upright()
+        return "\n".join([self.title, *notes, *body])
 
     def _turned(self) -> list[str]:
         count = len(next(iter(self.columns.values())))
@@ -66,7 +69,11 @@ class Table:
 
 def to_json(about: Mapping[str, Any], tables: Mapping[str, Table]) -> str:
     """Return JSON text: facts about the run, and each table as a list of rows."""
-    content = {**about, **{name: table.rows for name, table in tables.items()}}
+    content = dict(about)
+    for name, table in tables.items():
+        content[name] = table.rows
+        if table.notes:
+            content[f"{name}_notes"] = list(table.notes)
     return json.dumps(content, indent=2)
 
 

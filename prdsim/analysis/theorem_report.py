@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DataError
+from prdsim.runner import stored_data
 from prdsim.simulation import Resolved, Simulation
 
 from .theorems import (
@@ -347,7 +348,8 @@ def theorem_report(
     """
     if not len(trajectory.U):
         raise DataError(f"{trajectory.path} holds no snapshot yet")
-    config, (X, Y) = RunConfig(**trajectory.config), _data(trajectory, data)
+    config = RunConfig(**trajectory.config)
+    X, Y = data or stored_data(trajectory, config)
     U, V = trajectory.U[0], trajectory.V[0]
     check_set_up(config, X, V)
     diffusivity = config.diffusivity if config.adversary else 0.0
@@ -403,7 +405,8 @@ def applied_scores(
     a score that belongs to no recorded state. So the run is taken again from its beginning, which
     costs what it cost; nothing is written. Raises `ConfigError` for other integrators.
     """
-    config, (X, Y) = RunConfig(**trajectory.config), _data(trajectory, data)
+    config = RunConfig(**trajectory.config)
+    X, Y = data or stored_data(trajectory, config)
     if config.integrator != "gd":
         raise ConfigError(f"integrator: {config.integrator} moves U by the scores of its states")
     steps = int(trajectory.scalars["step"][-1])
@@ -421,19 +424,6 @@ def applied_scores(
             G = simulation.backend.to_host(simulation.model.work.G)
             values[step] = diffusivity * float(np.sum(np.abs(G), dtype=np.float64))
         return Scores(np.arange(steps) * simulation.resolved.step_size, values)
-
-
-def _data(
-    trajectory: Trajectory, data: tuple[NDArray[np.floating], NDArray[np.floating]] | None
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    if data is not None:
-        return data
-    if not trajectory.data:
-        raise ConfigError(
-            f"store_data: {trajectory.path} does not keep the samples; "
-            "give them, or run with --store-data"
-        )
-    return trajectory.data["X"], trajectory.data["Y"]
 
 
 def _resolved(trajectory: Trajectory) -> Resolved:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from prdsim.analysis import Recording, recording_of
 from prdsim.errors import ConfigError
 
-from . import distances, features, filters, forces, movie, scaling, schematic, symmetry
+from . import distances, features, filters, forces, movie, scaling, schematic, symmetry, theory
 from .request import Request
 from .style import SUFFIXES, settings, write_figure
 
@@ -88,6 +88,14 @@ _ALL = (
         schematic.draw_schematic,
         "6",
         needs_run=False,
+    ),
+    FigureKind(
+        "theorems",
+        "Theorems 1 and 2 over the measured distances, with their premises",
+        theory.draw_theorems,
+    ),
+    FigureKind(
+        "bernoulli", "the residual, its Bernoulli bound and plateau", theory.draw_bernoulli
     ),
     FigureKind("movie", "the formation of the pattern over all snapshots", None),
 )

@@ -58,7 +58,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 def color_of(label: str, labels: Sequence[str]) -> str:
     """Return a label's color: blue without, red with diffusion, others in their order."""
-    fixed = {"without diffusion": WITHOUT, "with diffusion": WITH}
+    fixed = {"without diffusion": WITHOUT}
+    with_diffusion = [name for name in labels if name.startswith("with diffusion")]
+    fixed |= dict.fromkeys(with_diffusion[:1], WITH)  # several D have colors of their own
     if label in fixed:
         return fixed[label]
     others = [name for name in labels if name not in fixed]

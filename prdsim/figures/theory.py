@@ -1,0 +1,162 @@
+"""Theorems 1 and 2 over the measured distances, and the Bernoulli equation over the residual."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prdsim.analysis.bernoulli import fit_bernoulli, plateau
+from prdsim.analysis.theorem_report import BoundReport, TheoremReport, theorem_report
+from prdsim.analysis.theorems import residual_bound
+from prdsim.errors import ConfigError, DataError
+
+from .request import Request
+from .style import annotate, color_of, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from prdsim.analysis import Recording
+
+_BOUND, _GRAY = "#1b1b1b", "#8a8a8a"
+
+
+def draw_theorems(request: Request) -> Figure:
+    """Draw a column a run: every neuron's distance below the bound; the premises beneath.
+
+    A bound is drawn solid as far as it is judged, that is while its premises hold, dashed beyond.
+    """
+    runs = request.runs
+    figure = new_figure(5.4 * len(runs) + 0.6, 9.0)
+    panels = figure.subplots(4, len(runs), squeeze=False, height_ratios=(2.2, 1, 1, 1))
+    for column, run in zip(panels.T, runs, strict=True):
+        report = theorem_report(_trajectory(run))
+        _distances(column[0], run, report, color_of(run.label, [other.label for other in runs]))
+        _eigenvalues(column[1], report)
+        _scores(column[2], report)
+        _flips(column[3], report)
+        for axes in column:
+            axes.set_xlim(0, report.course.time[-1] or 1.0)
+        column[-1].set_xlabel("time t")
+    annotate(figure, runs)
+    return figure
+
+
+def _trajectory(run: Recording) -> Any:
+    if run.trajectory is None:
+        raise ConfigError(
+            f"{run.name}: this needs a trajectory file; for arrays, prdsim.analysis.theorem_report"
+            " has follow and judge"
+        )
+    return run.trajectory
+
+
+def _distances(axes: Axes, run: Recording, report: TheoremReport, color: str) -> None:
+    U_0, _ = run.initial
+    distances = np.array([np.linalg.norm(U - U_0, axis=1) for U in run.U])
+    axes.plot(run.time, distances, color=color, alpha=0.12, linewidth=0.6)
+    axes.plot(run.time, distances.max(axis=1), color=color, label="largest distance")
+    applying = [
+        bound
+        for bound in (report.theorem_1, report.theorem_2)
+        if bound.verdict.status != "does not apply"
+    ]
+    for bound in applying:
+        _bound(axes, bound)
+        axes.set_title(f"{run.label}: {bound.name} {_in_short(bound)}", fontsize=9)
+    positive = distances[distances > 0]
+    axes.set_yscale("log")
+    if len(positive):
+        top = max(float(bound.bound.max()) for bound in applying)
+        axes.set_ylim(float(np.quantile(positive, 0.01)) / 2, 3 * top)
+    axes.set_ylabel(r"distance $\|u_j(t) - u_j(0)\|$")
+    axes.legend(loc="lower right")
+
+
+def _bound(axes: Axes, report: BoundReport) -> None:
+    until = report.verdict.judged_until
+    judged = report.time <= (-np.inf if until is None else until)
+    axes.plot(report.time, report.bound, "--", color=_BOUND, linewidth=1)
+    axes.plot(report.time[judged], report.bound[judged], color=_BOUND, label=f"{report.name}")
+
+
+def _in_short(report: BoundReport) -> str:
+    verdict = report.verdict
+    if verdict.status == "violated":
+        return f"violated at t = {verdict.time:.4g}"
+    if verdict.status == "no conclusion":
+        until = verdict.judged_until
+        return "no conclusion" if not until else f"no conclusion after t = {until:.4g}"
+    return "holds"
+
+
+def _eigenvalues(axes: Axes, report: TheoremReport) -> None:
+    """Draw the extreme eigenvalues of H(t) over the limits that the premises set them."""
+    time, course, constants = report.course.time, report.course, report.constants
+    axes.plot(time, course.lambda_min, color="#3b6ea5", label=r"$\lambda_{min}(H(t))$")
+    axes.plot(time, course.lambda_max, color="#d1495b", label=r"$\lambda_{max}(H(t))$")
+    axes.axhline(constants.lambda_0 / 2, color="#3b6ea5", ls=":", label=r"$\lambda_0/2$, below")
+    axes.axhline(constants.lambda_1 / 2, color="#d1495b", ls=":", label=r"$\lambda_1/2$, above")
+    axes.set(yscale="log", ylabel="eigenvalues")
+    axes.legend(fontsize=7, ncols=2)
+
+
+def _scores(axes: Axes, report: TheoremReport) -> None:
+    axes.set_ylabel(r"$D\,\|\nabla_z g\|_1$")
+    if report.constants.mu == 0.0:
+        axes.text(0.5, 0.5, "no diffusion", transform=axes.transAxes, ha="center", color=_GRAY)
+        axes.set(yticks=[])
+        return
+    axes.plot(report.scores.time, report.scores.value, color="#66a182", label="measured")
+    axes.axhline(report.constants.mu, color=_BOUND, ls=":", label=r"$\mu$")
+    if report.paper_mu is not None:
+        axes.axhline(report.paper_mu, color=_GRAY, ls="--", label=r"the paper's $\mu$")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=7, ncols=3)
+
+
+def _flips(axes: Axes, report: TheoremReport) -> None:
+    axes.plot(report.course.time, report.course.mask_flips, color="#8d6a9f")
+    axes.set_ylabel("masks flipped")
+    axes.set_ylim(bottom=0)
+
+
+def draw_bernoulli(request: Request) -> Figure:
+    """Draw a panel a run: ||z - y||, its bound by the Bernoulli equation, the fit, the plateau."""
+    runs = request.runs
+    figure = new_figure(5.4 * len(runs) + 0.6, 4.0)
+    panels = figure.subplots(1, len(runs), squeeze=False)[0]
+    for axes, run in zip(panels, runs, strict=True):
+        _residual(axes, run, color_of(run.label, [other.label for other in runs]))
+        axes.set(xlabel="time t", ylabel=r"residual $\sqrt{\psi} = \|z - y\|$", yscale="log")
+        axes.legend(fontsize=7.5)
+    annotate(figure, runs)
+    return figure
+
+
+def _residual(axes: Axes, run: Recording, color: str) -> None:
+    constants = theorem_report(_trajectory(run)).constants
+    assert run.scalars is not None
+    time, rho = run.scalars["time"], run.scalars["residual_norm"]
+    axes.plot(time, rho, color=color, label="measured")
+    axes.plot(
+        time,
+        residual_bound(constants, time),
+        color=_BOUND,
+        label=f"bound: r = {constants.growth_rate:.3g}, K = {constants.capacity:.3g}",
+    )
+    title = run.label
+    try:
+        fit = fit_bernoulli(time, rho**2)
+        label = f"fit: r = {fit.r:.3g}, K = {fit.K:.3g}"
+        axes.plot(time, np.sqrt(fit(time - time[0])), "--", color=_GRAY, label=label)
+        rest = plateau(time, rho)
+    except DataError as error:
+        title += f"\n{str(error).split(':')[0].split(';')[0]}"
+    else:
+        words = "plateau" if rest.settled else "not settled yet"
+        axes.hlines(rest.level, rest.since, time[-1], color="#edae49", linewidth=4, alpha=0.7)
+        title += f": {words} at {rest.level:.3g}"
+    axes.set_title(title, fontsize=9)
