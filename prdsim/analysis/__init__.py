@@ -1,0 +1,1 @@
+"""Measures of patterns, from weights or from trajectories."""
