@@ -123,7 +123,7 @@ def resume(
     path = Path(path)
     with open_trajectory(path) as trajectory:
         config = _config_to_resume(trajectory, steps)
-        data = _stored_data(trajectory, config)
+        data = stored_data(trajectory, config)
         initial = {name: np.asarray(array) for name, array in trajectory.initial.items()}
         resolved = Resolved(**trajectory.attributes["resolved"])
         chart = {name: np.asarray(array) for name, array in trajectory.chart.items()}
@@ -386,7 +386,11 @@ def _recorded(trajectory: Trajectory) -> tuple[dict[str, float], ...]:
     return first_row, last_row
 
 
-def _stored_data(trajectory: Trajectory, config: RunConfig) -> tuple[HostArray, HostArray]:
+def stored_data(trajectory: Trajectory, config: RunConfig) -> tuple[HostArray, HostArray]:
+    """Return X (d_in, n), Y (d_out, n) of a run: from its file, else as its configuration says.
+
+    Raises `ResumeMismatchError` if those are other data than the run's.
+    """
     if trajectory.data:
         return np.asarray(trajectory.data["X"]), np.asarray(trajectory.data["Y"])
     dataset = load_data(config)
