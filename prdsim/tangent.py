@@ -38,6 +38,7 @@ from .gradients import (
     penalty_gradients,
     pull_back,
     push_forward,
+    velocity,
 )
 from .model import Dimensions, Model, Shapes, State, Workspace, entries
 
@@ -111,6 +112,21 @@ class Linearization:
         """out = the velocity of U, V, of those that move, from a drive: the flow's own, or E."""
         drive = self.model.work.E if E is None else E
         generator_velocity(self.model, self.state, drive, out=out)
+
+    def drive_rate(self) -> float:
+        """Return ||dE/dt||_F / ||E||_F along the flow itself, masks held; 0 where E = 0.
+
+        It is how fast the Jacobian's own coefficients change, per unit of time.
+        """
+        model, k = self.model, self.model.backend
+        along = State.empty(k, model.state_shapes, self.moving)
+        velocity(model, self.state, out=along)  # computes anew what products read
+        push_forward(model, self.state, along, out=self._dZ)
+        if self.critic_moves:
+            self._critic_product_weights(along)
+        self._drive_product()
+        squares = k.dot(model.work.E, model.work.E)
+        return sqrt(k.dot(self._dE, self._dE) / squares) if squares > 0.0 else 0.0
 
     def at(self, state: State) -> None:
         """Linearize anew, at another state; it is copied."""

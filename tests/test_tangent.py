@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cupy_on_host import HostCupy, compiler_missing
 from cupy_on_host.harness import put_in
-from support import BACKENDS, Problem, random_problem, relative_error, same_bits, smooth_problem
+from support import BACKENDS, random_problem, relative_error, same_bits, smooth_problem
 
 from prdsim import gradients
 from prdsim.charts import CHARTS, range_factors
@@ -74,7 +74,7 @@ def shifted_velocity(model: Model, state: State, tangent: State, shift: float) -
     return {name: getattr(out, name) for name in model.moving}
 
 
-def check_against_differences(problem: Problem, model_of: Callable[[str], tuple[Model, State]]):
+def check_against_differences(model_of: Callable[[str], tuple[Model, State]]) -> None:
     """The product agrees with central differences of the velocity of the unfused NumPy model.
 
     A central difference errs by h^2 / 6 times the third derivative, which is measured: the
@@ -104,7 +104,7 @@ def test_products_are_central_differences_of_the_velocity(backend, chart, traina
     def model_of(which: str) -> tuple[Model, State]:
         return problem.model("numpy" if which == "numpy" else backend, **keys)
 
-    check_against_differences(problem, model_of)
+    check_against_differences(model_of)
 
 
 @backends
@@ -112,7 +112,6 @@ def test_products_are_central_differences_of_the_velocity(backend, chart, traina
 def test_products_for_the_other_critics(backend, keys):
     problem = smooth_problem(1)
     check_against_differences(
-        problem,
         lambda which: problem.model("numpy" if which == "numpy" else backend, **KEYS, **keys),
     )
 
@@ -120,7 +119,7 @@ def test_products_for_the_other_critics(backend, keys):
 @pytest.mark.parametrize("diffusion", [True, False])
 def test_products_with_masks_of_all_kinds(diffusion):
     problem = random_problem(22, n=4, m=5, m_c=4)  # the seed far from kinks of test_gradients
-    check_against_differences(problem, lambda _: problem.model(**KEYS, diffusion=diffusion))
+    check_against_differences(lambda _: problem.model(**KEYS, diffusion=diffusion))
 
 
 @pytest.mark.parametrize("flow", FLOWS[:2])
@@ -296,3 +295,28 @@ def test_every_array_of_the_tangent_has_its_part():
         assert relative_error(sum(part[name] for part in parts), array) < 1e-13
         reached = [np.linalg.norm(part[name]) > 0.01 for part in parts]
         assert reached == [True] * 4, (name, reached)
+
+
+@backends
+@pytest.mark.parametrize("keys", [{}, {"trainable": "U,V"}, {"critic": "minimax"}], ids=str)
+def test_the_rate_of_the_drive_is_that_of_its_difference_along_the_flow(backend, keys):
+    """E at states a little before and after on the flow's tangent line, and products unharmed."""
+    model, state = smooth_problem().model(backend, **KEYS, **keys)
+    jacobian, tangent = Linearization(model, state), tangent_of(model)
+    before = applied(jacobian, tangent)
+    rate = jacobian.drive_rate()
+    assert same_bits(applied(jacobian, tangent), before)
+    velocity, drives, h = State.empty(model.backend, model.state_shapes), [], 2.0**-14
+    gradients.velocity(jacobian.model, jacobian.state, out=velocity)
+    for shift in (h, -h):
+        moved = State(
+            *(
+                array + shift * getattr(velocity, name) if name in model.moving else array
+                for name, array in state
+            )
+        )
+        drives.append(Linearization(model, moved).model.work.E.copy())
+    here = Linearization(model, state).model.work.E
+    expected = np.linalg.norm(drives[0] - drives[1]) / (2 * h) / np.linalg.norm(here)
+    assert expected > 1.0
+    assert rate == pytest.approx(expected, rel=1e-5)  # h^2 / 6 times third derivatives: some 1e-7

@@ -9,8 +9,10 @@ are 0. Matrix-free: ARPACK asks for products alone.
 only at a reaction equilibrium, ||R|| <= tolerance, and for the flow without diffusion. What the
 Turing condition adds is conditional: the flow with diffusion does not rest there (unless D^u and
 D^v vanish), so its Jacobian describes how fast two solutions that start side by side there part
-from each other, d(delta)/dt = J delta, while the common drift and the masks leave J as it is.
-Elsewhere eigenvalues are instantaneous growth rates, and called so.
+from each other, d(delta)/dt = J delta, while the common drift and the masks leave J as it is. How
+long that is, the rate of the drive tells, ||dE/dt|| / ||E||: growth slower than it is over before
+it shows (a frozen critic pulls Z to Y + D G, where E = 0 and no C_j is left). Elsewhere eigenvalues
+are instantaneous growth rates, and called so.
 
 **What to expect.** The Jacobian of the first two flows is blockdiag(S_j) - J^T J, with S_j the
 matrix of two morphogens of neuron j (eigenvalues +-sigma_k(C_j)) and J the Jacobian of Z. So the
@@ -50,9 +52,14 @@ MARGINAL_TOLERANCE = 1e-6
 """An eigenvalue is marginal if |Re| is at most this share of the spectral scale, the largest
 absolute value of an eigenvalue; or at most the residual, which leaves its sign open."""
 
+ACCURACY = 1e-4
+"""Residual of an eigenvalue by ARPACK, as a share of the spectral scale. Eigenvalues of symmetric
+Jacobians are better by far: their error is of the order of the residual's square."""
+
 _SMALL = 400  # sizes up to which all of the matrix is cheaper than ARPACK
 _LARGEST_DENSE = 4000
-_KRYLOV = 40  # Krylov vectors that ARPACK holds, at the least
+_KRYLOV = 40  # Krylov vectors that ARPACK holds for the modes, at the least
+_KRYLOV_OF_SCALE = 10  # and for the spectral scale, which two digits of are enough
 _RESTARTS = 300
 
 
@@ -147,6 +154,7 @@ class Modes:
     size: int
     requested: int
     products: int
+    drive_rate: float
     shapes: Mapping[str, tuple[int, ...]]
     basis: HostArray
 
@@ -194,7 +202,7 @@ def leading_modes(
     jacobian: Linearization,
     count: int | None = 6,
     *,
-    accuracy: float = 1e-6,
+    accuracy: float = ACCURACY,
     seed: int = 0,
 ) -> Modes:
     """Return the ``count`` eigenvalues of largest real part, or all of them (None), and modes.
@@ -236,6 +244,7 @@ def leading_modes(
             size=products.size,
             requested=wanted,
             products=products.count,
+            drive_rate=jacobian.drive_rate(),
             shapes=products.shapes,
             basis=jacobian.model.chart.arrays()["Q"],
         )
@@ -262,23 +271,22 @@ def _by_arpack(
     start = generator(seed, Stream.POWER_ITERATION).standard_normal(size)
     solve, largest = (eigsh, "LA") if symmetric else (eigs, "LR")
     operator = LinearOperator((size, size), matvec=products, dtype=np.float64)
-    scale = float(np.abs(_solve(solve, operator, 1, "LM", start, 1e-2)[0]).max(initial=0.0))
+
+    def pairs(
+        operator: LinearOperator, count: int, which: str, held: int, tol: float
+    ) -> tuple[HostArray, HostArray]:
+        keys = {"which": which, "ncv": min(held, size - 1), "tol": tol, "maxiter": _RESTARTS}
+        try:
+            values, vectors = solve(operator, k=count, v0=start, **keys)
+        except ArpackNoConvergence as failure:
+            values, vectors = failure.eigenvalues, failure.eigenvectors
+        return values, vectors
+
+    scale = float(np.abs(pairs(operator, 1, "LM", _KRYLOV_OF_SCALE, 1e-2)[0]).max(initial=0.0))
     shifted = LinearOperator((size, size), matvec=lambda x: products(x) + scale * x, dtype=float)
-    values, vectors = _solve(solve, shifted, count, largest, start, accuracy)
+    held = max(_KRYLOV, 2 * count + 1)
+    values, vectors = pairs(shifted, count, largest, held, accuracy)
     return values - scale, vectors, scale
-
-
-def _solve(
-    solve: object, operator: LinearOperator, count: int, which: str, start: HostArray, tol: float
-) -> tuple[HostArray, HostArray]:
-    held = min(operator.shape[0] - 1, max(_KRYLOV, 2 * count + 1))
-    try:
-        values, vectors = solve(  # type: ignore[operator]
-            operator, k=count, which=which, v0=start, ncv=held, tol=tol, maxiter=_RESTARTS
-        )
-    except ArpackNoConvergence as failure:
-        values, vectors = failure.eigenvalues, failure.eigenvectors
-    return values, vectors
 
 
 def _rescaling_shares(jacobian: Linearization, vectors: HostArray) -> HostArray:
@@ -304,12 +312,15 @@ def modes_bytes(
     ARPACK's vectors lie on the host whatever the backend; on a CPU that is the same memory.
     """
     moving = [name for name in config.moving if flow == "joint" or name in "UV"]
+    fused = backend.fused(sizes.m, sizes.m_c, sizes.d_out, sizes.n)
+    scratch = fused.entries if fused is not None else 0
+    model = entries(sizes.workspace_shapes(fused=fused is not None)) + scratch
     carried = {**sizes.state_shapes, "U": (sizes.m, CHARTS["range"].columns(sizes))}
     size = entries({name: carried[name] for name in moving})
     # Its Krylov vectors, their rotation, the modes (complex and copied), and some in passing.
     held = max(_KRYLOV, 2 * count + 1) + 6 * count + 12
     arpack = 8 * size * (held if size > _SMALL else 4 * size)
-    return linearization_bytes(sizes, backend, flow) + arpack
+    return linearization_bytes(sizes, backend, flow) + model * backend.dtype.itemsize + arpack
 
 
 # -- equilibria ------------------------------------------------------------------------------------
@@ -352,8 +363,8 @@ def find_equilibrium(
 
     The run takes all steps of the configuration, from its initial draw or ``initial``; damped
     Newton steps (on the true Hessian of L_sup, matrix-free by MINRES) do the rest. A step stands
-    if it lowers ||R|| and does not raise L_sup; it is damped more otherwise. Minima that lie on a
-    kink are not reached, and the answer says so. Meant for small problems.
+    if it lowers L_sup or, where rounding hides that, ||R||; it is damped more otherwise. Minima
+    that lie on a kink are not reached, and the answer says so. Meant for small problems.
     Raises `DivergedError` as the run does.
     """
     alone = config.replace(diffusion=False)
@@ -386,7 +397,9 @@ class _Newton:
         while norm > self._tolerance and taken < steps and damping < 1e12 * (scale or 1.0):
             trial = position + self._step(position, R, damping)
             new_R, new_loss = self._at(trial)
-            if np.linalg.norm(new_R) < norm and new_loss <= loss * (1 + 1e-12):
+            gained = loss - new_loss
+            nearer = abs(gained) <= 1e-12 * loss and np.linalg.norm(new_R) < norm
+            if gained > 1e-12 * loss or nearer:
                 position, R, loss = trial, new_R, new_loss
                 norm, damping, taken = float(np.linalg.norm(R)), damping / 10.0, taken + 1
             else:
@@ -506,7 +519,8 @@ def _rates(modes: Modes) -> str:
     return (
         f"{_WORDS[modes.flow]}: leading rate {modes.growth_rate:+.4g}; of {found} modes{missing} "
         f"{modes.unstable} grow, {modes.marginal} marginal (|Re| <= {modes.tolerance:.1g}), "
-        f"{modes.stable} decay; residuals <= {modes.residuals.max(initial=0.0):.1g}"
+        f"{modes.stable} decay; residuals <= {modes.residuals.max(initial=0.0):.1g}; "
+        f"the drive changes at a rate of {modes.drive_rate:.2g}"
     )
 
 
@@ -517,7 +531,7 @@ def assess_stability(
     weights: Mapping[str, HostArray],
     *,
     count: int | None = 6,
-    accuracy: float = 1e-6,
+    accuracy: float = ACCURACY,
     tolerance: float = EQUILIBRIUM_TOLERANCE,
     seed: int = 0,
     backend: Backend | None = None,
