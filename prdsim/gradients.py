@@ -95,32 +95,45 @@ def generator_velocity(
         pulled_back_drive(model, state, E)  # before V changes, should ``out`` be the state
     if V is not None:
         k.gemm(E, work.H.T, out=V, alpha=alpha, beta=beta)
-    if U is None:
-        return
+    if U is not None:
+        pull_back(model, out=U, alpha=alpha, beta=beta)
+
+
+def pull_back(model: Model, out: Array, *, alpha: float, beta: float = 0.0) -> None:
+    """out = alpha B X^T + beta out, in the chart's coordinates; reads B."""
+    k, chart, B = model.backend, model.chart, model.work.B
     if chart.pulls_back:
-        k.gemm(work.B, chart.matrix.T, out=U, alpha=alpha, beta=beta)
+        k.gemm(B, chart.matrix.T, out=out, alpha=alpha, beta=beta)
     elif beta == 0.0:
-        k.combine([(alpha, work.B)], out=U)
+        k.combine([(alpha, B)], out=out)
     else:
-        k.combine([(beta, U), (alpha, work.B)], out=U)
+        k.combine([(beta, out), (alpha, B)], out=out)
+
+
+def push_forward(model: Model, state: State, tangent: State, out: Array) -> None:
+    """out = dZ = s V dH + s dV H with dH = 1{A >= 0} * (dU X), of the arrays that move.
+
+    Reads A, H; leaves dH in B if U moves, and ``out`` as it is if neither does. Not fused.
+    """
+    k, work = model.backend, model.work
+    beta = 0.0
+    if "U" in model.moving:
+        k.gemm(tangent.U, model.chart.matrix, out=work.B)
+        k.gate(work.B, work.A, out=work.B)
+        k.gemm(state.V, work.B, out=out, alpha=model.s)
+        beta = 1.0
+    if "V" in model.moving:
+        k.gemm(tangent.V, work.H, out=out, alpha=model.s, beta=beta)
 
 
 def tangent_kernel_product(model: Model, state: State, E: Array, velocity: State) -> None:
     """Z <- K E with K = J J^T, J the Jacobian of Z in the arrays of U, V that move.
 
-    The velocity that E drives, pushed forward to the prediction:
-    K E = s V [1{A >= 0} * (dU X)] + s dV H. Reads A, H; leaves B, Z, velocity. Not fused.
+    The velocity that E drives, pushed forward to the prediction. Reads A, H; leaves B, Z,
+    velocity. Not fused.
     """
-    k, work = model.backend, model.work
     generator_velocity(model, state, E, out=velocity)
-    beta = 0.0
-    if "U" in model.moving:
-        k.gemm(velocity.U, model.chart.matrix, out=work.B)
-        k.gate(work.B, work.A, out=work.B)
-        k.gemm(state.V, work.B, out=work.Z, alpha=model.s)
-        beta = 1.0
-    if "V" in model.moving:
-        k.gemm(velocity.V, work.H, out=work.Z, alpha=model.s, beta=beta)
+    push_forward(model, state, velocity, out=model.work.Z)
 
 
 # -- the critic ------------------------------------------------------------------------------------

@@ -74,6 +74,16 @@ def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend, chart: 
         )
 
 
+def require_memory(needed: int, backend: Backend, what: str, advice: str) -> None:
+    """Raise `ConfigError`, with the numbers, unless so many bytes are free on a backend."""
+    available = backend.available_bytes()
+    if needed > available:
+        raise ConfigError(
+            f"{what} need {size_text(needed)} of memory on {backend.device}, and "
+            f"{size_text(available)} are free;\n{advice}"
+        )
+
+
 def size_text(count: int) -> str:
     """Return a number of bytes in the unit that suits it."""
     return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

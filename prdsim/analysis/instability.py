@@ -1,0 +1,580 @@
+"""Leading eigenvalues and modes of the flow's Jacobian, and the Turing condition.
+
+Three flows are linearized at one state (see `prdsim.tangent`): U and V without diffusion, with
+diffusion from a critic that holds still, and the joint flow. All of it in range coordinates
+(P = U Q with X = Q R), which leave out only directions that no sample sees: their eigenvalues
+are 0. Matrix-free: ARPACK asks for products alone.
+
+**Verdicts.** An eigenvalue decides on stability where the flow rests. A verdict is therefore given
+only at a reaction equilibrium, ||R|| <= tolerance, and for the flow without diffusion. What the
+Turing condition adds is conditional: the flow with diffusion does not rest there (unless D^u and
+D^v vanish), so its Jacobian describes how fast two solutions that start side by side there part
+from each other, d(delta)/dt = J delta, while the common drift and the masks leave J as it is. How
+long that is, the rate of the drive tells, ||dE/dt|| / ||E||: growth slower than it is over before
+it shows (a frozen critic pulls Z to Y + D G, where E = 0 and no C_j is left). Elsewhere eigenvalues
+are instantaneous growth rates, and called so.
+
+**What to expect.** The Jacobian of the first two flows is blockdiag(S_j) - J^T J, with S_j the
+matrix of two morphogens of neuron j (eigenvalues +-sigma_k(C_j)) and J the Jacobian of Z. So the
+leading eigenvalue is at most max_j sigma_1(C_j), and at least the (1 + n d_out)-th largest of all
+sigma_k(C_j). At an interpolating equilibrium (Z = Y) the flow without diffusion has -J^T J, which
+is stable or marginal; with diffusion it must be unstable as soon as the C_j have more than n d_out
+positive singular values between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh, minres
+
+from prdsim.backends import get_backend
+from prdsim.charts import CHARTS, make_chart
+from prdsim.config import RunConfig
+from prdsim.errors import ConfigError
+from prdsim.memory import require_memory
+from prdsim.model import Dimensions, State, build_model, dimensions_of, entries
+from prdsim.randomness import Stream, generator
+from prdsim.simulation import Simulation
+from prdsim.tangent import Flow, Linearization, linearization_bytes
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Backend, HostArray
+
+EQUILIBRIUM_TOLERANCE = 1e-8
+"""Largest ||R|| = (||R^u||_F^2 + ||R^v||_F^2)^(1/2) that counts as a reaction equilibrium."""
+
+MARGINAL_TOLERANCE = 1e-6
+"""An eigenvalue is marginal if |Re| is at most this share of the spectral scale, the largest
+absolute value of an eigenvalue; or at most the residual, which leaves its sign open."""
+
+ACCURACY = 1e-4
+"""Residual of an eigenvalue by ARPACK, as a share of the spectral scale. Eigenvalues of symmetric
+Jacobians are better by far: their error is of the order of the residual's square."""
+
+_SMALL = 400  # sizes up to which all of the matrix is cheaper than ARPACK
+_LARGEST_DENSE = 4000
+_KRYLOV = 40  # Krylov vectors that ARPACK holds for the modes, at the least
+_KRYLOV_OF_SCALE = 10  # and for the spectral scale, which two digits of are enough
+_RESTARTS = 300
+
+
+# -- products on the host ----------------------------------------------------------------------
+
+
+class HostProducts:
+    """A linearization as a function of flat host vectors, float64: U, V, W, a, those that move."""
+
+    def __init__(self, jacobian: Linearization) -> None:
+        backend, self.shapes = jacobian.model.backend, jacobian.shapes
+        self.jacobian = jacobian
+        self.size = entries(self.shapes)
+        self.count = 0
+        self._tangent = State.empty(backend, self.shapes, jacobian.moving)
+        self._out = State.empty(backend, self.shapes, jacobian.moving)
+
+    def __call__(self, vector: HostArray) -> HostArray:
+        """Return the Jacobian times a real or complex vector."""
+        if np.iscomplexobj(vector):
+            product: HostArray = self(vector.real) + 1j * self(vector.imag)
+            return product
+        backend = self.jacobian.model.backend
+        for name, part in unpack(vector, self.shapes).items():
+            backend.to_device(part, getattr(self._tangent, name))
+        self.jacobian.product(self._tangent, out=self._out)
+        self.count += 1
+        return self.pack(self._out)
+
+    def pack(self, state: State) -> HostArray:
+        """Return the arrays that move, of a state or velocity, as one vector."""
+        to_host = self.jacobian.model.backend.to_host
+        parts = [to_host(getattr(state, name)).ravel() for name in self.shapes]
+        return np.concatenate(parts).astype(np.float64)
+
+    def dense(self) -> HostArray:
+        """Return the whole Jacobian, column by column."""
+        return np.stack([self(column) for column in np.eye(self.size)], axis=1)
+
+
+def unpack(vector: HostArray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, HostArray]:
+    """Return the arrays of the given shapes that a flat vector holds one after the other."""
+    sizes = [int(np.prod(shape)) for shape in shapes.values()]
+    parts = np.split(vector, np.cumsum(sizes)[:-1])
+    return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
+
+
+def linearize(
+    config: RunConfig,
+    X: HostArray,
+    Y: HostArray,
+    weights: Mapping[str, HostArray],
+    flow: Flow,
+    *,
+    backend: Backend | None = None,
+) -> Linearization:
+    """Return the Jacobian of a flow at U, V, W, a (host arrays), in range coordinates.
+
+    X (d_in, n), Y (d_out, n); the configuration says what moves, D and the critic's constants, and
+    the backend unless one is given. Use it while the backend is active.
+    Raises `BackendUnavailableError`.
+    """
+    k = backend or get_backend(config.backend, precision=config.precision, threads=config.threads)
+    with k.active():
+        model = build_model(config, k, make_chart("range", k, X, weights["U"]), X, Y)
+        return Linearization(model, model.start(weights), flow)
+
+
+# -- modes ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Leading eigenvalues of a Jacobian, by falling real part, and their modes.
+
+    ``eigenvalues`` (k,), complex for the joint flow, per unit of time; ``residuals`` (k,) are
+    ||J x - lambda x|| of unit vectors x: for a symmetric Jacobian an eigenvalue lies within the
+    residual of the one given. ``vectors`` (N, k) in range coordinates, see `pattern`;
+    ``rescaling_shares`` (k,) the share of the squared norm in the directions (u_j, -v_j), along
+    which nothing changes at an equilibrium. ``scale`` is the spectral scale, ``tolerance`` the
+    largest |Re lambda| called marginal; ``size`` is N, ``requested`` the number asked for (fewer
+    are here where ARPACK did not converge), ``products`` the number of Jacobian-vector products.
+    """
+
+    flow: Flow
+    eigenvalues: HostArray
+    residuals: HostArray
+    vectors: HostArray
+    rescaling_shares: HostArray
+    scale: float
+    tolerance: float
+    size: int
+    requested: int
+    products: int
+    drive_rate: float
+    shapes: Mapping[str, tuple[int, ...]]
+    basis: HostArray
+
+    @property
+    def unstable(self) -> int:
+        """How many of those computed grow: Re lambda > tolerance."""
+        return int((self.eigenvalues.real > self.tolerance).sum())
+
+    @property
+    def stable(self) -> int:
+        """How many of those computed decay: Re lambda < -tolerance."""
+        return int((self.eigenvalues.real < -self.tolerance).sum())
+
+    @property
+    def marginal(self) -> int:
+        """How many of those computed do neither."""
+        return len(self.eigenvalues) - self.unstable - self.stable
+
+    @property
+    def growth_rate(self) -> float:
+        """Largest real part found, NaN if none."""
+        return float(self.eigenvalues[0].real) if len(self.eigenvalues) else float("nan")
+
+    def pattern(self, index: int) -> dict[str, HostArray]:
+        """Return mode ``index`` as dU (m, d_in), dV, dW, da, of the arrays that move."""
+        arrays = unpack(self.vectors[:, index], self.shapes)
+        if "U" in arrays:
+            arrays["U"] = arrays["U"] @ self.basis.T
+        return arrays
+
+    def shares(self, index: int) -> dict[str, float]:
+        """Return what share of the squared norm of a mode lies in each array."""
+        arrays = unpack(self.vectors[:, index], self.shapes)
+        return {name: float(np.sum(np.abs(array) ** 2)) for name, array in arrays.items()}
+
+    def neuron_shares(self, index: int) -> HostArray:
+        """Return what share of the squared norm of a mode lies in each neuron (u_j, v_j), (m,)."""
+        arrays = unpack(self.vectors[:, index], self.shapes)
+        axes = {"U": 1, "V": 0}
+        parts = [np.sum(np.abs(arrays[n]) ** 2, axis=axes[n]) for n in axes if n in arrays]
+        return np.asarray(sum(parts))
+
+
+def leading_modes(
+    jacobian: Linearization,
+    count: int | None = 6,
+    *,
+    accuracy: float = ACCURACY,
+    seed: int = 0,
+) -> Modes:
+    """Return the ``count`` eigenvalues of largest real part, or all of them (None), and modes.
+
+    By ARPACK from a seeded start vector, symmetric (Lanczos) or not (Arnoldi), until the residuals
+    are below ``accuracy`` times the spectral scale; small Jacobians are formed. Where ARPACK gives
+    up, what has converged is returned.
+    Raises `ConfigError` if the memory does not suffice, or for all modes of a large problem.
+    """
+    k = jacobian.model.backend
+    with k.active():
+        products = HostProducts(jacobian)
+        if count is None and products.size > _LARGEST_DENSE:
+            raise ConfigError(
+                f"all modes of {products.size} coordinates were asked for, {_LARGEST_DENSE} are "
+                "possible; ask for the leading ones"
+            )
+        wanted = products.size if count is None else min(count, products.size)
+        if products.size <= _SMALL or wanted >= products.size - 1:
+            values, vectors, scale = _by_all_of_it(products)
+        else:
+            values, vectors, scale = _by_arpack(products, wanted, accuracy, seed)
+        order = np.argsort(-values.real, kind="stable")[:wanted]
+        values, vectors = values[order], vectors[:, order]
+        residuals = np.array(
+            [
+                np.linalg.norm(products(x) - value * x)
+                for value, x in zip(values, vectors.T, strict=True)
+            ]
+        )
+        return Modes(
+            flow=jacobian.flow,
+            eigenvalues=values,
+            residuals=residuals,
+            vectors=vectors,
+            rescaling_shares=_rescaling_shares(jacobian, vectors),
+            scale=scale,
+            tolerance=max(MARGINAL_TOLERANCE * scale, float(residuals.max(initial=0.0))),
+            size=products.size,
+            requested=wanted,
+            products=products.count,
+            drive_rate=jacobian.drive_rate(),
+            shapes=products.shapes,
+            basis=jacobian.model.chart.arrays()["Q"],
+        )
+
+
+def _by_all_of_it(products: HostProducts) -> tuple[HostArray, HostArray, float]:
+    matrix = products.dense()
+    if products.jacobian.symmetric:
+        values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    else:
+        values, vectors = np.linalg.eig(matrix)
+    return values, vectors, float(np.abs(values).max())
+
+
+def _by_arpack(
+    products: HostProducts, count: int, accuracy: float, seed: int
+) -> tuple[HostArray, HostArray, float]:
+    """Leading eigenpairs of the Jacobian plus the spectral scale times the identity.
+
+    The shift changes neither modes nor the Krylov space, but the meaning of ARPACK's tolerance:
+    relative to the shifted eigenvalue, so that eigenvalues near 0 converge as well.
+    """
+    size, symmetric = products.size, products.jacobian.symmetric
+    start = generator(seed, Stream.POWER_ITERATION).standard_normal(size)
+    solve, largest = (eigsh, "LA") if symmetric else (eigs, "LR")
+    operator = LinearOperator((size, size), matvec=products, dtype=np.float64)
+
+    def pairs(
+        operator: LinearOperator, count: int, which: str, held: int, tol: float
+    ) -> tuple[HostArray, HostArray]:
+        keys = {"which": which, "ncv": min(held, size - 1), "tol": tol, "maxiter": _RESTARTS}
+        try:
+            values, vectors = solve(operator, k=count, v0=start, **keys)
+        except ArpackNoConvergence as failure:
+            values, vectors = failure.eigenvalues, failure.eigenvectors
+        return values, vectors
+
+    scale = float(np.abs(pairs(operator, 1, "LM", _KRYLOV_OF_SCALE, 1e-2)[0]).max(initial=0.0))
+    shifted = LinearOperator((size, size), matvec=lambda x: products(x) + scale * x, dtype=float)
+    held = max(_KRYLOV, 2 * count + 1)
+    values, vectors = pairs(shifted, count, largest, held, accuracy)
+    return values - scale, vectors, scale
+
+
+def _rescaling_shares(jacobian: Linearization, vectors: HostArray) -> HostArray:
+    """Share of the squared norm of each vector in the span of (u_j, -v_j), which are orthogonal."""
+    if not {"U", "V"} <= set(jacobian.moving):
+        return np.zeros(vectors.shape[1])
+    to_host = jacobian.model.backend.to_host
+    P, V = to_host(jacobian.state.U), to_host(jacobian.state.V)
+    squares = np.sum(P**2, axis=1) + np.sum(V**2, axis=0)
+    shares = []
+    for vector in vectors.T:
+        arrays = unpack(vector, jacobian.shapes)
+        along = np.sum(arrays["U"] * P, axis=1) - np.sum(arrays["V"] * V, axis=0)
+        shares.append(np.sum(np.abs(along[squares > 0]) ** 2 / squares[squares > 0]))
+    return np.array(shares)
+
+
+def modes_bytes(
+    config: RunConfig, sizes: Dimensions, backend: Backend, flow: Flow, count: int = 6
+) -> int:
+    """Predict the bytes that `linearize` and `leading_modes` need together, at the most.
+
+    ARPACK's vectors lie on the host whatever the backend; on a CPU that is the same memory.
+    """
+    moving = [name for name in config.moving if flow == "joint" or name in "UV"]
+    fused = backend.fused(sizes.m, sizes.m_c, sizes.d_out, sizes.n)
+    scratch = fused.entries if fused is not None else 0
+    model = entries(sizes.workspace_shapes(fused=fused is not None)) + scratch
+    carried = {**sizes.state_shapes, "U": (sizes.m, CHARTS["range"].columns(sizes))}
+    size = entries({name: carried[name] for name in moving})
+    # Its Krylov vectors, their rotation, the modes (complex and copied), and some in passing.
+    held = max(_KRYLOV, 2 * count + 1) + 6 * count + 12
+    arpack = 8 * size * (held if size > _SMALL else 4 * size)
+    return linearization_bytes(sizes, backend, flow) + model * backend.dtype.itemsize + arpack
+
+
+# -- equilibria ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """Where the reaction came to rest, or how near it came.
+
+    ``weights`` are U, V, W, a (W, a as they were); ``reaction_norm`` is ||R|| there, ``loss``
+    L_sup; ``run_norm`` is ||R|| at the end of the run, before the Newton steps, ``newton_steps``
+    their number, and ``newton_distance`` how far they moved U and V, relative to the norm.
+    """
+
+    weights: Mapping[str, HostArray]
+    reaction_norm: float
+    loss: float
+    tolerance: float
+    run_norm: float
+    newton_steps: int
+    newton_distance: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether ||R|| is at most the tolerance."""
+        return self.reaction_norm <= self.tolerance
+
+
+def find_equilibrium(
+    config: RunConfig,
+    X: HostArray,
+    Y: HostArray,
+    *,
+    initial: Mapping[str, HostArray] | None = None,
+    tolerance: float = EQUILIBRIUM_TOLERANCE,
+    newton_steps: int = 60,
+    backend: Backend | None = None,
+) -> Equilibrium:
+    """Return where a run without diffusion comes to rest: ||R|| <= tolerance, if it can be reached.
+
+    The run takes all steps of the configuration, from its initial draw or ``initial``; damped
+    Newton steps (on the true Hessian of L_sup, matrix-free by MINRES) do the rest. A step stands
+    if it lowers L_sup or, where rounding hides that, ||R||; it is damped more otherwise. Minima
+    that lie on a kink are not reached, and the answer says so. Meant for small problems.
+    Raises `DivergedError` as the run does.
+    """
+    alone = config.replace(diffusion=False)
+    with Simulation(alone, X, Y, initial=initial, backend=backend) as simulation:
+        simulation.advance(alone.steps)
+        weights = {name: array.astype(np.float64) for name, array in simulation.weights().items()}
+    jacobian = linearize(alone, X, Y, weights, "reaction", backend=simulation.backend)
+    with jacobian.model.backend.active():
+        return _Newton(jacobian, tolerance).polish(weights, newton_steps)
+
+
+class _Newton:
+    """Damped Newton steps towards R = 0."""
+
+    def __init__(self, jacobian: Linearization, tolerance: float) -> None:
+        self._jacobian, self._tolerance = jacobian, tolerance
+        self._products = HostProducts(jacobian)
+        self._velocity = State.empty(
+            jacobian.model.backend, jacobian.model.state_shapes, jacobian.moving
+        )
+        self._trial = State.empty(jacobian.model.backend, jacobian.model.state_shapes)
+
+    def polish(self, weights: Mapping[str, HostArray], steps: int) -> Equilibrium:
+        products, model = self._products, self._jacobian.model
+        first = position = products.pack(self._jacobian.state)
+        R, loss = self._at(position)
+        run_norm = norm = float(np.linalg.norm(R))
+        scale = norm / (float(np.linalg.norm(position)) or 1.0)
+        damping, taken = scale, 0
+        while norm > self._tolerance and taken < steps and damping < 1e12 * (scale or 1.0):
+            trial = position + self._step(position, R, damping)
+            new_R, new_loss = self._at(trial)
+            gained = loss - new_loss
+            nearer = abs(gained) <= 1e-12 * loss and np.linalg.norm(new_R) < norm
+            if gained > 1e-12 * loss or nearer:
+                position, R, loss = trial, new_R, new_loss
+                norm, damping, taken = float(np.linalg.norm(R)), damping / 10.0, taken + 1
+            else:
+                damping *= 10.0
+        self._at(position)
+        return Equilibrium(
+            weights={**weights, **_host_weights(model.weights(self._jacobian.state))},
+            reaction_norm=norm,
+            loss=loss,
+            tolerance=self._tolerance,
+            run_norm=run_norm,
+            newton_steps=taken,
+            newton_distance=float(np.linalg.norm(position - first) / np.linalg.norm(first)),
+        )
+
+    def _at(self, position: HostArray) -> tuple[HostArray, float]:
+        """Linearize at a position; return R there, as a vector, and L_sup."""
+        k, model = self._jacobian.model.backend, self._jacobian.model
+        for name, array in self._jacobian.state:
+            k.copy(array, out=getattr(self._trial, name))
+        for name, part in unpack(position, self._products.shapes).items():
+            k.to_device(part, getattr(self._trial, name))
+        self._jacobian.at(self._trial)
+        self._jacobian.velocity(self._velocity)
+        return self._products.pack(self._velocity), k.dot(model.work.E, model.work.E) / 2
+
+    def _step(self, position: HostArray, R: HostArray, damping: float) -> HostArray:
+        """Solve (damping - J) step = R, with J the Jacobian of R at the position."""
+        self._at(position)
+        products, size = self._products, len(position)
+        operator = LinearOperator(
+            (size, size), matvec=lambda x: damping * x - products(x), dtype=np.float64
+        )
+        step: HostArray = minres(operator, R, rtol=1e-10, maxiter=5 * size)[0]
+        return step
+
+
+def _host_weights(weights: Mapping[str, HostArray]) -> dict[str, HostArray]:
+    return {name: array.astype(np.float64) for name, array in weights.items() if name in "UV"}
+
+
+# -- the verdict -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Leading modes of the three flows at one state, and what may be concluded from them.
+
+    ``modes`` holds "reaction" and, with diffusion in the configuration, "frozen" and "joint";
+    ``reaction_norm`` is ||R||, ``diffusion_norm`` ||D (D^u, D^v)||, the constant pull that moves
+    the state away while the modes grow. ``interpolation_nulls`` is the least number of null modes
+    that more coordinates than residuals, N - n d_out, leave at Z = Y; ``rescaling_nulls`` that of
+    the directions (u_j, -v_j), null at every equilibrium, and among the former at Z = Y.
+    """
+
+    modes: Mapping[Flow, Modes]
+    reaction_norm: float
+    diffusion_norm: float
+    tolerance: float
+    rescaling_nulls: int
+    interpolation_nulls: int
+
+    @property
+    def equilibrium(self) -> bool:
+        """Whether the reaction rests here: ||R|| <= tolerance."""
+        return self.reaction_norm <= self.tolerance
+
+    @property
+    def stable_without(self) -> bool | None:
+        """Whether no mode found grows without diffusion; None where no verdict is possible."""
+        reaction = self.modes["reaction"]
+        if not self.equilibrium or not len(reaction.eigenvalues):
+            return None
+        return reaction.unstable == 0
+
+    def turing(self, flow: Flow = "frozen") -> bool | None:
+        """Whether the Turing condition holds: no growth without diffusion, growth with.
+
+        ``flow`` is "frozen" or "joint". None where no verdict is possible: without an equilibrium,
+        without diffusion in the configuration, or where ARPACK did not converge.
+        """
+        with_diffusion = self.modes.get(flow)
+        if self.stable_without is None or with_diffusion is None:
+            return None
+        if not len(with_diffusion.eigenvalues):
+            return None
+        return self.stable_without and with_diffusion.unstable > 0
+
+    @property
+    def verdict(self) -> str:
+        """What may be said, in one line a flow."""
+        if not self.equilibrium:
+            head = (
+                f"instantaneous growth rates, no verdict: no reaction equilibrium "
+                f"(||R|| = {self.reaction_norm:.2g} > {self.tolerance:.2g})"
+            )
+            return "\n".join([head, *(_rates(modes) for modes in self.modes.values())])
+        head = f"reaction equilibrium (||R|| = {self.reaction_norm:.2g} <= {self.tolerance:.2g})"
+        lines = [head, *(_rates(modes) for modes in self.modes.values())]
+        for flow, words in (("frozen", "critic frozen"), ("joint", "critic moving")):
+            holds = self.turing(flow)  # type: ignore[arg-type]
+            if holds is not None:
+                lines.append(f"Turing condition, {words}: {'holds' if holds else 'does not hold'}")
+        return "\n".join(lines)
+
+
+_WORDS = {
+    "reaction": "without diffusion",
+    "frozen": "with diffusion, critic frozen",
+    "joint": "with diffusion, critic moving",
+}
+
+
+def _rates(modes: Modes) -> str:
+    found = len(modes.eigenvalues)
+    missing = "" if found == modes.requested else f" ({modes.requested} asked for)"
+    return (
+        f"{_WORDS[modes.flow]}: leading rate {modes.growth_rate:+.4g}; of {found} modes{missing} "
+        f"{modes.unstable} grow, {modes.marginal} marginal (|Re| <= {modes.tolerance:.1g}), "
+        f"{modes.stable} decay; residuals <= {modes.residuals.max(initial=0.0):.1g}; "
+        f"the drive changes at a rate of {modes.drive_rate:.2g}"
+    )
+
+
+def assess_stability(
+    config: RunConfig,
+    X: HostArray,
+    Y: HostArray,
+    weights: Mapping[str, HostArray],
+    *,
+    count: int | None = 6,
+    accuracy: float = ACCURACY,
+    tolerance: float = EQUILIBRIUM_TOLERANCE,
+    seed: int = 0,
+    backend: Backend | None = None,
+) -> Stability:
+    """Return the leading modes at U, V, W, a, without and with diffusion, and the verdict.
+
+    X (d_in, n), Y (d_out, n) and weights on the host, as the paper has them. Without diffusion in
+    the configuration the flow without it is all there is. ``tolerance`` bounds ||R|| of an
+    equilibrium; the rest is as for `leading_modes`.
+    Raises `ConfigError` if neither U nor V moves, or if the memory does not suffice.
+    """
+    if not {"U", "V"} & set(config.moving):
+        raise ConfigError("trainable: neither U nor V moves, so that no pattern can grow")
+    k = backend or get_backend(config.backend, precision=config.precision, threads=config.threads)
+    sizes = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
+    flows: tuple[Flow, ...] = ("reaction", "frozen", "joint") if config.adversary else ("reaction",)
+    needed = modes_bytes(config, sizes, k, flows[-1], count or sizes.n)
+    require_memory(needed, k, "the modes of the Jacobian", "take fewer samples or modes")
+    modes: dict[Flow, Modes] = {}
+    norms: dict[Flow, float] = {"frozen": 0.0}
+    size = 0
+    for flow in flows:
+        jacobian = linearize(config, X, Y, weights, flow, backend=k)
+        modes[flow] = leading_modes(jacobian, count, accuracy=accuracy, seed=seed)
+        if flow != "joint":
+            norms[flow] = _velocity_norm(jacobian, diffusion=flow == "frozen")
+            size = entries(jacobian.shapes)
+    both = {"U", "V"} <= set(config.moving)
+    return Stability(
+        modes=modes,
+        reaction_norm=norms["reaction"],
+        diffusion_norm=norms["frozen"],
+        tolerance=tolerance,
+        rescaling_nulls=sizes.m if both else 0,
+        interpolation_nulls=max(0, size - sizes.n * sizes.d_out),
+    )
+
+
+def _velocity_norm(jacobian: Linearization, *, diffusion: bool) -> float:
+    """||R||, or ||D (D^u, D^v)||, over the arrays that move."""
+    model, k = jacobian.model, jacobian.model.backend
+    with k.active():
+        out = State.empty(k, model.state_shapes, jacobian.moving)
+        jacobian.velocity(out, model.work.G if diffusion else None)
+        squares = sum(k.dot(array, array) for _, array in out if array is not None)
+    return (model.diffusivity if diffusion else 1.0) * sqrt(squares)
