@@ -18,11 +18,16 @@ _GROUPS = {
     "order": "Moran's I, peak wavelength, correlation length of filters",
     "activity": "open gates, silent neurons, and the spread of the others",
     "rank": "effective rank and participation ratio of U(t) - U(0)",
+    "growth": "leading growth rates sigma_1(C_j), reaction and diffusion part",
     "forces": "norms of reaction and diffusion",
 }
 _OTHERS = {
     "subspace": "share of the path's variance in its first k directions",
     "neurons": "all of the above per neuron, at the last snapshot",
+    "theorems": "Theorems 1 and 2 on a run of the preset theory, with their premises",
+    "couplings": "integrated growth rates per neuron (runs again, in memory)",
+    "stability": "leading eigenvalues of the Jacobian at the last snapshot",
+    "equilibrium": "the same where the reaction comes to rest from there (small problems)",
     "scaling": "how reaction and diffusion scale at the initial draw",
 }
 
@@ -36,7 +41,7 @@ def _list_of_measures() -> str:
     name="analyze",
     help=f"""Measure the patterns of a run: finished, interrupted, diverged, or being written.
 
-MEASURES are some of those below; without any, all that have a row per snapshot.
+MEASURES are some of those below; without any, those down to forces, but for growth.
 
 {_list_of_measures()}
 """,
@@ -83,7 +88,14 @@ def _only(paths: list[Path]) -> Path:
 def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
     """Compute what is asked for, in the order of the list."""
     from prdsim.analysis import history, neuron_table, subspace_table
-    from prdsim.progress import tracked
+    from prdsim.analysis.theory import (
+        coupling_history,
+        coupling_table,
+        stability_of,
+        stability_table,
+        theorem_table,
+    )
+    from prdsim.progress import automatic_progress, tracked
 
     groups = [name for name in _GROUPS if name in measures] if measures else None
     tables: dict[str, Table] = {}
@@ -95,6 +107,10 @@ def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
     others: dict[str, Callable[[Recording], Table]] = {
         "subspace": subspace_table,
         "neurons": neuron_table,
+        "theorems": theorem_table,
+        "couplings": lambda run: coupling_table(coupling_history(run, automatic_progress())),
+        "stability": lambda run: stability_table(stability_of(run)),
+        "equilibrium": lambda run: stability_table(stability_of(run, equilibrium=True)),
         "scaling": _scaling,
     }
     tables |= {name: make(recording) for name, make in others.items() if name in measures}

@@ -16,7 +16,8 @@ from prdsim.errors import ConfigError, PrdsimError
 
 from .distances import hidden_distances, top_distances
 from .distribution import excess_kurtosis, normal_distance, skewness
-from .forces import Forces
+from .forces import FORCES, Forces
+from .growth import growth_rates
 from .order import (
     correlation_length,
     morans_i,
@@ -88,11 +89,17 @@ MEASURES: tuple[Measure, ...] = (
     Measure("gini_active_U", "activity", "as gini_U, of the neurons that some sample activates"),
     Measure("effective_rank", "rank", "effective rank of U(t) - U(0)"),
     Measure("participation_ratio", "rank", "participation ratio of U(t) - U(0)"),
+    *_summarized("growth_rate", "growth", "leading growth rate sigma_1(C_j)", "1/time"),
+    Measure("growth_reaction", "growth", "reaction part of sigma_1(C_j), mean", "1/time"),
+    Measure("growth_diffusion", "growth", "diffusion part of sigma_1(C_j), mean", "1/time"),
     *_summarized("reaction_U", "forces", "||R^u_j||", "1/time"),
     *_summarized("diffusion_U", "forces", "D ||D^u_j||", "1/time"),
     *_summarized("reaction_V", "forces", "||R^v_j||", "1/time"),
     *_summarized("diffusion_V", "forces", "D ||D^v_j||", "1/time"),
 )
+
+ON_DEMAND = frozenset({"growth"})
+"""Groups that cost more than all others together: computed only where they are named."""
 
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(measure.group for measure in MEASURES))
 MEANINGS: Mapping[str, str] = {measure.name: measure.meaning for measure in MEASURES}
@@ -115,7 +122,7 @@ class History:
 
     def table(self, title: str) -> Table:
         """Return the measures as a table, one snapshot a row."""
-        columns: dict[str, Any] = {"step": self.step, "time": self.time, **self.values}
+        columns = {"step": self.step, "time": self.time, **self.values}
         return Table(title, columns, MEANINGS, wide=True)
 
 
@@ -159,6 +166,8 @@ def _computes(
         return [_makers(name)(recording) for name in groups], {}
     computes, left_out = [], {}
     for name in GROUPS:
+        if name in ON_DEMAND:
+            continue
         try:
             computes.append(_makers(name)(recording))
         except PrdsimError as error:
@@ -265,15 +274,29 @@ def _rank(_: Recording) -> Compute:
     return compute
 
 
-def _forces(recording: Recording) -> Compute:
-    W, a, forces = recording.W, recording.a, forces_of(recording)
-    assert W is not None
-    assert a is not None
+def _growth(recording: Recording) -> Compute:
+    (X, Y), D = recording.samples, recording.diffusivity
 
-    def compute(index: int, now: Snapshot) -> Values:
-        norms = forces.norms(now.U, now.V, W[index], a[index])
+    def compute(index: int, _: Snapshot) -> Values:
+        U, V, W, a = recording.weights(index).values()
+        rates = growth_rates(U, V, W, a, X, Y, D)
+        return {
+            **_summary("growth_rate", rates.total[:, 0]),
+            "growth_reaction": float(np.mean(rates.reaction[:, 0])),
+            "growth_diffusion": float(np.mean(rates.diffusion[:, 0])),
+        }
+
+    return compute
+
+
+def _forces(recording: Recording) -> Compute:
+    recording.weights(0)  # W and a are there, or it is said now
+    forces = forces_of(recording)
+
+    def compute(index: int, _: Snapshot) -> Values:
+        norms = forces.norms(**recording.weights(index))
         found: Values = {}
-        for name in ("reaction_U", "diffusion_U", "reaction_V", "diffusion_V"):
+        for name in FORCES:
             found |= _summary(name, getattr(norms, name))
         return found
 
@@ -284,14 +307,10 @@ def forces_of(recording: Recording) -> Forces:
     """Return what computes reaction and diffusion of a recording's snapshots.
 
     Raises:
-        ConfigError: it lacks W, a, the configuration or the samples.
+        ConfigError: it lacks the configuration or the samples.
 
     """
-    if recording.W is None or recording.a is None or recording.config is None:
-        raise ConfigError(
-            f"{recording.name}: reaction and diffusion need W, a and a configuration beside U and V"
-        )
-    return Forces(recording.config, *recording.samples)
+    return Forces(recording.settings, *recording.samples)
 
 
 _MAKERS: dict[str, Callable[[Recording], Compute]] = {
@@ -301,6 +320,7 @@ _MAKERS: dict[str, Callable[[Recording], Compute]] = {
     "order": _order,
     "activity": _activity,
     "rank": _rank,
+    "growth": _growth,
     "forces": _forces,
 }
 

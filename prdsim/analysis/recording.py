@@ -130,6 +130,25 @@ class Recording:
             )
         return self.grid
 
+    @property
+    def settings(self) -> RunConfig:
+        """The configuration, or a `ConfigError` that says what for."""
+        if self.config is None:
+            raise ConfigError(f"{self.name}: this measure needs a configuration beside the weights")
+        return self.config
+
+    @property
+    def diffusivity(self) -> float:
+        """D as it counts: 0 without diffusion."""
+        return self.settings.diffusivity if self.settings.adversary else 0.0
+
+    def weights(self, index: int) -> dict[str, Array]:
+        """Return U, V, W, a of a snapshot, float64; raises `ConfigError` if W or a is missing."""
+        if self.W is None or self.a is None:
+            raise ConfigError(f"{self.name}: this measure needs W and a beside U and V")
+        arrays = {"U": self.U, "V": self.V, "W": self.W, "a": self.a}
+        return {name: _float64(array[index]) for name, array in arrays.items()}
+
     def at(self, index: int) -> Snapshot:
         """Read one snapshot; a negative index counts from the last."""
         U_0, V_0 = self.initial

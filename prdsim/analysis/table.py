@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ class Table:
     """
 
     title: str
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Any]  # sequences, NumPy's or Python's
     heads: Mapping[str, str] = field(default_factory=dict)
     wide: bool = False
     notes: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ import numpy as np
 from prdsim.errors import PrdsimError
 
 from .distances import hidden_distances, top_distances
+from .forces import FORCES
 from .measures import forces_of
 from .order import morans_i
 from .recording import Recording, recording_of
@@ -61,21 +62,16 @@ def neuron_table(source: Trajectory | Recording, index: int = -1) -> Table:
 
 def _force_columns(recording: Recording, index: int) -> dict[str, Any]:
     try:
-        forces = forces_of(recording)
+        norms = forces_of(recording).norms(**recording.weights(index))
     except PrdsimError:
         return {}
-    assert recording.W is not None
-    assert recording.a is not None
-    arrays = (getattr(recording, name)[index] for name in ("U", "V", "W", "a"))
-    norms = forces.norms(*arrays)
-    names = ("reaction_U", "diffusion_U", "reaction_V", "diffusion_V")
-    return {name: getattr(norms, name) for name in names}
+    return {name: getattr(norms, name) for name in FORCES}
 
 
 def subspace_table(source: Trajectory | Recording) -> Table:
     """Return the shares of the trajectory's variance in its principal directions, falling."""
     shares = trajectory_shares(recording_of(source).U)
-    columns: dict[str, Any] = {
+    columns = {
         "directions": np.arange(1, len(shares) + 1),
         "share": shares,
         "cumulative": np.cumsum(shares),

@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any
 from prdsim.analysis import Recording, recording_of
 from prdsim.errors import ConfigError
 
-from . import distances, features, filters, forces, movie, scaling, schematic, symmetry, theory
+from . import (
+    distances,
+    features,
+    filters,
+    forces,
+    instability,
+    movie,
+    scaling,
+    schematic,
+    symmetry,
+    theory,
+)
 from .request import Request
 from .style import SUFFIXES, settings, write_figure
 
@@ -94,8 +105,23 @@ _ALL = (
         "Theorems 1 and 2 over the measured distances, with their premises",
         theory.draw_theorems,
     ),
+    FigureKind("bernoulli", "the residual, its Bernoulli bound and plateau", theory.draw_bernoulli),
+    FigureKind("growth", "leading growth rates sigma_1(C_j) over time", instability.draw_growth),
     FigureKind(
-        "bernoulli", "the residual, its Bernoulli bound and plateau", theory.draw_bernoulli
+        "patterns",
+        "the patterns that neurons grow towards, and how they changed",
+        instability.draw_patterns,
+    ),
+    FigureKind(
+        "dispersion", "growth along the spectrum of the inputs", instability.draw_dispersion
+    ),
+    FigureKind(
+        "ranking",
+        "distances against integrated growth rates (runs again, in memory)",
+        instability.draw_ranking,
+    ),
+    FigureKind(
+        "stability", "leading eigenvalues of the flow's Jacobian", instability.draw_stability
     ),
     FigureKind("movie", "the formation of the pattern over all snapshots", None),
 )

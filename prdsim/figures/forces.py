@@ -13,6 +13,7 @@ from .request import Request
 from .style import annotate, new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _LAYERS = (("hidden layer", "U", "u"), ("top layer", "V", "v"))
@@ -39,27 +40,21 @@ def draw_forces(request: Request) -> Figure:
     return figure
 
 
-def _balance(axes: object, request: Request, name: str, symbol: str) -> None:
+def _balance(axes: Axes, request: Request, name: str, symbol: str) -> None:
     """Draw each neuron's reaction against its diffusion, at the last snapshot with diffusion."""
-    from matplotlib.axes import Axes
-
-    assert isinstance(axes, Axes)
     with_diffusion = [run for run in request.runs if run.config and run.config.adversary]
     if not with_diffusion:
         axes.set_axis_off()
         return
     run = with_diffusion[0]
-    assert run.W is not None
-    assert run.a is not None
-    now = run.at(-1)
-    norms = forces_of(run).norms(now.U, now.V, run.W[-1], run.a[-1])
+    norms = forces_of(run).norms(**run.weights(-1))
     reaction = np.asarray(getattr(norms, f"reaction_{name}"))
     diffusion = np.asarray(getattr(norms, f"diffusion_{name}"))
     axes.plot(reaction, diffusion, ".", color="#d1495b", alpha=0.6)
     top = float(max(reaction.max(), diffusion.max())) or 1.0
     axes.plot([0, top], [0, top], color="k", linewidth=0.8, linestyle="--")
     axes.set(
-        title=f"each neuron, t = {now.time:.4g}",
+        title=f"each neuron, t = {run.time[-1]:.4g}",
         xlabel=rf"reaction $\|R^{symbol}_j\|$",
         ylabel=rf"diffusion $\|D^{symbol}_j\|$",
     )

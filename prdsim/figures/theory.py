@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from prdsim.analysis.bernoulli import fit_bernoulli, plateau
 from prdsim.analysis.theorem_report import BoundReport, TheoremReport, theorem_report
 from prdsim.analysis.theorems import residual_bound
-from prdsim.errors import ConfigError, DataError
+from prdsim.analysis.theory import require_trajectory
+from prdsim.errors import DataError
 
 from .request import Request
 from .style import annotate, color_of, new_figure
@@ -32,7 +33,7 @@ def draw_theorems(request: Request) -> Figure:
     figure = new_figure(5.4 * len(runs) + 0.6, 9.0)
     panels = figure.subplots(4, len(runs), squeeze=False, height_ratios=(2.2, 1, 1, 1))
     for column, run in zip(panels.T, runs, strict=True):
-        report = theorem_report(_trajectory(run))
+        report = theorem_report(require_trajectory(run))
         _distances(column[0], run, report, color_of(run.label, [other.label for other in runs]))
         _eigenvalues(column[1], report)
         _scores(column[2], report)
@@ -42,15 +43,6 @@ def draw_theorems(request: Request) -> Figure:
         column[-1].set_xlabel("time t")
     annotate(figure, runs)
     return figure
-
-
-def _trajectory(run: Recording) -> Any:
-    if run.trajectory is None:
-        raise ConfigError(
-            f"{run.name}: this needs a trajectory file; for arrays, prdsim.analysis.theorem_report"
-            " has follow and judge"
-        )
-    return run.trajectory
 
 
 def _distances(axes: Axes, run: Recording, report: TheoremReport, color: str) -> None:
@@ -137,7 +129,7 @@ def draw_bernoulli(request: Request) -> Figure:
 
 
 def _residual(axes: Axes, run: Recording, color: str) -> None:
-    constants = theorem_report(_trajectory(run)).constants
+    constants = theorem_report(require_trajectory(run)).constants
     assert run.scalars is not None
     time, rho = run.scalars["time"], run.scalars["residual_norm"]
     axes.plot(time, rho, color=color, label="measured")
