@@ -44,6 +44,7 @@ def prose(page: Path) -> str:
 def test_there_is_a_page_for_everything_promised():
     names = {str(page.relative_to(ROOT)) for page in PAGES}
     topics = ("mathematics", "trajectory-format", "backends", "configuration", "commands")
+    topics += ("patterns", "theory", "performance")
     assert {"README.md", "CHANGELOG.md", "CONTRIBUTING.md"} <= names
     assert {f"docs/{topic}.md" for topic in topics} <= names
 
