@@ -97,7 +97,8 @@ def _spectrum(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
             axes.plot(frequency, mean[0], color=shade, label=name)
     axes.set(xlabel="spatial frequency [1/pixel]", ylabel="power per mode")
     axes.set_yscale("log")
-    axes.legend(loc="center right", fontsize=7)
+    if axes.lines:
+        axes.legend(loc="center right", fontsize=7)
     if mean.any():
         _numbers(axes, f"peak at {peak_wavelength(frequency, mean)[0]:.3g} pixels")
 
