@@ -36,7 +36,7 @@ def command(
     if output is not None:
         check_output([output], force=force)
     with ExitStack() as stack:
-        runs = [stack.enter_context(open_recording(path)) for path in paths]
+        runs = [stack.enter_context(open_recording(path)) for path in dict.fromkeys(paths)]
         comparison = compare(runs, time=time, progress=lambda items: tracked(items, "runs"))
         for run in runs:
             if not run.complete:

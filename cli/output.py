@@ -46,7 +46,7 @@ def deliver(text: str, output: Path | None) -> None:
 def files_and_names(
     words: Iterable[str], known: Iterable[str], kind: str
 ) -> tuple[list[Path], list[str]]:
-    """Tell files from known names, in any order; a name stands once.
+    """Tell files from known names, in any order; each stands once.
 
     Raises `ConfigError` for what is neither, with the nearest name.
     """
@@ -64,4 +64,4 @@ def files_and_names(
             close = difflib.get_close_matches(word, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
             raise ConfigError(f"{word}: no such {kind}, nor a file; {hint}")
-    return paths, list(dict.fromkeys(names))
+    return list(dict.fromkeys(paths)), list(dict.fromkeys(names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,10 @@ def _targets(
     from prdsim.errors import ConfigError
 
     known = {suffix for kind in kinds for suffix in kind.suffixes}
+    if form is not None and f".{form}" not in known:
+        raise ConfigError(
+            f"--format {form}: {kinds[0].name} is written as {', '.join(sorted(known))}"
+        )
     if output is not None and output.suffix in known and not output.is_dir():
         if len(kinds) > 1:
             raise ConfigError(f"{output} is one file for {len(kinds)} figures; name a folder")
@@ -118,6 +123,9 @@ def _numbers(option: str, text: str, kind: type) -> list[Any]:
     from prdsim.errors import ConfigError
 
     try:
-        return [kind(part) for part in text.split(",")]
+        numbers = [kind(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--{option} {text}: must be numbers, separated by commas") from None
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise ConfigError(f"--{option} {text}: must be numbers, separated by commas")
+    return numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,10 +24,7 @@ def real_array(name: str, values: ArrayLike, *, ndim: int) -> Reals:
 
     """
     array = np.asarray(values)
-    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise ConfigError(
-            f"{name} must hold real numbers of up to 64 bits, but has the type {array.dtype}"
-        )
+    require_real(name, array.dtype)
     if array.ndim != ndim:
         raise ConfigError(f"{name} must have {ndim} axes, but its shape is {array.shape}")
     if array.size == 0:
@@ -34,6 +32,14 @@ def real_array(name: str, values: ArrayLike, *, ndim: int) -> Reals:
     if not np.isfinite(array).all():
         raise ConfigError(f"{name} holds NaN or infinity: measures need finite numbers")
     return array.astype(np.float64, copy=False)
+
+
+def require_real(name: str, dtype: np.dtype[Any]) -> None:
+    """Raise `ConfigError` for a type that float64 does not hold, such as complex numbers."""
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise ConfigError(
+            f"{name} must hold real numbers of up to 64 bits, but has the type {dtype}"
+        )
 
 
 def non_negative(name: str, values: ArrayLike) -> Reals:

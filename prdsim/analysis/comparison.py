@@ -80,7 +80,8 @@ def compare(
     snapshot nearest to the time.
 
     Raises:
-        ConfigError: fewer than two runs, or groups of measures that cannot be computed.
+        ConfigError: fewer than two runs, a time that they do not share, or groups of measures
+            that cannot be computed.
 
     """
     recordings = [recording_of(source) for source in sources]
@@ -88,6 +89,10 @@ def compare(
         raise ConfigError("compare needs at least two runs, such as with.h5 without.h5")
     end = min(float(run.time[-1]) for run in recordings)
     at = end if time is None else time
+    if not 0.0 <= at <= end * (1 + 1e-5):  # the end is shown with six digits
+        raise ConfigError(
+            f"time {at:g} is not between 0 and {end:.6g}, where the shortest run ends"
+        )
     chosen = None if groups is None else list(groups)
     found = [
         (run, history(run, chosen, snapshots=[run.nearest(at)])) for run in progress(recordings)

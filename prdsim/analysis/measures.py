@@ -140,13 +140,14 @@ def history(
 
     Raises:
         ConfigError: an unknown group, or one that the recording lacks something for.
+        IndexError: there is no such snapshot.
         DamagedTrajectoryError: a snapshot's checksum fails.
 
     """
     recording = recording_of(source)
     computes, left_out = _computes(recording, groups)
-    chosen = list(range(len(recording)) if snapshots is None else snapshots)
-    chosen = [index % len(recording) for index in chosen]
+    every = range(len(recording))
+    chosen = list(every) if snapshots is None else [every[index] for index in snapshots]
     rows: list[Values] = []
     for index in progress(chosen):
         snapshot = recording.at(index)
@@ -215,7 +216,8 @@ def _entries(recording: Recording) -> Compute:
             "skewness_U": skewness(now.U),
             "kurtosis_U": excess_kurtosis(now.U),
             "ks_U": normal_distance(now.U),
-            "ks_initial_U": normal_distance(now.U, scale),
+            # Weights that all began at 0 have no scale to be held against.
+            "ks_initial_U": normal_distance(now.U, scale) if scale > 0.0 else np.nan,
         }
 
     return compute
@@ -330,6 +332,7 @@ def _names(group: str) -> list[str]:
 
 
 def _summary(name: str, values: NDArray[Any]) -> Values:
-    q05, q50, q95 = np.quantile(values, (0.05, 0.5, 0.95))
-    numbers = (np.mean(values), np.std(values), q05, q50, q95, np.max(values))
+    with np.errstate(invalid="ignore", over="ignore"):  # forces of a run that diverges are infinite
+        q05, q50, q95 = np.quantile(values, (0.05, 0.5, 0.95))
+        numbers = (np.mean(values), np.std(values), q05, q50, q95, np.max(values))
     return {f"{name}_{key}": float(number) for key, number in zip(_SUMMARY, numbers, strict=True)}

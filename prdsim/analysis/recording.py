@@ -20,6 +20,8 @@ from prdsim.config import RunConfig, stored_config
 from prdsim.errors import ConfigError, DamagedTrajectoryError, TrajectoryError
 from prdsim.trajectory import SnapshotArray, Trajectory, open_trajectory
 
+from .arrays import require_real
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -33,6 +35,16 @@ _STATUS = {
     "failed": "failed at step {reached} of {planned}",
     "diverged": "diverged at step {reached} of {planned}: shown up to the last good snapshot",
     "finished": "finished at step {reached}",
+}
+
+
+_AXES = {
+    "U": ("K", "m", "d_in"),
+    "V": ("K", "d_out", "m"),
+    "W": ("K", "m_c", "d_out"),
+    "a": ("K", "m_c"),
+    "X": ("d_in", "n"),
+    "Y": ("d_out", "n"),
 }
 
 
@@ -93,12 +105,12 @@ class Recording:
 
     @property
     def setting(self) -> str:
-        """What was learned by what, in a few words."""
+        """What was learned by what, in a few words; formulas as matplotlib reads them."""
         _, m, d_in = self.U.shape
         sizes = f"m = {m}, $d_{{in}}$ = {d_in}"
         if self.config is None:
             return sizes
-        name = Path(self.config.dataset).stem
+        name = Path(self.config.dataset).stem.replace("$", r"\$")
         return f"{name}, n = {self.config.samples}, {sizes}"
 
     @cached_property
@@ -192,14 +204,14 @@ def recording_of(
         return _of_trajectory(U)
     if V is None:
         raise ConfigError("a recording of arrays needs U (K, m, d_in) and V (K, d_out, m)")
-    arrays = {"U": np.asarray(U), "V": np.asarray(V)}
-    arrays |= {key: np.asarray(value) for key, value in (("W", W), ("a", a)) if value is not None}
+    given = {"U": U, "V": V, "W": W, "a": a, "X": X, "Y": Y}
+    arrays = {key: np.asarray(value) for key, value in given.items() if value is not None}
     _check_shapes(arrays, grid)
     count = len(arrays["U"])
     times = np.arange(count, dtype=float) if time is None else np.asarray(time, dtype=float)
     if times.shape != (count,):
         raise ConfigError(f"time has shape {times.shape}, but U holds {count} snapshots")
-    samples = None if X is None or Y is None else (np.asarray(X), np.asarray(Y))
+    samples = (arrays["X"], arrays["Y"]) if {"X", "Y"} <= arrays.keys() else None
     return Recording(
         name=name,
         step=np.arange(count),
@@ -269,18 +281,24 @@ def _samples(trajectory: Trajectory, config: RunConfig) -> tuple[Array, Array]:
 
 
 def _check_shapes(arrays: Mapping[str, Array], grid: tuple[int, int] | None) -> None:
-    U, V = arrays["U"], arrays["V"]
-    axes = {"U": 3, "V": 3, "W": 3, "a": 2}
+    """Refuse arrays that are no real numbers, are empty, or differ in a size that they share."""
+    sizes: dict[str, int] = {}
     for key, array in arrays.items():
-        if array.ndim != axes[key] or len(array) != len(U) or not len(U):
+        axes = _AXES[key]
+        shape = f"({', '.join(axes)})"
+        require_real(key, array.dtype)
+        if array.ndim != len(axes) or 0 in array.shape:
             raise ConfigError(
-                f"{key} has shape {array.shape}; it takes {axes[key]} axes, snapshots first, as "
-                f"many as U ({len(U)}) and at least one"
+                f"{key} has shape {array.shape}; it must be {shape}, none of them 0, K snapshots"
             )
-    if V.shape[2] != U.shape[1]:
-        raise ConfigError(f"U {U.shape} and V {V.shape} differ in the number of neurons m")
-    if grid is not None and grid[0] * grid[1] != U.shape[2]:
-        raise ConfigError(f"a grid of {grid[0]} x {grid[1]} does not hold {U.shape[2]} inputs")
+        for axis, size in zip(axes, array.shape, strict=True):
+            if sizes.setdefault(axis, size) != size:
+                raise ConfigError(
+                    f"{key} has shape {array.shape}; it must be {shape} with {axis} = "
+                    f"{sizes[axis]}, as the other arrays have"
+                )
+    if grid is not None and grid[0] * grid[1] != sizes["d_in"]:
+        raise ConfigError(f"a grid of {grid[0]} x {grid[1]} does not hold {sizes['d_in']} inputs")
 
 
 def _float64(array: Array) -> Array:

@@ -282,10 +282,12 @@ def measure_scaling(
     at each such point, data of `white_noise_data` and the initial weights are drawn ``draws``
     times, every time by a seed of its own from ``seed`` on. D = 1. ``backend`` is as for `Forces`;
     ``progress`` is called with the draws done and all of them. Raises `ConfigError` for fewer than
-    two draws, and where ``factors`` do not make three different sizes.
+    two draws, ``init_scale`` 0, and where ``factors`` do not make three different sizes.
     """
     if draws < 2:
         raise ConfigError(f"draws must be 2 or more, not {draws}: the spread is that over draws")
+    if not init_scale > 0.0:
+        raise ConfigError(f"init_scale = {init_scale:g}: forces that are 0 have no exponents")
     computing = cpu_backend(backend)
     config = RunConfig(diffusion=True, init_scale=init_scale, output_init=output_init)
     grids = [_grid(base, varied, factors) for varied in Sizes._fields]

@@ -56,7 +56,8 @@ def time_axis(axes: Axes, histories: Histories, *, log: bool) -> None:
     positive = times[times > 0]
     if log and len(positive):
         axes.set_xscale("log")
-        axes.set_xlim(positive.min(), positive.max())
+        if positive.min() < positive.max():
+            axes.set_xlim(positive.min(), positive.max())
     elif len(positive):
         axes.set_xlim(0, positive.max())
 

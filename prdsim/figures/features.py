@@ -49,10 +49,11 @@ def draw_features(request: Request) -> Figure:
     figure = new_figure(10.0, (4.6 * down / across + 0.5) * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 2, squeeze=False, width_ratios=(1.25, 1.0))
     x = _sample(runs[0], request.sample)
-    final = {run.name: run.at(-1) for run in runs}
-    top = max(float(np.maximum(now.U @ x, 0.0).max()) for now in final.values())
-    for (maps, features), run in zip(panels, runs, strict=True):
-        now = final[run.name]
+    if len({run.U.shape[2] for run in runs}) > 1:
+        raise ConfigError("runs of inputs of different sizes share no input image; draw them apart")
+    final = [run.at(-1) for run in runs]
+    top = max(float(np.maximum(now.U @ x, 0.0).max()) for now in final)
+    for (maps, features), run, now in zip(panels, runs, final, strict=True):
         images = now.U[neurons] * x
         limit = largest([images])
         drawn = show_image(maps, mosaic(images, run.pixels, across), limit)

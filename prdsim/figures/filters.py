@@ -27,24 +27,25 @@ def draw_changes(request: Request) -> Figure:
 
 def _draw(request: Request, *, changes: bool) -> Figure:
     neurons, runs = request.chosen_neurons(), request.runs
-    shown = {run.name: request.snapshots(run) for run in runs}
+    shown = [request.snapshots(run) for run in runs]
     if changes:  # nothing has changed at the start
-        shown = {name: [k for k in indices if k > 0] or indices for name, indices in shown.items()}
-    columns = max(map(len, shown.values()))
+        shown = [[k for k in indices if k > 0] or indices for indices in shown]
+    columns = max(map(len, shown))
     across = tiles_across(len(neurons))
     down = -(-len(neurons) // across)
     width = 3.1 * columns + 1.2
     figure = new_figure(width, (3.1 * down / across + 0.35) * len(runs) + 0.4)
     panels = figure.subplots(len(runs), columns, squeeze=False)
-    for row, run in enumerate(runs):
-        images = _images(run, shown[run.name], neurons, changes=changes)
+    for row, (run, indices) in enumerate(zip(runs, shown, strict=True)):
+        images = _images(run, indices, neurons, changes=changes)
         limit = largest(images)
         for column, axes in enumerate(panels[row]):
             if column >= len(images):
                 axes.set_axis_off()
                 continue
             drawn = show_image(axes, mosaic(images[column], run.pixels, across), limit)
-            axes.set_title(f"{_letter(row, runs)}{run.label}, t = {_time(run, shown, column)}")
+            time = run.time[indices[column]]
+            axes.set_title(f"{_letter(row, runs)}{run.label}, t = {time:.4g}")
         symbol = "u_j(t) - u_j(0)" if changes else "u_j(t)"
         figure.colorbar(
             drawn,
@@ -69,7 +70,3 @@ def _images(run: Recording, indices: list[int], neurons: Array, *, changes: bool
 
 def _letter(row: int, runs: list[Recording]) -> str:
     return f"({'abcdefgh'[row % 8]}) " if len(runs) > 1 else ""
-
-
-def _time(run: Recording, shown: dict[str, list[int]], column: int) -> str:
-    return f"{run.time[shown[run.name][column]]:.4g}"

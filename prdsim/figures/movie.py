@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,10 @@ def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int =
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None
+    except CalledProcessError as error:  # as of an ffmpeg without this codec
+        raise OutputError(
+            f"{path} cannot be written: ffmpeg ended with code {error.returncode}; name a .gif"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -89,7 +89,7 @@ def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> No
     figure.suptitle(" | ".join([*words, *filter(None, notes)]), fontsize=8.5)
     unfinished = "; ".join(f"{run.name}: {run.status}" for run in recordings if not run.complete)
     if unfinished:
-        figure.supxlabel(unfinished, fontsize=8, color="#a03030")
+        figure.supxlabel(unfinished.replace("$", r"\$"), fontsize=8, color="#a03030")
 
 
 def largest(arrays: Iterable[Array], *, share: float = 0.995) -> float:

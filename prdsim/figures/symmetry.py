@@ -79,8 +79,7 @@ def _displacements(axes: Axes, now: Snapshot, color: str) -> None:
 def _order(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
     start, end = morans_i(now.U_0, run.pixels), morans_i(now.U, run.pixels)
     start, end = start[np.isfinite(start)], end[np.isfinite(end)]
-    both = np.concatenate([start, end])
-    bins = _bins(both)
+    bins = _bins(np.concatenate([start, end]))
     axes.hist(start, bins=bins, color=_GRAY, alpha=0.6, label="t = 0")
     axes.hist(end, bins=bins, color=color, alpha=0.8, label=f"t = {now.time:.4g}")
     axes.set(xlabel="Moran's I of $u_j$", ylabel="neurons")
@@ -98,7 +97,8 @@ def _spectrum(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
             axes.plot(frequency, mean[0], color=shade, label=name)
     axes.set(xlabel="spatial frequency [1/pixel]", ylabel="power per mode")
     axes.set_yscale("log")
-    axes.legend(loc="center right", fontsize=7)
+    if axes.lines:
+        axes.legend(loc="center right", fontsize=7)
     if mean.any():
         _numbers(axes, f"peak at {peak_wavelength(frequency, mean)[0]:.3g} pixels")
 
@@ -166,16 +166,13 @@ def draw_embedding(request: Request) -> Figure:
     runs = request.runs
     figure = new_figure(8.4, 3.4 * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 2, squeeze=False)
-    final = {run.name: run.at(-1) for run in runs}
-    moved = {name: hidden_distances(now.U, now.U_0) for name, now in final.items()}
-    top = max(float(distances.max()) for distances in moved.values()) or 1.0
-    for row, run in zip(panels, runs, strict=True):
-        now = final[run.name]
+    final = [run.at(-1) for run in runs]
+    moved = [hidden_distances(now.U, now.U_0) for now in final]
+    top = max(float(distances.max()) for distances in moved) or 1.0
+    for row, run, now, distances in zip(panels, runs, final, moved, strict=True):
         for axes, U, time in ((row[0], now.U_0, 0.0), (row[1], now.U, now.time)):
             points, names = _plane(U, request)
-            dots = axes.scatter(
-                *points.T, c=moved[run.name], s=14, cmap="viridis", vmin=0, vmax=top
-            )
+            dots = axes.scatter(*points.T, c=distances, s=14, cmap="viridis", vmin=0, vmax=top)
             axes.set(title=f"{run.label}, t = {time:.4g}", xlabel=names[0], ylabel=names[1])
         figure.colorbar(dots, ax=row, label=r"$\|u_j(t) - u_j(0)\|$ at last")
     annotate(figure, runs)
@@ -193,7 +190,7 @@ def _plane(U: np.ndarray, request: Request) -> tuple[np.ndarray, tuple[str, str]
 
 def _bins(values: np.ndarray) -> list[float]:
     """Return 41 edges of bins around the values, whatever their spread."""
-    low, high = float(values.min()), float(values.max())
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
     pad = 0.02 * (high - low) or 0.5
     edges: list[float] = np.linspace(low - pad, high + pad, 41).tolist()
     return edges

@@ -113,7 +113,15 @@ class Study:
         return RunConfig(**{**own, **keys, "output": str(output)})
 
     def runs(self, folder: Path, seeds: int, **keys: Any) -> Iterator[RunConfig]:
-        """Yield the configurations of all runs, pairs of equal seed together."""
+        """Yield the configurations of all runs, pairs of equal seed together.
+
+        Raises:
+            ConfigError: a key that the study itself sets for each run is among ``keys``.
+
+        """
+        for key in ("preset", "dataset", "seed", "diffusion", "output"):
+            if key in keys:
+                raise ConfigError(f"{key} cannot be set: reproduce sets it for each run")
         for seed in range(seeds):
             for diffusion in DIFFUSION.values():
                 yield self.config(folder, seed, diffusion=diffusion, **keys)
@@ -135,7 +143,9 @@ def available_studies(names: tuple[str, ...], data_dir: str | None) -> list[Stud
         if name not in STUDIES:
             raise ConfigError(f"{name}: no such study; there are {', '.join(STUDIES)}")
     return [
-        study for name in names or STUDIES for study in _study(name, data_dir, must=bool(names))
+        study
+        for name in dict.fromkeys(names or STUDIES)
+        for study in _study(name, data_dir, must=bool(names))
     ]
 
 

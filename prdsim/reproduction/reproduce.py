@@ -56,16 +56,17 @@ def reproduce(
     page = folder / "index.html"
     if page.exists() and not force:
         raise ConfigError(f"{page} exists; name another folder, or give --force to draw it anew")
+    plans = {study.name: list(study.runs(folder, seeds, **(keys or {}))) for study in studies}
+    missing = {config.output for plan in plans.values() for config in plan if not _finished(config)}
     _make_folders(folder, studies)
     page.unlink(missing_ok=True)
-    plans = {study.name: list(study.runs(folder, seeds, **(keys or {}))) for study in studies}
     total, done = sum(map(len, plans.values())), 0
     for name, configs in plans.items():
         for config in configs:
             done += 1
             side = "with" if config.diffusion else "without"
             say(f"run {done} of {total}: {name}, seed {config.seed}, {side} diffusion")
-            stopped = _ensure(config, progress=progress)
+            stopped = _ensure(config, progress) if config.output in missing else None
             if stopped is not None:
                 return Outcome(page, stopped)
     shown = [_draw_study(folder, study, plans[study.name], say) for study in studies]
@@ -83,18 +84,24 @@ def _make_folders(folder: Path, studies: Sequence[Study]) -> None:
         raise OutputError(f"{folder} cannot be written: {error.strerror}") from None
 
 
-def _ensure(config: RunConfig, *, progress: bool) -> signal.Signals | None:
-    """Make a run, continue it, or see that it is there; return a signal that stopped it."""
+def _finished(config: RunConfig) -> bool:
+    """Whether a run is there and finished; raises `ConfigError` if it is of other settings."""
     path = Path(str(config.output))
     if not path.exists():
-        return run(config, progress=progress).signal
+        return False
     with open_trajectory(path) as trajectory:
         if trajectory.attributes.get("config_sha256") != config.sha256():
             raise ConfigError(
                 f"{path} was made with other settings; name another folder, or remove the file"
             )
-        finished = trajectory.status is Status.FINISHED
-    return None if finished else resume(path, progress=progress).signal
+        return trajectory.status is Status.FINISHED
+
+
+def _ensure(config: RunConfig, progress: bool) -> signal.Signals | None:
+    """Make a run, or continue it; return a signal that stopped it."""
+    path = Path(str(config.output))
+    begun = path.exists()
+    return (resume(path, progress=progress) if begun else run(config, progress=progress)).signal
 
 
 def _draw_study(

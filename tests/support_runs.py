@@ -1,0 +1,116 @@
+"""Tiny runs and their files: finished, interrupted, killed, diverged, damaged."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import prdsim
+from prdsim.errors import DivergedError
+from prdsim.trajectory import open_trajectory
+
+KEYS = {
+    "dataset": "digits",
+    "samples": 10,
+    "width": 7,
+    "critic_width": 5,
+    "step_size": 0.05,
+    "steps": 20,
+    "snapshots": "every:5",
+    "scalars_every": 5,
+    "backend": "numpy",
+    "threads": 1,
+}
+
+
+class Killed(BaseException):
+    """What no run catches: its file is left as by SIGKILL."""
+
+
+class At:
+    """Progress that does something when a run reaches a step; -1 before its first commit."""
+
+    def __init__(self, step: int, action: Callable[[], None]) -> None:
+        self._step, self._action = step, action
+
+    def start(self, step: int, steps: int) -> None:  # noqa: ARG002
+        if self._step < 0:
+            self._action()
+
+    def update(self, step: int, loss: float) -> None:  # noqa: ARG002
+        if step == self._step:
+            self._action()
+
+    def close(self) -> None:
+        pass
+
+
+def make_run(path: Path, **keys: Any) -> Path:
+    """A finished run, with diffusion only if asked for."""
+    return prdsim.run(**{**KEYS, **keys}, output=str(path)).path
+
+
+def make_pair(folder: Path, seeds: int = 1, **keys: Any) -> list[Path]:
+    """Runs without and with diffusion from each of some seeds."""
+    return [
+        make_run(folder / f"{side}-{seed}.h5", seed=seed, diffusion=side == "with", **keys)
+        for seed in range(seeds)
+        for side in ("without", "with")
+    ]
+
+
+def make_interrupted(path: Path, step: int = 10, **keys: Any) -> Path:
+    stop = At(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    result = prdsim.run(**{**KEYS, **keys}, output=str(path), progress=stop)
+    assert result.stop_reason == "interrupted"
+    return path
+
+
+def make_killed(path: Path, step: int = 10, **keys: Any) -> Path:
+    def kill() -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        prdsim.run(**{**KEYS, **keys}, output=str(path), progress=At(step, kill))
+    return path
+
+
+def make_diverged(path: Path, step_size: float = 1e3) -> Path:
+    """Weights grow to a power with each step: infinite after a few."""
+    keys = {**KEYS, "diffusion": True, "step_size": step_size, "snapshots": "every:1"}
+    with pytest.raises(DivergedError):
+        prdsim.run(**keys, output=str(path))
+    return path
+
+
+def damage(path: Path, name: str) -> Path:
+    """Flip a bit in the third snapshot of an array, in data/X, or in the scalars."""
+    with open_trajectory(path) as trajectory:
+        if name in "UVWa":
+            part = trajectory._map[f"snapshots/{name}"]
+            offset = part.offset + 2 * part.nbytes // part.shape[0]
+        else:
+            offset = trajectory._map[{"X": "data/X", "scalars": "scalars/loss_sup"}[name]].offset
+    content = bytearray(path.read_bytes())
+    content[offset + 3] ^= 4
+    path.write_bytes(content)
+    return path
+
+
+def arrays_of(path: Path) -> dict[str, Any]:
+    """What `recording_of` takes in place of a file: all it holds, as arrays."""
+    with open_trajectory(path) as run:
+        arrays = {name: np.asarray(getattr(run, name)) for name in ("U", "V", "W", "a")}
+        return {
+            **arrays,
+            "X": run.data["X"],
+            "Y": run.data["Y"],
+            "time": run.time,
+            "grid": run.grid,
+        }
