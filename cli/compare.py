@@ -9,7 +9,7 @@ import click
 
 
 @click.command(name="compare")
-@click.argument("paths", metavar="RUN.h5...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("words", metavar="RUN.h5... [MEASURES]...", nargs=-1)
 @click.option("--time", type=float, help="compare at this time  [the end of the shortest run]")
 @click.option(
     "--format", "form", type=click.Choice(["table", "csv", "json"]), help="[table; -o: its suffix]"
@@ -19,25 +19,29 @@ import click
 )
 @click.option("--force", is_flag=True, help="overwrite the output")
 def command(
-    paths: tuple[Path, ...], time: float | None, form: str | None, output: Path | None, force: bool
+    words: tuple[str, ...], time: float | None, form: str | None, output: Path | None, force: bool
 ) -> int:
     """Set the measures of runs with diffusion beside those of runs without.
 
     Runs that differ by their seed alone are gathered: mean and standard deviation over them, and
-    in how many pairs of equal seed a measure is higher with diffusion.
+    in how many pairs of equal seed a measure is higher with diffusion. MEASURES are those of prdsim
+    analyze that have a row per snapshot; without any, all but growth.
     """
-    from prdsim.analysis import open_recording, to_json
+    from prdsim.analysis import GROUPS, open_recording, to_json
     from prdsim.analysis.comparison import compare
     from prdsim.progress import tracked
 
-    from .output import check_output, deliver, format_of
+    from .output import check_output, deliver, files_and_names, format_of
 
+    paths, names = files_and_names(words, GROUPS, "measure")
     form = form or format_of(output)
     if output is not None:
         check_output([output], force=force)
     with ExitStack() as stack:
-        runs = [stack.enter_context(open_recording(path)) for path in dict.fromkeys(paths)]
-        comparison = compare(runs, time=time, progress=lambda items: tracked(items, "runs"))
+        runs = [stack.enter_context(open_recording(path)) for path in paths]
+        comparison = compare(
+            runs, time=time, groups=names or None, progress=lambda items: tracked(items, "runs")
+        )
         for run in runs:
             if not run.complete:
                 click.echo(f"{run.name}: {run.status}", err=True)

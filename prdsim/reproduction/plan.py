@@ -74,6 +74,10 @@ _BEYOND = (
         options={"log_time": True},
     ),
 )
+_GROWTH = (
+    Picture("patterns", "What neurons grow towards, and where they went"),
+    Picture("dispersion", "Growth along the spectrum of the inputs"),
+)
 _IMAGES = (
     _DISTANCES,
     Picture("input", "Input image of the features", "first", "2"),
@@ -81,6 +85,7 @@ _IMAGES = (
     Picture("features", "Features of the input image", "first", "4"),
     _SYMMETRY,
     *_BEYOND,
+    *_GROWTH,
 )
 _SYNTHETIC = (
     Picture("filters", "Pattern formation on synthetic data without diffusion", "without", "7"),
@@ -90,6 +95,12 @@ _SYNTHETIC = (
     Picture("features", "Features of the input image", "first", "4"),
     _SYMMETRY,
     *_BEYOND,
+    *_GROWTH,
+)
+_THEORY = (
+    Picture("theorems", "Theorems 1 and 2 over the distances they bound"),
+    Picture("bernoulli", "The Bernoulli equation of the residual"),
+    Picture("stability", "Leading eigenvalues of the Jacobian at the end"),
 )
 GENERAL = (
     Picture("schematic", "Turing pattern formation, a schematic", "none", "6"),
@@ -99,18 +110,22 @@ GENERAL = (
 
 @dataclass(frozen=True)
 class Study:
-    """One data set: its name, the keys of its runs beside the preset's, its pictures."""
+    """A setting: its name, the keys of its runs beside the preset's, its pictures.
+
+    A study of one draw runs the first seed alone. Its own keys win over those given by the user.
+    """
 
     name: str
     keys: Mapping[str, Any]
     pictures: tuple[Picture, ...] = _IMAGES
+    one_draw: bool = False
 
     def config(self, folder: Path, seed: int, *, diffusion: bool, **keys: Any) -> RunConfig:
         """Return the configuration of one run, its file in ``folder``/runs."""
         side = "with" if diffusion else "without"
         output = folder / "runs" / f"{self.name}-{side}-{seed}.h5"
-        own = {"preset": "poster", **self.keys, "seed": seed, "diffusion": diffusion}
-        return RunConfig(**{**own, **keys, "output": str(output)})
+        own = {**self.keys, "seed": seed, "diffusion": diffusion, "output": str(output)}
+        return RunConfig(**{"preset": "poster", **keys, **own})
 
     def runs(self, folder: Path, seeds: int, **keys: Any) -> Iterator[RunConfig]:
         """Yield the configurations of all runs, pairs of equal seed together.
@@ -122,12 +137,27 @@ class Study:
         for key in ("preset", "dataset", "seed", "diffusion", "output"):
             if key in keys:
                 raise ConfigError(f"{key} cannot be set: reproduce sets it for each run")
-        for seed in range(seeds):
+        for seed in range(1 if self.one_draw else seeds):
             for diffusion in DIFFUSION.values():
                 yield self.config(folder, seed, diffusion=diffusion, **keys)
 
 
-STUDIES = ("mnist", "digits", "synthetic")
+STUDIES = ("mnist", "digits", "synthetic", "theory")
+
+
+_THEORY_KEYS = {
+    "preset": "theory",
+    "dataset": "synthetic",
+    "samples": 12,
+    "width": 800,
+    "trainable": "U,W,a",
+    "diffusivity": 0.02,
+    "integrator": "rk4",
+    "step_size": 0.1,
+    "steps": 200,
+    "snapshots": "geometric:16",
+}
+"""A run on which the premises hold: few samples, many neurons, weak diffusion."""
 
 
 def available_studies(names: tuple[str, ...], data_dir: str | None) -> list[Study]:
@@ -153,6 +183,8 @@ def _study(name: str, data_dir: str | None, *, must: bool) -> list[Study]:
     if name == "synthetic":
         # Random fields: the filters of white noise show no order that eyes could see.
         return [Study(name, {"dataset": name, "correlation_length": 2.0}, _SYNTHETIC)]
+    if name == "theory":
+        return [Study(name, _THEORY_KEYS, _THEORY, one_draw=True)]
     if name == "digits":
         return [Study(name, {"dataset": name})]
     found = next(info for info in available_datasets(data_dir) if info.name == name)
@@ -166,7 +198,7 @@ def _study(name: str, data_dir: str | None, *, must: bool) -> list[Study]:
 
 
 def run_command(config: RunConfig) -> str:
-    """Return the command line that makes a run of the preset "poster"."""
+    """Return the command line that makes a run of a preset."""
     preset = RunConfig(preset=config.preset)
     words = ["prdsim", "run", "--preset", str(config.preset)]
     for key, value in config:
