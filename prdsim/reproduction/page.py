@@ -57,7 +57,8 @@ nav a { margin-right: 1rem; }
 adversarial learning", made anew by prdsim $version from $runs runs: $seeds initial draws of each
 data set, once without and once with the adversary, from the same weights and samples. Settings are
 those of the preset <code>poster</code>: $preset. Numbers are means over the draws, &plusmn; their
-standard deviation. The runs of <code>theory</code> have settings of their own, see their commands.</p>
+standard deviation. The runs of <code>theory</code> have other settings: see their commands.
+</p>
 <nav>$links</nav>
 $sections
 <h2 id="runs">The runs</h2>
