@@ -294,6 +294,17 @@ def test_away_from_an_equilibrium_there_is_no_verdict():
     assert loose.equilibrium, "the tolerance is the user's"
 
 
+def test_norms_of_reaction_and_diffusion_are_those_of_the_records():
+    problem = random_problem(3)
+    config = problem.config(**KEYS)
+    found = assess_stability(config, problem.X, problem.Y, problem.initial)
+    with problem.simulation(**KEYS) as simulation:
+        row = simulation.observe()
+    for kind in ("reaction", "diffusion"):
+        norm = np.hypot(row[f"{kind}_norm_U"], row[f"{kind}_norm_V"])
+        assert getattr(found, f"{kind}_norm") == pytest.approx(norm, rel=1e-12)
+
+
 def test_without_diffusion_the_flow_without_it_is_all_there_is():
     problem = random_problem(4)
     config = problem.config(**{**KEYS, "diffusion": False})
