@@ -205,6 +205,17 @@ def test_on_every_backend(backend, monkeypatch):
         assert apart < 1e-10 * modes.scale
 
 
+@flows
+@pytest.mark.usefixtures("arpack")
+def test_float32_finds_the_same_rates(flow):
+    """Products err by 1.5e-5 at the most (test_tangent), and ARPACK stops at 1e-5 of the scale."""
+    problem = random_problem(5)
+    exact = modes_of(problem, flow, 3)
+    single = modes_of(problem, flow, 3, precision="float32", accuracy=1e-5)
+    assert single.vectors.dtype in (np.float32, np.complex64)
+    assert np.abs(single.eigenvalues.real - exact.eigenvalues.real).max() < 5e-5 * exact.scale
+
+
 def test_shares_and_patterns():
     problem = random_problem(5)
     modes = modes_of(problem, "joint", 3)
