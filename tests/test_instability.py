@@ -185,7 +185,7 @@ def test_where_nothing_converged_nothing_is_concluded():
         unknown = replace(found, modes=modes)
         assert unknown.turing("frozen") is None
         assert "Turing condition, critic frozen" not in unknown.verdict
-        assert "leading rate +nan; of 0 modes (6 asked for)" in unknown.verdict
+        assert "leading rate +nan; of 0 modes found (6 asked for)" in unknown.verdict
 
 
 @pytest.mark.parametrize("backend", ["numba", "cupy"])

@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh, minres
@@ -275,7 +275,8 @@ def _by_arpack(
     """
     size, dtype, symmetric = products.size, products.dtype, products.jacobian.symmetric
     start = generator(seed, Stream.POWER_ITERATION).standard_normal(size).astype(dtype)
-    solve, largest = (eigsh, "LA") if symmetric else (eigs, "LR")
+    solve: Any = eigsh if symmetric else eigs
+    largest = "LA" if symmetric else "LR"
     operator = LinearOperator((size, size), matvec=products, dtype=dtype)
 
     def pairs(
@@ -527,8 +528,9 @@ def _rates(modes: Modes) -> str:
     found = len(modes.eigenvalues)
     missing = "" if found == modes.requested else f" ({modes.requested} asked for)"
     return (
-        f"{_WORDS[modes.flow]}: leading rate {modes.growth_rate:+.4g}; of {found} modes{missing} "
-        f"{modes.unstable} grow, {modes.marginal} marginal (|Re| <= {modes.tolerance:.1g}), "
+        f"{_WORDS[modes.flow]}: leading rate {modes.growth_rate:+.4g}; "
+        f"of {found} modes found{missing} {modes.unstable} grow, "
+        f"{modes.marginal} marginal (|Re| <= {modes.tolerance:.1g}), "
         f"{modes.stable} decay; residuals <= {modes.residuals.max(initial=0.0):.1g}; "
         f"the drive changes at a rate of {modes.drive_rate:.2g}"
     )
