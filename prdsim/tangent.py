@@ -72,6 +72,8 @@ class Linearization:
         self.model = replace(
             model,
             fused=None,
+            Y_points=model.Y,  # distinct targets are for fused operations alone
+            Y_values=model.Y,
             work=Workspace(k, sizes, fused=False),
             diffusivity=0.0 if flow == "reaction" else model.diffusivity,
             random_penalty_points=False,

@@ -185,7 +185,7 @@ def test_where_nothing_converged_nothing_is_concluded():
         unknown = replace(found, modes=modes)
         assert unknown.turing("frozen") is None
         assert "Turing condition, critic frozen" not in unknown.verdict
-        assert "leading rate +nan; of 0 modes (6 asked for)" in unknown.verdict
+        assert "leading rate +nan; of 0 modes found (6 asked for)" in unknown.verdict
 
 
 @pytest.mark.parametrize("backend", ["numba", "cupy"])
@@ -203,6 +203,17 @@ def test_on_every_backend(backend, monkeypatch):
     for flow, modes in expected.modes.items():
         apart = np.abs(other.modes[flow].eigenvalues.real - modes.eigenvalues.real).max()
         assert apart < 1e-10 * modes.scale
+
+
+@flows
+@pytest.mark.usefixtures("arpack")
+def test_float32_finds_the_same_rates(flow):
+    """Products err by 1.5e-5 at the most (test_tangent), and ARPACK stops at 1e-5 of the scale."""
+    problem = random_problem(5)
+    exact = modes_of(problem, flow, 3)
+    single = modes_of(problem, flow, 3, precision="float32", accuracy=1e-5)
+    assert single.vectors.dtype in (np.float32, np.complex64)
+    assert np.abs(single.eigenvalues.real - exact.eigenvalues.real).max() < 5e-5 * exact.scale
 
 
 def test_shares_and_patterns():
@@ -292,6 +303,17 @@ def test_away_from_an_equilibrium_there_is_no_verdict():
         problem.config(**KEYS), problem.X, problem.Y, problem.initial, tolerance=1e3
     )
     assert loose.equilibrium, "the tolerance is the user's"
+
+
+def test_norms_of_reaction_and_diffusion_are_those_of_the_records():
+    problem = random_problem(3)
+    config = problem.config(**KEYS)
+    found = assess_stability(config, problem.X, problem.Y, problem.initial)
+    with problem.simulation(**KEYS) as simulation:
+        row = simulation.observe()
+    for kind in ("reaction", "diffusion"):
+        norm = np.hypot(row[f"{kind}_norm_U"], row[f"{kind}_norm_V"])
+        assert getattr(found, f"{kind}_norm") == pytest.approx(norm, rel=1e-12)
 
 
 def test_without_diffusion_the_flow_without_it_is_all_there_is():

@@ -149,6 +149,19 @@ def test_backends_agree_fused_or_not(sizes, flow):
         assert relative_error(products["numba"][name], product) < 1e-13, name
 
 
+def test_backends_agree_on_labels():
+    """Where few targets are distinct, fused operations sum over those alone."""
+    problem = random_problem(2, d_out=4, n=30)
+    labels = np.eye(4)[:, np.random.default_rng(0).integers(0, 3, 30)]
+    products = []
+    for backend in BACKENDS:
+        model, state = replace(problem, Y=labels).model(backend, **KEYS)
+        assert (model.Y_points.shape == model.Y.shape) == (backend == "numpy")
+        products.append(applied(Linearization(model, state), tangent_of(model)))
+    for name in ARRAYS:
+        assert relative_error(products[1][name], products[0][name]) < 1e-13, name
+
+
 @sizes
 @pytest.mark.parametrize("flow", FLOWS)
 def test_range_coordinates_give_the_same_product(sizes, flow):
