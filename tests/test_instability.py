@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from prdsim.analysis.instability import (
     HostProducts,
     Modes,
     Stability,
+    arpack_bytes,
     assess_stability,
     find_equilibrium,
     leading_modes,
@@ -456,9 +458,15 @@ def test_memory_is_predicted(flow, backend, monkeypatch):
     products = HostProducts(jacobian)
     fused = k.fused(sizes.m, sizes.m_c, sizes.d_out, sizes.n)
     taken = sum(array.nbytes for array in made) + 8 * (fused.entries if fused else 0)
-    arpack = 8 * products.size * (instability._KRYLOV + 48)
-    predicted = modes_bytes(config, sizes, k, flow) - arpack
+    predicted = modes_bytes(sizes, k, flow)
     assert taken <= 1.01 * predicted <= 1.3 * taken
+    tracemalloc.start()
+    modes = leading_modes(jacobian, 6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert modes.size == products.size > instability._SMALL
+    expected = arpack_bytes(config, sizes, k, flow)
+    assert peak <= 1.05 * expected <= 4 * peak
 
 
 def test_linearizing_takes_the_weights_as_they_are():

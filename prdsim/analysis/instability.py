@@ -33,6 +33,7 @@ import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh, minres
 
 from prdsim.backends import get_backend
+from prdsim.backends.numpy import NumpyBackend
 from prdsim.charts import CHARTS, make_chart
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
@@ -216,7 +217,7 @@ def leading_modes(
     up, what has converged is returned; of an eigenvalue that many modes share, as the 0 of null
     modes, it finds some. Its vectors are of the backend's precision: on wide networks float32 takes
     less than half the time, and does for accuracies down to 1e-5.
-    Raises `ConfigError` if the memory does not suffice, or for all modes of a large problem.
+    Raises `ConfigError` for all modes of a large problem.
     """
     k = jacobian.model.backend
     with k.active():
@@ -311,23 +312,44 @@ def _rescaling_shares(jacobian: Linearization, vectors: HostArray) -> HostArray:
     return np.array(shares)
 
 
-def modes_bytes(
-    config: RunConfig, sizes: Dimensions, backend: Backend, flow: Flow, count: int = 6
-) -> int:
-    """Predict the bytes that `linearize` and `leading_modes` need together, at the most.
+def modes_bytes(sizes: Dimensions, backend: Backend, flow: Flow) -> int:
+    """Predict the bytes that `linearize` takes where it computes, at the most.
 
-    ARPACK's vectors lie on the host whatever the backend; on a CPU that is the same memory.
+    What `leading_modes` adds on the host, `arpack_bytes` tells; on a CPU it is the same memory.
     """
-    moving = [name for name in config.moving if flow == "joint" or name in "UV"]
     fused = backend.fused(sizes.m, sizes.m_c, sizes.d_out, sizes.n)
     scratch = fused.entries if fused is not None else 0
     model = entries(sizes.workspace_shapes(fused=fused is not None)) + scratch
+    return linearization_bytes(sizes, backend, flow) + model * backend.dtype.itemsize
+
+
+def arpack_bytes(
+    config: RunConfig, sizes: Dimensions, backend: Backend, flow: Flow, count: int | None = 6
+) -> int:
+    """Predict the bytes on the host of ARPACK's vectors and of the modes, at the most."""
+    moving = [name for name in config.moving if flow == "joint" or name in "UV"]
     carried = {**sizes.state_shapes, "U": (sizes.m, CHARTS["range"].columns(sizes))}
     size = entries({name: carried[name] for name in moving})
-    # Its Krylov vectors, their rotation, the modes (complex and copied), and some in passing.
-    held = max(_KRYLOV, 2 * count + 1) + 6 * count + 12
-    arpack = backend.dtype.itemsize * size * (held if size > _SMALL else 4 * size)
-    return linearization_bytes(sizes, backend, flow) + model * backend.dtype.itemsize + arpack
+    # Krylov vectors, their rotation, the modes (complex and copied), and some in passing; or the
+    # matrix with what its factorization needs.
+    if count is None or size <= _SMALL:
+        return backend.dtype.itemsize * 8 * size**2
+    return backend.dtype.itemsize * size * (max(_KRYLOV, 2 * count + 1) + 6 * count + 20)
+
+
+def _check_memory(
+    config: RunConfig, sizes: Dimensions, backend: Backend, flow: Flow, count: int | None
+) -> None:
+    """Raise `ConfigError` unless the modes of a flow fit, on the device and on the host."""
+    there = modes_bytes(sizes, backend, flow)
+    here = arpack_bytes(config, sizes, backend, flow, count)
+    what, advice = "the modes of the Jacobian", "take fewer samples or modes, or float32"
+    host = NumpyBackend()
+    if backend.device != host.device:
+        require_memory(there, backend, what, advice)
+    else:
+        here += there
+    require_memory(here, host, what, advice)
 
 
 # -- equilibria ------------------------------------------------------------------------------------
@@ -560,8 +582,7 @@ def assess_stability(
     k = backend or get_backend(config.backend, precision=config.precision, threads=config.threads)
     sizes = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
     flows: tuple[Flow, ...] = ("reaction", "frozen", "joint") if config.adversary else ("reaction",)
-    needed = modes_bytes(config, sizes, k, flows[-1], count or sizes.n)
-    require_memory(needed, k, "the modes of the Jacobian", "take fewer samples or modes")
+    _check_memory(config, sizes, k, flows[-1], count)
     modes: dict[Flow, Modes] = {}
     norms: dict[Flow, float] = {"frozen": 0.0}
     size = 0
