@@ -87,6 +87,11 @@ def test_pairs_are_matched_by_seed_not_by_place():
     assert comparison.table().rows[0]["higher"] == "1 of 2"
 
 
+def test_equal_values_and_missing_ones_are_not_higher():
+    comparison = made_up([1.0, 2.0, np.nan], [1.0, 3.0, 1.0], ([0, 1, 2], [0, 1, 2]))
+    assert comparison.table().rows[0]["higher"] == "1 of 3"
+
+
 def test_unknown_seeds_make_no_pairs():
     comparison = made_up([1.0], [2.0], ([-1], [-1]))
     assert comparison.table().rows[0]["higher"] == "-"
