@@ -137,7 +137,7 @@ def test_what_is_missing_is_said_and_the_rest_is_measured():
     assert set(found.left_out) == {"order", "activity", "forces"}
     assert "declares no grid" in found.left_out["order"]
     assert "give X and Y" in found.left_out["activity"]
-    assert "need W, a and a configuration" in found.left_out["forces"]
+    assert "needs W and a" in found.left_out["forces"]
     for group in found.left_out:
         with pytest.raises(ConfigError):
             history(bare, [group])

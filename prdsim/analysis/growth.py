@@ -169,8 +169,9 @@ def growth_rates(
     ):
         left, sigma, right = np.linalg.svd(C_r + C_d, full_matrices=False)
         rates.total[neurons] = sigma
-        rates.reaction[neurons] = np.einsum("jik,jil,jkl->jk", left, C_r, right, optimize=True)
-        rates.diffusion[neurons] = np.einsum("jik,jil,jkl->jk", left, C_d, right, optimize=True)
+        along = right.transpose(0, 2, 1)
+        rates.reaction[neurons] = np.sum(left * (C_r @ along), axis=1)
+        rates.diffusion[neurons] = np.sum(left * (C_d @ along), axis=1)
         rates.reaction_alone[neurons] = np.linalg.svd(C_r, compute_uv=False)
         rates.diffusion_alone[neurons] = np.linalg.svd(C_d, compute_uv=False)
     return rates

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Reals = NDArray[np.float64]
 Values = dict[str, float]
-Compute = Callable[[int, Snapshot], Values]
+Compute = Callable[[Snapshot], Values]
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,7 @@ def history(
     rows: list[Values] = []
     for index in progress(chosen):
         snapshot = recording.at(index)
-        rows.append(
-            {name: x for compute in computes for name, x in compute(index, snapshot).items()}
-        )
+        rows.append({name: x for compute in computes for name, x in compute(snapshot).items()})
     names = rows[0] if rows else {}
     values = {name: np.array([row[name] for row in rows], dtype=float) for name in names}
     return History(recording.step[chosen], recording.time[chosen], values, left_out)
@@ -185,7 +183,7 @@ def _makers(name: str) -> Callable[[Recording], Compute]:
 
 
 def _distances(_: Recording) -> Compute:
-    def compute(_: int, now: Snapshot) -> Values:
+    def compute(now: Snapshot) -> Values:
         return {
             **_summary("distance_U", hidden_distances(now.U, now.U_0)),
             **_summary("distance_V", top_distances(now.V, now.V_0)),
@@ -195,7 +193,7 @@ def _distances(_: Recording) -> Compute:
 
 
 def _spread(_: Recording) -> Compute:
-    def compute(_: int, now: Snapshot) -> Values:
+    def compute(now: Snapshot) -> Values:
         U, V = hidden_distances(now.U, now.U_0), top_distances(now.V, now.V_0)
         return {
             "cv_U": coefficient_of_variation(U),
@@ -211,7 +209,7 @@ def _entries(recording: Recording) -> Compute:
     config = recording.config
     scale = config.init_scale if config is not None else float(np.std(recording.initial[0]))
 
-    def compute(_: int, now: Snapshot) -> Values:
+    def compute(now: Snapshot) -> Values:
         return {
             "skewness_U": skewness(now.U),
             "kurtosis_U": excess_kurtosis(now.U),
@@ -241,7 +239,7 @@ def _order(recording: Recording) -> Compute:
             ),
         }
 
-    def compute(_: int, now: Snapshot) -> Values:
+    def compute(now: Snapshot) -> Values:
         found = {**lengths(now.U, "U"), **lengths(now.change, "change")}
         return {name: found[name] for name in _names("order")}
 
@@ -251,7 +249,7 @@ def _order(recording: Recording) -> Compute:
 def _activity(recording: Recording) -> Compute:
     X, _ = recording.samples
 
-    def compute(_: int, now: Snapshot) -> Values:
+    def compute(now: Snapshot) -> Values:
         gates = now.U @ X >= 0.0
         active = gates.any(axis=1)
         moved = hidden_distances(now.U, now.U_0)[active]
@@ -266,7 +264,7 @@ def _activity(recording: Recording) -> Compute:
 
 
 def _rank(_: Recording) -> Compute:
-    def compute(_: int, now: Snapshot) -> Values:
+    def compute(now: Snapshot) -> Values:
         values = singular_values(now.change)
         return {
             "effective_rank": effective_rank(values),
@@ -277,10 +275,11 @@ def _rank(_: Recording) -> Compute:
 
 
 def _growth(recording: Recording) -> Compute:
+    recording.require_critic()
     (X, Y), D = recording.samples, recording.diffusivity
 
-    def compute(index: int, _: Snapshot) -> Values:
-        U, V, W, a = recording.weights(index).values()
+    def compute(now: Snapshot) -> Values:
+        U, V, W, a = now.weights.values()
         rates = growth_rates(U, V, W, a, X, Y, D)
         return {
             **_summary("growth_rate", rates.total[:, 0]),
@@ -292,11 +291,11 @@ def _growth(recording: Recording) -> Compute:
 
 
 def _forces(recording: Recording) -> Compute:
-    recording.weights(0)  # W and a are there, or it is said now
+    recording.require_critic()
     forces = forces_of(recording)
 
-    def compute(index: int, _: Snapshot) -> Values:
-        norms = forces.norms(**recording.weights(index))
+    def compute(now: Snapshot) -> Values:
+        norms = forces.norms(**now.weights)
         found: Values = {}
         for name in FORCES:
             found |= _summary(name, getattr(norms, name))

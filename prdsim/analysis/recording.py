@@ -50,7 +50,10 @@ _AXES = {
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One recorded state beside the initial one; U (m, d_in), V (d_out, m), float64."""
+    """One recorded state beside the initial one; U (m, d_in), V (d_out, m), float64.
+
+    W (m_c, d_out) and a (m_c,) are None where the recording has none.
+    """
 
     step: int
     time: float
@@ -58,6 +61,15 @@ class Snapshot:
     V: Array
     U_0: Array
     V_0: Array
+    W: Array | None = None
+    a: Array | None = None
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """U, V, W, a by name; `Recording.require_critic` says first that they are there."""
+        assert self.W is not None
+        assert self.a is not None
+        return {"U": self.U, "V": self.V, "W": self.W, "a": self.a}
 
     @cached_property
     def change(self) -> Array:
@@ -154,18 +166,22 @@ class Recording:
         """D as it counts: 0 without diffusion."""
         return self.settings.diffusivity if self.settings.adversary else 0.0
 
-    def weights(self, index: int) -> dict[str, Array]:
-        """Return U, V, W, a of a snapshot, float64; raises `ConfigError` if W or a is missing."""
+    def require_critic(self) -> None:
+        """Raise `ConfigError` unless the recording has W and a."""
         if self.W is None or self.a is None:
             raise ConfigError(f"{self.name}: this measure needs W and a beside U and V")
-        arrays = {"U": self.U, "V": self.V, "W": self.W, "a": self.a}
-        return {name: _float64(array[index]) for name, array in arrays.items()}
+
+    def weights(self, index: int) -> dict[str, Array]:
+        """Return U, V, W, a of a snapshot, float64; raises `ConfigError` if W or a is missing."""
+        self.require_critic()
+        return self.at(index).weights
 
     def at(self, index: int) -> Snapshot:
         """Read one snapshot; a negative index counts from the last."""
         U_0, V_0 = self.initial
         U, V = _float64(self.U[index]), _float64(self.V[index])
-        return Snapshot(int(self.step[index]), float(self.time[index]), U, V, U_0, V_0)
+        W, a = (None if x is None else _float64(x[index]) for x in (self.W, self.a))
+        return Snapshot(int(self.step[index]), float(self.time[index]), U, V, U_0, V_0, W, a)
 
     def __iter__(self) -> Iterator[Snapshot]:
         return (self.at(index) for index in range(len(self)))
