@@ -229,11 +229,13 @@ def _order(recording: Recording) -> Compute:
         lag, covariance = radial_autocovariance(filters, grid)
         moran = morans_i(filters, grid)
         known = moran[np.isfinite(moran)]
+        mean = power.mean(axis=0, keepdims=True)
         return {
             f"morans_i_{name}": float(np.mean(known)) if len(known) else np.nan,
-            f"wavelength_{name}": float(
-                peak_wavelength(frequency, power.mean(axis=0, keepdims=True))[0]
-            ),
+            # A grid of one pixel has no frequencies.
+            f"wavelength_{name}": float(peak_wavelength(frequency, mean)[0])
+            if len(frequency)
+            else np.nan,
             f"correlation_length_{name}": float(
                 correlation_length(lag, covariance.mean(axis=0, keepdims=True))[0]
             ),

@@ -72,14 +72,12 @@ def peak_wavelength(frequency: ArrayLike, power: ArrayLike) -> Reals:
     ``power.mean(axis=0, keepdims=True)``, in which strong filters weigh more. It is that of the
     ring's center, whose frequency is right to about 1 / min(rows, columns): a wavelength of 7
     pixels on 28 x 28 to 7^2 / 28 pixels. A wavelength as long as the grid means that no shorter one
-    stands out; NaN that there is no power at all, as on a grid of one pixel.
+    stands out; NaN that there is no power at all.
 
     Raises:
         ConfigError: the arrays do not fit each other, or are no finite real numbers.
 
     """
-    if np.size(frequency) == 0:
-        return np.full(len(np.asarray(power)), np.nan)
     frequency, power = _curves("frequency", frequency, "power", power)
     wavelength = 1.0 / frequency[np.argmax(power, axis=1)]
     return np.where(power.max(axis=1) > 0.0, wavelength, np.nan)
