@@ -93,12 +93,8 @@ def _targets(
         raise ConfigError(
             f"--format {form}: {kinds[0].name} is written as {', '.join(sorted(known))}"
         )
-    if output is not None and output.suffix in known and not output.is_dir():
-        if len(kinds) > 1:
-            raise ConfigError(f"{output} is one file for {len(kinds)} figures; name a folder")
-        return {kinds[0].name: output}
     if output is not None and output.suffix and not output.is_dir():
-        raise ConfigError(f"{output}: figures are written as {', '.join(sorted(known))}")
+        return {kinds[0].name: _one_file(output, len(kinds), form, known)}
     folder = output or Path()
     stem = f"{paths[0].stem}-" if len(paths) == 1 else ""
     targets = {}
@@ -106,6 +102,19 @@ def _targets(
         suffix = f".{form}" if f".{form}" in kind.suffixes else kind.suffixes[0]
         targets[kind.name] = folder / f"{stem}{kind.name}{suffix}"
     return targets
+
+
+def _one_file(output: Path, figures: int, form: str | None, known: set[str]) -> Path:
+    """Return the file that -o names; raise `ConfigError` if that does not fit."""
+    from prdsim.errors import ConfigError
+
+    if output.suffix not in known:
+        raise ConfigError(f"{output}: figures are written as {', '.join(sorted(known))}")
+    if figures > 1:
+        raise ConfigError(f"{output} is one file for {figures} figures; name a folder")
+    if form is not None and output.suffix != f".{form}":
+        raise ConfigError(f"{output} is no {form}; leave --format out, or name another file")
+    return output
 
 
 def _neurons(text: str | None) -> Any:

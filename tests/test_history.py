@@ -11,6 +11,7 @@ from support_runs import KEYS, make_run
 from prdsim.analysis import (
     GROUPS,
     MEASURES,
+    ON_DEMAND,
     History,
     Recording,
     history,
@@ -21,7 +22,6 @@ from prdsim.analysis import (
 )
 from prdsim.analysis.distances import hidden_distances, top_distances
 from prdsim.analysis.distribution import excess_kurtosis, normal_distance, skewness
-from prdsim.analysis.measures import ON_DEMAND
 from prdsim.analysis.order import (
     correlation_length,
     morans_i,

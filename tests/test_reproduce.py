@@ -142,7 +142,7 @@ def test_a_runs_command_makes_it_again_bit_for_bit(whole, run, tmp_path):
         (tmp_path / output).parent.mkdir(parents=True, exist_ok=True)
         assert run(*words).code == 0
         with (
-            open_trajectory(whole.parent / output) as there,
+            open_trajectory(whole / output) as there,
             open_trajectory(tmp_path / output) as here,
         ):
             for name in ARRAYS:
@@ -336,9 +336,13 @@ def test_a_run_that_diverges_ends_it(run, tmp_path):
 def test_mnist_is_left_out_where_it_is_not(tmp_path, monkeypatch):
     monkeypatch.delenv("PRDSIM_DATA_DIR", raising=False)
     found = [study.name for study in available_studies((), str(tmp_path))]
-    assert found in (["digits", "synthetic"], ["mnist", "digits", "synthetic"])
+    assert found in (["digits", "synthetic", "theory"], ["mnist", "digits", "synthetic", "theory"])
     monkeypatch.setattr(plan, "available_datasets", lambda _: [_Missing])
-    assert [study.name for study in available_studies((), None)] == ["digits", "synthetic"]
+    assert [study.name for study in available_studies((), None)] == [
+        "digits",
+        "synthetic",
+        "theory",
+    ]
     with pytest.raises(ConfigError, match="mnist is not here: fetch it"):
         available_studies(("mnist",), None)
 
@@ -352,7 +356,11 @@ def test_mnist_is_taken_from_the_part_that_is_here(monkeypatch, samples, split):
     present = type("Info", (), {"name": "mnist", "samples": samples})
     monkeypatch.setattr(plan, "available_datasets", lambda _: [present])
     (study,) = available_studies(("mnist", "mnist"), "somewhere")
-    assert study.keys == {"dataset": "mnist", "split": split, "data_dir": "somewhere"}
+    assert study.keys == {
+        "dataset": "mnist",
+        "split": split,
+        "data_dir": str(Path("somewhere").absolute()),
+    }
 
 
 def test_a_pair_differs_by_diffusion_alone():

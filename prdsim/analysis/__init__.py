@@ -4,14 +4,15 @@ Measures take arrays; `history`, `neuron_table` and `subspace_table` take a traj
 recording made of arrays by `recording_of`, and read one snapshot at a time.
 """
 
-from .measures import GROUPS, MEASURES, History, Measure, forces_of, history
-from .recording import Recording, Snapshot, open_recording, recording_of
+from .measures import GROUPS, MEASURES, ON_DEMAND, History, Measure, forces_of, history
+from .recording import Recording, Snapshot, open_recording, recording_of, told_apart
 from .table import Table, to_json
 from .tables import neuron_table, scaling_like, scaling_table, subspace_table
 
 __all__ = [
     "GROUPS",
     "MEASURES",
+    "ON_DEMAND",
     "History",
     "Measure",
     "Recording",
@@ -26,4 +27,5 @@ __all__ = [
     "scaling_table",
     "subspace_table",
     "to_json",
+    "told_apart",
 ]

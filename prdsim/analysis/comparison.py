@@ -11,7 +11,7 @@ import numpy as np
 from prdsim.errors import ConfigError
 
 from .measures import MEANINGS, History, history
-from .recording import Recording, recording_of
+from .recording import Recording, recording_of, told_apart
 from .table import Table
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Comparison:
             if len(self.seeds[label]) > 1:
                 columns[f"{label}: sd"] = [float(np.std(values[name], ddof=1)) for name in names]
         if len(self.values) == 2:
-            columns["higher"] = [self._count_higher(name) for name in names]
+            columns["higher"] = [self.higher(name) for name in names]
         columns["meaning"] = [MEANINGS[name] for name in names]
         counts = " and ".join(
             f"{len(seeds)} run{'s' if len(seeds) > 1 else ''} {label}"
@@ -62,7 +62,8 @@ class Comparison:
         )
         return Table(f"at time {self.time:.6g}: {counts}", columns)
 
-    def _count_higher(self, name: str) -> str:
+    def higher(self, name: str) -> str:
+        """Say in how many pairs of equal seed the second label's value is the higher."""
         first, second = self.pairs(name)
         return f"{int(np.sum(second > first))} of {len(first)}" if len(first) else "-"
 
@@ -76,15 +77,15 @@ def compare(
 ) -> Comparison:
     """Measure runs at one time, the end of the shortest unless given, gathered by label.
 
-    Runs of one label are taken for initial draws of the same setting. Each is measured at its
-    snapshot nearest to the time.
+    Runs of one label are initial draws of the same setting; what else differs is in the label.
+    Each is measured at its snapshot nearest to the time.
 
     Raises:
         ConfigError: fewer than two runs, a time that they do not share, or groups of measures
             that cannot be computed.
 
     """
-    recordings = [recording_of(source) for source in sources]
+    recordings = told_apart(recording_of(source) for source in sources)
     if len(recordings) < 2:
         raise ConfigError("compare needs at least two runs, such as with.h5 without.h5")
     end = min(float(run.time[-1]) for run in recordings)

@@ -6,9 +6,9 @@ Snapshots are read one at a time, so that a file of any size is analyzed in the 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from prdsim.config import RunConfig, stored_config
+from prdsim.config import RunConfig, keys_of, stored_config
 from prdsim.errors import ConfigError, DamagedTrajectoryError, TrajectoryError
 from prdsim.trajectory import SnapshotArray, Trajectory, open_trajectory
 
@@ -83,8 +83,9 @@ class Recording:
 
     W (K, m_c, d_out) and a (K, m_c) may be missing; so may ``grid``, the (rows, columns) of the
     pixels that inputs live on, and ``config``. ``scalars`` are the recorded rows, if any.
-    ``status`` says in words what became of the run; ``complete`` whether it finished. Build one by
-    `recording_of`, or `open_recording`.
+    ``status`` says in words what became of the run; ``complete`` whether it finished; ``apart``
+    what tells it from others of its label, see `told_apart`. Build one by `recording_of`, or
+    `open_recording`.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Recording:
     complete: bool = True
     load_samples: Callable[[], tuple[Array, Array]] | None = None
     trajectory: Trajectory | None = None
+    apart: str = ""
 
     def __len__(self) -> int:
         return len(self.step)
@@ -110,10 +112,11 @@ class Recording:
         """How legends name the run: with or without diffusion; by its name if it is arrays."""
         if self.config is None:
             return self.name
-        if not self.config.adversary:
-            return "without diffusion"
-        D = self.config.diffusivity
-        return "with diffusion" if D == 1.0 else f"with diffusion, D = {D:g}"
+        label = "without diffusion"
+        if self.config.adversary:
+            D = self.config.diffusivity
+            label = "with diffusion" if D == 1.0 else f"with diffusion, D = {D:g}"
+        return f"{label}, {self.apart}" if self.apart else label
 
     @property
     def setting(self) -> str:
@@ -240,6 +243,35 @@ def recording_of(
         config=config,
         load_samples=None if samples is None else lambda: samples,
     )
+
+
+def told_apart(recordings: Iterable[Recording]) -> list[Recording]:
+    """Return recordings whose labels say what they differ in beside the seed, where they do.
+
+    So that runs of one label differ by their initial draw alone, and may be averaged.
+    """
+    runs = list(recordings)
+    by_label: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        if run.config is not None:
+            by_label.setdefault(run.label, []).append(run.config.model_dump())
+    known = keys_of("data", "network", "adversary", "time")
+    compared = [key for key in known if key not in _NOT_COMPARED]
+    return [
+        run
+        if run.config is None
+        else replace(run, apart=_apart(run, by_label[run.label], compared))
+        for run in runs
+    ]
+
+
+def _apart(run: Recording, configs: Sequence[Mapping[str, Any]], keys: Iterable[str]) -> str:
+    differing = [key for key in keys if len({str(config[key]) for config in configs}) > 1]
+    return ", ".join(f"{key} = {getattr(run.config, key)}" for key in differing)
+
+
+_NOT_COMPARED = ("seed", "data_dir", "diffusion", "diffusivity", "steps", "end_time")
+"""Keys that differ between initial draws, that labels tell, or that only say when to end."""
 
 
 @contextmanager

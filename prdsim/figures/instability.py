@@ -123,10 +123,10 @@ def draw_dispersion(request: Request) -> Figure:
                 axes.plot(found.singular_values, found.total, color="#d1495b", label="both")
             axes.set(
                 title=f"{run.label}, t = {run.time[index]:.4g}",
-                xscale="log",
-                yscale="log",
                 ylabel=r"rate $\|C_j q_i\|$ [1/time]",
             )
+            if found.total.any():  # else nothing is driven, as from weights that are all 0
+                axes.set(xscale="log", yscale="log")
             axes.legend(fontsize=7.5)
     for axes in panels[-1]:
         axes.set_xlabel("singular value of X in direction $q_i$")

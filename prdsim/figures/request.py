@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from prdsim.analysis import History, Recording, history
+from prdsim.analysis import History, Recording, history, told_apart
 from prdsim.analysis.distances import hidden_distances
 from prdsim.errors import ConfigError
 
@@ -37,7 +37,10 @@ class Request:
     embedding: Literal["pca", "tsne"] = "pca"
     log_time: bool = False
     progress: Callable[[Iterable[int]], Iterable[int]] = iter
-    _histories: dict[tuple[str, str], History] = field(default_factory=dict)
+    _histories: dict[tuple[int, tuple[str, ...]], History] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recordings", tuple(told_apart(self.recordings)))
 
     @property
     def runs(self) -> list[Recording]:
@@ -52,7 +55,7 @@ class Request:
         }
 
     def _history(self, run: Recording, names: tuple[str, ...]) -> History:
-        key = (f"{id(run)}", ",".join(names))
+        key = (id(run.U), names)
         if key not in self._histories:
             self._histories[key] = history(run, names, progress=self.progress)
         return self._histories[key]

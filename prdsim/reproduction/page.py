@@ -62,7 +62,8 @@ standard deviation. The runs of <code>theory</code> have other settings: see the
 <nav>$links</nav>
 $sections
 <h2 id="runs">The runs</h2>
-<p>Each is made, bit for bit on the same machine, by its command:</p>
+<p>Each is made, bit for bit on the same machine, by its command; this and all others are to be
+given in the folder of this page:</p>
 <pre>$commands</pre>
 </body>
 </html>
@@ -82,8 +83,13 @@ def make_page(shown: Sequence[Shown], plans: Mapping[str, Sequence[RunConfig]], 
         preset=html.escape(preset),
         links="".join(links),
         sections="\n".join(_section(part) for part in shown),
-        commands="\n".join(html.escape(run_command(config)) for config in configs),
+        commands="\n".join(html.escape(_run_command(config)) for config in configs),
     )
+
+
+def _run_command(config: RunConfig) -> str:
+    """Return the command that makes a run, from the folder of the page."""
+    return run_command(config.replace(output=f"runs/{Path(str(config.output)).name}"))
 
 
 def _section(part: Shown) -> str:
@@ -125,8 +131,7 @@ def _number(comparison: Comparison, name: str) -> str:
         parts.append(f"{_spread(values[name])} {label}")
     text = f"{html.escape(MEANINGS[name])}: {', '.join(parts)}"
     if len(parts) == 2:
-        first, second = comparison.pairs(name)
-        text += f" (higher in {int(np.sum(second > first))} of {len(first)} pairs)"
+        text += f" (higher in {comparison.higher(name)} pairs)"
     return text
 
 
@@ -142,10 +147,7 @@ def _table(comparison: Comparison) -> str:
     rows = []
     for name in next(iter(comparison.values.values())):
         cells = "".join(f"<td>{_spread(comparison.values[label][name])}</td>" for label in labels)
-        higher = ""
-        if len(labels) == 2:
-            first, second = comparison.pairs(name)
-            higher = f"{int(np.sum(second > first))} of {len(first)}"
+        higher = comparison.higher(name) if len(labels) == 2 else ""
         rows.append(
             f"<tr><td>{html.escape(MEANINGS[name])}</td>{cells}<td>{html.escape(higher)}</td></tr>"
         )

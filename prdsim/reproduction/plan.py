@@ -194,7 +194,9 @@ def _study(name: str, data_dir: str | None, *, must: bool) -> list[Study]:
         return []
     split = "train" if "train" in found.samples else "test"
     keys = {"dataset": name, "split": split}
-    return [Study(name, {**keys, "data_dir": data_dir} if data_dir else keys)]
+    # Absolute, so that the commands of the page hold in its folder.
+    place = {"data_dir": str(Path(data_dir).absolute())} if data_dir else {}
+    return [Study(name, {**keys, **place})]
 
 
 def run_command(config: RunConfig) -> str:
