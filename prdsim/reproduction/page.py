@@ -108,7 +108,8 @@ def _figure(
     picture: Picture, path: Path, runs: Sequence[Recording], comparison: Comparison | None
 ) -> str:
     number = f"<b>Figure {picture.poster}.</b> " if picture.poster else ""
-    caption = f"{number}{html.escape(picture.title)}: {html.escape(_caption(picture))}."
+    shown = FIGURES[picture.figure].caption
+    caption = f"{number}{html.escape(picture.title)}. Shown: {html.escape(shown)}."
     if comparison is not None and picture.numbers:
         caption += " " + "; ".join(_number(comparison, name) for name in picture.numbers) + "."
     command = html.escape(_plot_command(picture, path, runs))
@@ -116,10 +117,6 @@ def _figure(
         f'<figure><img src="{path.as_posix()}" alt="{html.escape(picture.title)}">\n'
         f"<figcaption>{caption}<br><code>{command}</code></figcaption></figure>"
     )
-
-
-def _caption(picture: Picture) -> str:
-    return FIGURES[picture.figure].caption
 
 
 def _number(comparison: Comparison, name: str) -> str:
@@ -136,6 +133,8 @@ def _number(comparison: Comparison, name: str) -> str:
 
 
 def _spread(values: np.ndarray) -> str:
+    if not np.all(np.isfinite(values)):
+        return "-"
     if len(values) == 1:
         return f"{values[0]:.3g}"
     return f"{np.mean(values):.3g} &plusmn; {np.std(values, ddof=1):.2g}"
