@@ -83,6 +83,7 @@ def _order(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
     axes.hist(start, bins=bins, color=_GRAY, alpha=0.6, label="t = 0")
     axes.hist(end, bins=bins, color=color, alpha=0.8, label=f"t = {now.time:.4g}")
     axes.set(xlabel="Moran's I of $u_j$", ylabel="neurons")
+    axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend
     axes.legend(loc="upper left", fontsize=7)
     if len(end):
         _numbers(axes, f"mean {end.mean():.3f}")
