@@ -340,7 +340,8 @@ def test_one_pixel_has_no_order():
     frequency, power = radial_spectrum([[2.0]], (1, 1))
     assert frequency.shape == (0,)
     assert power.shape == (1, 0)
-    assert np.isnan(peak_wavelength(frequency, power)).tolist() == [True]
+    with pytest.raises(ConfigError, match="frequency is empty"):
+        peak_wavelength(frequency, power)
     assert np.isnan(correlation_length(*radial_autocovariance([[2.0]], (1, 1)))).tolist() == [True]
 
 
