@@ -47,10 +47,16 @@ def command(words: tuple[str, ...], **options: Any) -> int:
         return 0
 
     from prdsim.analysis import open_recording
+    from prdsim.errors import ConfigError
     from prdsim.figures import Request, write
+    from prdsim.files import make_folder
     from prdsim.progress import tracked
 
+    if not paths and any(kind.needs_run for kind in kinds):
+        raise ConfigError(f"{', '.join(names)}: name at least one run to draw, such as run.h5")
     targets = _targets(kinds, paths, options["output"], options["form"])
+    if options["output"] is not None and not options["output"].suffix:
+        make_folder(options["output"])
     check_output(targets.values(), force=options["force"])
     with ExitStack() as stack:
         runs = tuple(stack.enter_context(open_recording(path)) for path in paths)

@@ -341,3 +341,12 @@ def test_compare_sets_runs_side_by_side_in_every_format(run, folder):
     run("compare", "a.h5", "b.h5", "-o", "t.txt")
     assert (folder / "t.txt").read_text() == text.out
     assert run("compare", "a.h5", "b.h5", "--time", 0.5).out.startswith("at time 0.5: ")
+
+
+def test_the_folder_of_figures_is_made(run, folder):
+    assert run("plot", "a.h5", "subspace", "-o", "new/figures").code == 0
+    assert (folder / "new" / "figures" / "a-subspace.png").exists()
+    (folder / "file").write_text("")
+    answer = run("plot", "a.h5", "subspace", "-o", "file/figures")
+    assert answer.code == 3
+    assert "cannot be made: Not a directory" in answer.err

@@ -6,16 +6,17 @@ import json
 
 import numpy as np
 import pytest
+from scipy.sparse.linalg import ArpackError
 from support_cli import caller
-from support_runs import KEYS, make_pair, make_run
+from support_runs import KEYS, make_diverged, make_pair, make_run
 
 import prdsim
-from prdsim.analysis import history, open_recording, recording_of
+from prdsim.analysis import history, instability, open_recording, recording_of
 from prdsim.analysis.growth import growth_rates, leading_patterns
 from prdsim.analysis.instability import assess_stability
 from prdsim.analysis.theorem_report import theorem_report
 from prdsim.analysis.theory import stability_of, with_critic
-from prdsim.errors import ConfigError
+from prdsim.errors import ConfigError, DataError
 from prdsim.figures import draw
 from prdsim.figures.style import mosaic
 
@@ -209,6 +210,27 @@ def test_a_verdict_is_given_where_the_reaction_rests(tmp_path, monkeypatch, caps
     assert found.equilibrium
     assert found.stable_without
     assert found.turing("frozen")
+
+
+def test_a_diverged_run_has_no_modes_and_says_so(tmp_path, monkeypatch, capsys):
+    path = make_diverged(tmp_path / "diverged.h5")
+    answer = caller(monkeypatch, capsys)("analyze", path, "stability")
+    assert answer.code in (0, 3)
+    assert "internal error" not in answer.err
+    assert answer.code == 0 or "no modes were found" in answer.err
+
+
+def test_a_jacobian_that_arpack_refuses_is_an_error_of_the_data(monkeypatch, folder):
+    def refuse(*_: object, **__: object) -> None:
+        raise ArpackError(-9)
+
+    monkeypatch.setattr(instability, "_SMALL", 0)
+    monkeypatch.setattr(instability, "eigsh", refuse)
+    with (
+        open_recording(folder / "with-0.h5") as recording,
+        pytest.raises(DataError, match="no modes were found"),
+    ):
+        stability_of(recording)
 
 
 def test_a_run_without_diffusion_is_asked_what_its_critic_would_do():

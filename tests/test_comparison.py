@@ -146,7 +146,18 @@ def test_one_run_cannot_be_compared(runs, count):
 
 def test_runs_of_other_sizes_are_compared_by_numbers_that_both_have(runs, tmp_path):
     with open_recording(make_run(tmp_path / "wide.h5", width=9, diffusion=True)) as wide:
-        assert compare([runs[0], wide]).values[WITH].keys() == history(wide).values.keys()
+        comparison = compare([runs[0], wide])
+        labels = ["without diffusion, width = 7", "with diffusion, width = 9"]
+        assert list(comparison.values) == labels
+        assert comparison.values[labels[1]].keys() == history(wide).values.keys()
+        assert comparison.higher("cv_U") == "-"  # no pair: more than diffusion differs
+
+
+def test_a_run_measured_at_another_time_is_named(runs, tmp_path):
+    with open_recording(make_run(tmp_path / "few.h5", diffusion=True, snapshots="every:20")) as few:
+        comparison = compare([runs[0], few], time=0.25)
+    assert comparison.notes == ("few is measured at its nearest snapshot, t = 0",)
+    assert comparison.notes[0] in comparison.table().to_text()
 
 
 def test_what_one_run_lacks_is_left_out_and_said(runs):

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 class Comparison:
     """Measures of runs at one time, by label: ``values[label][name]`` is (runs,), in their order.
 
-    ``seeds[label]`` are the runs' seeds, -1 where unknown; ``left_out`` names what one of the runs
-    lacks.
+    ``seeds[label]`` are the runs' seeds, -1 where runs are no pairs: unknown, or of other settings;
+    ``left_out`` names what one of the runs lacks, ``notes`` the runs measured at another time.
     """
 
     time: float
     values: dict[str, dict[str, np.ndarray]]
     seeds: dict[str, list[int]]
     left_out: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     def pairs(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return a measure of the first and the second label's runs that share their seed."""
@@ -60,7 +61,7 @@ class Comparison:
             f"{len(seeds)} run{'s' if len(seeds) > 1 else ''} {label}"
             for label, seeds in self.seeds.items()
         )
-        return Table(f"at time {self.time:.6g}: {counts}", columns)
+        return Table(f"at time {self.time:.6g}: {counts}", columns, notes=self.notes)
 
     def higher(self, name: str) -> str:
         """Say in how many pairs of equal seed the second label's value is the higher."""
@@ -103,7 +104,9 @@ def compare(
     seeds: dict[str, list[int]] = {}
     for run, measured in sorted(found, key=lambda item: item[0].label != "without diffusion"):
         columns = values.setdefault(run.label, {name: [] for name in shared})
-        seeds.setdefault(run.label, []).append(run.config.seed if run.config else -1)
+        seeds.setdefault(run.label, []).append(
+            run.config.seed if run.config and not run.apart else -1
+        )
         for name in shared:
             columns[name].append(float(measured[name][0]))
     left_out = {name: text for _, measured in found for name, text in measured.left_out.items()}
@@ -111,7 +114,12 @@ def compare(
         label: {name: np.array(column) for name, column in columns.items()}
         for label, columns in values.items()
     }
-    return Comparison(at, arrays, seeds, left_out)
+    notes = tuple(
+        f"{run.name} is measured at its nearest snapshot, t = {measured.time[0]:.6g}"
+        for run, measured in found
+        if abs(measured.time[0] - at) > 1e-5 * at
+    )
+    return Comparison(at, arrays, seeds, left_out, notes)
 
 
 def _shared_names(histories: Sequence[History]) -> list[str]:

@@ -30,13 +30,20 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh, minres
+from scipy.sparse.linalg import (
+    ArpackError,
+    ArpackNoConvergence,
+    LinearOperator,
+    eigs,
+    eigsh,
+    minres,
+)
 
 from prdsim.backends import get_backend
 from prdsim.backends.numpy import NumpyBackend
 from prdsim.charts import CHARTS, make_chart
 from prdsim.config import RunConfig
-from prdsim.errors import ConfigError
+from prdsim.errors import ConfigError, DataError
 from prdsim.memory import require_memory
 from prdsim.model import Dimensions, State, build_model, dimensions_of, entries
 from prdsim.randomness import Stream, generator
@@ -217,7 +224,7 @@ def leading_modes(
     up, what has converged is returned; of an eigenvalue that many modes share, as the 0 of null
     modes, it finds some. Its vectors are of the backend's precision: on wide networks float32 takes
     less than half the time, and does for accuracies down to 1e-5.
-    Raises `ConfigError` for all modes of a large problem.
+    Raises `ConfigError` for all modes of a large problem, `DataError` where ARPACK fails.
     """
     k = jacobian.model.backend
     with k.active():
@@ -288,6 +295,11 @@ def _by_arpack(
             values, vectors = solve(operator, k=count, v0=start, **keys)
         except ArpackNoConvergence as failure:
             values, vectors = failure.eigenvalues, failure.eigenvectors
+        except ArpackError as failure:
+            raise DataError(
+                f"no modes were found ({failure}): weights like those of a run that diverges have "
+                "no Jacobian to speak of"
+            ) from None
         return values, vectors
 
     scale = float(np.abs(pairs(operator, 1, "LM", _KRYLOV_OF_SCALE, 1e-2)[0]).max(initial=0.0))

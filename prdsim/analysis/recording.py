@@ -248,26 +248,28 @@ def recording_of(
 def told_apart(recordings: Iterable[Recording]) -> list[Recording]:
     """Return recordings whose labels say what they differ in beside the seed, where they do.
 
-    So that runs of one label differ by their initial draw alone, and may be averaged.
+    So that runs of one label differ by their initial draw alone, and may be averaged, and those
+    with and without diffusion by that alone. The critic's keys count among runs that have it.
     """
-    runs = list(recordings)
-    by_label: dict[str, list[dict[str, Any]]] = {}
-    for run in runs:
-        if run.config is not None:
-            by_label.setdefault(run.label, []).append(run.config.model_dump())
-    known = keys_of("data", "network", "adversary", "time")
-    compared = [key for key in known if key not in _NOT_COMPARED]
+    runs = [replace(run, apart="") for run in recordings]
+    configs = [run.config for run in runs if run.config is not None]
+    differing = _differing(configs, "data", "network", "time")
+    critics = _differing([config for config in configs if config.adversary], "adversary")
     return [
-        run
-        if run.config is None
-        else replace(run, apart=_apart(run, by_label[run.label], compared))
+        replace(run, apart=_values(run.config, differing, critics)) if run.config else run
         for run in runs
     ]
 
 
-def _apart(run: Recording, configs: Sequence[Mapping[str, Any]], keys: Iterable[str]) -> str:
-    differing = [key for key in keys if len({str(config[key]) for config in configs}) > 1]
-    return ", ".join(f"{key} = {getattr(run.config, key)}" for key in differing)
+def _differing(configs: Sequence[RunConfig], *groups: str) -> list[str]:
+    """Return the keys of some groups in which configurations differ, those that matter."""
+    keys = [key for key in keys_of(*groups) if key not in _NOT_COMPARED]
+    return [key for key in keys if len({str(getattr(config, key)) for config in configs}) > 1]
+
+
+def _values(config: RunConfig, differing: list[str], critics: list[str]) -> str:
+    keys = [*differing, *(critics if config.adversary else [])]
+    return ", ".join(f"{key} = {getattr(config, key)}" for key in keys)
 
 
 _NOT_COMPARED = ("seed", "data_dir", "diffusion", "diffusivity", "steps", "end_time")

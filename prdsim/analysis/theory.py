@@ -88,7 +88,7 @@ def coupling_table(history: CouplingHistory) -> Table:
         "neuron": np.arange(len(history.leading)),
         "integrated_rate": history.leading,
         "distance": history.distances,
-        "span_share": history.span_shares,
+        "span_share": np.where(history.distances > 0, history.span_shares, np.nan),
     }
     moved = history.span_shares[history.distances > 0]
     quartiles = np.quantile(moved, (0.05, 0.5)) if len(moved) else (np.nan, np.nan)

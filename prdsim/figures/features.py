@@ -92,8 +92,9 @@ def draw_top(request: Request) -> Figure:
             drawn = show_image(axes, image, limit)
             axes.set_aspect("auto")
             axes.set(title=f"{run.label}: {name}", xlabel="neuron j, of those chosen")
-            axes.set(xticks=[0, len(neurons) - 1], yticks=[0, d_out - 1])
-            axes.set_xticklabels([str(neurons[0]), str(neurons[-1])])
+            axes.set_yticks([0, d_out - 1])
+            numbers = [str(neuron) for neuron in neurons]
+            axes.set_xticks(range(len(neurons)), numbers, rotation=90, fontsize=6)
         row[0].set_ylabel("output i")
         over = extended(np.concatenate(columns), limit)
         figure.colorbar(drawn, ax=row, label="entries", extend=over)

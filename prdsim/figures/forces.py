@@ -27,7 +27,7 @@ def draw_forces(request: Request) -> Figure:
     for row, (layer, name, symbol) in zip(panels, _LAYERS, strict=True):
         kinds = (
             ("reaction", f"reaction_{name}", rf"$\|R^{symbol}_j\|$"),
-            ("diffusion", f"diffusion_{name}", rf"$\|D^{symbol}_j\|$"),
+            ("diffusion", f"diffusion_{name}", rf"$D\,\|D^{symbol}_j\|$"),
         )
         for axes, (kind, measure, math) in zip(row, kinds, strict=False):
             draw_measure(axes, histories, f"{measure}_mean", over=measure)
@@ -56,5 +56,5 @@ def _balance(axes: Axes, request: Request, name: str, symbol: str) -> None:
     axes.set(
         title=f"each neuron, t = {run.time[-1]:.4g}",
         xlabel=rf"reaction $\|R^{symbol}_j\|$",
-        ylabel=rf"diffusion $\|D^{symbol}_j\|$",
+        ylabel=rf"diffusion $D\,\|D^{symbol}_j\|$",
     )

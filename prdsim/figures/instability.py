@@ -142,11 +142,13 @@ def draw_ranking(request: Request) -> Figure:
     labels = [run.label for run in runs]
     for axes, run in zip(panels, runs, strict=True):
         found = coupling_history(run)
+        moved = found.span_shares[found.distances > 0]
+        share = f"{np.median(moved):.3f}" if len(moved) else "none moved"
         color = color_of(run.label, labels)
         axes.plot(found.leading, found.distances, ".", color=color, alpha=0.6)
         axes.set(
             title=f"{run.label}: rank correlation {found.rank_correlation:.2f}\n"
-            f"median share in the span of $\\int C_j\\,dt$: {np.median(found.span_shares):.3f}",
+            f"median share in the span of $\\int C_j\\,dt$: {share}",
             xlabel=r"$\int \sigma_1(C_j)\,dt$ to the end",
             ylabel=r"$\|u_j(t) - u_j(0)\|$",
         )

@@ -101,7 +101,8 @@ def _spectrum(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
     if axes.lines:
         axes.legend(loc="center right", fontsize=7)
     if mean.any():
-        _numbers(axes, f"peak at {peak_wavelength(frequency, mean)[0]:.3g} pixels")
+        words = f"peak at {peak_wavelength(frequency, mean)[0]:.3g} pixels"
+        axes.set_title(words, loc="right", fontsize=8)
 
 
 def draw_order(request: Request) -> Figure:

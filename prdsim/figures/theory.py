@@ -149,6 +149,8 @@ def _residual(axes: Axes, run: Recording, color: str) -> None:
         title += f"\n{str(error).split(':')[0].split(';')[0]}"
     else:
         words = "plateau" if rest.settled else "not settled yet"
-        axes.hlines(rest.level, rest.since, time[-1], color="#edae49", linewidth=4, alpha=0.7)
+        ends = [rest.since, float(time[-1])]
+        label = "mean of the last tenth"
+        axes.plot(ends, [rest.level] * 2, color="#edae49", linewidth=4, alpha=0.7, label=label)
         title += f": {words} at {rest.level:.3g}"
     axes.set_title(title, fontsize=9)

@@ -12,9 +12,9 @@ from typing import Any
 from prdsim.analysis import Recording, open_recording
 from prdsim.analysis.comparison import Comparison, compare
 from prdsim.config import RunConfig
-from prdsim.errors import ConfigError, OutputError
+from prdsim.errors import ConfigError
 from prdsim.figures import Request, write
-from prdsim.files import write_whole
+from prdsim.files import make_folder, write_whole
 from prdsim.progress import tracked
 from prdsim.runner import resume, run
 from prdsim.trajectory import Status, open_trajectory
@@ -77,11 +77,8 @@ def reproduce(
 
 
 def _make_folders(folder: Path, studies: Sequence[Study]) -> None:
-    try:
-        for name in ("runs", "numbers", "figures", *(f"figures/{s.name}" for s in studies)):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror}") from None
+    for name in ("runs", "numbers", "figures", *(f"figures/{s.name}" for s in studies)):
+        make_folder(folder / name)
 
 
 def _finished(config: RunConfig) -> bool:
