@@ -22,7 +22,7 @@ import click
     "datasets",
     multiple=True,
     metavar="NAME",
-    help="mnist, digits or synthetic; may be repeated  [all that are here]",
+    help="mnist, digits, synthetic, theory; may be repeated  [all that are here]",
 )
 @click.option("--data-dir", help="folder that holds downloaded data sets")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, help="initial draws of each  [3]")
@@ -41,7 +41,7 @@ def command(
     """Make all figures of the poster, with and without diffusion, and a page that shows them.
 
     Runs of the preset "poster" on MNIST (where it is), digits and synthetic data, several initial
-    draws each. Ctrl-C stops; the same command goes on where it stopped.
+    draws each; and of the preset "theory". Ctrl-C stops; the same command goes on where it stopped.
     """
     from prdsim.config import load_config
     from prdsim.reproduction import available_studies, reproduce

@@ -135,13 +135,13 @@ def test_every_figure_draws_the_smallest_run(one, name, log):
 def test_every_figure_draws_weights_that_begin_at_zero(tmp_path, name):
     path = make_run(tmp_path / "a.h5", init_scale=0.0, steps=1)
     with open_recording(path) as recording:
-        draw(name, [recording], log_time=True)
+        assert panels(draw(name, [recording], log_time=True))
 
 
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_every_figure_draws_a_diverged_run(tmp_path, name):
     with open_recording(make_diverged(tmp_path / "a.h5")) as recording:
-        draw(name, [recording])
+        assert panels(draw(name, [recording]))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ recording made of arrays by `recording_of`, and read one snapshot at a time.
 """
 
 from .measures import GROUPS, MEASURES, ON_DEMAND, History, Measure, forces_of, history
-from .recording import Recording, Snapshot, open_recording, recording_of, told_apart
+from .recording import Recording, Snapshot, by_label, open_recording, recording_of, told_apart
 from .table import Table, to_json
 from .tables import neuron_table, scaling_like, scaling_table, subspace_table
 
@@ -18,6 +18,7 @@ __all__ = [
     "Recording",
     "Snapshot",
     "Table",
+    "by_label",
     "forces_of",
     "history",
     "neuron_table",

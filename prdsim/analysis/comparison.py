@@ -11,7 +11,7 @@ import numpy as np
 from prdsim.errors import ConfigError
 
 from .measures import MEANINGS, History, history
-from .recording import Recording, recording_of, told_apart
+from .recording import Recording, by_label, recording_of, told_apart
 from .table import Table
 
 if TYPE_CHECKING:
@@ -96,30 +96,25 @@ def compare(
             f"time {at:g} is not between 0 and {end:.6g}, where the shortest run ends"
         )
     chosen = None if groups is None else list(groups)
-    found = [
-        (run, history(run, chosen, snapshots=[run.nearest(at)])) for run in progress(recordings)
-    ]
-    shared = _shared_names([measured for _, measured in found])
-    values: dict[str, dict[str, list[float]]] = {}
-    seeds: dict[str, list[int]] = {}
-    for run, measured in sorted(found, key=lambda item: item[0].label != "without diffusion"):
-        columns = values.setdefault(run.label, {name: [] for name in shared})
-        seeds.setdefault(run.label, []).append(
-            run.config.seed if run.config and not run.apart else -1
-        )
-        for name in shared:
-            columns[name].append(float(measured[name][0]))
-    left_out = {name: text for _, measured in found for name, text in measured.left_out.items()}
-    arrays = {
-        label: {name: np.array(column) for name, column in columns.items()}
-        for label, columns in values.items()
+    found = {
+        id(run): history(run, chosen, snapshots=[run.nearest(at)]) for run in progress(recordings)
     }
+    shared = _shared_names(list(found.values()))
+    values = {
+        label: {name: np.array([found[id(run)][name][0] for run in runs]) for name in shared}
+        for label, runs in by_label(recordings).items()
+    }
+    seeds = {
+        label: [run.config.seed if run.config and not run.apart else -1 for run in runs]
+        for label, runs in by_label(recordings).items()
+    }
+    left_out = {name: text for one in found.values() for name, text in one.left_out.items()}
     notes = tuple(
-        f"{run.name} is measured at its nearest snapshot, t = {measured.time[0]:.6g}"
-        for run, measured in found
-        if abs(measured.time[0] - at) > 1e-5 * at
+        f"{run.name} is measured at its nearest snapshot, t = {found[id(run)].time[0]:.6g}"
+        for run in recordings
+        if abs(found[id(run)].time[0] - at) > 1e-5 * at
     )
-    return Comparison(at, arrays, seeds, left_out, notes)
+    return Comparison(at, values, seeds, left_out, notes)
 
 
 def _shared_names(histories: Sequence[History]) -> list[str]:

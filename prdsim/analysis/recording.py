@@ -261,6 +261,14 @@ def told_apart(recordings: Iterable[Recording]) -> list[Recording]:
     ]
 
 
+def by_label(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:
+    """Gather recordings by label, those without diffusion first."""
+    found: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        found.setdefault(recording.label, []).append(recording)
+    return dict(sorted(found.items(), key=lambda item: not item[0].startswith("without diffusion")))
+
+
 def _differing(configs: Sequence[RunConfig], *groups: str) -> list[str]:
     """Return the keys of some groups in which configurations differ, those that matter."""
     keys = [key for key in keys_of(*groups) if key not in _NOT_COMPARED]

@@ -10,7 +10,7 @@ from prdsim.analysis import forces_of
 
 from .bands import band_note, draw_measure, time_axis
 from .request import Request
-from .style import annotate, new_figure
+from .style import WITH, annotate, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def _balance(axes: Axes, request: Request, name: str, symbol: str) -> None:
     norms = forces_of(run).norms(**run.weights(-1))
     reaction = np.asarray(getattr(norms, f"reaction_{name}"))
     diffusion = np.asarray(getattr(norms, f"diffusion_{name}"))
-    axes.plot(reaction, diffusion, ".", color="#d1495b", alpha=0.6)
+    axes.plot(reaction, diffusion, ".", color=WITH, alpha=0.6)
     top = float(max(reaction.max(), diffusion.max())) or 1.0
     axes.plot([0, top], [0, top], color="k", linewidth=0.8, linestyle="--")
     axes.set(

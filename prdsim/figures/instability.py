@@ -18,6 +18,9 @@ from prdsim.analysis.theory import coupling_history, stability_of
 from .filters import tiles_across
 from .request import Request
 from .style import (
+    GRAY,
+    WITH,
+    WITHOUT,
     Array,
     annotate,
     color_of,
@@ -33,11 +36,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SNAPSHOTS = 12  # at which growth rates are computed, evenly in the order of the file
-_GRAY = "#8a8a8a"
 _FLOWS = {
-    "reaction": ("without diffusion", "#3b6ea5", 5),
+    "reaction": ("without diffusion", WITHOUT, 5),
     "frozen": ("with diffusion, critic frozen", "#edae49", 8),
-    "joint": ("with diffusion, critic moving", "#d1495b", 4),
+    "joint": ("with diffusion, critic moving", WITH, 4),
 }
 
 
@@ -74,7 +76,7 @@ def _growth(axes: Axes, time: Array, rates: list[GrowthRates], color: str) -> No
     axes.fill_between(time, low, high, color=color, alpha=0.15, linewidth=0)
     for name, style in (("reaction", "--"), ("diffusion", ":")):
         part = [np.mean(getattr(rate, name)[:, 0]) for rate in rates]
-        axes.plot(time, part, style, color=_GRAY, label=f"its {name} part, mean")
+        axes.plot(time, part, style, color=GRAY, label=f"its {name} part, mean")
 
 
 def draw_patterns(request: Request) -> Figure:
@@ -115,12 +117,12 @@ def draw_dispersion(request: Request) -> Figure:
     for row, run in zip(panels, runs, strict=True):
         for axes, index in zip(row, (0, -1), strict=True):
             found = growth_spectrum(*_arguments(run, index))
-            axes.plot(found.singular_values, found.reaction, color="#3b6ea5", label="reaction")
+            axes.plot(found.singular_values, found.reaction, color=WITHOUT, label="reaction")
             if found.diffusion.any():
                 axes.plot(
                     found.singular_values, found.diffusion, color="#edae49", label="diffusion"
                 )
-                axes.plot(found.singular_values, found.total, color="#d1495b", label="both")
+                axes.plot(found.singular_values, found.total, color=WITH, label="both")
             axes.set(
                 title=f"{run.label}, t = {run.time[index]:.4g}",
                 ylabel=r"rate $\|C_j q_i\|$ [1/time]",

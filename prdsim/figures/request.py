@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from prdsim.analysis import History, Recording, history, told_apart
+from prdsim.analysis import History, Recording, by_label, history, told_apart
 from prdsim.analysis.distances import hidden_distances
 from prdsim.errors import ConfigError
 
 from .bands import Histories
-from .style import Array, first_of_each, groups
+from .style import Array
 
 Neurons = Literal["displacement", "random"] | tuple[int, ...]
 
@@ -45,13 +45,13 @@ class Request:
     @property
     def runs(self) -> list[Recording]:
         """The first run of each label, without diffusion first: where one stands for all."""
-        return first_of_each(self.recordings)
+        return [members[0] for members in by_label(self.recordings).values()]
 
     def histories(self, *names: str) -> Histories:
         """Return groups of measures along every run, by label; each is computed once."""
         return {
             label: [self._history(run, names) for run in members]
-            for label, members in groups(self.recordings).items()
+            for label, members in by_label(self.recordings).items()
         }
 
     def _history(self, run: Recording, names: tuple[str, ...]) -> History:

@@ -11,7 +11,7 @@ from prdsim.analysis.forces import FORCES
 from prdsim.analysis.scaling import ScalingRow, Sizes
 
 from .request import Request
-from .style import WITH, WITHOUT, new_figure
+from .style import GRAY, WITH, WITHOUT, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ def _panel(axes: Axes, row: ScalingRow) -> None:
     measured = np.array(row.measured)
     middle = len(row.sizes) // 2
     slope = (np.array(row.sizes) / row.sizes[middle]) ** row.bound_exponent * measured[middle]
-    axes.plot(row.sizes, slope, ":", color="#8a8a8a", label="slope of the paper's bound")
+    axes.plot(row.sizes, slope, ":", color=GRAY, label="slope of the paper's bound")
     axes.plot(row.sizes, row.predicted, color=WITHOUT, label="predicted, no free parameter")
     axes.errorbar(row.sizes, measured, row.spread, fmt="o", ms=4, color=WITH, label="measured")
     axes.set(xscale="log", yscale="log")

@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
-WITHOUT, WITH = "#3b6ea5", "#d1495b"
+WITHOUT, WITH, GRAY = "#3b6ea5", "#d1495b", "#8a8a8a"
 _OTHERS = ("#66a182", "#8d6a9f", "#edae49", "#00798c", "#5a5a5a")
 
 SIGNED = "RdBu_r"  # weights and their changes: white is zero
@@ -65,19 +65,6 @@ def color_of(label: str, labels: Sequence[str]) -> str:
         return fixed[label]
     others = [name for name in labels if name not in fixed]
     return _OTHERS[others.index(label) % len(_OTHERS)]
-
-
-def groups(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:
-    """Gather runs that differ by their initial draw alone: by label, without diffusion first."""
-    found: dict[str, list[Recording]] = {}
-    for recording in recordings:
-        found.setdefault(recording.label, []).append(recording)
-    return dict(sorted(found.items(), key=lambda item: item[0] != "without diffusion"))
-
-
-def first_of_each(recordings: Iterable[Recording]) -> list[Recording]:
-    """Return the first run of each label, without diffusion first."""
-    return [members[0] for members in groups(recordings).values()]
 
 
 def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import norm
 
+from prdsim.analysis import by_label
 from prdsim.analysis.distances import hidden_distances
 from prdsim.analysis.distribution import excess_kurtosis, normal_distance
 from prdsim.analysis.embedding import principal_plane, tsne
@@ -16,15 +17,13 @@ from prdsim.analysis.subspace import trajectory_shares
 
 from .bands import band_note, draw_measure, time_axis
 from .request import Request
-from .style import annotate, color_of, groups, new_figure
+from .style import GRAY, annotate, color_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from prdsim.analysis import Recording, Snapshot
-
-_GRAY = "#8a8a8a"
 
 
 def draw_symmetry(request: Request) -> Figure:
@@ -80,7 +79,7 @@ def _order(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
     start, end = morans_i(now.U_0, run.pixels), morans_i(now.U, run.pixels)
     start, end = start[np.isfinite(start)], end[np.isfinite(end)]
     bins = _bins(np.concatenate([start, end]))
-    axes.hist(start, bins=bins, color=_GRAY, alpha=0.6, label="t = 0")
+    axes.hist(start, bins=bins, color=GRAY, alpha=0.6, label="t = 0")
     axes.hist(end, bins=bins, color=color, alpha=0.8, label=f"t = {now.time:.4g}")
     axes.set(xlabel="Moran's I of $u_j$", ylabel="neurons")
     axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend
@@ -91,7 +90,7 @@ def _order(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
 
 def _spectrum(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
     """Draw the mean radial power spectra of u_j(0) and of the changes; frequency 1/wavelength."""
-    for filters, name, shade in ((now.U_0, "$u_j(0)$", _GRAY), (now.change, "change", color)):
+    for filters, name, shade in ((now.U_0, "$u_j(0)$", GRAY), (now.change, "change", color)):
         frequency, power = radial_spectrum(filters, run.pixels)
         mean = power.mean(axis=0, keepdims=True)
         if mean.any():
@@ -140,7 +139,7 @@ def draw_subspace(request: Request) -> Figure:
     """Draw the share of the trajectory's variance in its first k principal directions."""
     figure = new_figure(4.6, 3.4)
     axes = figure.subplots()
-    members = groups(request.recordings)
+    members = by_label(request.recordings)
     for label, runs in members.items():
         for number, run in enumerate(runs):
             shares = np.cumsum(trajectory_shares(run.U))

@@ -13,7 +13,7 @@ from prdsim.analysis.theory import require_trajectory
 from prdsim.errors import DataError
 
 from .request import Request
-from .style import annotate, color_of, new_figure
+from .style import GRAY, WITH, WITHOUT, annotate, color_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from prdsim.analysis import Recording
 
-_BOUND, _GRAY = "#1b1b1b", "#8a8a8a"
+_BOUND = "#1b1b1b"
 
 
 def draw_theorems(request: Request) -> Figure:
@@ -87,10 +87,10 @@ def _in_short(report: BoundReport) -> str:
 def _eigenvalues(axes: Axes, report: TheoremReport) -> None:
     """Draw the extreme eigenvalues of H(t) over the limits that the premises set them."""
     time, course, constants = report.course.time, report.course, report.constants
-    axes.plot(time, course.lambda_min, color="#3b6ea5", label=r"$\lambda_{min}(H(t))$")
-    axes.plot(time, course.lambda_max, color="#d1495b", label=r"$\lambda_{max}(H(t))$")
-    axes.axhline(constants.lambda_0 / 2, color="#3b6ea5", ls=":", label=r"$\lambda_0/2$, below")
-    axes.axhline(constants.lambda_1 / 2, color="#d1495b", ls=":", label=r"$\lambda_1/2$, above")
+    axes.plot(time, course.lambda_min, color=WITHOUT, label=r"$\lambda_{min}(H(t))$")
+    axes.plot(time, course.lambda_max, color=WITH, label=r"$\lambda_{max}(H(t))$")
+    axes.axhline(constants.lambda_0 / 2, color=WITHOUT, ls=":", label=r"$\lambda_0/2$, below")
+    axes.axhline(constants.lambda_1 / 2, color=WITH, ls=":", label=r"$\lambda_1/2$, above")
     axes.set(yscale="log", ylabel="eigenvalues")
     axes.legend(fontsize=7, ncols=2)
 
@@ -98,13 +98,13 @@ def _eigenvalues(axes: Axes, report: TheoremReport) -> None:
 def _scores(axes: Axes, report: TheoremReport) -> None:
     axes.set_ylabel(r"$D\,\|\nabla_z g\|_1$")
     if report.constants.mu == 0.0:
-        axes.text(0.5, 0.5, "no diffusion", transform=axes.transAxes, ha="center", color=_GRAY)
+        axes.text(0.5, 0.5, "no diffusion", transform=axes.transAxes, ha="center", color=GRAY)
         axes.set(yticks=[])
         return
     axes.plot(report.scores.time, report.scores.value, color="#66a182", label="measured")
     axes.axhline(report.constants.mu, color=_BOUND, ls=":", label=r"$\mu$")
     if report.paper_mu is not None:
-        axes.axhline(report.paper_mu, color=_GRAY, ls="--", label=r"the paper's $\mu$")
+        axes.axhline(report.paper_mu, color=GRAY, ls="--", label=r"the paper's $\mu$")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=7, ncols=3)
 
@@ -143,7 +143,7 @@ def _residual(axes: Axes, run: Recording, color: str) -> None:
     try:
         fit = fit_bernoulli(time, rho**2)
         label = f"fit: r = {fit.r:.3g}, K = {fit.K:.3g}"
-        axes.plot(time, np.sqrt(fit(time - time[0])), "--", color=_GRAY, label=label)
+        axes.plot(time, np.sqrt(fit(time - time[0])), "--", color=GRAY, label=label)
         rest = plateau(time, rho)
     except DataError as error:
         title += f"\n{str(error).split(':')[0].split(';')[0]}"
