@@ -116,14 +116,28 @@ def push_forward(model: Model, state: State, tangent: State, out: Array) -> None
     Reads A, H; leaves dH in B if U moves, and ``out`` as it is if neither does. Not fused.
     """
     k, work = model.backend, model.work
-    beta = 0.0
     if "U" in model.moving:
         k.gemm(tangent.U, model.chart.matrix, out=work.B)
         k.gate(work.B, work.A, out=work.B)
+    prediction_change(model, state, tangent.V, out=out)
+
+
+def prediction_change(
+    model: Model, state: State, dV: Array, out: Array, *, of_U: Array | None = None
+) -> None:
+    """out = dZ = s V dH + s dV H, of the arrays that move; ``of_U`` takes the part s V dH alone.
+
+    Reads H and, if U moves, dH in B; leaves ``out`` as it is if neither U nor V does.
+    """
+    k, work = model.backend, model.work
+    beta = 0.0
+    if "U" in model.moving:
         k.gemm(state.V, work.B, out=out, alpha=model.s)
+        if of_U is not None:
+            k.copy(out, out=of_U)
         beta = 1.0
     if "V" in model.moving:
-        k.gemm(tangent.V, work.H, out=out, alpha=model.s, beta=beta)
+        k.gemm(dV, work.H, out=out, alpha=model.s, beta=beta)
 
 
 def tangent_kernel_product(model: Model, state: State, E: Array, velocity: State) -> None:

@@ -19,11 +19,23 @@ The symbols are those of `prdsim.gradients`; d before one means its derivative a
 The score field G and the gradients Q depend on Z through masks alone: neither has a part in dZ.
 The penalty is taken at the midpoints e_p = 1/2, as in the joint flow; a minimax critic has
 dN = s_c D 1{W Z >= 0} dZ^T alone.
+
+**Driven tangents.** The dU of a product is told by dE and dV alone, which on wide networks are far
+fewer numbers than dU has. Tangents of that form are called driven here:
+
+    dU = s [(V^T e + v^T E) * 1{A >= 0}] X^T,       e (d_out, n), v (d_out, m)
+
+The Jacobian maps every tangent to a driven one, with e' = dE and v' = dV; so but for the first
+one, all vectors of a Krylov space are driven, whatever the tangent that it starts from. Inner
+products in weight space come with a product, since for any tangent dU~
+
+    <dU, dU~> = <e, s V dH~> + <v, s E dH~^T>,      dH~ = 1{A >= 0} * (dU~ X)
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from math import sqrt
 from typing import TYPE_CHECKING, Literal
 
@@ -36,6 +48,7 @@ from .gradients import (
     forward,
     generator_velocity,
     penalty_gradients,
+    prediction_change,
     pull_back,
     push_forward,
     velocity,
@@ -47,6 +60,28 @@ if TYPE_CHECKING:
 
 Flow = Literal["reaction", "frozen", "joint"]
 """Which flow is linearized: without diffusion, with a frozen critic, or with a moving one."""
+
+
+@dataclass(slots=True)
+class Driven:
+    """A driven tangent on a backend: e, v in place of dU, and dV, dW, da; None for what is not."""
+
+    e: Array
+    v: Array
+    V: Array
+    W: Array
+    a: Array
+
+    def __iter__(self) -> Iterator[tuple[str, Array]]:
+        """Yield the arrays that are there, by name, in the order of the fields."""
+        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return ((name, array) for name, array in pairs if array is not None)
+
+    @classmethod
+    def empty(cls, backend: Backend, shapes: Shapes) -> Driven:
+        """Return uninitialized arrays of the given shapes; None for those without one."""
+        names = (field.name for field in fields(cls))
+        return cls(*(backend.empty(shapes[n]) if n in shapes else None for n in names))
 
 
 class Linearization:
@@ -81,6 +116,8 @@ class Linearization:
         )
         self.state = State.empty(k, model.state_shapes)
         self.critic_moves = bool({"W", "a"} & set(moving))
+        self._scratch: Array | None = None
+        self._K: Array | None = None
         for name, shape in _extra_shapes(sizes, critic_moves=self.critic_moves).items():
             setattr(self, f"_{name}", k.empty(shape))
         k.to_device(np.zeros((sizes.d_out, sizes.n)), self._dZ)  # should neither U nor V move
@@ -110,6 +147,11 @@ class Linearization:
         """Shapes of the arrays of a tangent: U in the chart's coordinates."""
         return {name: self.model.state_shapes[name] for name in self.moving}
 
+    @property
+    def driven_shapes(self) -> Shapes:
+        """Shapes of the arrays of a driven tangent."""
+        return driven_shapes(self.model.dimensions, self.shapes)
+
     def velocity(self, out: State, E: Array | None = None) -> None:
         """out = the velocity of U, V, of those that move, from a drive: the flow's own, or E."""
         drive = self.model.work.E if E is None else E
@@ -124,9 +166,7 @@ class Linearization:
         along = State.empty(k, model.state_shapes, self.moving)
         velocity(model, self.state, out=along)  # computes anew what products read
         push_forward(model, self.state, along, out=self._dZ)
-        if self.critic_moves:
-            self._critic_product_weights(along)
-        self._drive_product()
+        self._drive_product(along)
         squares = k.dot(model.work.E, model.work.E)
         return sqrt(k.dot(self._dE, self._dE) / squares) if squares > 0.0 else 0.0
 
@@ -169,17 +209,85 @@ class Linearization:
 
         ``out`` must not be the tangent.
         """
-        model = self.model
-        push_forward(model, self.state, tangent, out=self._dZ)
+        push_forward(self.model, self.state, tangent, out=self._dZ)
+        self._drive_product(tangent)
+        if "V" in self.moving:
+            self._V_product(out.V)
+        if "U" in self.moving:
+            self._drive_back(self._dE, tangent.V)
+            pull_back(self.model, out=out.U, alpha=self.model.s)
         if self.critic_moves:
-            self._critic_product_weights(tangent)
-        self._drive_product()
-        self._generator_product(tangent, out)
-        if self.critic_moves:
-            self._moments_product()
             self._critic_product(tangent, out)
 
-    def _critic_product_weights(self, tangent: State) -> None:
+    def driven_product(self, tangent: Driven, out: Driven, dual: Driven) -> None:
+        """out = the Jacobian times a driven tangent; dual = the tangent's dual.
+
+        The inner product of the tangent with any driven one is the sum, over the arrays of the
+        latter, of inner products with those of the dual. Costs no more than a product, and on wide
+        inputs less: K = X^T X takes the place of the chart's matrix if it is cheaper to apply.
+        """
+        k, work = self.model.backend, self.model.work
+        if "U" in self.moving:
+            if self._scratch is None:
+                self._prepare_driven()
+            self._drive_back(tangent.e, tangent.v)
+            if self._K is None:
+                pull_back(self.model, out=self._scratch, alpha=self.model.s)
+                k.gemm(self._scratch, self.model.chart.matrix, out=work.B)
+                k.gate(work.B, work.A, out=work.B)
+            else:
+                k.gemm(work.B, self._K, out=self._scratch, alpha=self.model.s)
+                k.gate(self._scratch, work.A, out=work.B)
+        self._respond(tangent, out, dual)
+
+    def driven_response(self, tangent: State, out: Driven, dual: Driven) -> None:
+        """out = the Jacobian times any tangent, as a driven one; dual = the tangent's dual."""
+        k, work = self.model.backend, self.model.work
+        if "U" in self.moving:
+            k.gemm(tangent.U, self.model.chart.matrix, out=work.B)
+            k.gate(work.B, work.A, out=work.B)
+        self._respond(tangent, out, dual)
+
+    def expand(self, driven: Driven, out: State) -> None:
+        """out = a driven tangent, dU in the chart's coordinates; ``out`` holds what moves."""
+        if "U" in self.moving:
+            self._drive_back(driven.e, driven.v)
+            pull_back(self.model, out=out.U, alpha=self.model.s)
+        self._copy_rest(driven, out)
+
+    def _prepare_driven(self) -> None:
+        """Make room, and K where it is cheaper to apply than the chart's matrix twice."""
+        k, model = self.model.backend, self.model
+        m, columns = self.state.U.shape
+        by_K = model.chart.pulls_back and _kernel_is_cheaper(model.dimensions.n, columns)
+        shapes = _room(m, model.dimensions.n, columns, by_K=by_K)
+        self._scratch = k.empty(shapes["scratch"])
+        if by_K:
+            self._K = k.empty(shapes["K"])
+            k.gemm(model.chart.matrix.T, model.chart.matrix, out=self._K)
+
+    def _respond(self, tangent: State | Driven, out: Driven, dual: Driven) -> None:
+        """The product and the dual of a tangent whose dH is in B."""
+        k, moving = self.model.backend, self.moving
+        prediction_change(self.model, self.state, tangent.V, out=self._dZ, of_U=dual.e)
+        self._drive_product(tangent)
+        if "V" in moving:
+            self._V_product(out.V, of_U=dual.v)
+        if "U" in moving:
+            k.copy(self._dE, out=out.e)
+            if "V" in moving:
+                k.copy(tangent.V, out=out.v)
+        if self.critic_moves:
+            self._critic_product(tangent, out)
+        self._copy_rest(tangent, dual)
+
+    def _copy_rest(self, source: State | Driven, out: State | Driven) -> None:
+        """out = V, W, a of another tangent, of those that move."""
+        for name in ("V", "W", "a"):
+            if name in self.moving:
+                self.model.backend.copy(getattr(source, name), out=getattr(out, name))
+
+    def _critic_product_weights(self, tangent: State | Driven) -> None:
         """d(aW), row by row da_r w_r + a_r dw_r, of the arrays that move."""
         k, state, moving = self.model.backend, self.state, self.moving
         if "W" in moving:
@@ -190,27 +298,32 @@ class Linearization:
             if "W" in moving:
                 k.combine([(1.0, self._daW), (1.0, self._dN)], out=self._daW)
 
-    def _drive_product(self) -> None:
-        """dE = -dZ + D dG; reads dZ and d(aW)."""
+    def _drive_product(self, tangent: State | Driven) -> None:
+        """dE = -dZ + D dG; reads dZ, leaves d(aW)."""
         k, model = self.model.backend, self.model
         k.combine([(-1.0, self._dZ)], out=self._dE)
         if self.critic_moves:
+            self._critic_product_weights(tangent)
             D = model.diffusivity
             k.gemm(self._daW.T, self._gates, out=self._dE, alpha=model.s_c * D, beta=1.0)
 
-    def _generator_product(self, tangent: State, out: State) -> None:
-        """d(dU/dt) and d(dV/dt) of those that move; reads dE and, in B, dH."""
-        k, model, work, moving = self.model.backend, self.model, self.model.work, self.moving
-        if "V" in moving:
-            k.gemm(self._dE, work.H.T, out=out.V, alpha=model.s)
-            if "U" in moving:
-                k.gemm(work.E, work.B.T, out=out.V, alpha=model.s, beta=1.0)
-        if "U" in moving:
-            k.gemm(self.state.V.T, self._dE, out=work.B)
-            if "V" in moving:
-                k.gemm(tangent.V.T, work.E, out=work.B, beta=1.0)
-            k.gate(work.B, work.A, out=work.B)
-            pull_back(model, out=out.U, alpha=model.s)
+    def _V_product(self, out: Array, of_U: Array | None = None) -> None:
+        """out = d(dV/dt), ``of_U`` its part s E dH^T from dU; reads dE and, in B, dH."""
+        k, model, work = self.model.backend, self.model, self.model.work
+        k.gemm(self._dE, work.H.T, out=out, alpha=model.s)
+        if of_U is not None:
+            k.gemm(work.E, work.B.T, out=of_U, alpha=model.s)
+            k.combine([(1.0, out), (1.0, of_U)], out=out)
+        elif "U" in self.moving:
+            k.gemm(work.E, work.B.T, out=out, alpha=model.s, beta=1.0)
+
+    def _drive_back(self, e: Array, v: Array) -> None:
+        """B = (V^T e + v^T E) * 1{A >= 0}, without v if V does not move."""
+        k, work = self.model.backend, self.model.work
+        k.gemm(self.state.V.T, e, out=work.B)
+        if "V" in self.moving:
+            k.gemm(v.T, work.E, out=work.B, beta=1.0)
+        k.gate(work.B, work.A, out=work.B)
 
     def _moments_product(self) -> None:
         """dN, the critic's moments along the tangent; reads dZ and d(aW)."""
@@ -227,8 +340,9 @@ class Linearization:
         k.combine([(1.0, dQ), (1.0, self._dE)], out=dQ)
         k.gemm(work.P, dQ.T, out=self._dN, alpha=model.s_c, beta=1.0)
 
-    def _critic_product(self, tangent: State, out: State) -> None:
-        """d(dW/dt) and d(da/dt) of those that move; reads N and dN."""
+    def _critic_product(self, tangent: State | Driven, out: State | Driven) -> None:
+        """d(dW/dt) and d(da/dt) of those that move; reads N, dZ and d(aW), overwrites dE."""
+        self._moments_product()
         k, work, state, moving = self.model.backend, self.model.work, self.state, self.moving
         rate = self.model.critic_rate
         scratch = work.critic_W
@@ -246,6 +360,19 @@ class Linearization:
             k.combine([(-rate, out.a)], out=out.a)
 
 
+def driven_shapes(sizes: Dimensions, shapes: Shapes) -> Shapes:
+    """Shapes of a driven tangent where arrays of such shapes move.
+
+    Without U there is no e, without U or V no v.
+    """
+    driven: dict[str, tuple[int, ...]] = {}
+    if "U" in shapes:
+        driven["e"] = (sizes.d_out, sizes.n)
+        if "V" in shapes:
+            driven["v"] = (sizes.d_out, sizes.m)
+    return driven | {name: shape for name, shape in shapes.items() if name != "U"}
+
+
 def _extra_shapes(sizes: Dimensions, *, critic_moves: bool) -> Shapes:
     """Shapes of what a linearization holds beside a workspace and a state."""
     samples, critic = (sizes.d_out, sizes.n), (sizes.m_c, sizes.d_out)
@@ -256,11 +383,32 @@ def _extra_shapes(sizes: Dimensions, *, critic_moves: bool) -> Shapes:
     return shapes
 
 
+def _kernel_is_cheaper(n: int, columns: int) -> bool:
+    """Whether K (n, n) is cheaper to apply than a matrix (columns, n) and its transpose."""
+    return n < 2 * columns
+
+
+def _room(m: int, n: int, columns: int, *, by_K: bool) -> Shapes:
+    """Shapes of what products of driven tangents take beside."""
+    return {"K": (n, n), "scratch": (m, n)} if by_K else {"scratch": (m, columns)}
+
+
+def driven_entries(sizes: Dimensions, shapes: Shapes) -> int:
+    """Predict the numbers that products of driven tangents take, three tangents with them.
+
+    ``shapes`` are those of the arrays that move, in the range chart.
+    """
+    columns = CHARTS["range"].columns(sizes)
+    by_K = _kernel_is_cheaper(sizes.n, columns)
+    room = _room(sizes.m, sizes.n, columns, by_K=by_K) if "U" in shapes else {}
+    return entries(room) + 3 * entries(driven_shapes(sizes, shapes))
+
+
 def linearization_bytes(sizes: Dimensions, backend: Backend, flow: Flow = "joint") -> int:
     """Predict the bytes of a `Linearization` and its model, in the range chart, at the most.
 
     The model's own workspace is not among them (a run has it anyway); states and tangents are: the
-    state, its copy, and the two of a product.
+    state, its copy, the two of a product, and the one along the flow.
     """
     chart = CHARTS["range"]
     carried = {**sizes.state_shapes, "U": (sizes.m, chart.columns(sizes))}
@@ -270,4 +418,4 @@ def linearization_bytes(sizes: Dimensions, backend: Backend, flow: Flow = "joint
         sizes.workspace_shapes(fused=False),
         _extra_shapes(sizes, critic_moves=flow == "joint"),
     )
-    return (numbers + 4 * entries(carried)) * backend.dtype.itemsize
+    return (numbers + 5 * entries(carried)) * backend.dtype.itemsize

@@ -6,12 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from scipy.sparse.linalg import ArpackError
 from support_cli import caller
 from support_runs import KEYS, make_diverged, make_pair, make_run
 
 import prdsim
-from prdsim.analysis import history, instability, open_recording, recording_of
+from prdsim.analysis import Recording, history, instability, open_recording, recording_of
 from prdsim.analysis.growth import growth_rates, leading_patterns
 from prdsim.analysis.instability import assess_stability
 from prdsim.analysis.theorem_report import theorem_report
@@ -220,15 +219,17 @@ def test_a_diverged_run_has_no_modes_and_says_so(tmp_path, monkeypatch, capsys):
     assert answer.code == 0 or "no modes were found" in answer.err
 
 
-def test_a_jacobian_that_arpack_refuses_is_an_error_of_the_data(monkeypatch, folder):
-    def refuse(*_: object, **__: object) -> None:
-        raise ArpackError(-9)
+def test_a_jacobian_that_overflows_is_an_error_of_the_data(monkeypatch, folder):
+    weights = Recording.weights
+
+    def huge(self: Recording, index: int) -> dict[str, np.ndarray]:
+        return {name: 1e200 * array for name, array in weights(self, index).items()}
 
     monkeypatch.setattr(instability, "_SMALL", 0)
-    monkeypatch.setattr(instability, "eigsh", refuse)
+    monkeypatch.setattr(Recording, "weights", huge)
     with (
         open_recording(folder / "with-0.h5") as recording,
-        pytest.raises(DataError, match="no modes were found"),
+        pytest.raises(DataError, match="no modes were found, products overflow"),
     ):
         stability_of(recording)
 

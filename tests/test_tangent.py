@@ -17,7 +17,7 @@ from prdsim import gradients
 from prdsim.charts import CHARTS, range_factors
 from prdsim.model import Model, State
 from prdsim.symbols import ARRAYS
-from prdsim.tangent import Flow, Linearization
+from prdsim.tangent import Driven, Flow, Linearization, driven_entries
 
 FLOWS: tuple[Flow, ...] = ("reaction", "frozen", "joint")
 SIZES = {
@@ -263,22 +263,131 @@ def test_linearizing_disturbs_no_run_and_no_run_disturbs_it(backend):
         assert not same_bits(moved, before)
 
 
+# -- driven tangents -------------------------------------------------------------------------------
+
+
+def driven_of(jacobian: Linearization, seed: int = 0) -> Driven:
+    """A random driven tangent on the model's backend."""
+    rng, k = np.random.default_rng(seed), jacobian.model.backend
+    driven = Driven.empty(k, jacobian.driven_shapes)
+    for _, array in driven:
+        k.to_device(rng.standard_normal(array.shape), array)
+    return driven
+
+
+def expanded(jacobian: Linearization, driven: Driven) -> State:
+    out = State.empty(jacobian.model.backend, jacobian.shapes, jacobian.moving)
+    jacobian.expand(driven, out=out)
+    return out
+
+
+def driven_results(jacobian: Linearization, tangent: Driven | State) -> tuple[Driven, Driven]:
+    """The product as a driven tangent, and the tangent's dual."""
+    k = jacobian.model.backend
+    out, dual = (Driven.empty(k, jacobian.driven_shapes) for _ in range(2))
+    product = jacobian.driven_product if isinstance(tangent, Driven) else jacobian.driven_response
+    product(tangent, out=out, dual=dual)
+    return out, dual
+
+
+def on_host(jacobian: Linearization, arrays: Driven | State) -> dict[str, np.ndarray]:
+    to_host = jacobian.model.backend.to_host
+    return {name: to_host(array) for name, array in arrays if array is not None}
+
+
+def inner(jacobian: Linearization, first: Driven | State, second: Driven | State) -> float:
+    left, right = on_host(jacobian, first), on_host(jacobian, second)
+    assert left.keys() == right.keys()
+    return float(sum(np.sum(left[name] * right[name]) for name in left))
+
+
+def check_driven(model: Model, state: State, flow: Flow) -> None:
+    """Images and inner products of driven and other tangents are those of the whole arrays.
+
+    Chains of up to eight sums of at most 20 products: 1e-12, cancellation within them included.
+    """
+    jacobian = Linearization(model, state, flow)
+    whole = tangent_of(jacobian.model)
+    driven, other = driven_of(jacobian), driven_of(jacobian, 1)
+    for tangent in (driven, whole):
+        full = expanded(jacobian, tangent) if isinstance(tangent, Driven) else tangent
+        image, dual = driven_results(jacobian, tangent)
+        found, expected = on_host(jacobian, expanded(jacobian, image)), applied(jacobian, full)
+        assert found.keys() == expected.keys() == set(jacobian.moving)
+        for name, array in expected.items():
+            assert relative_error(found[name], array) < 1e-12, name
+        if model.chart.pulls_back:  # those of the Gram chart are no orthonormal coordinates
+            along = expanded(jacobian, other)
+            mine = State(
+                *(getattr(full, name) if name in jacobian.moving else None for name in ARRAYS)
+            )
+            sizes = [np.sqrt(inner(jacobian, x, x)) for x in (mine, along)]
+            apart = inner(jacobian, dual, other) - inner(jacobian, mine, along)
+            assert abs(apart) < 1e-12 * sizes[0] * sizes[1]
+
+
+@backends
+@charts
+@pytest.mark.parametrize("trainable", ["U,V,W,a", "U", "V", "U,W", "V,a", "W,a"])
+def test_driven_tangents_are_whole_ones_in_fewer_numbers(backend, chart, trainable):
+    problem = random_problem(23)
+    model, state = problem.model(backend, **{**KEYS, "trainable": trainable, "chart": chart})
+    check_driven(model, state, "joint")
+
+
+@sizes
+@pytest.mark.parametrize("flow", FLOWS)
+def test_driven_tangents_of_all_sizes_and_flows(sizes, flow):
+    model, state = random_problem(24, **sizes).model("numba", **KEYS, chart="range")
+    check_driven(model, state, flow)
+
+
+@backends
+@pytest.mark.parametrize(("n", "by_K"), [(11, True), (12, False), (13, False)])
+def test_kernel_or_factors_whichever_is_cheaper_to_apply(backend, n, by_K):
+    """K (n, n) once, or a matrix (6, n) and its transpose: the same to rounding."""
+    problem = random_problem(25, d_in=6, n=n)
+    model, state = problem.model(backend, **KEYS, chart="range")
+    check_driven(model, state, "joint")
+    jacobian = Linearization(model, state)
+    driven_results(jacobian, driven_of(jacobian))
+    assert (jacobian._K is not None) == by_K
+
+
+def test_driven_products_are_as_predicted_in_memory():
+    for n in (8, 40):
+        model, state = random_problem(26, d_in=6, n=n).model(**KEYS, chart="range")
+        jacobian = Linearization(model, state)
+        driven_results(jacobian, driven_of(jacobian))
+        arrays = [jacobian._scratch, jacobian._K]
+        taken = sum(array.size for array in arrays if array is not None)
+        taken += 3 * sum(array.size for _, array in driven_of(jacobian))
+        assert taken == driven_entries(model.dimensions, jacobian.shapes)
+
+
 @pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "-")
 @pytest.mark.parametrize("flow", FLOWS)
 def test_on_a_device_products_are_the_same_and_allocate_nothing(monkeypatch, flow):
     cupy: HostCupy = put_in(monkeypatch)
     problem = random_problem(9)
-    products, counts = {}, []
+    products, drives, counts = {}, {}, []
     for backend in ("numpy", "cupy"):
         model, state = problem.model(backend, **KEYS)
         with model.backend.active():
             jacobian, tangent = Linearization(model, state, flow), tangent_of(model)
             products[backend] = applied(jacobian, tangent)
             out = State.empty(model.backend, model.state_shapes)
+            driven = driven_of(jacobian)
+            image, dual = driven_results(jacobian, driven)
+            drives[backend] = on_host(jacobian, image), on_host(jacobian, dual)
             for _ in range(2):
                 counts.append((cupy.allocations, cupy.host_copies, cupy.uploads))
                 jacobian.product(tangent, out=out)
+                jacobian.driven_product(driven, out=image, dual=dual)
     assert all(one == other for one, other in list(pairwise(counts))[2:])
+    for here, there in zip(drives["numpy"], drives["cupy"], strict=True):
+        for name in here:
+            assert relative_error(there[name], here[name]) < 1e-13, name
     for name in products["numpy"]:
         assert relative_error(products["cupy"][name], products["numpy"][name]) < 1e-13, name
     assert {operation.kind for operation in cupy.log} >= {"kernel"}

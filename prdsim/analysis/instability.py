@@ -3,7 +3,7 @@
 Three flows are linearized at one state (see `prdsim.tangent`): U and V without diffusion, with
 diffusion from a critic that holds still, and the joint flow. All of it in range coordinates
 (P = U Q with X = Q R), which leave out only directions that no sample sees: their eigenvalues
-are 0. Matrix-free: ARPACK asks for products alone.
+are 0. Matrix-free: Krylov's method asks for products alone.
 
 **Verdicts.** An eigenvalue decides on stability where the flow rests. A verdict is therefore given
 only at a reaction equilibrium, ||R|| <= tolerance, and for the flow without diffusion. What the
@@ -27,17 +27,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse.linalg import (
-    ArpackError,
-    ArpackNoConvergence,
-    LinearOperator,
-    eigs,
-    eigsh,
-    minres,
-)
+from scipy.sparse.linalg import LinearOperator, minres
 
 from prdsim.backends import get_backend
 from prdsim.backends.numpy import NumpyBackend
@@ -45,10 +38,13 @@ from prdsim.charts import CHARTS, make_chart
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DataError
 from prdsim.memory import require_memory
-from prdsim.model import Dimensions, State, build_model, dimensions_of, entries
+from prdsim.model import Dimensions, Shapes, State, build_model, dimensions_of, entries
 from prdsim.randomness import Stream, generator
 from prdsim.simulation import Simulation
-from prdsim.tangent import Flow, Linearization, linearization_bytes
+from prdsim.tangent import Flow, Linearization, driven_entries, driven_shapes, linearization_bytes
+
+from .krylov import krylov_bytes, leading_pairs
+from .products import DrivenProducts, HostProducts, unpack
 
 if TYPE_CHECKING:
     from prdsim.backends.base import Backend, HostArray
@@ -61,62 +57,11 @@ MARGINAL_TOLERANCE = 1e-6
 absolute value of an eigenvalue; or at most the residual, which leaves its sign open."""
 
 ACCURACY = 1e-4
-"""Residual of an eigenvalue by ARPACK, as a share of the spectral scale. Eigenvalues of symmetric
-Jacobians are better by far: their error is of the order of the residual's square."""
+"""Residual of an eigenvalue, as a share of the spectral scale. Eigenvalues of symmetric Jacobians
+are better by far: their error is of the order of the residual's square."""
 
-_SMALL = 400  # sizes up to which all of the matrix is cheaper than ARPACK
+_SMALL = 400  # sizes up to which all of the matrix is cheaper than a Krylov space
 _LARGEST_DENSE = 4000
-_KRYLOV = 40  # Krylov vectors that ARPACK holds for the modes, at the least
-_KRYLOV_OF_SCALE = 10  # and for the spectral scale, which two digits of are enough
-_RESTARTS = 300
-
-
-# -- products on the host ----------------------------------------------------------------------
-
-
-class HostProducts:
-    """A linearization as a function of flat host vectors: U, V, W, a, those that move.
-
-    Products are of the backend's precision, ``dtype``.
-    """
-
-    def __init__(self, jacobian: Linearization) -> None:
-        backend, self.shapes = jacobian.model.backend, jacobian.shapes
-        self.jacobian = jacobian
-        self.dtype = backend.dtype
-        self.size = entries(self.shapes)
-        self.count = 0
-        self._tangent = State.empty(backend, self.shapes, jacobian.moving)
-        self._out = State.empty(backend, self.shapes, jacobian.moving)
-
-    def __call__(self, vector: HostArray) -> HostArray:
-        """Return the Jacobian times a real or complex vector."""
-        if np.iscomplexobj(vector):
-            product: HostArray = self(vector.real) + 1j * self(vector.imag)
-            return product
-        backend = self.jacobian.model.backend
-        for name, part in unpack(vector, self.shapes).items():
-            backend.to_device(part, getattr(self._tangent, name))
-        self.jacobian.product(self._tangent, out=self._out)
-        self.count += 1
-        return self.pack(self._out)
-
-    def pack(self, state: State) -> HostArray:
-        """Return the arrays that move, of a state or velocity, as one vector."""
-        to_host = self.jacobian.model.backend.to_host
-        parts = [to_host(getattr(state, name)).ravel() for name in self.shapes]
-        return np.concatenate(parts)
-
-    def dense(self) -> HostArray:
-        """Return the whole Jacobian, column by column."""
-        return np.stack([self(column) for column in np.eye(self.size)], axis=1)
-
-
-def unpack(vector: HostArray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, HostArray]:
-    """Return the arrays of the given shapes that a flat vector holds one after the other."""
-    sizes = [int(np.prod(shape)) for shape in shapes.values()]
-    parts = np.split(vector, np.cumsum(sizes)[:-1])
-    return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
 
 
 def linearize(
@@ -153,7 +98,8 @@ class Modes:
     ``rescaling_shares`` (k,) the share of the squared norm in the directions (u_j, -v_j), along
     which nothing changes at an equilibrium. ``scale`` is the spectral scale, ``tolerance`` the
     largest |Re lambda| called marginal; ``size`` is N, ``requested`` the number asked for (fewer
-    are here where ARPACK did not converge), ``products`` the number of Jacobian-vector products.
+    are here where not all converged, or no more are to be found), ``products`` the number of
+    Jacobian-vector products.
     """
 
     flow: Flow
@@ -219,12 +165,12 @@ def leading_modes(
 ) -> Modes:
     """Return the ``count`` eigenvalues of largest real part, or all of them (None), and modes.
 
-    By ARPACK from a seeded start vector, symmetric (Lanczos) or not (Arnoldi), until the residuals
-    are below ``accuracy`` times the spectral scale; small Jacobians are formed. Where ARPACK gives
-    up, what has converged is returned; of an eigenvalue that many modes share, as the 0 of null
-    modes, it finds some. Its vectors are of the backend's precision: on wide networks float32 takes
-    less than half the time, and does for accuracies down to 1e-5.
-    Raises `ConfigError` for all modes of a large problem, `DataError` where ARPACK fails.
+    In a Krylov space from a seeded start vector, by Lanczos' method or, for Jacobians that are not
+    symmetric, Arnoldi's, until the residuals are below ``accuracy`` times the spectral scale;
+    small Jacobians are formed. What has not converged is left out; of an eigenvalue that many modes
+    share, as the 0 of null modes, one is found. Products are of the backend's precision: float32
+    does for accuracies down to 1e-5.
+    Raises `ConfigError` for all modes of a large problem, `DataError` where products overflow.
     """
     k = jacobian.model.backend
     with k.active():
@@ -238,7 +184,7 @@ def leading_modes(
         if products.size <= _SMALL or wanted >= products.size - 1:
             values, vectors, scale = _by_all_of_it(products)
         else:
-            values, vectors, scale = _by_arpack(products, wanted, accuracy, seed)
+            values, vectors, scale = _by_krylov(products, wanted, accuracy, seed)
         order = np.argsort(-values.real, kind="stable")[:wanted]
         values, vectors = values[order], vectors[:, order]
         residuals = np.array(
@@ -273,40 +219,30 @@ def _by_all_of_it(products: HostProducts) -> tuple[HostArray, HostArray, float]:
     return values, vectors, float(np.abs(values).max())
 
 
-def _by_arpack(
+def _by_krylov(
     products: HostProducts, count: int, accuracy: float, seed: int
 ) -> tuple[HostArray, HostArray, float]:
-    """Leading eigenpairs of the Jacobian plus the spectral scale times the identity.
-
-    The shift changes neither modes nor the Krylov space, but the meaning of ARPACK's tolerance:
-    relative to the shifted eigenvalue, so that eigenvalues near 0 converge as well.
-    """
-    size, dtype, symmetric = products.size, products.dtype, products.jacobian.symmetric
-    start = generator(seed, Stream.POWER_ITERATION).standard_normal(size).astype(dtype)
-    solve: Any = eigsh if symmetric else eigs
-    largest = "LA" if symmetric else "LR"
-    operator = LinearOperator((size, size), matvec=products, dtype=dtype)
-
-    def pairs(
-        operator: LinearOperator, count: int, which: str, held: int, tol: float
-    ) -> tuple[HostArray, HostArray]:
-        keys = {"which": which, "ncv": min(held, size - 1), "tol": tol, "maxiter": _RESTARTS}
-        try:
-            values, vectors = solve(operator, k=count, v0=start, **keys)
-        except ArpackNoConvergence as failure:
-            values, vectors = failure.eigenvalues, failure.eigenvectors
-        except ArpackError as failure:
-            raise DataError(
-                f"no modes were found ({failure}): weights like those of a run that diverges have "
-                "no Jacobian to speak of"
-            ) from None
-        return values, vectors
-
-    scale = float(np.abs(pairs(operator, 1, "LM", _KRYLOV_OF_SCALE, 1e-2)[0]).max(initial=0.0))
-    shifted = LinearOperator((size, size), matvec=lambda x: products(x) + scale * x, dtype=dtype)
-    held = max(_KRYLOV, 2 * count + 1)
-    values, vectors = pairs(shifted, count, largest, held, accuracy)
-    return values - scale, vectors, scale
+    """Leading eigenpairs from a seeded random start."""
+    start = generator(seed, Stream.POWER_ITERATION).standard_normal(products.size)
+    driven = DrivenProducts(products, start / np.linalg.norm(start))
+    try:
+        found = leading_pairs(
+            driven,
+            driven.first,
+            count,
+            symmetric=products.jacobian.symmetric,
+            accuracy=accuracy,
+        )
+    except (FloatingPointError, np.linalg.LinAlgError):
+        raise DataError(
+            "no modes were found, products overflow: weights like those of a run that diverges "
+            "have no Jacobian to speak of"
+        ) from None
+    vectors = np.empty((products.size, len(found.values)), found.vectors.dtype)
+    for index, vector in enumerate(found.vectors.T):
+        whole = driven.expanded(vector)
+        vectors[:, index] = whole / np.linalg.norm(whole)
+    return found.values, vectors, found.scale
 
 
 def _rescaling_shares(jacobian: Linearization, vectors: HostArray) -> HostArray:
@@ -324,37 +260,44 @@ def _rescaling_shares(jacobian: Linearization, vectors: HostArray) -> HostArray:
     return np.array(shares)
 
 
-def modes_bytes(sizes: Dimensions, backend: Backend, flow: Flow) -> int:
-    """Predict the bytes that `linearize` takes where it computes, at the most.
+def modes_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, flow: Flow) -> int:
+    """Predict the bytes that `linearize` and products take where they compute, at the most.
 
-    What `leading_modes` adds on the host, `arpack_bytes` tells; on a CPU it is the same memory.
+    What `leading_modes` adds on the host, `modes_host_bytes` tells; on a CPU both count.
     """
     fused = backend.fused(sizes.m, sizes.m_c, sizes.d_out, sizes.n)
     scratch = fused.entries if fused is not None else 0
     model = entries(sizes.workspace_shapes(fused=fused is not None)) + scratch
-    return linearization_bytes(sizes, backend, flow) + model * backend.dtype.itemsize
+    driven = driven_entries(sizes, _moving_shapes(config, sizes, flow))
+    return linearization_bytes(sizes, backend, flow) + (model + driven) * backend.dtype.itemsize
 
 
-def arpack_bytes(
-    config: RunConfig, sizes: Dimensions, backend: Backend, flow: Flow, count: int | None = 6
+def modes_host_bytes(
+    config: RunConfig, sizes: Dimensions, flow: Flow, count: int | None = 6
 ) -> int:
-    """Predict the bytes on the host of ARPACK's vectors and of the modes, at the most."""
+    """Predict the bytes on the host of the Krylov space and of the modes, at the most."""
+    shapes = _moving_shapes(config, sizes, flow)
+    size = entries(shapes)
+    if count is None or size <= _SMALL:
+        return 8 * 8 * size**2  # the matrix and what its factorization needs
+    parts = 2 if flow == "joint" else 1  # of a number, real or complex
+    modes = parts * (2 * count + 6) * size + 4 * size  # found and in order, and some in passing
+    return 8 * modes + krylov_bytes(entries(driven_shapes(sizes, shapes)) + 1, count)
+
+
+def _moving_shapes(config: RunConfig, sizes: Dimensions, flow: Flow) -> Shapes:
+    """Shapes of the arrays that move in a flow, in range coordinates, at the most."""
     moving = [name for name in config.moving if flow == "joint" or name in "UV"]
     carried = {**sizes.state_shapes, "U": (sizes.m, CHARTS["range"].columns(sizes))}
-    size = entries({name: carried[name] for name in moving})
-    # Krylov vectors, their rotation, the modes (complex and copied), and some in passing; or the
-    # matrix with what its factorization needs.
-    if count is None or size <= _SMALL:
-        return backend.dtype.itemsize * 8 * size**2
-    return backend.dtype.itemsize * size * (max(_KRYLOV, 2 * count + 1) + 6 * count + 20)
+    return {name: carried[name] for name in moving}
 
 
 def _check_memory(
     config: RunConfig, sizes: Dimensions, backend: Backend, flow: Flow, count: int | None
 ) -> None:
     """Raise `ConfigError` unless the modes of a flow fit, on the device and on the host."""
-    there = modes_bytes(sizes, backend, flow)
-    here = arpack_bytes(config, sizes, backend, flow, count)
+    there = modes_bytes(config, sizes, backend, flow)
+    here = modes_host_bytes(config, sizes, flow, count)
     what, advice = "the modes of the Jacobian", "take fewer samples or modes, or float32"
     host = NumpyBackend()
     if backend.device != host.device:
@@ -520,7 +463,7 @@ class Stability:
         """Whether the Turing condition holds: no growth without diffusion, growth with.
 
         ``flow`` is "frozen" or "joint". None where no verdict is possible: without an equilibrium,
-        without diffusion in the configuration, or where ARPACK did not converge.
+        without diffusion in the configuration, or where no mode was found.
         """
         with_diffusion = self.modes.get(flow)
         if self.stable_without is None or with_diffusion is None:

@@ -1,0 +1,179 @@
+"""Leading eigenpairs of an operator known by its products, in an inner product of its own.
+
+The methods of Lanczos and Arnoldi, restarted as Krylov-Schur is (Stewart, SIAM J. Matrix Anal.
+Appl. 23, 2001): the space goes on from its leading Ritz vectors when it is full. ARPACK does not
+do here, for two reasons. Vectors stand for tangents of the flow in few numbers (see
+`prdsim.tangent`), whose inner product is not the sum of their entries' products; and products are
+dear where those vectors are cheap, so that the basis is kept as long as it may be, and convergence
+looked at every few products: half as many of them are needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite, sqrt
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import scipy.linalg
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import HostArray
+
+LEAST_HELD = 40
+"""Vectors that the basis holds, at the least."""
+
+_MOST_HELD = 320
+_HELD_BYTES = 2**30  # for the basis and its duals, unless LEAST_HELD or the modes need more
+_LOOK = 10  # products from one look at the residuals to the next
+_BLOCK = 2**16  # entries of vectors that are rotated at once
+_PRODUCTS = 10_000
+
+
+class Operator(Protocol):
+    """A linear operator on vectors of ``size`` numbers, float64."""
+
+    size: int
+    negligible: float
+    """Norm below which a product is rounding errors, as a share of the spectral scale."""
+
+    def __call__(self, vector: HostArray) -> tuple[HostArray, HostArray]:
+        """Return the image of a vector x, and its dual: that of y with <x, y> = dual . y."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Eigenvalues (k,) by falling real part, those that converged; their unit vectors (size, k).
+
+    Complex unless the operator is symmetric. ``scale`` is the largest absolute value seen of an
+    eigenvalue.
+    """
+
+    values: HostArray
+    vectors: HostArray
+    scale: float
+
+
+def held_vectors(size: int, count: int) -> int:
+    """Return how many vectors of so many numbers the basis holds, for so many modes."""
+    affordable = _HELD_BYTES // (2 * 8 * size)
+    return max(LEAST_HELD, 2 * count + 2, min(_MOST_HELD, affordable))
+
+
+def krylov_bytes(size: int, count: int) -> int:
+    """Predict the bytes of `leading_pairs`: the basis and its duals, and the pairs (complex)."""
+    held = held_vectors(size, count)
+    return 8 * (2 * (held + 1) * size + 4 * count * size + 10 * held**2 + 10 * size)
+
+
+def leading_pairs(
+    operator: Operator,
+    start: HostArray,
+    count: int,
+    *,
+    symmetric: bool,
+    accuracy: float,
+) -> Pairs:
+    """Return the ``count`` eigenpairs of largest real part, or those of them that converged.
+
+    Residuals are at most ``accuracy`` times the spectral scale. ``start`` (size,) is the first
+    vector; of an eigenvalue that many vectors share one is found, the part of the start in their
+    span. An operator whose images of the start span fewer than ``count`` dimensions has no more
+    pairs to find.
+    Raises `FloatingPointError` if a product is not finite.
+    """
+    space = _Space(operator, start, held_vectors(operator.size, count), symmetric=symmetric)
+    scale = 0.0
+    while True:
+        space.extend()
+        values, vectors, residuals = space.ritz()
+        scale = max(scale, float(np.abs(values).max()))
+        converged = residuals[:count] <= accuracy * scale
+        enough = len(values) >= max(count, LEAST_HELD)
+        if (enough and converged.all()) or space.exhausted or space.products >= _PRODUCTS:
+            break
+        if space.full:
+            space.restart(vectors, max(count, space.held // 2))
+    chosen = np.flatnonzero(converged)
+    return Pairs(values[chosen], space.combined(vectors[:, chosen]), scale)
+
+
+class _Space:
+    """A Krylov space: an orthonormal basis q_i, the duals of its vectors, and H.
+
+    A q_i = sum_l H_li q_l for the ``length`` vectors whose image has been taken in, with one
+    vector more to go on from.
+    """
+
+    def __init__(self, operator: Operator, start: HostArray, held: int, *, symmetric: bool) -> None:
+        self._operator, self.held, self._symmetric = operator, held, symmetric
+        self._basis, self._duals = (np.empty((held + 1, operator.size)) for _ in range(2))
+        self._H = np.zeros((held + 1, held))
+        self.length, self.products, self.exhausted = 0, 0, False
+        self._append(start)
+
+    @property
+    def full(self) -> bool:
+        return self.length == self.held
+
+    def _append(self, vector: HostArray) -> float:
+        """Make a vector the next one of the basis, normalized; return the norm it had."""
+        image, dual = self._operator(vector)
+        self.products += 1
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = float(vector @ dual)
+        if not isfinite(square):
+            raise FloatingPointError("a product is not finite")
+        norm = sqrt(max(square, 0.0))
+        self.exhausted = norm <= self._operator.negligible * np.abs(self._H).max()
+        if not self.exhausted:
+            self._basis[self.length], self._duals[self.length] = vector / norm, dual / norm
+            self._image = image / norm
+        return norm
+
+    def extend(self) -> None:
+        """Take in some images more, as long as there is room and something new in them."""
+        for _ in range(min(_LOOK, self.held - self.length)):
+            if self.exhausted:
+                return
+            k, rest = self.length, self._image
+            for _ in range(2):  # once more, since rounding leaves something of the basis
+                overlaps = self._duals[: k + 1] @ rest
+                self._H[: k + 1, k] += overlaps
+                rest = rest - overlaps @ self._basis[: k + 1]
+            self.length += 1
+            self._H[k + 1, k] = self._append(rest)
+
+    def ritz(self) -> tuple[HostArray, HostArray, HostArray]:
+        """Return Ritz values by falling real part, their vectors in the basis, and residuals."""
+        k = self.length
+        H, last = self._H[:k, :k], self._H[k, :k]
+        values, vectors = np.linalg.eigh((H + H.T) / 2) if self._symmetric else np.linalg.eig(H)
+        order = np.argsort(-values.real, kind="stable")
+        values, vectors = values[order], vectors[:, order]
+        return values, vectors, np.abs(last @ vectors)
+
+    def restart(self, vectors: HostArray, kept: int) -> None:
+        """Go on from the first ``kept`` Ritz vectors, or their real and imaginary parts."""
+        k = self.length
+        chosen = vectors[:, :kept]
+        if np.iscomplexobj(chosen):
+            chosen = scipy.linalg.orth(np.hstack([chosen.real, chosen.imag]))
+        p = chosen.shape[1]
+        H, last = self._H[:k, :k], self._H[k, :k]
+        rotated, row = chosen.T @ H @ chosen, last @ chosen
+        self._H[:] = 0.0
+        self._H[:p, :p], self._H[p, :p] = rotated, row
+        for array in (self._basis, self._duals):
+            for begin in range(0, array.shape[1], _BLOCK):
+                part = array[:, begin : begin + _BLOCK]
+                part[:p] = chosen.T @ part[:k]
+            array[p] = array[k]
+        self.length = p
+
+    def combined(self, vectors: HostArray) -> HostArray:
+        """Return combinations of the basis, given by columns, as columns (size, k)."""
+        if np.iscomplexobj(vectors):  # apart, since a complex copy of the basis would be made
+            return self.combined(vectors.real) + 1j * self.combined(vectors.imag)
+        combined: HostArray = self._basis[: self.length].T @ vectors
+        return combined
