@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .shared_options import takes_table_output
+
 if TYPE_CHECKING:
     from prdsim.analysis import Recording, Table
 
@@ -47,13 +49,7 @@ MEASURES are some of those below; without any, those down to forces, but for gro
 """,
 )
 @click.argument("words", metavar="RUN.h5 [MEASURES]...", nargs=-1, required=True)
-@click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), help="[table; -o: its suffix]"
-)
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="write to a .csv, .json, .txt"
-)
-@click.option("--force", is_flag=True, help="overwrite the output")
+@takes_table_output
 def command(words: tuple[str, ...], form: str | None, output: Path | None, force: bool) -> int:
     """Measure; see the help above."""
     from prdsim.analysis import open_recording

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .shared_options import backends_option, takes_config
+
 if TYPE_CHECKING:
     from prdsim.benchmark.measurement import Case, Row
 
@@ -15,17 +17,8 @@ _DEFAULTS = {"samples": 500, "width": 1024}
 
 
 @click.command(name="bench")
-@click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="set any key; may be repeated"
-)
-@click.option(
-    "--backend",
-    "backends",
-    multiple=True,
-    metavar="NAME",
-    help="measure this one; may be repeated  [all that work here]",
-)
+@takes_config
+@backends_option("measure")
 @click.option(
     "--rival",
     "rivals",

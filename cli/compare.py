@@ -7,17 +7,13 @@ from pathlib import Path
 
 import click
 
+from .shared_options import takes_table_output
+
 
 @click.command(name="compare")
 @click.argument("words", metavar="RUN.h5... [MEASURES]...", nargs=-1)
 @click.option("--time", type=float, help="compare at this time  [the end of the shortest run]")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), help="[table; -o: its suffix]"
-)
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="write to a .csv, .json, .txt"
-)
-@click.option("--force", is_flag=True, help="overwrite the output")
+@takes_table_output
 def command(
     words: tuple[str, ...], time: float | None, form: str | None, output: Path | None, force: bool
 ) -> int:

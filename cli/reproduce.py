@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from .shared_options import settings_option
+
 
 @click.command(name="reproduce")
 @click.option(
@@ -26,9 +28,7 @@ import click
 )
 @click.option("--data-dir", help="folder that holds downloaded data sets")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, help="initial draws of each  [3]")
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="a key of all runs; repeatable"
-)
+@settings_option("a key of all runs; may be repeated")
 @click.option("--force", is_flag=True, help="draw figures and page anew; runs are kept")
 def command(
     output: Path,

@@ -8,13 +8,11 @@ from typing import Any
 import click
 
 from .options import ConfigCommand, given_options
+from .shared_options import takes_config
 
 
 @click.command(cls=ConfigCommand, name="run")
-@click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="set any key; may be repeated"
-)
+@takes_config
 def command(config: Path | None, settings: tuple[str, ...], **options: Any) -> int:
     """Run a simulation and write its trajectory file.
 

@@ -8,22 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .shared_options import backends_option, takes_config
+
 if TYPE_CHECKING:
     from prdsim.verification import Check, Report
 
 
 @click.command(name="verify")
-@click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="set any key; may be repeated"
-)
-@click.option(
-    "--backend",
-    "backends",
-    multiple=True,
-    metavar="NAME",
-    help="verify this one; may be repeated  [all that work here]",
-)
+@takes_config
+@backends_option("verify")
 @click.option(
     "--precision",
     "precisions",

@@ -1,0 +1,48 @@
+"""Options that several commands have. Imports click alone, so that help comes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def settings_option(help_text: str = "set any key; may be repeated") -> Callable[..., Any]:
+    """Return the option --set, for configuration keys as text."""
+    return click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=help_text)
+
+
+def takes_config(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the argument CONFIG, a TOML file, and the option --set."""
+    argument = click.argument("config", required=False, type=click.Path(path_type=Path))
+    decorated: Callable[..., Any] = argument(settings_option()(command))
+    return decorated
+
+
+def backends_option(verb: str) -> Callable[..., Any]:
+    """Return the option --backend of commands that take several."""
+    return click.option(
+        "--backend",
+        "backends",
+        multiple=True,
+        metavar="NAME",
+        help=f"{verb} this one; may be repeated  [all that work here]",
+    )
+
+
+def takes_table_output(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --format, --output and --force for tables."""
+    form = click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "csv", "json"]),
+        help="[table; -o: its suffix]",
+    )
+    output = click.option(
+        "-o", "--output", type=click.Path(path_type=Path), help="write to a .csv, .json, .txt"
+    )
+    force = click.option("--force", is_flag=True, help="overwrite the output")
+    decorated: Callable[..., Any] = form(output(force(command)))
+    return decorated
