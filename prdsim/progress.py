@@ -74,16 +74,20 @@ class Lines:
 
     def start(self, step: int, steps: int) -> None:
         """Note the beginning."""
-        self._first, self._steps, self._begun = step, steps, time.monotonic()
+        self._steps, self._first, self._begun = steps, step, time.monotonic()
         self._next = self._begun + self._seconds
+        self._compiled = False
 
     def update(self, step: int, loss: float) -> None:
         """Print a line if it is time."""
         now = time.monotonic()
+        begun, done = self._begun, step - self._first
+        if not self._compiled:  # what the first step took says nothing of the others
+            self._compiled, self._first, self._begun = True, step, now
         if now < self._next:
             return
         self._next = now + self._seconds
-        left = (now - self._begun) / (step - self._first) * (self._steps - step)
+        left = (now - begun) / done * (self._steps - step)
         print(
             f"step {step}/{self._steps}  L_sup {loss:.6g}  {left:.0f} s left",
             file=self._stream,

@@ -327,7 +327,7 @@ def test_output_that_nobody_takes_is_no_internal_error(folder, redirection, code
 
 def test_compare_sets_runs_side_by_side_in_every_format(run, folder):
     text = run("compare", "b.h5", "a.h5")
-    assert text.out.startswith("at time 1: 1 run without diffusion and 1 run with diffusion\n")
+    assert text.out.startswith("at time 1\n  1 run without diffusion\n  1 run with diffusion\n")
     rows = list(csv.DictReader(io.StringIO(run("compare", "b.h5", "a.h5", "--format", "csv").out)))
     report = json.loads(run("compare", "b.h5", "a.h5", "--format", "json").out)
     assert report["time"] == pytest.approx(1.0)
@@ -340,7 +340,7 @@ def test_compare_sets_runs_side_by_side_in_every_format(run, folder):
         )
     run("compare", "a.h5", "b.h5", "-o", "t.txt")
     assert (folder / "t.txt").read_text() == text.out
-    assert run("compare", "a.h5", "b.h5", "--time", 0.5).out.startswith("at time 0.5: ")
+    assert run("compare", "a.h5", "b.h5", "--time", 0.5).out.startswith("at time 0.5\n")
 
 
 def test_the_folder_of_figures_is_made(run, folder):

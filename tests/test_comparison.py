@@ -68,7 +68,8 @@ def test_means_and_deviations_are_those_of_the_runs(runs):
         assert row[f"{label}: mean"] == np.mean(values)
         assert row[f"{label}: sd"] == np.std(values, ddof=1)
     assert row["meaning"] == "effective rank of U(t) - U(0)"
-    assert table.title.endswith(": 3 runs without diffusion and 3 runs with diffusion")
+    assert table.notes == ("3 runs without diffusion", "3 runs with diffusion")
+    assert "without diffusion: mean" in table.to_text().splitlines()[3]
 
 
 def test_higher_counts_the_pairs_in_which_diffusion_raises_a_measure(runs):
@@ -89,7 +90,7 @@ def test_pairs_are_matched_by_seed_not_by_place():
 
 def test_equal_values_and_missing_ones_are_not_higher():
     comparison = made_up([1.0, 2.0, np.nan], [1.0, 3.0, 1.0], ([0, 1, 2], [0, 1, 2]))
-    assert comparison.table().rows[0]["higher"] == "1 of 3"
+    assert comparison.table().rows[0]["higher"] == "1 of 3, 1 equal"
 
 
 def test_unknown_seeds_make_no_pairs():
@@ -108,6 +109,9 @@ def test_three_labels_are_set_side_by_side_without_pairs(runs, tmp_path):
         "with diffusion, D = 2: mean",
     ]
     assert "higher" not in table.columns
+    assert table.notes[2] == "(3) 1 run with diffusion, D = 2"
+    head = table.to_text().splitlines()[4].split()
+    assert head == ["measure", *("(1)", "mean", "(2)", "mean", "(3)", "mean"), "meaning"]
 
 
 # -- times -----------------------------------------------------------------------------------------

@@ -389,6 +389,19 @@ def test_progress_that_cannot_be_shown_is_dropped(tmp_path):
         lines.update(1, 0.5)
 
 
+def test_the_time_left_does_not_count_on_every_step_to_compile(monkeypatch):
+    clock, stream = [0.0], io.StringIO()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    lines = Lines(stream, seconds=5.0)
+    lines.start(100, 200)
+    for step, now in ((101, 30.0), (102, 31.0), (103, 35.0)):
+        clock[0] = now
+        lines.update(step, 0.5)
+    first, second = stream.getvalue().splitlines()
+    assert first.endswith(f"{30 * 99} s left"), "one step is all that is known"
+    assert second == "step 103/200  L_sup 0.5  242 s left"  # 2.5 s a step, after the first
+
+
 def test_without_a_stream_nothing_is_shown(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)  # what Python makes of 2>&-
     assert isinstance(automatic_progress(), progress.Silent)

@@ -304,6 +304,7 @@ def test_a_file_that_is_no_run_is_not_overwritten(run, tmp_path):
         (["--set", "dataset=mnist"], ["dataset cannot be set"]),
         (["--set", "output=x.h5"], ["output cannot be set"]),
         (["--set", "preset=theory"], ["preset cannot be set"]),
+        (["--set", "diffusivity=0"], ["diffusivity cannot be 0"]),
         (["-o", "file"], ["file"]),
     ],
     ids=lambda value: "_".join(map(str, value)) if str(value[0]).startswith("-") else "",

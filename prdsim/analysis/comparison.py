@@ -17,6 +17,8 @@ from .table import Table
 if TYPE_CHECKING:
     from prdsim.trajectory import Trajectory
 
+_LONGEST_HEAD = 20  # characters of a label that the head of a column holds
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -50,23 +52,36 @@ class Comparison:
         """
         names = list(next(iter(self.values.values())))
         columns: dict[str, Sequence[Any]] = {"measure": names}
-        for label, values in self.values.items():
+        heads: dict[str, str] = {}
+        legend = []
+        for mark, (label, values) in zip(self._marks(), self.values.items(), strict=True):
+            count = len(self.seeds[label])
             columns[f"{label}: mean"] = [float(np.mean(values[name])) for name in names]
-            if len(self.seeds[label]) > 1:
+            heads[f"{label}: mean"] = f"{mark} mean"
+            if count > 1:
                 columns[f"{label}: sd"] = [float(np.std(values[name], ddof=1)) for name in names]
+                heads[f"{label}: sd"] = f"{mark} sd"
+            runs = f"{count} run{'s' if count > 1 else ''} {label}"
+            legend.append(runs if mark == f"{label}:" else f"{mark} {runs}")
         if len(self.values) == 2:
             columns["higher"] = [self.higher(name) for name in names]
         columns["meaning"] = [MEANINGS[name] for name in names]
-        counts = " and ".join(
-            f"{len(seeds)} run{'s' if len(seeds) > 1 else ''} {label}"
-            for label, seeds in self.seeds.items()
-        )
-        return Table(f"at time {self.time:.6g}: {counts}", columns, notes=self.notes)
+        return Table(f"at time {self.time:.6g}", columns, heads, notes=(*legend, *self.notes))
+
+    def _marks(self) -> list[str]:
+        """Return what stands for the labels in the heads of a text: numbers, if one is long."""
+        if max(map(len, self.values)) <= _LONGEST_HEAD:
+            return [f"{label}:" for label in self.values]
+        return [f"({number})" for number in range(1, len(self.values) + 1)]
 
     def higher(self, name: str) -> str:
-        """Say in how many pairs of equal seed the second label's value is the higher."""
+        """Say in how many pairs of equal seed the second label's value is higher, or the same."""
         first, second = self.pairs(name)
-        return f"{int(np.sum(second > first))} of {len(first)}" if len(first) else "-"
+        if not len(first):
+            return "-"
+        same = int(np.sum(second == first))
+        text = f"{int(np.sum(second > first))} of {len(first)}"
+        return f"{text}, {same} equal" if same else text
 
 
 def compare(

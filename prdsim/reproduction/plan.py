@@ -131,7 +131,7 @@ class Study:
         """Yield the configurations of all runs, pairs of equal seed together.
 
         Raises:
-            ConfigError: a key that the study itself sets for each run is among ``keys``.
+            ConfigError: a key that the study itself sets for each run is among ``keys``, or D = 0.
 
         """
         for key in ("preset", "dataset", "seed", "diffusion", "output"):
@@ -139,7 +139,12 @@ class Study:
                 raise ConfigError(f"{key} cannot be set: reproduce sets it for each run")
         for seed in range(1 if self.one_draw else seeds):
             for diffusion in DIFFUSION.values():
-                yield self.config(folder, seed, diffusion=diffusion, **keys)
+                config = self.config(folder, seed, diffusion=diffusion, **keys)
+                if diffusion and not config.adversary:
+                    raise ConfigError(
+                        "diffusivity cannot be 0: half of the runs are with diffusion"
+                    )
+                yield config
 
 
 STUDIES = ("mnist", "digits", "synthetic", "theory")
