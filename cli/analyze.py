@@ -91,7 +91,7 @@ def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
         stability_table,
         theorem_table,
     )
-    from prdsim.progress import automatic_progress, tracked
+    from prdsim.progress import automatic_progress, noting, tracked
 
     groups = [name for name in _GROUPS if name in measures] if measures else None
     tables: dict[str, Table] = {}
@@ -100,16 +100,19 @@ def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
         for name, reason in found.left_out.items():
             click.echo(f"{name} left out: {reason}", err=True)
         tables["snapshots"] = found.table(f"{len(recording)} snapshots")
-    others: dict[str, Callable[[Recording], Table]] = {
-        "subspace": subspace_table,
-        "neurons": neuron_table,
-        "theorems": theorem_table,
-        "couplings": lambda run: coupling_table(coupling_history(run, automatic_progress())),
-        "stability": lambda run: stability_table(stability_of(run)),
-        "equilibrium": lambda run: stability_table(stability_of(run, equilibrium=True)),
-        "scaling": _scaling,
-    }
-    tables |= {name: make(recording) for name, make in others.items() if name in measures}
+    with noting() as say:
+        others: dict[str, Callable[[Recording], Table]] = {
+            "subspace": subspace_table,
+            "neurons": neuron_table,
+            "theorems": theorem_table,
+            "couplings": lambda run: coupling_table(coupling_history(run, automatic_progress())),
+            "stability": lambda run: stability_table(stability_of(run, say=say)),
+            "equilibrium": lambda run: stability_table(
+                stability_of(run, equilibrium=True, say=say)
+            ),
+            "scaling": _scaling,
+        }
+        tables |= {name: make(recording) for name, make in others.items() if name in measures}
     return tables
 
 

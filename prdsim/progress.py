@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO, TypeVar, cast
 
 _Item = TypeVar("_Item")
@@ -157,3 +157,29 @@ def tracked(items: Iterable[_Item], what: str, *, seconds: float = 5.0) -> Itera
                 print(f"{what}: {done} of {len(listed)}", file=shown, flush=True)
                 due = time.monotonic() + seconds
             yield item
+
+
+@contextmanager
+def noting(*, seconds: float = 5.0) -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows a text where work of unknown length is: in place on a terminal.
+
+    Elsewhere a line every few seconds.
+    """
+    shown = progress_stream()
+    if shown is None:
+        yield lambda _: None
+    elif shown.isatty():
+        from tqdm import tqdm
+
+        with tqdm(bar_format="{desc} [{elapsed}]", file=shown, leave=False) as bar:
+            yield bar.set_description_str
+    else:
+        due = time.monotonic() + seconds
+
+        def line(text: str) -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                print(text, file=shown, flush=True)
+                due = time.monotonic() + seconds
+
+        yield line

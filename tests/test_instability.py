@@ -167,6 +167,27 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_the_same_modes():
     assert np.allclose(results[0].eigenvalues, results[2].eigenvalues, atol=1e-6)
 
 
+@pytest.mark.usefixtures("matrix_free")
+def test_what_is_said_on_the_way_changes_nothing():
+    problem, said = random_problem(2), []
+    config = problem.config(**KEYS, steps=20)
+    silent = assess_stability(config, problem.X, problem.Y, problem.initial)
+    telling = assess_stability(config, problem.X, problem.Y, problem.initial, say=said.append)
+    for flow, modes in silent.modes.items():
+        assert np.array_equal(modes.vectors, telling.modes[flow].vectors)
+        vectors = modes.vectors
+        for_residuals = vectors.shape[1] + vectors.imag.any(axis=0).sum()  # these come last
+        products = telling.modes[flow].products - for_residuals
+        words = instability._WORDS[flow]
+        ours = [text for text in said if text.startswith(f"{words}: ")]
+        assert ours[-1].startswith(f"{words}: 6 of 6 modes after ")
+        assert ours[-1].endswith(f" {products} Jacobian products")
+    said.clear()
+    find_equilibrium(config, problem.X, problem.Y, initial=problem.initial, say=said.append)
+    assert said[0].startswith("equilibrium: ||R|| = ")
+    assert said[0].endswith(" after 1 Jacobian products")
+
+
 @pytest.mark.parametrize("flow", FLOWS[:2])
 @pytest.mark.parametrize("seed", range(3))
 def test_leading_rates_lie_between_those_of_the_neurons(flow, seed):

@@ -23,7 +23,7 @@ from prdsim import progress
 from prdsim.cli import main
 from prdsim.datasets import download_progress
 from prdsim.errors import TrajectoryError
-from prdsim.progress import Lines, automatic_progress
+from prdsim.progress import Lines, automatic_progress, noting
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, TrajectoryWriter
 
@@ -402,8 +402,29 @@ def test_the_time_left_does_not_count_on_every_step_to_compile(monkeypatch):
     assert second == "step 103/200  L_sup 0.5  242 s left"  # 2.5 s a step, after the first
 
 
+def test_notes_are_lines_now_and_then_or_change_in_place(monkeypatch):
+    clock, stream = [0.0], io.StringIO()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(sys, "stderr", stream)
+    with noting(seconds=5.0) as say:
+        for now in (1.0, 5.0, 6.0, 11.0):
+            clock[0] = now
+            say(f"at {now:.0f}")
+    assert stream.getvalue() == "at 5\nat 11\n"
+    monkeypatch.undo()
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with noting() as say:
+        say("half of it")
+    assert "half of it [00:00]" in terminal.getvalue()
+    assert "\n" not in terminal.getvalue()
+
+
 def test_without_a_stream_nothing_is_shown(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)  # what Python makes of 2>&-
+    with noting() as say:
+        say("nobody sees it")
     assert isinstance(automatic_progress(), progress.Silent)
     assert isinstance(download_progress.automatic_report(), download_progress.Silent)
 

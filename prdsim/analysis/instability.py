@@ -24,7 +24,7 @@ positive singular values between them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
@@ -49,6 +49,8 @@ from .products import DrivenProducts, HostProducts, unpack
 if TYPE_CHECKING:
     from prdsim.backends.base import Backend, HostArray
 
+Say = Callable[[str], None]
+
 EQUILIBRIUM_TOLERANCE = 1e-8
 """Largest ||R|| = (||R^u||_F^2 + ||R^v||_F^2)^(1/2) that counts as a reaction equilibrium."""
 
@@ -62,6 +64,17 @@ are better by far: their error is of the order of the residual's square."""
 
 _SMALL = 400  # sizes up to which all of the matrix is cheaper than a Krylov space
 _LARGEST_DENSE = 4000
+
+
+_WORDS = {
+    "reaction": "without diffusion",
+    "frozen": "with diffusion, critic frozen",
+    "joint": "with diffusion, critic moving",
+}
+
+
+def silent(text: str) -> None:
+    """Show nothing."""
 
 
 def linearize(
@@ -162,6 +175,7 @@ def leading_modes(
     *,
     accuracy: float = ACCURACY,
     seed: int = 0,
+    say: Say = silent,
 ) -> Modes:
     """Return the ``count`` eigenvalues of largest real part, or all of them (None), and modes.
 
@@ -169,7 +183,7 @@ def leading_modes(
     symmetric, Arnoldi's, until the residuals are below ``accuracy`` times the spectral scale;
     small Jacobians are formed. What has not converged is left out; of an eigenvalue that many modes
     share, as the 0 of null modes, one is found. Products are of the backend's precision: float32
-    does for accuracies down to 1e-5.
+    does for accuracies down to 1e-5. ``say`` takes a text now and then: how far it is.
     Raises `ConfigError` for all modes of a large problem, `DataError` where products overflow.
     """
     k = jacobian.model.backend
@@ -184,7 +198,7 @@ def leading_modes(
         if products.size <= _SMALL or wanted >= products.size - 1:
             values, vectors, scale = _by_all_of_it(products)
         else:
-            values, vectors, scale = _by_krylov(products, wanted, accuracy, seed)
+            values, vectors, scale = _by_krylov(products, wanted, accuracy, seed, say)
         order = np.argsort(-values.real, kind="stable")[:wanted]
         values, vectors = values[order], vectors[:, order]
         residuals = np.array(
@@ -220,11 +234,12 @@ def _by_all_of_it(products: HostProducts) -> tuple[HostArray, HostArray, float]:
 
 
 def _by_krylov(
-    products: HostProducts, count: int, accuracy: float, seed: int
+    products: HostProducts, count: int, accuracy: float, seed: int, say: Say
 ) -> tuple[HostArray, HostArray, float]:
     """Leading eigenpairs from a seeded random start."""
     start = generator(seed, Stream.POWER_ITERATION).standard_normal(products.size)
     driven = DrivenProducts(products, start / np.linalg.norm(start))
+    words = _WORDS[products.jacobian.flow]
     try:
         found = leading_pairs(
             driven,
@@ -232,6 +247,9 @@ def _by_krylov(
             count,
             symmetric=products.jacobian.symmetric,
             accuracy=accuracy,
+            watch=lambda done: say(
+                f"{words}: {done} of {count} modes after {products.count} Jacobian products"
+            ),
         )
     except (FloatingPointError, np.linalg.LinAlgError):
         raise DataError(
@@ -342,13 +360,15 @@ def find_equilibrium(
     tolerance: float = EQUILIBRIUM_TOLERANCE,
     newton_steps: int = 60,
     backend: Backend | None = None,
+    say: Say = silent,
 ) -> Equilibrium:
     """Return where a run without diffusion comes to rest: ||R|| <= tolerance, if it can be reached.
 
     The run takes all steps of the configuration, from its initial draw or ``initial``; damped
     Newton steps (on the true Hessian of L_sup, matrix-free by MINRES) do the rest. A step stands
     if it lowers L_sup or, where rounding hides that, ||R||; it is damped more otherwise. Minima
-    that lie on a kink are not reached, and the answer says so. Meant for small problems.
+    that lie on a kink are not reached, and the answer says so. Meant for small problems; ``say``
+    takes a text now and then: how far it is.
     Raises `DivergedError` as the run does.
     """
     alone = config.replace(diffusion=False)
@@ -357,14 +377,14 @@ def find_equilibrium(
         weights = {name: array.astype(np.float64) for name, array in simulation.weights().items()}
     jacobian = linearize(alone, X, Y, weights, "reaction", backend=simulation.backend)
     with jacobian.model.backend.active():
-        return _Newton(jacobian, tolerance).polish(weights, newton_steps)
+        return _Newton(jacobian, tolerance, say).polish(weights, newton_steps)
 
 
 class _Newton:
     """Damped Newton steps towards R = 0."""
 
-    def __init__(self, jacobian: Linearization, tolerance: float) -> None:
-        self._jacobian, self._tolerance = jacobian, tolerance
+    def __init__(self, jacobian: Linearization, tolerance: float, say: Say) -> None:
+        self._jacobian, self._tolerance, self._say = jacobian, tolerance, say
         self._products = HostProducts(jacobian)
         self._velocity = State.empty(
             jacobian.model.backend, jacobian.model.state_shapes, jacobian.moving
@@ -417,8 +437,16 @@ class _Newton:
         operator = LinearOperator(
             (size, size), matvec=lambda x: damping * x - products(x), dtype=np.float64
         )
-        step: HostArray = minres(operator, R, rtol=1e-10, maxiter=5 * size)[0]
+        step: HostArray = minres(
+            operator, R, rtol=1e-10, maxiter=5 * size, callback=lambda _: self._tell(R)
+        )[0]
         return step
+
+    def _tell(self, R: HostArray) -> None:
+        self._say(
+            f"equilibrium: ||R|| = {np.linalg.norm(R):.2g} after {self._products.count} Jacobian "
+            "products"
+        )
 
 
 def _host_weights(weights: Mapping[str, HostArray]) -> dict[str, HostArray]:
@@ -494,13 +522,6 @@ class Stability:
         return "\n".join(lines)
 
 
-_WORDS = {
-    "reaction": "without diffusion",
-    "frozen": "with diffusion, critic frozen",
-    "joint": "with diffusion, critic moving",
-}
-
-
 def _rates(modes: Modes) -> str:
     found = len(modes.eigenvalues)
     missing = "" if found == modes.requested else f" ({modes.requested} asked for)"
@@ -524,6 +545,7 @@ def assess_stability(
     tolerance: float = EQUILIBRIUM_TOLERANCE,
     seed: int = 0,
     backend: Backend | None = None,
+    say: Say = silent,
 ) -> Stability:
     """Return the leading modes at U, V, W, a, without and with diffusion, and the verdict.
 
@@ -543,7 +565,7 @@ def assess_stability(
     size = 0
     for flow in flows:
         jacobian = linearize(config, X, Y, weights, flow, backend=k)
-        modes[flow] = leading_modes(jacobian, count, accuracy=accuracy, seed=seed)
+        modes[flow] = leading_modes(jacobian, count, accuracy=accuracy, seed=seed, say=say)
         if flow != "joint":
             norms[flow] = _velocity_norm(jacobian, diffusion=flow == "frozen")
             size = entries(jacobian.shapes)

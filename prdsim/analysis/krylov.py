@@ -10,6 +10,7 @@ looked at every few products: half as many of them are needed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite, sqrt
 from typing import TYPE_CHECKING, Protocol
@@ -73,13 +74,14 @@ def leading_pairs(
     *,
     symmetric: bool,
     accuracy: float,
+    watch: Callable[[int], None] = lambda _: None,
 ) -> Pairs:
     """Return the ``count`` eigenpairs of largest real part, or those of them that converged.
 
     Residuals are at most ``accuracy`` times the spectral scale. ``start`` (size,) is the first
     vector; of an eigenvalue that many vectors share one is found, the part of the start in their
     span. An operator whose images of the start span fewer than ``count`` dimensions has no more
-    pairs to find.
+    pairs to find. ``watch`` is told now and then how many pairs have converged.
     Raises `FloatingPointError` if a product is not finite.
     """
     space = _Space(operator, start, held_vectors(operator.size, count), symmetric=symmetric)
@@ -89,6 +91,7 @@ def leading_pairs(
         values, vectors, residuals = space.ritz()
         scale = max(scale, float(np.abs(values).max()))
         converged = residuals[:count] <= accuracy * scale
+        watch(int(converged.sum()))
         enough = len(values) >= max(count, LEAST_HELD)
         if (enough and converged.all()) or space.exhausted or space.products >= _PRODUCTS:
             break

@@ -12,7 +12,7 @@ from prdsim.progress import Progress
 
 from .bernoulli import fit_bernoulli, plateau
 from .growth import CouplingHistory, replay_couplings
-from .instability import Stability, assess_stability, find_equilibrium
+from .instability import Say, Stability, assess_stability, find_equilibrium, silent
 from .recording import Recording
 from .table import Table
 from .theorem_report import theorem_report
@@ -113,11 +113,14 @@ def with_critic(config: RunConfig) -> RunConfig:
     return config if config.adversary else config.replace(diffusion=True)
 
 
-def stability_of(recording: Recording, *, equilibrium: bool = False) -> Stability:
+def stability_of(
+    recording: Recording, *, equilibrium: bool = False, say: Say = silent
+) -> Stability:
     """Return the leading modes at a recording's last snapshot, without and with diffusion.
 
     A run without diffusion is asked what its critic, as it is, would do. ``equilibrium`` first
     carries U and V on to where the reaction rests, by Newton's method; meant for small problems.
+    ``say`` takes a text now and then: how far it is.
 
     Raises:
         ConfigError: it lacks W, a or the configuration, or the memory does not suffice.
@@ -127,8 +130,9 @@ def stability_of(recording: Recording, *, equilibrium: bool = False) -> Stabilit
     config = recording.settings.replace(precision="float64")
     X, Y = recording.samples
     if equilibrium:
-        weights = dict(find_equilibrium(config.replace(steps=1), X, Y, initial=weights).weights)
-    return assess_stability(with_critic(config), X, Y, weights)
+        rest = find_equilibrium(config.replace(steps=1), X, Y, initial=weights, say=say)
+        weights = dict(rest.weights)
+    return assess_stability(with_critic(config), X, Y, weights, say=say)
 
 
 def stability_table(stability: Stability) -> Table:
