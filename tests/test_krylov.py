@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
 from prdsim.analysis import krylov
-from prdsim.analysis.krylov import Pairs, held_vectors, krylov_bytes, leading_pairs
+from prdsim.analysis.krylov import (
+    CancellationError,
+    Pairs,
+    held_vectors,
+    krylov_bytes,
+    leading_pairs,
+)
 
 
 @dataclass
@@ -17,7 +24,8 @@ class Matrix:
 
     A: np.ndarray
     M: np.ndarray
-    negligible: float = 1e-13
+    precision: float = 2.0**-52
+    euclidean: bool = False
     products: int = field(default=0)
 
     @property
@@ -76,7 +84,7 @@ def test_a_full_basis_is_restarted(symmetric, monkeypatch):
     """40 vectors of 300; without restarts there would be no more than 41 products."""
     monkeypatch.setattr(krylov, "_MOST_HELD", 40)
     matrix = random_matrix(300, symmetric=symmetric)
-    assert held_vectors(matrix.size, 4) == 40
+    assert held_vectors(matrix.size, 4, euclidean=False) == 40
     found = matrix.pairs(4, symmetric=symmetric)
     assert matrix.products > 41
     check(matrix, found, 4, 1e-9)
@@ -133,17 +141,104 @@ def test_what_has_not_converged_is_left_out(monkeypatch):
 
 
 def test_products_that_overflow_are_said():
-    A = np.diag(np.full(50, 1e200))
-    with pytest.raises(FloatingPointError, match="not finite"):
-        Matrix(A, A).pairs(3, symmetric=True)
-    A[3, 4] = np.nan
-    with pytest.raises(FloatingPointError, match="not finite"):
-        Matrix(A, np.eye(50)).pairs(3, symmetric=True)
+    for A in (np.full((50, 50), 1e308), np.full((50, 50), np.nan)):
+        with (
+            np.errstate(over="ignore", invalid="ignore"),
+            pytest.raises(FloatingPointError, match="not finite"),
+        ):
+            Matrix(A, np.eye(50)).pairs(3, symmetric=True)
 
 
 def test_the_basis_is_as_long_as_memory_allows():
-    assert held_vectors(1000, 6) == 320
-    assert held_vectors(1000, 400) == 802, "room for the modes and as many to go on with"
-    assert held_vectors(10**6, 6) == 67
-    assert held_vectors(10**8, 6) == 40
-    assert krylov_bytes(10**6, 6) > 2 * 8 * 68 * 10**6
+    def held(size: int, count: int) -> tuple[int, int]:
+        both = (held_vectors(size, count, euclidean=euclidean) for euclidean in (False, True))
+        return tuple(both)
+
+    assert held(1000, 6) == (320, 320)
+    assert held(1000, 400) == (802, 802), "room for the modes and as many to go on with"
+    assert held(10**6, 6) == (67, 134)
+    assert held(10**8, 6) == (40, 40)
+
+
+@pytest.mark.parametrize("euclidean", [True, False])
+def test_memory_is_predicted_with_restarts(euclidean, monkeypatch):
+    monkeypatch.setattr(krylov, "_MOST_HELD", 60)
+    size = 3 * krylov._BLOCK
+
+    class Diagonal:
+        values = np.linspace(-1.0, 0.0, size) ** 3
+        precision = 2.0**-52
+
+        def __init__(self) -> None:
+            self.size, self.euclidean, self.products = size, euclidean, 0
+
+        def __call__(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            self.products += 1
+            return self.values * vector, vector
+
+    operator = Diagonal()
+    start = np.random.default_rng(0).standard_normal(size)
+    tracemalloc.start()
+    found = leading_pairs(operator, start, 3, symmetric=True, accuracy=1e-6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert operator.products > 61, "restarted"
+    assert peak <= krylov_bytes(size, 3, euclidean=euclidean) <= 1.5 * peak
+    rest = operator.values[:, None] * found.vectors - found.vectors * found.values
+    assert np.linalg.norm(rest, axis=0).max() < 1e-6
+
+
+def nonnormal(kind: str, size: int = 300) -> np.ndarray:
+    """Not symmetric, with real eigenvalues alone; the two leading ones may be defective."""
+    rng = np.random.default_rng(4)
+    A = np.diag(np.linspace(-2.0, 1.0, size))
+    A += 0.02 * np.triu(rng.standard_normal((size, size)), 1) / np.sqrt(size)
+    if kind == "defective":
+        A[-2, -2], A[-2, -1] = A[-1, -1], 0.1
+    return A
+
+
+@pytest.mark.parametrize("kind", ["real", "defective"])
+def test_restarts_where_eigenvectors_are_real_and_not_orthogonal(kind, monkeypatch):
+    monkeypatch.setattr(krylov, "_MOST_HELD", 40)
+    A = nonnormal(kind)
+    matrix = Matrix(A, np.eye(len(A)), euclidean=True)
+    found = matrix.pairs(6, symmetric=False, accuracy=1e-6)
+    assert matrix.products > 41
+    assert found.scale == pytest.approx(2.0, rel=0.1)
+    residuals = np.linalg.norm(A @ found.vectors - found.vectors * found.values, axis=0)
+    assert len(residuals) == 6
+    assert residuals.max() < 2e-6 * found.scale
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_coordinates_that_cancel_are_refused(symmetric):
+    """Nothing holds down what stands for nothing, where 0 is no eigenvalue: it grows."""
+    rng = np.random.default_rng(2)
+    T = rng.standard_normal((50, 80)) / 7
+    Q = np.linalg.qr(rng.standard_normal((50, 50)))[0]
+    small, inverse = (Q * np.linspace(-2.0, -1.0, 50)) @ Q.T, np.linalg.pinv(T)
+    free = (np.eye(80) - inverse @ T) @ rng.standard_normal((80, 80))
+    lifted = Matrix(inverse @ small @ T + free @ inverse @ T, T.T @ T)
+    with pytest.raises(CancellationError):
+        lifted.pairs(5, symmetric=symmetric)
+
+
+@pytest.mark.parametrize("exponent", [-300, -170, -100, 100, 140])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_no_scale_is_too_small_or_too_large(exponent, symmetric):
+    matrix = random_matrix(120, symmetric=symmetric, seed=5)
+    scaled = Matrix(10.0**exponent * matrix.A, matrix.M)
+    found = scaled.pairs(3, symmetric=symmetric)
+    expected = matrix.pairs(3, symmetric=symmetric)
+    assert found.values / 10.0**exponent == pytest.approx(expected.values, rel=1e-6)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_vectors_that_are_their_own_duals_need_no_second_basis(symmetric):
+    A = random_matrix(200, symmetric=False, seed=6).A
+    A = A + A.T if symmetric else A
+    one, two = (Matrix(A, np.eye(200), euclidean=euclidean) for euclidean in (True, False))
+    results = [matrix.pairs(4, symmetric=symmetric) for matrix in (one, two)]
+    assert np.array_equal(results[0].values, results[1].values)
+    assert np.array_equal(results[0].vectors, results[1].vectors)

@@ -25,7 +25,8 @@ positive singular values between them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ from prdsim.simulation import Simulation
 from prdsim.tangent import Flow, Linearization, driven_entries, driven_shapes, linearization_bytes
 
 from .krylov import krylov_bytes, leading_pairs
-from .products import DrivenProducts, HostProducts, unpack
+from .products import DrivenProducts, HostProducts, WholeProducts, unpack
 
 if TYPE_CHECKING:
     from prdsim.backends.base import Backend, HostArray
@@ -105,9 +106,9 @@ def linearize(
 class Modes:
     """Leading eigenvalues of a Jacobian, by falling real part, and their modes.
 
-    ``eigenvalues`` (k,), complex for the joint flow, per unit of time; ``residuals`` (k,) are
-    ||J x - lambda x|| of unit vectors x: for a symmetric Jacobian an eigenvalue lies within the
-    residual of the one given. ``vectors`` (N, k) in range coordinates, see `pattern`;
+    ``eigenvalues`` (k,), per unit of time, complex if one of the joint flow's is; ``residuals``
+    (k,) are ||J x - lambda x|| of unit vectors x: for a symmetric Jacobian an eigenvalue lies
+    within the residual of the one given. ``vectors`` (N, k) in range coordinates, see `pattern`;
     ``rescaling_shares`` (k,) the share of the squared norm in the directions (u_j, -v_j), along
     which nothing changes at an equilibrium. ``scale`` is the spectral scale, ``tolerance`` the
     largest |Re lambda| called marginal; ``size`` is N, ``requested`` the number asked for (fewer
@@ -148,6 +149,11 @@ class Modes:
     def growth_rate(self) -> float:
         """Largest real part found, NaN if none."""
         return float(self.eigenvalues[0].real) if len(self.eigenvalues) else float("nan")
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the sign of the largest rate is open: it is positive, but within the residual."""
+        return MARGINAL_TOLERANCE * self.scale < self.growth_rate <= self.tolerance
 
     def pattern(self, index: int) -> dict[str, HostArray]:
         """Return mode ``index`` as dU (m, d_in), dV, dW, da, of the arrays that move."""
@@ -196,25 +202,18 @@ def leading_modes(
             )
         wanted = products.size if count is None else min(count, products.size)
         if products.size <= _SMALL or wanted >= products.size - 1:
-            values, vectors, scale = _by_all_of_it(products)
+            found = _by_all_of_it(products, wanted)
         else:
-            values, vectors, scale = _by_krylov(products, wanted, accuracy, seed, say)
-        order = np.argsort(-values.real, kind="stable")[:wanted]
-        values, vectors = values[order], vectors[:, order]
-        residuals = np.array(
-            [
-                np.linalg.norm(products(x) - value * x)
-                for value, x in zip(values, vectors.T, strict=True)
-            ]
-        )
+            found = _by_krylov(products, wanted, accuracy, seed, say)
+        residuals = found.residuals
         return Modes(
             flow=jacobian.flow,
-            eigenvalues=values,
+            eigenvalues=found.values,
             residuals=residuals,
-            vectors=vectors,
-            rescaling_shares=_rescaling_shares(jacobian, vectors),
-            scale=scale,
-            tolerance=max(MARGINAL_TOLERANCE * scale, float(residuals.max(initial=0.0))),
+            vectors=found.vectors,
+            rescaling_shares=_rescaling_shares(jacobian, found.vectors),
+            scale=found.scale,
+            tolerance=max(MARGINAL_TOLERANCE * found.scale, float(residuals.max(initial=0.0))),
             size=products.size,
             requested=wanted,
             products=products.count,
@@ -224,43 +223,95 @@ def leading_modes(
         )
 
 
-def _by_all_of_it(products: HostProducts) -> tuple[HostArray, HostArray, float]:
+@dataclass(frozen=True)
+class _Found:
+    """Eigenpairs on all coordinates, vectors (N, k), with residuals measured by products."""
+
+    values: HostArray
+    vectors: HostArray
+    residuals: HostArray
+    scale: float
+
+    def only(self, chosen: HostArray) -> _Found:
+        return replace(
+            self,
+            values=self.values[chosen],
+            vectors=self.vectors[:, chosen],
+            residuals=self.residuals[chosen],
+        )
+
+
+def _by_all_of_it(products: HostProducts, count: int) -> _Found:
     matrix = products.dense()
     if products.jacobian.symmetric:
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     else:
         values, vectors = np.linalg.eig(matrix)
-    return values, vectors, float(np.abs(values).max())
+    order = np.argsort(-values.real, kind="stable")[:count]
+    scale = float(np.abs(values).max())
+    return _with_residuals(products, values[order], vectors[:, order], scale)
 
 
-def _by_krylov(
-    products: HostProducts, count: int, accuracy: float, seed: int, say: Say
-) -> tuple[HostArray, HostArray, float]:
-    """Leading eigenpairs from a seeded random start."""
+def _with_residuals(
+    products: HostProducts, values: HostArray, vectors: HostArray, scale: float
+) -> _Found:
+    rests = (products(x) - value * x for value, x in zip(values, vectors.T, strict=True))
+    return _Found(values, vectors, np.array([np.linalg.norm(rest) for rest in rests]), scale)
+
+
+def _by_krylov(products: HostProducts, count: int, accuracy: float, seed: int, say: Say) -> _Found:
+    """Leading eigenpairs from a seeded random start, of residuals that were measured.
+
+    On driven tangents where these are the shorter vectors; on all coordinates where they are not,
+    or where driven tangents cannot keep what they promise.
+    """
     start = generator(seed, Stream.POWER_ITERATION).standard_normal(products.size)
-    driven = DrivenProducts(products, start / np.linalg.norm(start))
-    words = _WORDS[products.jacobian.flow]
+    start /= np.linalg.norm(start)
+    allowed = 2.0 * accuracy + 100.0 * products.precision
+    if _driven_are_shorter(products.size, entries(products.jacobian.driven_shapes)):
+        with suppress(ArithmeticError, np.linalg.LinAlgError):
+            found = _pairs(DrivenProducts(products, start), products, count, accuracy, say)
+            if (found.residuals <= allowed * found.scale).all():
+                return found
     try:
-        found = leading_pairs(
-            driven,
-            driven.first,
-            count,
-            symmetric=products.jacobian.symmetric,
-            accuracy=accuracy,
-            watch=lambda done: say(
-                f"{words}: {done} of {count} modes after {products.count} Jacobian products"
-            ),
-        )
-    except (FloatingPointError, np.linalg.LinAlgError):
+        found = _pairs(WholeProducts(products, start), products, count, accuracy, say)
+    except (ArithmeticError, np.linalg.LinAlgError):
         raise DataError(
             "no modes were found, products overflow: weights like those of a run that diverges "
             "have no Jacobian to speak of"
         ) from None
+    return found.only(found.residuals <= allowed * found.scale)
+
+
+def _driven_are_shorter(whole: int, driven: int) -> bool:
+    """Whether vectors of driven tangents, kept with their duals, take less than whole ones."""
+    return 2 * (driven + 1) < whole
+
+
+def _pairs(
+    operator: DrivenProducts | WholeProducts,
+    products: HostProducts,
+    count: int,
+    accuracy: float,
+    say: Say,
+) -> _Found:
+    """Leading eigenpairs by an operator, on all coordinates."""
+    words = _WORDS[products.jacobian.flow]
+    found = leading_pairs(
+        operator,
+        operator.first,
+        count,
+        symmetric=products.jacobian.symmetric,
+        accuracy=accuracy,
+        watch=lambda done: say(
+            f"{words}: {done} of {count} modes after {products.count} Jacobian products"
+        ),
+    )
     vectors = np.empty((products.size, len(found.values)), found.vectors.dtype)
     for index, vector in enumerate(found.vectors.T):
-        whole = driven.expanded(vector)
+        whole = operator.expanded(vector)
         vectors[:, index] = whole / np.linalg.norm(whole)
-    return found.values, vectors, found.scale
+    return _with_residuals(products, found.values, vectors, found.scale)
 
 
 def _rescaling_shares(jacobian: Linearization, vectors: HostArray) -> HostArray:
@@ -300,7 +351,11 @@ def modes_host_bytes(
         return 8 * 8 * size**2  # the matrix and what its factorization needs
     parts = 2 if flow == "joint" else 1  # of a number, real or complex
     modes = parts * (2 * count + 6) * size + 4 * size  # found and in order, and some in passing
-    return 8 * modes + krylov_bytes(entries(driven_shapes(sizes, shapes)) + 1, count)
+    space = krylov_bytes(size, count, euclidean=True)
+    driven = entries(driven_shapes(sizes, shapes))
+    if _driven_are_shorter(size, driven):
+        space = max(space, krylov_bytes(driven + 1, count, euclidean=False))
+    return 8 * modes + space
 
 
 def _moving_shapes(config: RunConfig, sizes: Dimensions, flow: Flow) -> Shapes:
@@ -483,7 +538,7 @@ class Stability:
     def stable_without(self) -> bool | None:
         """Whether no mode found grows without diffusion; None where no verdict is possible."""
         reaction = self.modes["reaction"]
-        if not self.equilibrium or not len(reaction.eigenvalues):
+        if not self.equilibrium or not len(reaction.eigenvalues) or reaction.undecided:
             return None
         return reaction.unstable == 0
 
@@ -491,12 +546,13 @@ class Stability:
         """Whether the Turing condition holds: no growth without diffusion, growth with.
 
         ``flow`` is "frozen" or "joint". None where no verdict is possible: without an equilibrium,
-        without diffusion in the configuration, or where no mode was found.
+        without diffusion in the configuration, or where no mode was found or the sign of its rate
+        is open.
         """
         with_diffusion = self.modes.get(flow)
         if self.stable_without is None or with_diffusion is None:
             return None
-        if not len(with_diffusion.eigenvalues):
+        if not len(with_diffusion.eigenvalues) or with_diffusion.undecided:
             return None
         return self.stable_without and with_diffusion.unstable > 0
 

@@ -6,6 +6,10 @@ do here, for two reasons. Vectors stand for tangents of the flow in few numbers 
 `prdsim.tangent`), whose inner product is not the sum of their entries' products; and products are
 dear where those vectors are cheap, so that the basis is kept as long as it may be, and convergence
 looked at every few products: half as many of them are needed.
+
+What stands for a tangent need not be unique. The part that stands for nothing is free to grow from
+product to product, until norms are rounding errors of sums that cancel; that is noticed, and
+`CancellationError` raised.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import scipy.linalg
+from scipy.linalg.lapack import dtrsen
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray
@@ -27,27 +32,37 @@ LEAST_HELD = 40
 _MOST_HELD = 320
 _HELD_BYTES = 2**30  # for the basis and its duals, unless LEAST_HELD or the modes need more
 _LOOK = 10  # products from one look at the residuals to the next
-_BLOCK = 2**16  # entries of vectors that are rotated at once
+_BLOCK = 2**12  # entries of vectors that are rotated at once
 _PRODUCTS = 10_000
+_CANCELLED = 0.1  # share of the accuracy that rounding may take of a norm
+_NEGLIGIBLE = 100.0  # roundings that all of a new vector may consist of
+
+
+class CancellationError(ArithmeticError):
+    """Norms have become rounding errors: other coordinates are needed."""
 
 
 class Operator(Protocol):
-    """A linear operator on vectors of ``size`` numbers, float64."""
+    """A linear operator on vectors of ``size`` numbers, float64.
+
+    ``precision`` is the relative rounding error of its products. ``euclidean`` says that every
+    vector is its own dual.
+    """
 
     size: int
-    negligible: float
-    """Norm below which a product is rounding errors, as a share of the spectral scale."""
+    precision: float
+    euclidean: bool
 
     def __call__(self, vector: HostArray) -> tuple[HostArray, HostArray]:
-        """Return the image of a vector x, and its dual: that of y with <x, y> = dual . y."""
+        """Return the image of a vector x, and its dual d: <x, y> = d . y for every y."""
 
 
 @dataclass(frozen=True)
 class Pairs:
     """Eigenvalues (k,) by falling real part, those that converged; their unit vectors (size, k).
 
-    Complex unless the operator is symmetric. ``scale`` is the largest absolute value seen of an
-    eigenvalue.
+    Real if the operator is symmetric or all Ritz values are, else complex. ``scale`` is the largest
+    absolute value seen of a Ritz value.
     """
 
     values: HostArray
@@ -55,16 +70,18 @@ class Pairs:
     scale: float
 
 
-def held_vectors(size: int, count: int) -> int:
+def held_vectors(size: int, count: int, *, euclidean: bool) -> int:
     """Return how many vectors of so many numbers the basis holds, for so many modes."""
-    affordable = _HELD_BYTES // (2 * 8 * size)
+    affordable = _HELD_BYTES // ((1 if euclidean else 2) * 8 * size)
     return max(LEAST_HELD, 2 * count + 2, min(_MOST_HELD, affordable))
 
 
-def krylov_bytes(size: int, count: int) -> int:
+def krylov_bytes(size: int, count: int, *, euclidean: bool) -> int:
     """Predict the bytes of `leading_pairs`: the basis and its duals, and the pairs (complex)."""
-    held = held_vectors(size, count)
-    return 8 * (2 * (held + 1) * size + 4 * count * size + 10 * held**2 + 10 * size)
+    held = held_vectors(size, count, euclidean=euclidean)
+    basis = (1 if euclidean else 2) * (held + 1) * size
+    rotated = held * min(size, _BLOCK)
+    return 8 * (basis + rotated + 4 * count * size + 10 * held**2 + 10 * size)
 
 
 def leading_pairs(
@@ -78,13 +95,15 @@ def leading_pairs(
 ) -> Pairs:
     """Return the ``count`` eigenpairs of largest real part, or those of them that converged.
 
-    Residuals are at most ``accuracy`` times the spectral scale. ``start`` (size,) is the first
-    vector; of an eigenvalue that many vectors share one is found, the part of the start in their
-    span. An operator whose images of the start span fewer than ``count`` dimensions has no more
-    pairs to find. ``watch`` is told now and then how many pairs have converged.
-    Raises `FloatingPointError` if a product is not finite.
+    Estimates of their residuals are at most ``accuracy`` times the spectral scale. ``start``
+    (size,) is the first vector; of an eigenvalue that many vectors share one is found, the part of
+    the start in their span, and of several that lie closer than the accuracy one may be missed.
+    ``watch`` is told now and then how many pairs have converged.
+    Raises `FloatingPointError` if a product is not finite, `CancellationError` if rounding errors
+    of norms exceed the accuracy.
     """
-    space = _Space(operator, start, held_vectors(operator.size, count), symmetric=symmetric)
+    held = held_vectors(operator.size, count, euclidean=operator.euclidean)
+    space = _Space(operator, start, held, symmetric=symmetric, tolerated=_CANCELLED * accuracy)
     scale = 0.0
     while True:
         space.extend()
@@ -96,7 +115,7 @@ def leading_pairs(
         if (enough and converged.all()) or space.exhausted or space.products >= _PRODUCTS:
             break
         if space.full:
-            space.restart(vectors, max(count, space.held // 2))
+            space.restart(vectors, space.capacity // 2)
     chosen = np.flatnonzero(converged)
     return Pairs(values[chosen], space.combined(vectors[:, chosen]), scale)
 
@@ -108,35 +127,55 @@ class _Space:
     vector more to go on from.
     """
 
-    def __init__(self, operator: Operator, start: HostArray, held: int, *, symmetric: bool) -> None:
-        self._operator, self.held, self._symmetric = operator, held, symmetric
-        self._basis, self._duals = (np.empty((held + 1, operator.size)) for _ in range(2))
-        self._H = np.zeros((held + 1, held))
+    def __init__(
+        self,
+        operator: Operator,
+        start: HostArray,
+        capacity: int,
+        *,
+        symmetric: bool,
+        tolerated: float,
+    ) -> None:
+        self._operator, self.capacity = operator, capacity
+        self._symmetric, self._tolerated = symmetric, tolerated
+        self._basis = np.empty((capacity + 1, operator.size))
+        self._duals = self._basis if operator.euclidean else np.empty_like(self._basis)
+        self._H = np.zeros((capacity + 1, capacity))
         self.length, self.products, self.exhausted = 0, 0, False
         self._append(start)
 
     @property
     def full(self) -> bool:
-        return self.length == self.held
+        return self.length == self.capacity
 
     def _append(self, vector: HostArray) -> float:
         """Make a vector the next one of the basis, normalized; return the norm it had."""
+        size = float(np.abs(vector).max())  # so that no square over- or underflows
+        if not isfinite(size):
+            raise FloatingPointError("a product is not finite")
+        if size == 0.0:
+            self.exhausted = True
+            return 0.0
+        vector = vector / size
         image, dual = self._operator(vector)
         self.products += 1
         with np.errstate(over="ignore", invalid="ignore"):
-            square = float(vector @ dual)
-        if not isfinite(square):
+            square, terms = float(vector @ dual), float(np.abs(vector) @ np.abs(dual))
+        if not isfinite(terms):
             raise FloatingPointError("a product is not finite")
-        norm = sqrt(max(square, 0.0))
-        self.exhausted = norm <= self._operator.negligible * np.abs(self._H).max()
+        root = sqrt(max(square, 0.0))
+        precision, scale = self._operator.precision, float(np.abs(self._H).max())
+        self.exhausted = size * root <= _NEGLIGIBLE * precision * scale
         if not self.exhausted:
-            self._basis[self.length], self._duals[self.length] = vector / norm, dual / norm
-            self._image = image / norm
-        return norm
+            if precision * terms > self._tolerated * square:
+                raise CancellationError
+            self._basis[self.length], self._duals[self.length] = vector / root, dual / root
+            self._image = image / root
+        return size * root
 
     def extend(self) -> None:
         """Take in some images more, as long as there is room and something new in them."""
-        for _ in range(min(_LOOK, self.held - self.length)):
+        for _ in range(min(_LOOK, self.capacity - self.length)):
             if self.exhausted:
                 return
             k, rest = self.length, self._image
@@ -157,17 +196,15 @@ class _Space:
         return values, vectors, np.abs(last @ vectors)
 
     def restart(self, vectors: HostArray, kept: int) -> None:
-        """Go on from the first ``kept`` Ritz vectors, or their real and imaginary parts."""
+        """Go on from the space of the first ``kept`` Ritz vectors, or one more to keep a pair."""
         k = self.length
-        chosen = vectors[:, :kept]
-        if np.iscomplexobj(chosen):
-            chosen = scipy.linalg.orth(np.hstack([chosen.real, chosen.imag]))
-        p = chosen.shape[1]
         H, last = self._H[:k, :k], self._H[k, :k]
+        chosen = vectors[:, :kept] if self._symmetric else _leading_schur_vectors(H, kept)
+        p = chosen.shape[1]
         rotated, row = chosen.T @ H @ chosen, last @ chosen
         self._H[:] = 0.0
         self._H[:p, :p], self._H[p, :p] = rotated, row
-        for array in (self._basis, self._duals):
+        for array in (self._basis,) if self._operator.euclidean else (self._basis, self._duals):
             for begin in range(0, array.shape[1], _BLOCK):
                 part = array[:, begin : begin + _BLOCK]
                 part[:p] = chosen.T @ part[:k]
@@ -180,3 +217,19 @@ class _Space:
             return self.combined(vectors.real) + 1j * self.combined(vectors.imag)
         combined: HostArray = self._basis[: self.length].T @ vectors
         return combined
+
+
+def _leading_schur_vectors(H: HostArray, kept: int) -> HostArray:
+    """Return an orthonormal basis of the invariant space of the eigenvalues of largest real part.
+
+    Eigenvectors would not do: they may be nearly dependent.
+    """
+    T, Z = scipy.linalg.schur(H, output="real")
+    below = np.append(np.diag(T, -1) != 0, False)
+    values = np.diag(T)  # real parts: both entries of a standardized block of two are the same
+    chosen = np.zeros(len(T), dtype=bool)
+    chosen[np.argsort(-values, kind="stable")[:kept]] = True
+    chosen[:-1] |= chosen[1:] & below[:-1]
+    chosen[1:] |= chosen[:-1] & below[:-1]
+    vectors: HostArray = dtrsen(chosen.astype(np.intc), T, Z, job="N")[1]
+    return vectors[:, : int(chosen.sum())]

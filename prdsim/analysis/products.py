@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from prdsim.backends.base import Array, HostArray
     from prdsim.model import Shapes
 
-_NEGLIGIBLE = 100.0
-"""Roundings that may make up a whole product, of the backend's precision."""
-
 
 def unpack(vector: HostArray, shapes: Shapes) -> dict[str, HostArray]:
     """Return the arrays of the given shapes that a flat vector holds one after the other."""
@@ -43,6 +40,7 @@ class HostProducts:
         backend, self.shapes = jacobian.model.backend, jacobian.shapes
         self.jacobian = jacobian
         self.dtype = backend.dtype
+        self.precision = float(np.finfo(backend.dtype).eps)
         self.size = entries(self.shapes)
         self.count = 0
         self.tangent = State.empty(backend, self.shapes, jacobian.moving)
@@ -70,20 +68,41 @@ class HostProducts:
         return np.stack([self(column) for column in np.eye(self.size)], axis=1)
 
 
+class WholeProducts:
+    """A linearization as a `krylov.Operator` on all coordinates."""
+
+    euclidean = True
+
+    def __init__(self, products: HostProducts, start: HostArray) -> None:
+        self._products, self.first = products, start
+        self.size, self.precision = products.size, products.precision
+
+    def __call__(self, vector: HostArray) -> tuple[HostArray, HostArray]:
+        """Return the Jacobian times a vector, and the vector."""
+        return self._products(vector).astype(np.float64), vector
+
+    def expanded(self, vector: HostArray) -> HostArray:
+        """Return the coordinates (N,) of a vector: itself."""
+        return vector
+
+
 class DrivenProducts:
-    """A linearization as Krylov's method meets it: on multiples of a start, and driven tangents.
+    """A linearization as a `krylov.Operator` on multiples of a start, and driven tangents.
 
     A vector (size,) holds a driven tangent, e, v, V, W, a, as far as they are there, and how much
     of ``start``, a tangent of all coordinates, is to be added. That is all that the Krylov space of
-    the start has in it, in as few numbers as need be.
+    the start has in it. On wide networks these are few numbers; they are not unique, so that they
+    can fail where `WholeProducts` do not.
     """
+
+    euclidean = False
 
     def __init__(self, products: HostProducts, start: HostArray) -> None:
         jacobian = products.jacobian
         backend, self._shapes = jacobian.model.backend, jacobian.driven_shapes
         self._products, self._jacobian, self._start = products, jacobian, start
         self.size = entries(self._shapes) + 1
-        self.negligible = _NEGLIGIBLE * float(np.finfo(backend.dtype).eps)
+        self.precision = products.precision
         self._driven, self._out, self._dual = (
             Driven.empty(backend, self._shapes) for _ in range(3)
         )
