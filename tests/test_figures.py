@@ -27,7 +27,7 @@ from prdsim.analysis.order import morans_i
 from prdsim.analysis.scaling import Sizes, measure_scaling
 from prdsim.analysis.subspace import trajectory_shares
 from prdsim.errors import ConfigError, OutputError
-from prdsim.figures import FIGURES, Request, draw, write
+from prdsim.figures import FIGURES, Request, check, draw, write
 from prdsim.figures import scaling as scaling_figure
 from prdsim.figures.style import WITH, WITHOUT, mosaic
 
@@ -187,6 +187,28 @@ def test_names_and_choices_that_are_none_are_refused(runs, tmp_path):
         write("movie", Request(tuple(runs)), tmp_path / "a.png")
     with pytest.raises(ConfigError, match=r"top is written as one of \.png, \.pdf, \.svg"):
         write("top", Request(tuple(runs)), tmp_path / "a.gif")
+
+
+def test_what_a_figure_lacks_is_known_without_drawing(runs, one, without_grid, tmp_path):
+    bare = recording_of(np.zeros((2, 3, 4)), np.zeros((2, 1, 3)), grid=(2, 2))
+    for name, asked, words in (
+        *((name, Request((without_grid,)), "its inputs are no images") for name in OF_IMAGES),
+        ("changes", Request(tuple(runs), neurons=(7,)), "there is no neuron 7"),
+        ("top", Request(tuple(runs), neurons=(7,)), "there is no neuron 7"),
+        ("features", Request(tuple(runs), sample=10), "there is no sample 10"),
+        ("embedding", Request((one,), embedding="tsne"), "t-SNE needs 4 neurons"),
+        ("theorems", Request(tuple(runs)), "the theorems need one output"),
+        ("bernoulli", Request((bare,)), "needs the trajectory file of a run"),
+        ("growth", Request((bare,)), "needs W and a"),
+        ("order", Request(()), "name at least one run"),
+        ("order", Request(tuple(runs)), "order is written as one of"),
+    ):
+        path = tmp_path / ("a.gif" if "written" in words else "a.png")
+        for act in (check, write):
+            with pytest.raises(ConfigError, match=words):
+                act(name, asked, path)
+    check("order", Request((without_grid,)), tmp_path / "a.png")
+    assert not list(tmp_path.glob("a.*g"))
 
 
 def test_runs_that_share_nothing_are_not_shown_together(runs, tmp_path):

@@ -11,7 +11,6 @@ from prdsim.errors import ConfigError
 from .filters import tiles_across
 from .request import Request
 from .style import (
-    Array,
     annotate,
     color_of,
     extended,
@@ -24,13 +23,11 @@ from .style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from prdsim.analysis import Recording
-
 
 def draw_input(request: Request) -> Figure:
     """Draw the input image that features are shown of."""
     run = request.runs[0]
-    x = _sample(run, request.sample)
+    x = request.input_of(run)
     figure = new_figure(3.6, 3.2)
     axes = figure.subplots()
     signed = bool(x.min() < 0)
@@ -48,7 +45,7 @@ def draw_features(request: Request) -> Figure:
     down = -(-len(neurons) // across)
     figure = new_figure(10.0, (4.6 * down / across + 0.5) * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 2, squeeze=False, width_ratios=(1.25, 1.0))
-    x = _sample(runs[0], request.sample)
+    x = request.input_of(runs[0])
     if len({run.U.shape[2] for run in runs}) > 1:
         raise ConfigError("runs of inputs of different sizes share no input image; draw them apart")
     final = [run.at(-1) for run in runs]
@@ -100,12 +97,3 @@ def draw_top(request: Request) -> Figure:
         figure.colorbar(drawn, ax=row, label="entries", extend=over)
     annotate(figure, runs, f"{len(neurons)} neurons")
     return figure
-
-
-def _sample(run: Recording, number: int) -> Array:
-    """Return input number ``number`` of a run's samples, (d_in,)."""
-    X, _ = run.samples
-    if not 0 <= number < X.shape[1]:
-        raise ConfigError(f"there is no sample {number}: they are 0 to {X.shape[1] - 1}")
-    x: Array = X[:, number]
-    return x

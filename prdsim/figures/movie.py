@@ -35,7 +35,8 @@ def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int =
         OutputError: the file cannot be written.
 
     """
-    writer = _writer(path, rate)
+    require_writer(path)
+    writer = PillowWriter(fps=rate) if path.suffix == ".gif" else FFMpegWriter(fps=rate)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         with settings():
@@ -51,12 +52,10 @@ def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int =
         temporary.unlink(missing_ok=True)
 
 
-def _writer(path: Path, rate: int) -> Any:
-    if path.suffix == ".gif":
-        return PillowWriter(fps=rate)
-    if not FFMpegWriter.isAvailable():
+def require_writer(path: Path) -> None:
+    """Raise `ConfigError` if nothing here writes what the path's suffix names."""
+    if path.suffix == ".mp4" and not FFMpegWriter.isAvailable():
         raise ConfigError(f"{path}: mp4 needs ffmpeg, which is not on the PATH; name a .gif")
-    return FFMpegWriter(fps=rate)
 
 
 def _record(request: Request, writer: Any, path: Path, dpi: float) -> None:

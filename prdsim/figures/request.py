@@ -60,6 +60,14 @@ class Request:
             self._histories[key] = history(run, names, progress=self.progress)
         return self._histories[key]
 
+    def input_of(self, run: Recording) -> Array:
+        """Return a run's input of the number asked for, (d_in,); raises `ConfigError`."""
+        X, _ = run.samples
+        if not 0 <= self.sample < X.shape[1]:
+            raise ConfigError(f"there is no sample {self.sample}: they are 0 to {X.shape[1] - 1}")
+        x: Array = X[:, self.sample]
+        return x
+
     def snapshots(self, run: Recording) -> list[int]:
         """Return the indices of a run's snapshots to show, in order of time."""
         if self.times is not None:
