@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.animation import FFMpegWriter
+from matplotlib.figure import Figure
 from PIL import Image
 from support_runs import arrays_of, make_diverged, make_interrupted, make_pair, make_run
 
@@ -29,8 +30,10 @@ from prdsim.analysis.subspace import trajectory_shares
 from prdsim.errors import ConfigError, OutputError
 from prdsim.figures import FIGURES, Request, check, draw, write
 from prdsim.figures import scaling as scaling_figure
+from prdsim.figures.bands import value_axis
 from prdsim.figures.style import WITH, WITHOUT, mosaic
 
+ALL_LABELS = ("without diffusion", "with diffusion")
 OF_THEORY = ("theorems", "bernoulli")
 DRAWN = tuple(name for name, kind in FIGURES.items() if kind.draw and name not in OF_THEORY)
 OF_RUNS = tuple(name for name in DRAWN if FIGURES[name].needs_run)
@@ -430,6 +433,76 @@ def test_the_embedding_colors_neurons_by_their_distance(runs):
             dots = axes.collections[0]
             assert np.array_equal(dots.get_array(), hidden_distances(now.U, now.U_0))
             assert dots.get_offsets().shape == (7, 2)
+
+
+def value_axis_of(*curves):
+    axes = Figure().subplots()
+    for curve in curves:
+        axes.plot(range(len(curve)), curve)
+    value_axis([axes], "rate")
+    return axes
+
+
+def test_an_axis_of_values_is_logarithmic_where_all_are_positive():
+    axes = value_axis_of([8.0, 1.0, 0.1], [0.0, 0.0, 0.0], [np.inf, np.nan, 0.5])
+    assert (axes.get_yscale(), axes.get_ylabel()) == ("log", "rate")
+    low, high = axes.get_ylim()
+    assert 0.1 / 30 < low < 0.1
+    assert high > 8
+
+
+def test_what_has_died_out_does_not_flatten_the_rest():
+    low, _ = value_axis_of([1.0, 1e-16]).get_ylim()
+    assert low == 1e-4
+    axes = Figure().subplots()
+    axes.plot([0, 1], [1.0, 0.5])
+    axes.fill_between([0, 1], [1e-9, 0.0], [2.0, 2.0])
+    value_axis([axes], "rate")
+    assert axes.get_ylim()[0] == 0.5 / 30
+
+
+@pytest.mark.parametrize(
+    ("curve", "linear"), [([8.0, -0.02, 0.1], 0.01), ([8.0, 0.0, 0.5], 0.1), ([8.0, -1e-9], 1e-3)]
+)
+def test_an_axis_of_values_of_both_signs_is_linear_about_0_and_says_so(curve, linear):
+    axes = value_axis_of(curve)
+    assert axes.get_yscale() == "symlog"
+    assert axes.get_ylabel() == f"rate\nlinear below {linear:g}"
+    assert axes.yaxis.get_transform().linthresh == pytest.approx(linear)
+    assert axes.get_ylim()[0] == 1.5 * min(curve)
+
+
+def test_an_axis_of_zeros_is_linear():
+    assert value_axis_of([0.0, 0.0]).get_yscale() == "linear"
+
+
+def test_curves_are_told_apart_without_color(runs):
+    for name in ("distances", "forces", "order", "subspace"):
+        for axes in panels(draw(name, runs[:2])):
+            lines = [line for line in axes.lines if line.get_label() in ALL_LABELS]
+            styles = [str(line._unscaled_dash_pattern) for line in lines]
+            assert len(set(styles)) == len(styles)
+    without, driven = panels(draw("growth", runs[:2]))
+    assert [line.get_label() for line in without.lines] == ["mean over neurons, all of it reaction"]
+    for axes in (driven, panels(draw("dispersion", runs[:2]))[-1]):
+        assert len(axes.lines) == 3
+        assert len({str(line._unscaled_dash_pattern) for line in axes.lines}) == 3
+        assert {line.get_marker() for line in axes.lines} == {"None"}  # it would hide the dashes
+    modes = panels(draw("stability", runs[:1]))[0].lines[:3]
+    assert len({line.get_marker() for line in modes}) == 3
+
+
+def test_forces_that_are_0_are_said_where_the_axis_cannot_show_them(runs):
+    for which, scale, words in (
+        ([0], "linear", []),
+        ([1], "log", []),
+        ([0, 1], "log", ["0 without diffusion"]),
+    ):
+        shown = np.reshape(panels(draw("forces", [runs[k] for k in which])), (2, -1))
+        for reaction, diffusion in shown[:, :2]:
+            assert reaction.get_yscale() == "log"
+            assert diffusion.get_yscale() == scale
+            assert [text.get_text() for text in diffusion.texts] == words
 
 
 def test_forces_are_shown_over_time_and_each_neurons_at_the_end(runs):

@@ -15,7 +15,7 @@ from prdsim.errors import ConfigError, OutputError
 
 from .filters import tiles_across
 from .request import Request
-from .style import annotate, color_of, largest, mosaic, new_figure, settings, show_image
+from .style import annotate, largest, line_of, mosaic, new_figure, settings, show_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,7 +94,7 @@ def _frame(
     axes = bottom.subplots()
     for run in runs:
         mean = [hidden_distances(U, run.initial[0]).mean() for U in run.U]
-        axes.plot(run.time, mean, color=color_of(run.label, labels), label=run.label)
+        axes.plot(run.time, mean, **line_of(run.label, labels), label=run.label)
     if len(times) > 1:
         axes.set_xscale("symlog", linthresh=float(times[1]) or 1.0)
     axes.set(xlabel="time t", ylabel=r"mean $\|u_j(t) - u_j(0)\|$")

@@ -23,8 +23,14 @@ Array = NDArray[Any]
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
-WITHOUT, WITH, GRAY = "#3b6ea5", "#d1495b", "#8a8a8a"
-_OTHERS = ("#66a182", "#8d6a9f", "#edae49", "#00798c", "#5a5a5a")
+WITHOUT, WITH, YELLOW = "#3b6ea5", "#d1495b", "#edae49"
+GRAY, DARK = "#8a8a8a", "#404040"
+_OTHERS = ("#66a182", "#8d6a9f", YELLOW, "#00798c", "#5a5a5a")
+
+_DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # in the order of labels
+
+PARTS: dict[str, Any] = {"both": "-", "reaction": (0, (4, 1.5)), "diffusion": (0, (1, 1.2))}
+"""Line styles of what adds up, and of its two parts."""
 
 SIGNED = "RdBu_r"  # weights and their changes: white is zero
 POSITIVE = "magma"  # features and images: black is zero
@@ -36,6 +42,7 @@ _SETTINGS: Any = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.formatter.min_exponent": 3,  # 0.1 on logarithmic axes, not a power of ten
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
@@ -65,6 +72,12 @@ def color_of(label: str, labels: Sequence[str]) -> str:
         return fixed[label]
     others = [name for name in labels if name not in fixed]
     return _OTHERS[others.index(label) % len(_OTHERS)]
+
+
+def line_of(label: str, labels: Sequence[str]) -> dict[str, Any]:
+    """Return how a label's curves are drawn: in its color, and told apart without color too."""
+    dashes = _DASHES[labels.index(label) % len(_DASHES)]
+    return {"color": color_of(label, labels), "linestyle": dashes}
 
 
 def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> None:

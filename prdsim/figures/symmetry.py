@@ -17,7 +17,7 @@ from prdsim.analysis.subspace import trajectory_shares
 
 from .bands import band_note, draw_measure, time_axis
 from .request import Request
-from .style import GRAY, annotate, color_of, new_figure
+from .style import GRAY, annotate, color_of, line_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,8 +146,8 @@ def draw_subspace(request: Request) -> Figure:
             axes.plot(
                 np.arange(1, len(shares) + 1),
                 shares,
-                ".-",
-                color=color_of(label, list(members)),
+                marker=".",
+                **line_of(label, list(members)),
                 label=label if number == 0 else None,
             )
     axes.set(

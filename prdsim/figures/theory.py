@@ -13,7 +13,7 @@ from prdsim.analysis.theory import require_trajectory
 from prdsim.errors import DataError
 
 from .request import Request
-from .style import GRAY, WITH, WITHOUT, annotate, color_of, new_figure
+from .style import GRAY, WITH, WITHOUT, YELLOW, annotate, color_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -151,6 +151,6 @@ def _residual(axes: Axes, run: Recording, color: str) -> None:
         words = "plateau" if rest.settled else "not settled yet"
         ends = [rest.since, float(time[-1])]
         label = "mean of the last tenth"
-        axes.plot(ends, [rest.level] * 2, color="#edae49", linewidth=4, alpha=0.7, label=label)
+        axes.plot(ends, [rest.level] * 2, color=YELLOW, linewidth=4, alpha=0.7, label=label)
         title += f": {words} at {rest.level:.3g}"
     axes.set_title(title, fontsize=9)
