@@ -221,8 +221,6 @@ def test_runs_that_share_nothing_are_not_shown_together(runs, tmp_path):
         draw("distances", [runs[0], wide])
     keys = {"dataset": "synthetic", "diffusion": True}
     with open_recording(make_run(tmp_path / "b.h5", **keys)) as other:
-        with pytest.raises(ConfigError, match="inputs of different sizes"):
-            draw("features", [runs[0], other])
         draw("filters", [runs[0], other])
 
 
@@ -380,6 +378,29 @@ def test_features_are_sorted_at_first_and_at_last(runs):
             assert np.array_equal(line.get_ydata(), expected)
             assert np.array_equal(line.get_xdata(), range(1, 8))
     assert len({axes.get_ylim() for axes in panels(figure)[1::2]}) == 1
+
+
+def test_every_run_is_shown_with_its_own_input(runs, tmp_path):
+    keys = {"dataset": "synthetic", "diffusion": True}
+    with open_recording(make_run(tmp_path / "b.h5", **keys)) as large:
+        for other in (runs[3], large):  # of another seed, and so other samples; of other images
+            figure = draw("features", [runs[0], other], neurons=(1, 4))
+            shown = np.reshape(panels(figure), (2, 2))
+            pictures = panels(draw("input", [runs[0], other]))
+            assert figure.get_suptitle().endswith("input 0 of each run, which differ")
+            for (maps, features), picture, run in zip(
+                shown, pictures, (runs[0], other), strict=True
+            ):
+                x, now = run.samples[0][:, 0], run.at(-1)
+                tiles = mosaic(now.U[[1, 4]] * x, run.grid, 2)
+                assert np.array_equal(image(maps), tiles, equal_nan=True)
+                assert features.lines[1].get_ydata()[0] == pytest.approx((now.U @ x).max())
+                assert np.array_equal(image(picture), x.reshape(run.grid))
+                assert picture.get_title().startswith(run.label)
+                assert "\ninput 0 of " in picture.get_title()
+    figure = draw("features", runs[:2])
+    assert figure.get_suptitle().endswith("| input 0")
+    assert len(panels(draw("input", runs[:2]))) == 1
 
 
 def test_the_top_layer_is_shown_first_last_and_its_change(runs):

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prdsim.errors import ConfigError
-
 from .filters import tiles_across
 from .request import Request
 from .style import (
+    Array,
     annotate,
     color_of,
     extended,
@@ -25,32 +24,35 @@ if TYPE_CHECKING:
 
 
 def draw_input(request: Request) -> Figure:
-    """Draw the input image that features are shown of."""
-    run = request.runs[0]
-    x = request.input_of(run)
-    figure = new_figure(3.6, 3.2)
-    axes = figure.subplots()
-    signed = bool(x.min() < 0)
-    limit = float(np.abs(x).max()) or 1.0
-    drawn = show_image(axes, x.reshape(run.pixels), limit, signed=signed)
-    axes.set_title(f"input {request.sample} of {run.setting.split(',')[0]}")
-    figure.colorbar(drawn, ax=axes, label=f"entries of $x$, norm {np.linalg.norm(x):.3g}")
+    """Draw the input image that features are shown of; that of each run where they differ."""
+    runs, inputs = request.runs, _inputs(request)
+    if _all_equal(inputs):
+        runs, inputs = runs[:1], inputs[:1]
+    figure = new_figure(3.6 * len(runs), 3.2)
+    for axes, run, x in zip(
+        np.atleast_1d(figure.subplots(1, len(runs))), runs, inputs, strict=True
+    ):
+        limit = float(np.abs(x).max()) or 1.0
+        drawn = show_image(axes, x.reshape(run.pixels), limit, signed=bool(x.min() < 0))
+        whose = f"{run.label}:\n" * (len(runs) > 1)
+        axes.set_title(f"{whose}input {request.sample} of {run.setting.split(',')[0]}")
+        figure.colorbar(drawn, ax=axes, label=f"entries of $x$, norm {np.linalg.norm(x):.3g}")
     return figure
 
 
 def draw_features(request: Request) -> Figure:
-    """Draw the maps u_j * x (entry by entry) and the features relu(U x) of an input image."""
+    """Draw the maps u_j * x (entry by entry) and the features relu(U x) of an input image.
+
+    It is the run's own input of the number asked for; the title says if runs' inputs differ.
+    """
     runs, neurons = request.runs, request.chosen_neurons()
     across = tiles_across(len(neurons))
     down = -(-len(neurons) // across)
     figure = new_figure(10.0, (4.6 * down / across + 0.5) * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 2, squeeze=False, width_ratios=(1.25, 1.0))
-    x = request.input_of(runs[0])
-    if len({run.U.shape[2] for run in runs}) > 1:
-        raise ConfigError("runs of inputs of different sizes share no input image; draw them apart")
-    final = [run.at(-1) for run in runs]
-    top = max(float(np.maximum(now.U @ x, 0.0).max()) for now in final)
-    for (maps, features), run, now in zip(panels, runs, final, strict=True):
+    inputs, final = _inputs(request), [run.at(-1) for run in runs]
+    top = max(float((now.U @ x).max()) for now, x in zip(final, inputs, strict=True))
+    for (maps, features), run, now, x in zip(panels, runs, final, inputs, strict=True):
         images = now.U[neurons] * x
         limit = largest([images])
         drawn = show_image(maps, mosaic(images, run.pixels, across), limit)
@@ -67,10 +69,11 @@ def draw_features(request: Request) -> Figure:
             title="hidden features, largest first",
             xlabel="rank of the neuron",
             ylabel=r"$\mathrm{relu}(u_j \cdot x)$",
-            ylim=(0, 1.05 * top or 1.0),
+            ylim=(0, 1.05 * top if top > 0 else 1.0),
         )
         features.legend()
-    annotate(figure, runs, f"input {request.sample}")
+    whose = "" if _all_equal(inputs) else " of each run, which differ"
+    annotate(figure, runs, f"input {request.sample}{whose}")
     return figure
 
 
@@ -97,3 +100,12 @@ def draw_top(request: Request) -> Figure:
         figure.colorbar(drawn, ax=row, label="entries", extend=over)
     annotate(figure, runs, f"{len(neurons)} neurons")
     return figure
+
+
+def _inputs(request: Request) -> list[Array]:
+    """Return the input that is asked for of each run that is shown, (d_in,)."""
+    return [request.input_of(run) for run in request.runs]
+
+
+def _all_equal(arrays: list[Array]) -> bool:
+    return all(np.array_equal(array, arrays[0]) for array in arrays)
