@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -236,6 +238,48 @@ def test_names_with_dollar_signs_are_no_formulas(tmp_path):
     path = make_interrupted(tmp_path / "$\\frac$.h5", dataset=str(dataset), samples=9)
     with open_recording(path) as recording:
         assert rendered(draw("distances", [recording]))
+
+
+def test_labels_with_dollar_signs_are_no_formulas(tmp_path):
+    rng, runs = np.random.default_rng(0), []
+    with ExitStack() as stack:
+        for name in ("a$^$b", "c$^$d"):
+            dataset = str(tmp_path / f"{name}.npz")
+            np.savez(dataset, X=rng.standard_normal((9, 6)), Y=rng.standard_normal((9, 1)))
+            path = make_run(tmp_path / f"{name}.h5", dataset=dataset, samples=9)
+            runs.append(stack.enter_context(open_recording(path)))
+        runs.append(recording_of(np.ones((2, 3, 6)), np.ones((2, 1, 3)), name="$^$"))
+        assert rendered(draw("distances", runs))
+
+
+def test_long_labels_stay_within_their_panels(runs, tmp_path):
+    keys = {"diffusion": True, "critic_steps": 2, "gradient_penalty": 1.0}
+    with open_recording(make_run(tmp_path / "a.h5", **keys)) as other:
+        for name in ("filters", "top", "growth", "stability", "embedding"):
+            figure = draw(name, [*runs[:2], other], neurons=(1, 2))
+            figure.draw_without_rendering()
+            spans: dict[float, list[tuple[float, float]]] = {}
+            for axes in panels(figure):
+                box = axes.title.get_window_extent()
+                assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+                spans.setdefault(round(axes.get_position().y0, 3), []).append((box.x0, box.x1))
+            for row in spans.values():
+                for (_, end), (start, _) in pairwise(sorted(row)):
+                    assert end <= start, name
+
+
+def test_runs_of_several_settings_are_all_named(runs, tmp_path):
+    with open_recording(make_run(tmp_path / "b.h5", samples=8)) as other:
+        title = draw("distances", [runs[0], other]).get_suptitle()
+    assert "digits, n = 10, m = 7" in title
+    assert "digits, n = 8, m = 7" in title
+
+
+def test_the_first_run_of_each_side_has_its_color(runs, tmp_path):
+    with open_recording(make_run(tmp_path / "b.h5", samples=8)) as other:
+        lines = panels(draw("distances", [runs[0], other, runs[1]]))[0].lines
+    assert [line.get_color() for line in lines][::2] == [WITHOUT, WITH]
+    assert len({line.get_color() for line in lines}) == 3
 
 
 # -- what is shown ---------------------------------------------------------------------------------

@@ -65,9 +65,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 def color_of(label: str, labels: Sequence[str]) -> str:
     """Return a label's color: blue without, red with diffusion, others in their order."""
-    fixed = {"without diffusion": WITHOUT}
-    with_diffusion = [name for name in labels if name.startswith("with diffusion")]
-    fixed |= dict.fromkeys(with_diffusion[:1], WITH)  # several D have colors of their own
+    fixed: dict[str, str] = {}
+    for side, color in (("without diffusion", WITHOUT), ("with diffusion", WITH)):
+        named = [name for name in labels if name.startswith(side)]
+        fixed |= dict.fromkeys(named[:1], color)  # several D have colors of their own
     if label in fixed:
         return fixed[label]
     others = [name for name in labels if name not in fixed]
@@ -80,16 +81,21 @@ def line_of(label: str, labels: Sequence[str]) -> dict[str, Any]:
     return {"color": color_of(label, labels), "linestyle": dashes}
 
 
+def plain(text: str) -> str:
+    """Return a text for matplotlib in which no formula begins."""
+    return text.replace("$", r"\$")
+
+
 def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> None:
     """Write above a figure what its runs learned, and below it which of them are not finished."""
     seeds = sorted({run.config.seed for run in recordings if run.config is not None})
-    words = [recordings[0].setting]
+    words = ["; ".join(dict.fromkeys(run.setting for run in recordings))]
     if seeds:
         words[0] += f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     figure.suptitle(" | ".join([*words, *filter(None, notes)]), fontsize=8.5)
     unfinished = "; ".join(f"{run.name}: {run.status}" for run in recordings if not run.complete)
     if unfinished:
-        figure.supxlabel(unfinished.replace("$", r"\$"), fontsize=8, color="#a03030")
+        figure.supxlabel(plain(unfinished), fontsize=8, color="#a03030")
 
 
 def largest(arrays: Iterable[Array], *, share: float = 0.995) -> float:
