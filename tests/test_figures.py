@@ -30,10 +30,10 @@ from prdsim.analysis.order import morans_i
 from prdsim.analysis.scaling import Sizes, measure_scaling
 from prdsim.analysis.subspace import trajectory_shares
 from prdsim.errors import ConfigError, OutputError
-from prdsim.figures import FIGURES, Request, check, draw, write
+from prdsim.figures import FIGURES, Request, check, draw, movie, write
 from prdsim.figures import scaling as scaling_figure
 from prdsim.figures.bands import value_axis
-from prdsim.figures.style import WITH, WITHOUT, mosaic
+from prdsim.figures.style import WITH, WITHOUT, mosaic, settings
 
 ALL_LABELS = ("without diffusion", "with diffusion")
 OF_THEORY = ("theorems", "bernoulli")
@@ -456,6 +456,14 @@ def test_the_top_layer_is_shown_first_last_and_its_change(runs):
     assert len({axes.images[0].get_clim() for axes in shown}) == 1
 
 
+def test_numbers_of_many_neurons_do_not_run_into_each_other():
+    rng = np.random.default_rng(0)
+    run = recording_of(rng.standard_normal((2, 100, 4)), rng.standard_normal((2, 3, 100)))
+    for axes in panels(draw("top", [run], count=100)):
+        numbers = [text.get_text() for text in axes.get_xticklabels()]
+        assert numbers == [str(j) for j in range(0, 100, 4)]
+
+
 def test_symmetry_counts_every_neuron_and_every_entry(runs):
     figure = draw("symmetry", runs[:2])
     for row, run in zip(np.reshape(panels(figure), (2, 4)), runs[:2], strict=True):
@@ -464,7 +472,9 @@ def test_symmetry_counts_every_neuron_and_every_entry(runs):
         values, edges, _ = density.get_data()
         assert (values * np.diff(edges)).sum() == pytest.approx(1.0, abs=1e-12)
         assert sum(patch.get_height() for patch in row[1].patches) == 7
-        assert sum(patch.get_height() for patch in row[2].patches) == 14  # first and last
+        *bars, outline = row[2].patches
+        assert sum(bar.get_height() for bar in bars) == outline.get_data().values.sum() == 7
+        assert not outline.get_fill()  # first and last are told apart without color
         assert f"mean {morans_i(now.U, (8, 8)).mean():.3f}" in [t.get_text() for t in row[2].texts]
         assert [line.get_label() for line in row[3].lines] == ["$u_j(0)$", "change"]
     for column in np.reshape(panels(figure), (2, 4)).T:
@@ -478,6 +488,43 @@ def test_order_shows_measures_over_time(runs):
     for axes, name in zip(shown, names, strict=True):
         for line, run in zip(axes.lines, runs[:2], strict=True):
             assert np.array_equal(line.get_ydata(), history(run)[name], equal_nan=True), name
+
+
+def test_ticks_are_apart_and_whole_where_they_count():
+    U = np.random.default_rng(0).standard_normal((2, 32, 784))
+    noise = recording_of(U, np.ones((2, 1, 32)), grid=(28, 28))
+    figure = draw("symmetry", [noise])
+    figure.draw_without_rendering()
+    axes = panels(figure)[2]  # Moran's I, some hundredths
+    low, high = axes.get_xlim()
+    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    boxes = [text.get_window_extent() for x, text in ticks if low <= x <= high]
+    assert all(right.x0 - left.x1 > 20 for left, right in pairwise(boxes))
+    (axes,) = panels(draw("subspace", [noise]))
+    assert all(float(x).is_integer() for x in axes.get_xticks())
+
+
+def test_logarithmic_axes_say_tenths_in_full(runs):
+    with settings():
+        axes = panels(draw("forces", runs[:2]))[0]
+        axes.set_ylim(0.05, 20)
+        shown = {text.get_text() for text in axes.get_yticklabels()}
+    assert {r"$\mathdefault{0.1}$", r"$\mathdefault{1}$"} <= shown
+
+
+def test_growth_along_the_spectrum_is_comparable_between_panels(runs):
+    shown = panels(draw("dispersion", runs[:2]))
+    assert [line.get_label() for line in shown[-1].lines] == ["both", "reaction", "diffusion"]
+    assert len({axes.get_ylim() for axes in shown}) == 1
+
+
+def test_the_label_of_a_movies_distances_fits(runs):
+    final = [run.at(-1).change for run in runs[:2]]
+    figure, *_ = movie._frame(runs[:2], final, runs[0].time, 1.0)
+    figure.draw_without_rendering()
+    axes = figure.axes[-1]
+    label = axes.yaxis.label.get_window_extent()
+    assert axes.bbox.y0 <= label.y0 < label.y1 <= axes.bbox.y1
 
 
 def test_the_subspace_is_the_sum_of_shares(runs):
@@ -585,7 +632,9 @@ def test_forces_are_shown_over_time_and_each_neurons_at_the_end(runs):
 
 def test_scaling_shows_what_was_measured_and_predicted():
     quick = scaling_figure.scaling_like(None)
-    shown = np.reshape(panels(draw("scaling")), (4, 4))
+    figure = draw("scaling")
+    shown = np.reshape(panels(figure), (4, 4))
+    assert "n = 8, $d_{in}$ = 8, m = 8, $d_{out}$ = 4" in figure.get_suptitle()
     rows = [quick.row(quantity, varied) for quantity in FORCES for varied in Sizes._fields]
     for axes, row in zip(shown.ravel(), rows, strict=True):
         _, predicted, *measured = axes.lines

@@ -9,6 +9,7 @@ import numpy as np
 from .filters import tiles_across
 from .request import Request
 from .style import (
+    DARK,
     Array,
     annotate,
     color_of,
@@ -21,6 +22,8 @@ from .style import (
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_NUMBERS = 32  # of neurons that stand side by side below a panel
 
 
 def draw_input(request: Request) -> Figure:
@@ -59,12 +62,13 @@ def draw_features(request: Request) -> Figure:
         maps.set_title(f"{run.label}, t = {now.time:.4g}: maps $u_j \\circ x$")
         label = "entries of $u_j \\circ x$"
         figure.colorbar(drawn, ax=maps, label=label, extend=extended(images, limit))
-        for time, U, color in (
-            (0.0, now.U_0, "#b0b0b0"),
-            (now.time, now.U, color_of(run.label, [other.label for other in runs])),
+        color = color_of(run.label, [other.label for other in runs])
+        for time, U, look in (
+            (0.0, now.U_0, {"color": DARK, "linestyle": "--"}),
+            (now.time, now.U, {"color": color}),
         ):
             h = np.sort(np.maximum(U @ x, 0.0))[::-1]
-            features.plot(np.arange(1, len(h) + 1), h, color=color, label=f"t = {time:.4g}")
+            features.plot(np.arange(1, len(h) + 1), h, **look, label=f"t = {time:.4g}")
         features.set(
             title="hidden features, largest first",
             xlabel="rank of the neuron",
@@ -93,8 +97,9 @@ def draw_top(request: Request) -> Figure:
             axes.set_aspect("auto")
             axes.set(title=f"{run.label}: {name}", xlabel="neuron j, of those chosen")
             axes.set_yticks([0, d_out - 1])
+            every = slice(None, None, -(-len(neurons) // _NUMBERS))
             numbers = [str(neuron) for neuron in neurons]
-            axes.set_xticks(range(len(neurons)), numbers, rotation=90, fontsize=6)
+            axes.set_xticks(np.arange(len(neurons))[every], numbers[every], rotation=90, fontsize=6)
         row[0].set_ylabel("output i")
         over = extended(np.concatenate(columns), limit)
         figure.colorbar(drawn, ax=row, label="entries", extend=over)

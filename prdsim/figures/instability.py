@@ -108,23 +108,24 @@ def draw_dispersion(request: Request) -> Figure:
     """Draw growth along the spectrum of the inputs, the analogue of a dispersion relation."""
     runs = request.runs
     figure = new_figure(9.6, 3.4 * len(runs) + 0.4)
-    panels = figure.subplots(len(runs), 2, squeeze=False, sharex=True)
+    panels = figure.subplots(len(runs), 2, squeeze=False, sharex=True, sharey=True)
     for row, run in zip(panels, runs, strict=True):
         for axes, index in zip(row, (0, -1), strict=True):
             found = growth_spectrum(*_arguments(run, index))
             curves = {"reaction": (found.reaction, WITHOUT)}
-            if found.diffusion.any():
-                curves |= {"diffusion": (found.diffusion, YELLOW), "both": (found.total, WITH)}
+            if found.diffusion.any():  # the dashed and dotted parts on the line of both
+                parts = {**curves, "diffusion": (found.diffusion, YELLOW)}
+                curves = {"both": (found.total, WITH), **parts}
             for name, (rates, color) in curves.items():
                 look: Any = {"color": color, "linestyle": PARTS[name], "label": name}
                 axes.plot(found.singular_values, rates, **look)
             axes.set(
                 title=f"{run.label}, t = {run.time[index]:.4g}",
-                ylabel=r"rate $\|C_j q_i\|$ [1/time]",
             )
             if found.total.any():  # else nothing is driven, as from weights that are all 0
                 axes.set(xscale="log", yscale="log")
             axes.legend(fontsize=7.5)
+        row[0].set_ylabel(r"rate $\|C_j q_i\|$ [1/time]")
     for axes in panels[-1]:
         axes.set_xlabel("singular value of X in direction $q_i$")
     annotate(figure, runs, "root mean square over neurons")

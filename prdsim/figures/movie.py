@@ -82,8 +82,8 @@ def _frame(
     """Draw what all frames share; return the figure and what changes from frame to frame."""
     labels = [run.label for run in runs]
     across = tiles_across(len(final[0]))
-    figure = new_figure(4.6 * len(runs) + 1.0, 5.2)
-    parts: Any = figure.subfigures(2, 1, height_ratios=(2.4, 1.0))
+    figure = new_figure(4.6 * len(runs) + 1.0, 5.6)
+    parts: Any = figure.subfigures(2, 1, height_ratios=(2.0, 1.0))
     top, bottom = parts
     panels = np.atleast_1d(top.subplots(1, len(runs)))
     images, titles = [], []
@@ -97,6 +97,6 @@ def _frame(
         axes.plot(run.time, mean, **line_of(run.label, labels), label=run.label)
     if len(times) > 1:
         axes.set_xscale("symlog", linthresh=float(times[1]) or 1.0)
-    axes.set(xlabel="time t", ylabel=r"mean $\|u_j(t) - u_j(0)\|$")
+    axes.set(xlabel="time t", ylabel="mean distance")
     axes.legend(loc="upper left")
     return figure, images, titles, axes.axvline(times[0], color="k", linewidth=0.8)

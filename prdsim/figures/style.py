@@ -45,6 +45,8 @@ _SETTINGS: Any = {
     "axes.formatter.min_exponent": 3,  # 0.1 on logarithmic axes, not a power of ten
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
+    "figure.constrained_layout.w_pad": 0.08,  # mosaics are further apart than their tiles
+    "figure.constrained_layout.h_pad": 0.06,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.6,
