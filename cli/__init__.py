@@ -87,7 +87,7 @@ def main() -> None:
         click.echo(f"prdsim: the output cannot be written: {error.strerror}", err=True)
         code = 3
     except Exception as error:
-        code = _report(error)
+        code = report(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -105,8 +105,8 @@ def _stopped(number: int, frame: object) -> None:  # noqa: ARG001
     os._exit(128 + number)
 
 
-def _report(error: Exception) -> int:
-    """Print an error in its own words; return the exit code."""
+def report(error: Exception, about: str = "") -> int:
+    """Print an error in its own words, after what it is about in one line; return the exit code."""
     from prdsim.errors import PrdsimError
 
     if "PRDSIM_TRACEBACK" in os.environ:
@@ -114,7 +114,8 @@ def _report(error: Exception) -> int:
 
         traceback.print_exception(error)
     if isinstance(error, PrdsimError):
-        click.echo(f"prdsim: {error}", err=True)
+        words = f"{about}: {'; '.join(str(error).splitlines())}" if about else str(error)
+        click.echo(f"prdsim: {words}", err=True)
         return error.exit_code
     if isinstance(error, MemoryError):
         click.echo("prdsim: out of memory; lower --width or --samples", err=True)

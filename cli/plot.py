@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import report
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prdsim.figures import FigureKind
 
 
@@ -35,6 +39,8 @@ def command(words: tuple[str, ...], **options: Any) -> int:
 
     Several runs that differ by their seed alone make bands; runs with and without diffusion are
     set side by side. A run may be unfinished or still being written: what is there is drawn.
+
+    What a figure lacks is said before any is drawn. One that fails later stops no other.
     """
     from prdsim.figures import FIGURES
 
@@ -48,16 +54,17 @@ def command(words: tuple[str, ...], **options: Any) -> int:
 
     from prdsim.analysis import open_recording
     from prdsim.errors import ConfigError
-    from prdsim.figures import Request, write
+    from prdsim.figures import Request, check, write
     from prdsim.files import make_folder
     from prdsim.progress import tracked
 
     if not paths and any(kind.needs_run for kind in kinds):
         raise ConfigError(f"{', '.join(names)}: name at least one run to draw, such as run.h5")
     targets = _targets(kinds, paths, options["output"], options["form"])
-    if options["output"] is not None and not options["output"].suffix:
-        make_folder(options["output"])
-    check_output(targets.values(), force=options["force"])
+    folder = options["output"]
+    if folder is None or folder.suffix or folder.is_dir():
+        folder = None  # none to make
+        check_output(targets.values(), force=options["force"])
     with ExitStack() as stack:
         runs = tuple(stack.enter_context(open_recording(path)) for path in paths)
         for run in runs:
@@ -74,10 +81,28 @@ def command(words: tuple[str, ...], **options: Any) -> int:
             log_time=options["log_time"],
             progress=lambda items: tracked(items, "snapshots"),
         )
-        for kind in kinds:
-            write(kind.name, request, targets[kind.name], dpi=options["dpi"])
-            click.echo(targets[kind.name])
-    return 0
+
+        def draw(name: str) -> None:
+            write(name, request, targets[name], dpi=options["dpi"])
+            click.echo(targets[name])
+
+        code = _for_each(names, lambda name: check(name, request, targets[name]))
+        if code == 0 and folder is not None:
+            make_folder(folder)
+        return code or _for_each(names, draw)
+
+
+def _for_each(names: list[str], act: Callable[[str], None]) -> int:
+    """Do something for every figure; say in a line what fails, and return the first one's code."""
+    from prdsim.errors import PrdsimError
+
+    codes = []
+    for name in names:
+        try:
+            act(name)
+        except PrdsimError as error:
+            codes.append(report(error, name))
+    return codes[0] if codes else 0
 
 
 def _listing(figures: dict[str, FigureKind]) -> str:

@@ -175,6 +175,45 @@ def test_options_choose_what_is_shown(run, folder):
     assert len(contents) == 6
 
 
+@pytest.fixture
+def theory_of_equal_inputs(folder) -> Path:
+    """A run of the theorems' set-up on which they cannot be judged, c.h5: lambda_0 is 0."""
+    np.savez(folder / "own.npz", X=np.eye(4)[[0, 0, 1, 2]], Y=np.ones((4, 1)))
+    keys = {"preset": "theory", "dataset": "own.npz", "samples": 4, "target": "labels"}
+    return make_run(folder / "c.h5", **keys)
+
+
+def test_what_a_figure_lacks_is_said_before_any_is_drawn(run, folder):
+    answer = run("plot", "a.h5", "top", "theorems", "input", "--sample", 99, "-o", "new")
+    assert (answer.code, answer.out) == (USAGE, "")
+    assert answer.err.splitlines() == [
+        "prdsim: theorems: target: the theorems need one output, not 10; use --preset theory",
+        "prdsim: input: there is no sample 99: they are 0 to 9",
+    ]
+    assert names(folder) == set()
+
+
+def test_a_figure_that_fails_stops_no_other(run, folder, theory_of_equal_inputs):
+    kept = names(folder)
+    answer = run("plot", theory_of_equal_inputs.name, "theorems", "distances", "bernoulli")
+    assert (answer.code, answer.out) == (DATA, "c-distances.png\n")
+    first, second = answer.err.splitlines()
+    assert first.startswith("prdsim: theorems: no theorem: lambda_0 = ")
+    assert second.startswith("prdsim: bernoulli: no theorem: lambda_0 = ")
+    assert names(folder) == {*kept, "c-distances.png"}
+
+
+def test_one_file_that_exists_stops_all_figures(run, folder):
+    (folder / "a-input.png").write_text("mine")
+    assert_refused(run("plot", "a.h5", "top", "input"), USAGE, "a-input.png exists", "--force")
+    assert names(folder) == {"a-input.png"}
+    (folder / "f").mkdir()
+    (folder / "f" / "a-top.png").write_text("mine")
+    answer = run("plot", "a.h5", "input", "top", "-o", "f")
+    assert_refused(answer, USAGE, "f/a-top.png exists", "--force")
+    assert names(folder) == {"a-input.png", "f", "f/a-top.png"}
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 

@@ -126,6 +126,28 @@ def test_the_residual_its_bound_and_the_fit_are_drawn(runs):
         assert np.all(measured <= bound * (1 + 1e-12))  # the premises hold
 
 
+def test_legends_stand_above_what_fills_its_panel(runs):
+    figure = draw("theorems", runs)
+    figure.draw_without_rendering()
+    for axes in figure.axes[:6]:
+        if axes.get_legend() is not None:  # without diffusion there are no scores
+            legend = axes.get_legend().get_window_extent()
+            assert axes.bbox.y1 <= legend.y0
+            assert not axes.get_title() or legend.y1 <= axes.title.get_window_extent().y0
+    eigenvalues = figure.axes[2].lines
+    assert len({str(line._unscaled_dash_pattern) for line in eigenvalues}) == 4
+
+
+def test_a_bound_below_rounding_does_not_stretch_the_axis(tmp_path):
+    with open_recording(make_run(tmp_path / "long.h5", **{**THEORY, "steps": 3000})) as run:
+        axes = draw("bernoulli", [run]).axes[0]
+        assert run.scalars is not None
+        least = run.scalars["residual_norm"].min()
+    bound = axes.lines[1].get_ydata()
+    assert bound.min() < least / 100
+    assert axes.get_ylim()[0] == least / 10
+
+
 def test_theorems_of_arrays_ask_for_the_file():
     rng = np.random.default_rng(0)
     bare = recording_of(rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 1, 3)))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import shutil
+from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.animation import FFMpegWriter
+from matplotlib.figure import Figure
 from PIL import Image
 from support_runs import arrays_of, make_diverged, make_interrupted, make_pair, make_run
 
@@ -27,10 +30,12 @@ from prdsim.analysis.order import morans_i
 from prdsim.analysis.scaling import Sizes, measure_scaling
 from prdsim.analysis.subspace import trajectory_shares
 from prdsim.errors import ConfigError, OutputError
-from prdsim.figures import FIGURES, Request, draw, write
+from prdsim.figures import FIGURES, Request, check, draw, movie, write
 from prdsim.figures import scaling as scaling_figure
-from prdsim.figures.style import WITH, WITHOUT, mosaic
+from prdsim.figures.bands import value_axis
+from prdsim.figures.style import WITH, WITHOUT, mosaic, settings
 
+ALL_LABELS = ("without diffusion", "with diffusion")
 OF_THEORY = ("theorems", "bernoulli")
 DRAWN = tuple(name for name, kind in FIGURES.items() if kind.draw and name not in OF_THEORY)
 OF_RUNS = tuple(name for name in DRAWN if FIGURES[name].needs_run)
@@ -189,6 +194,28 @@ def test_names_and_choices_that_are_none_are_refused(runs, tmp_path):
         write("top", Request(tuple(runs)), tmp_path / "a.gif")
 
 
+def test_what_a_figure_lacks_is_known_without_drawing(runs, one, without_grid, tmp_path):
+    bare = recording_of(np.zeros((2, 3, 4)), np.zeros((2, 1, 3)), grid=(2, 2))
+    for name, asked, words in (
+        *((name, Request((without_grid,)), "its inputs are no images") for name in OF_IMAGES),
+        ("changes", Request(tuple(runs), neurons=(7,)), "there is no neuron 7"),
+        ("top", Request(tuple(runs), neurons=(7,)), "there is no neuron 7"),
+        ("features", Request(tuple(runs), sample=10), "there is no sample 10"),
+        ("embedding", Request((one,), embedding="tsne"), "t-SNE needs 4 neurons"),
+        ("theorems", Request(tuple(runs)), "the theorems need one output"),
+        ("bernoulli", Request((bare,)), "needs the trajectory file of a run"),
+        ("growth", Request((bare,)), "needs W and a"),
+        ("order", Request(()), "name at least one run"),
+        ("order", Request(tuple(runs)), "order is written as one of"),
+    ):
+        path = tmp_path / ("a.gif" if "written" in words else "a.png")
+        for act in (check, write):
+            with pytest.raises(ConfigError, match=words):
+                act(name, asked, path)
+    check("order", Request((without_grid,)), tmp_path / "a.png")
+    assert not list(tmp_path.glob("a.*g"))
+
+
 def test_runs_that_share_nothing_are_not_shown_together(runs, tmp_path):
     with open_recording(make_run(tmp_path / "a.h5", width=9, diffusion=True)) as wide:
         with pytest.raises(ConfigError, match="runs of 7 and 9 neurons have no neurons in common"):
@@ -196,8 +223,6 @@ def test_runs_that_share_nothing_are_not_shown_together(runs, tmp_path):
         draw("distances", [runs[0], wide])
     keys = {"dataset": "synthetic", "diffusion": True}
     with open_recording(make_run(tmp_path / "b.h5", **keys)) as other:
-        with pytest.raises(ConfigError, match="inputs of different sizes"):
-            draw("features", [runs[0], other])
         draw("filters", [runs[0], other])
 
 
@@ -213,6 +238,48 @@ def test_names_with_dollar_signs_are_no_formulas(tmp_path):
     path = make_interrupted(tmp_path / "$\\frac$.h5", dataset=str(dataset), samples=9)
     with open_recording(path) as recording:
         assert rendered(draw("distances", [recording]))
+
+
+def test_labels_with_dollar_signs_are_no_formulas(tmp_path):
+    rng, runs = np.random.default_rng(0), []
+    with ExitStack() as stack:
+        for name in ("a$^$b", "c$^$d"):
+            dataset = str(tmp_path / f"{name}.npz")
+            np.savez(dataset, X=rng.standard_normal((9, 6)), Y=rng.standard_normal((9, 1)))
+            path = make_run(tmp_path / f"{name}.h5", dataset=dataset, samples=9)
+            runs.append(stack.enter_context(open_recording(path)))
+        runs.append(recording_of(np.ones((2, 3, 6)), np.ones((2, 1, 3)), name="$^$"))
+        assert rendered(draw("distances", runs))
+
+
+def test_long_labels_stay_within_their_panels(runs, tmp_path):
+    keys = {"diffusion": True, "critic_steps": 2, "gradient_penalty": 1.0}
+    with open_recording(make_run(tmp_path / "a.h5", **keys)) as other:
+        for name in ("filters", "top", "growth", "stability", "embedding"):
+            figure = draw(name, [*runs[:2], other], neurons=(1, 2))
+            figure.draw_without_rendering()
+            spans: dict[float, list[tuple[float, float]]] = {}
+            for axes in panels(figure):
+                box = axes.title.get_window_extent()
+                assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+                spans.setdefault(round(axes.get_position().y0, 3), []).append((box.x0, box.x1))
+            for row in spans.values():
+                for (_, end), (start, _) in pairwise(sorted(row)):
+                    assert end <= start, name
+
+
+def test_runs_of_several_settings_are_all_named(runs, tmp_path):
+    with open_recording(make_run(tmp_path / "b.h5", samples=8)) as other:
+        title = draw("distances", [runs[0], other]).get_suptitle()
+    assert "digits, n = 10, m = 7" in title
+    assert "digits, n = 8, m = 7" in title
+
+
+def test_the_first_run_of_each_side_has_its_color(runs, tmp_path):
+    with open_recording(make_run(tmp_path / "b.h5", samples=8)) as other:
+        lines = panels(draw("distances", [runs[0], other, runs[1]]))[0].lines
+    assert [line.get_color() for line in lines][::2] == [WITHOUT, WITH]
+    assert len({line.get_color() for line in lines}) == 3
 
 
 # -- what is shown ---------------------------------------------------------------------------------
@@ -357,6 +424,29 @@ def test_features_are_sorted_at_first_and_at_last(runs):
     assert len({axes.get_ylim() for axes in panels(figure)[1::2]}) == 1
 
 
+def test_every_run_is_shown_with_its_own_input(runs, tmp_path):
+    keys = {"dataset": "synthetic", "diffusion": True}
+    with open_recording(make_run(tmp_path / "b.h5", **keys)) as large:
+        for other in (runs[3], large):  # of another seed, and so other samples; of other images
+            figure = draw("features", [runs[0], other], neurons=(1, 4))
+            shown = np.reshape(panels(figure), (2, 2))
+            pictures = panels(draw("input", [runs[0], other]))
+            assert figure.get_suptitle().endswith("input 0 of each run, which differ")
+            for (maps, features), picture, run in zip(
+                shown, pictures, (runs[0], other), strict=True
+            ):
+                x, now = run.samples[0][:, 0], run.at(-1)
+                tiles = mosaic(now.U[[1, 4]] * x, run.grid, 2)
+                assert np.array_equal(image(maps), tiles, equal_nan=True)
+                assert features.lines[1].get_ydata()[0] == pytest.approx((now.U @ x).max())
+                assert np.array_equal(image(picture), x.reshape(run.grid))
+                assert picture.get_title().startswith(run.label)
+                assert "\ninput 0 of " in picture.get_title()
+    figure = draw("features", runs[:2])
+    assert figure.get_suptitle().endswith("| input 0")
+    assert len(panels(draw("input", runs[:2]))) == 1
+
+
 def test_the_top_layer_is_shown_first_last_and_its_change(runs):
     run = runs[1]
     shown = panels(draw("top", [run], neurons=(1, 4)))
@@ -364,6 +454,14 @@ def test_the_top_layer_is_shown_first_last_and_its_change(runs):
     for axes, V in zip(shown, (now.V_0, now.V, now.V - now.V_0), strict=True):
         assert np.array_equal(image(axes), V[:, [1, 4]])
     assert len({axes.images[0].get_clim() for axes in shown}) == 1
+
+
+def test_numbers_of_many_neurons_do_not_run_into_each_other():
+    rng = np.random.default_rng(0)
+    run = recording_of(rng.standard_normal((2, 100, 4)), rng.standard_normal((2, 3, 100)))
+    for axes in panels(draw("top", [run], count=100)):
+        numbers = [text.get_text() for text in axes.get_xticklabels()]
+        assert numbers == [str(j) for j in range(0, 100, 4)]
 
 
 def test_symmetry_counts_every_neuron_and_every_entry(runs):
@@ -374,7 +472,9 @@ def test_symmetry_counts_every_neuron_and_every_entry(runs):
         values, edges, _ = density.get_data()
         assert (values * np.diff(edges)).sum() == pytest.approx(1.0, abs=1e-12)
         assert sum(patch.get_height() for patch in row[1].patches) == 7
-        assert sum(patch.get_height() for patch in row[2].patches) == 14  # first and last
+        *bars, outline = row[2].patches
+        assert sum(bar.get_height() for bar in bars) == outline.get_data().values.sum() == 7
+        assert not outline.get_fill()  # first and last are told apart without color
         assert f"mean {morans_i(now.U, (8, 8)).mean():.3f}" in [t.get_text() for t in row[2].texts]
         assert [line.get_label() for line in row[3].lines] == ["$u_j(0)$", "change"]
     for column in np.reshape(panels(figure), (2, 4)).T:
@@ -388,6 +488,43 @@ def test_order_shows_measures_over_time(runs):
     for axes, name in zip(shown, names, strict=True):
         for line, run in zip(axes.lines, runs[:2], strict=True):
             assert np.array_equal(line.get_ydata(), history(run)[name], equal_nan=True), name
+
+
+def test_ticks_are_apart_and_whole_where_they_count():
+    U = np.random.default_rng(0).standard_normal((2, 32, 784))
+    noise = recording_of(U, np.ones((2, 1, 32)), grid=(28, 28))
+    figure = draw("symmetry", [noise])
+    figure.draw_without_rendering()
+    axes = panels(figure)[2]  # Moran's I, some hundredths
+    low, high = axes.get_xlim()
+    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    boxes = [text.get_window_extent() for x, text in ticks if low <= x <= high]
+    assert all(right.x0 - left.x1 > 20 for left, right in pairwise(boxes))
+    (axes,) = panels(draw("subspace", [noise]))
+    assert all(float(x).is_integer() for x in axes.get_xticks())
+
+
+def test_logarithmic_axes_say_tenths_in_full(runs):
+    with settings():
+        axes = panels(draw("forces", runs[:2]))[0]
+        axes.set_ylim(0.05, 20)
+        shown = {text.get_text() for text in axes.get_yticklabels()}
+    assert {r"$\mathdefault{0.1}$", r"$\mathdefault{1}$"} <= shown
+
+
+def test_growth_along_the_spectrum_is_comparable_between_panels(runs):
+    shown = panels(draw("dispersion", runs[:2]))
+    assert [line.get_label() for line in shown[-1].lines] == ["both", "reaction", "diffusion"]
+    assert len({axes.get_ylim() for axes in shown}) == 1
+
+
+def test_the_label_of_a_movies_distances_fits(runs):
+    final = [run.at(-1).change for run in runs[:2]]
+    figure, *_ = movie._frame(runs[:2], final, runs[0].time, 1.0)
+    figure.draw_without_rendering()
+    axes = figure.axes[-1]
+    label = axes.yaxis.label.get_window_extent()
+    assert axes.bbox.y0 <= label.y0 < label.y1 <= axes.bbox.y1
 
 
 def test_the_subspace_is_the_sum_of_shares(runs):
@@ -410,6 +547,76 @@ def test_the_embedding_colors_neurons_by_their_distance(runs):
             assert dots.get_offsets().shape == (7, 2)
 
 
+def value_axis_of(*curves):
+    axes = Figure().subplots()
+    for curve in curves:
+        axes.plot(range(len(curve)), curve)
+    value_axis([axes], "rate")
+    return axes
+
+
+def test_an_axis_of_values_is_logarithmic_where_all_are_positive():
+    axes = value_axis_of([8.0, 1.0, 0.1], [0.0, 0.0, 0.0], [np.inf, np.nan, 0.5])
+    assert (axes.get_yscale(), axes.get_ylabel()) == ("log", "rate")
+    low, high = axes.get_ylim()
+    assert 0.1 / 30 < low < 0.1
+    assert high > 8
+
+
+def test_what_has_died_out_does_not_flatten_the_rest():
+    low, _ = value_axis_of([1.0, 1e-16]).get_ylim()
+    assert low == 1e-4
+    axes = Figure().subplots()
+    axes.plot([0, 1], [1.0, 0.5])
+    axes.fill_between([0, 1], [1e-9, 0.0], [2.0, 2.0])
+    value_axis([axes], "rate")
+    assert axes.get_ylim()[0] == 0.5 / 30
+
+
+@pytest.mark.parametrize(
+    ("curve", "linear"), [([8.0, -0.02, 0.1], 0.01), ([8.0, 0.0, 0.5], 0.1), ([8.0, -1e-9], 1e-3)]
+)
+def test_an_axis_of_values_of_both_signs_is_linear_about_0_and_says_so(curve, linear):
+    axes = value_axis_of(curve)
+    assert axes.get_yscale() == "symlog"
+    assert axes.get_ylabel() == f"rate\nlinear below {linear:g}"
+    assert axes.yaxis.get_transform().linthresh == pytest.approx(linear)
+    assert axes.get_ylim()[0] == 1.5 * min(curve)
+
+
+def test_an_axis_of_zeros_is_linear():
+    assert value_axis_of([0.0, 0.0]).get_yscale() == "linear"
+
+
+def test_curves_are_told_apart_without_color(runs):
+    for name in ("distances", "forces", "order", "subspace"):
+        for axes in panels(draw(name, runs[:2])):
+            lines = [line for line in axes.lines if line.get_label() in ALL_LABELS]
+            styles = [str(line._unscaled_dash_pattern) for line in lines]
+            assert len(set(styles)) == len(styles)
+    without, driven = panels(draw("growth", runs[:2]))
+    assert [line.get_label() for line in without.lines] == ["mean over neurons, all of it reaction"]
+    for axes in (driven, panels(draw("dispersion", runs[:2]))[-1]):
+        assert len(axes.lines) == 3
+        assert len({str(line._unscaled_dash_pattern) for line in axes.lines}) == 3
+        assert {line.get_marker() for line in axes.lines} == {"None"}  # it would hide the dashes
+    modes = panels(draw("stability", runs[:1]))[0].lines[:3]
+    assert len({line.get_marker() for line in modes}) == 3
+
+
+def test_forces_that_are_0_are_said_where_the_axis_cannot_show_them(runs):
+    for which, scale, words in (
+        ([0], "linear", []),
+        ([1], "log", []),
+        ([0, 1], "log", ["0 without diffusion"]),
+    ):
+        shown = np.reshape(panels(draw("forces", [runs[k] for k in which])), (2, -1))
+        for reaction, diffusion in shown[:, :2]:
+            assert reaction.get_yscale() == "log"
+            assert diffusion.get_yscale() == scale
+            assert [text.get_text() for text in diffusion.texts] == words
+
+
 def test_forces_are_shown_over_time_and_each_neurons_at_the_end(runs):
     shown = panels(draw("forces", runs[:2]))
     run = runs[1]
@@ -425,7 +632,9 @@ def test_forces_are_shown_over_time_and_each_neurons_at_the_end(runs):
 
 def test_scaling_shows_what_was_measured_and_predicted():
     quick = scaling_figure.scaling_like(None)
-    shown = np.reshape(panels(draw("scaling")), (4, 4))
+    figure = draw("scaling")
+    shown = np.reshape(panels(figure), (4, 4))
+    assert "n = 8, $d_{in}$ = 8, m = 8, $d_{out}$ = 4" in figure.get_suptitle()
     rows = [quick.row(quantity, varied) for quantity in FORCES for varied in Sizes._fields]
     for axes, row in zip(shown.ravel(), rows, strict=True):
         _, predicted, *measured = axes.lines

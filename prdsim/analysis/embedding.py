@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
@@ -55,16 +57,9 @@ def tsne(neurons: ArrayLike, *, perplexity: float = 30.0) -> Reals:
 
     """
     array = real_array("neurons", neurons, ndim=2)
-    if len(array) < _FEWEST:
-        raise ConfigError(f"t-SNE needs {_FEWEST} neurons or more, not {len(array)}: use PCA")
+    TSNE = require_tsne(len(array))
     if not perplexity > 0.0:
         raise ConfigError(f"perplexity must be positive, not {perplexity}")
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError:
-        raise ConfigError(
-            "t-SNE needs scikit-learn, which is not installed: pip install 'prdsim[tsne]'"
-        ) from None
     with threadpool_limits(1):  # threads would add up in no fixed order
         start, _ = principal_plane(array)
         spread = float(start[:, 0].std())
@@ -77,3 +72,16 @@ def tsne(neurons: ArrayLike, *, perplexity: float = 30.0) -> Reals:
             random_state=0,
         )
         return np.asarray(method.fit_transform(array), dtype=np.float64)
+
+
+def require_tsne(m: int) -> Any:
+    """Return scikit-learn's class of t-SNE for m neurons; raises `ConfigError` as `tsne`."""
+    if m < _FEWEST:
+        raise ConfigError(f"t-SNE needs {_FEWEST} neurons or more, not {m}: use PCA")
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError:
+        raise ConfigError(
+            "t-SNE needs scikit-learn, which is not installed: pip install 'prdsim[tsne]'"
+        ) from None
+    return TSNE

@@ -23,6 +23,7 @@ from . import (
     forces,
     instability,
     movie,
+    needs,
     scaling,
     schematic,
     symmetry,
@@ -36,14 +37,15 @@ if TYPE_CHECKING:
 
     from prdsim.trajectory import Trajectory
 
-__all__ = ["FIGURES", "FigureKind", "Request", "draw", "draw_request", "write"]
+__all__ = ["FIGURES", "FigureKind", "Request", "check", "draw", "draw_request", "write"]
 
 
 @dataclass(frozen=True)
 class FigureKind:
     """A figure by its name: what it shows, the poster's number for it, and how it is drawn.
 
-    A movie has no ``draw``: it is written as it is made. Some figures need no run.
+    A movie has no ``draw``: it is written as it is made. Some figures need no run. ``needs`` raise
+    what drawing would, as far as that is known before.
     """
 
     name: str
@@ -51,6 +53,7 @@ class FigureKind:
     draw: Callable[[Request], Figure] | None
     poster: str = ""
     needs_run: bool = True
+    needs: tuple[Callable[[Request], object], ...] = ()
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -65,16 +68,39 @@ _ALL = (
         distances.draw_distances,
         "1",
     ),
-    FigureKind("input", "the input image that features are shown of", features.draw_input, "2"),
-    FigureKind("filters", "hidden filters u_j as images", filters.draw_filters, "3, 7, 8"),
-    FigureKind("changes", "changes u_j(t) - u_j(0) of filters as images", filters.draw_changes),
+    FigureKind(
+        "input",
+        "the input image that features are shown of",
+        features.draw_input,
+        "2",
+        needs=(needs.images, needs.input_image),
+    ),
+    FigureKind(
+        "filters",
+        "hidden filters u_j as images",
+        filters.draw_filters,
+        "3, 7, 8",
+        needs=(needs.images, needs.neurons),
+    ),
+    FigureKind(
+        "changes",
+        "changes u_j(t) - u_j(0) of filters as images",
+        filters.draw_changes,
+        needs=(needs.images, needs.neurons),
+    ),
     FigureKind(
         "features",
         "maps u_j * x and features relu(U x) of the input image",
         features.draw_features,
         "4",
+        needs=(needs.images, needs.neurons, needs.input_image),
     ),
-    FigureKind("top", "columns v_j of the top layer, first, last, and changes", features.draw_top),
+    FigureKind(
+        "top",
+        "columns v_j of the top layer, first, last, and changes",
+        features.draw_top,
+        needs=(needs.neurons,),
+    ),
     FigureKind(
         "symmetry",
         "entries of U, distances over neurons, Moran's I, spectra, at the last snapshot",
@@ -85,8 +111,18 @@ _ALL = (
     FigureKind(
         "subspace", "variance of the path in its first k directions", symmetry.draw_subspace
     ),
-    FigureKind("embedding", "the neurons in the plane, by PCA or t-SNE", symmetry.draw_embedding),
-    FigureKind("forces", "norms of reaction and diffusion per neuron", forces.draw_forces),
+    FigureKind(
+        "embedding",
+        "the neurons in the plane, by PCA or t-SNE",
+        symmetry.draw_embedding,
+        needs=(needs.plane,),
+    ),
+    FigureKind(
+        "forces",
+        "norms of reaction and diffusion per neuron",
+        forces.draw_forces,
+        needs=(needs.samples,),
+    ),
     FigureKind(
         "scaling",
         "how reaction and diffusion scale with n, d_in, m, d_out at the initial draw",
@@ -104,26 +140,50 @@ _ALL = (
         "theorems",
         "Theorems 1 and 2 over the measured distances, with their premises",
         theory.draw_theorems,
+        needs=(needs.theorems,),
     ),
-    FigureKind("bernoulli", "the residual, its Bernoulli bound and plateau", theory.draw_bernoulli),
-    FigureKind("growth", "leading growth rates sigma_1(C_j) over time", instability.draw_growth),
+    FigureKind(
+        "bernoulli",
+        "the residual, its Bernoulli bound and plateau",
+        theory.draw_bernoulli,
+        needs=(needs.theorems,),
+    ),
+    FigureKind(
+        "growth",
+        "leading growth rates sigma_1(C_j) over time",
+        instability.draw_growth,
+        needs=(needs.samples,),
+    ),
     FigureKind(
         "patterns",
         "the patterns that neurons grow towards, and how they changed",
         instability.draw_patterns,
+        needs=(needs.images, needs.neurons, needs.samples),
     ),
     FigureKind(
-        "dispersion", "growth along the spectrum of the inputs", instability.draw_dispersion
+        "dispersion",
+        "growth along the spectrum of the inputs",
+        instability.draw_dispersion,
+        needs=(needs.samples,),
     ),
     FigureKind(
         "ranking",
         "distances against integrated growth rates (runs again, in memory)",
         instability.draw_ranking,
+        needs=(needs.samples,),
     ),
     FigureKind(
-        "stability", "leading eigenvalues of the flow's Jacobian", instability.draw_stability
+        "stability",
+        "leading eigenvalues of the flow's Jacobian",
+        instability.draw_stability,
+        needs=(needs.samples,),
     ),
-    FigureKind("movie", "the formation of the pattern over all snapshots", None),
+    FigureKind(
+        "movie",
+        "the formation of the pattern over all snapshots",
+        None,
+        needs=(needs.images, needs.neurons),
+    ),
 )
 
 FIGURES: dict[str, FigureKind] = {kind.name: kind for kind in _ALL}
@@ -152,12 +212,12 @@ def draw_request(kind: FigureKind, request: Request) -> Figure:
         return kind.draw(request)
 
 
-def write(name: str, request: Request, path: Path, *, dpi: float = 150.0) -> None:
-    """Draw a figure or a movie, and write it as the path's suffix says.
+def check(name: str, request: Request, path: Path) -> None:
+    """Raise what `write` would, as far as that is known before drawing; nothing is written.
 
     Raises:
-        ConfigError: as `draw`; or the format is not one of the figure's.
-        OutputError: the file cannot be written.
+        ConfigError: as `draw`; or the format is not one of the figure's, or cannot be written.
+        DataError, ResumeMismatchError: a run's samples are needed, and not to be had.
 
     """
     kind = figure_kind(name)
@@ -165,7 +225,23 @@ def write(name: str, request: Request, path: Path, *, dpi: float = 150.0) -> Non
         known = ", ".join(kind.suffixes)
         raise ConfigError(f"{path}: {name} is written as one of {known}")
     if kind.draw is None:
-        _require_run(kind, request)
+        movie.require_writer(path)
+    _require_run(kind, request)
+    for need in kind.needs:
+        need(request)
+
+
+def write(name: str, request: Request, path: Path, *, dpi: float = 150.0) -> None:
+    """Draw a figure or a movie, and write it as the path's suffix says.
+
+    Raises:
+        ConfigError, DataError, ResumeMismatchError: as `check` and `draw`.
+        OutputError: the file cannot be written.
+
+    """
+    check(name, request, path)
+    kind = figure_kind(name)
+    if kind.draw is None:
         movie.write_movie(request, path, dpi=dpi)
     else:
         write_figure(draw_request(kind, request), path, dpi=dpi)

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prdsim.errors import ConfigError
-
 from .filters import tiles_across
 from .request import Request
 from .style import (
+    DARK,
     Array,
     annotate,
     color_of,
@@ -24,56 +23,61 @@ from .style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from prdsim.analysis import Recording
+_NUMBERS = 32  # of neurons that stand side by side below a panel
 
 
 def draw_input(request: Request) -> Figure:
-    """Draw the input image that features are shown of."""
-    run = request.runs[0]
-    x = _sample(run, request.sample)
-    figure = new_figure(3.6, 3.2)
-    axes = figure.subplots()
-    signed = bool(x.min() < 0)
-    limit = float(np.abs(x).max()) or 1.0
-    drawn = show_image(axes, x.reshape(run.pixels), limit, signed=signed)
-    axes.set_title(f"input {request.sample} of {run.setting.split(',')[0]}")
-    figure.colorbar(drawn, ax=axes, label=f"entries of $x$, norm {np.linalg.norm(x):.3g}")
+    """Draw the input image that features are shown of; that of each run where they differ."""
+    runs, inputs = request.runs, _inputs(request)
+    if _all_equal(inputs):
+        runs, inputs = runs[:1], inputs[:1]
+    figure = new_figure(3.6 * len(runs), 3.2)
+    for axes, run, x in zip(
+        np.atleast_1d(figure.subplots(1, len(runs))), runs, inputs, strict=True
+    ):
+        limit = float(np.abs(x).max()) or 1.0
+        drawn = show_image(axes, x.reshape(run.pixels), limit, signed=bool(x.min() < 0))
+        whose = f"{run.label}:\n" * (len(runs) > 1)
+        axes.set_title(f"{whose}input {request.sample} of {run.setting.split(',')[0]}")
+        figure.colorbar(drawn, ax=axes, label=f"entries of $x$, norm {np.linalg.norm(x):.3g}")
     return figure
 
 
 def draw_features(request: Request) -> Figure:
-    """Draw the maps u_j * x (entry by entry) and the features relu(U x) of an input image."""
+    """Draw the maps u_j * x (entry by entry) and the features relu(U x) of an input image.
+
+    It is the run's own input of the number asked for; the title says if runs' inputs differ.
+    """
     runs, neurons = request.runs, request.chosen_neurons()
     across = tiles_across(len(neurons))
     down = -(-len(neurons) // across)
     figure = new_figure(10.0, (4.6 * down / across + 0.5) * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 2, squeeze=False, width_ratios=(1.25, 1.0))
-    x = _sample(runs[0], request.sample)
-    if len({run.U.shape[2] for run in runs}) > 1:
-        raise ConfigError("runs of inputs of different sizes share no input image; draw them apart")
-    final = [run.at(-1) for run in runs]
-    top = max(float(np.maximum(now.U @ x, 0.0).max()) for now in final)
-    for (maps, features), run, now in zip(panels, runs, final, strict=True):
+    inputs, final = _inputs(request), [run.at(-1) for run in runs]
+    top = max(float((now.U @ x).max()) for now, x in zip(final, inputs, strict=True))
+    for (maps, features), run, now, x in zip(panels, runs, final, inputs, strict=True):
         images = now.U[neurons] * x
         limit = largest([images])
         drawn = show_image(maps, mosaic(images, run.pixels, across), limit)
         maps.set_title(f"{run.label}, t = {now.time:.4g}: maps $u_j \\circ x$")
         label = "entries of $u_j \\circ x$"
         figure.colorbar(drawn, ax=maps, label=label, extend=extended(images, limit))
-        for time, U, color in (
-            (0.0, now.U_0, "#b0b0b0"),
-            (now.time, now.U, color_of(run.label, [other.label for other in runs])),
+        color = color_of(run.label, [other.label for other in runs])
+        for time, U, look in (
+            (0.0, now.U_0, {"color": DARK, "linestyle": "--"}),
+            (now.time, now.U, {"color": color}),
         ):
             h = np.sort(np.maximum(U @ x, 0.0))[::-1]
-            features.plot(np.arange(1, len(h) + 1), h, color=color, label=f"t = {time:.4g}")
+            features.plot(np.arange(1, len(h) + 1), h, **look, label=f"t = {time:.4g}")
         features.set(
             title="hidden features, largest first",
             xlabel="rank of the neuron",
             ylabel=r"$\mathrm{relu}(u_j \cdot x)$",
-            ylim=(0, 1.05 * top or 1.0),
+            ylim=(0, 1.05 * top if top > 0 else 1.0),
         )
         features.legend()
-    annotate(figure, runs, f"input {request.sample}")
+    whose = "" if _all_equal(inputs) else " of each run, which differ"
+    annotate(figure, runs, f"input {request.sample}{whose}")
     return figure
 
 
@@ -93,8 +97,9 @@ def draw_top(request: Request) -> Figure:
             axes.set_aspect("auto")
             axes.set(title=f"{run.label}: {name}", xlabel="neuron j, of those chosen")
             axes.set_yticks([0, d_out - 1])
+            every = slice(None, None, -(-len(neurons) // _NUMBERS))
             numbers = [str(neuron) for neuron in neurons]
-            axes.set_xticks(range(len(neurons)), numbers, rotation=90, fontsize=6)
+            axes.set_xticks(np.arange(len(neurons))[every], numbers[every], rotation=90, fontsize=6)
         row[0].set_ylabel("output i")
         over = extended(np.concatenate(columns), limit)
         figure.colorbar(drawn, ax=row, label="entries", extend=over)
@@ -102,10 +107,10 @@ def draw_top(request: Request) -> Figure:
     return figure
 
 
-def _sample(run: Recording, number: int) -> Array:
-    """Return input number ``number`` of a run's samples, (d_in,)."""
-    X, _ = run.samples
-    if not 0 <= number < X.shape[1]:
-        raise ConfigError(f"there is no sample {number}: they are 0 to {X.shape[1] - 1}")
-    x: Array = X[:, number]
-    return x
+def _inputs(request: Request) -> list[Array]:
+    """Return the input that is asked for of each run that is shown, (d_in,)."""
+    return [request.input_of(run) for run in request.runs]
+
+
+def _all_equal(arrays: list[Array]) -> bool:
+    return all(np.array_equal(array, arrays[0]) for array in arrays)

@@ -8,9 +8,9 @@ import numpy as np
 
 from prdsim.analysis import forces_of
 
-from .bands import band_note, draw_measure, time_axis
+from .bands import band_note, draw_measure, time_axis, value_axis
 from .request import Request
-from .style import WITH, annotate, new_figure
+from .style import GRAY, WITH, annotate, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,13 +31,22 @@ def draw_forces(request: Request) -> Figure:
         )
         for axes, (kind, measure, math) in zip(row, kinds, strict=False):
             draw_measure(axes, histories, f"{measure}_mean", over=measure)
-            axes.set(title=f"{layer}: {kind}", ylabel=math)
-            axes.set_ylim(bottom=0)
+            axes.set_title(f"{layer}: {kind}")
             time_axis(axes, histories, log=request.log_time)
+            value_axis([axes], math)
+            _say_zero(axes)
         _balance(row[2], request, name, symbol)
     panels[0, 0].legend()
     annotate(figure, request.recordings, band_note(histories, neurons=True))
     return figure
+
+
+def _say_zero(axes: Axes) -> None:
+    """Name the curves that a logarithmic axis cannot show."""
+    zero = [str(line.get_label()) for line in axes.lines if not np.any(line.get_ydata())]
+    if zero and axes.get_yscale() == "log":
+        words = f"0 {', '.join(zero)}"
+        axes.text(0.97, 0.03, words, transform=axes.transAxes, ha="right", color=GRAY, fontsize=8)
 
 
 def _balance(axes: Axes, request: Request, name: str, symbol: str) -> None:

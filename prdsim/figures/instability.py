@@ -6,22 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prdsim.analysis import Recording
-from prdsim.analysis.growth import (
-    GrowthRates,
-    growth_rates,
-    growth_spectrum,
-    leading_patterns,
-)
+from prdsim.analysis import History, Recording, history
+from prdsim.analysis.growth import growth_spectrum, leading_patterns
 from prdsim.analysis.theory import coupling_history, stability_of
 
+from .bands import time_axis, value_axis
 from .filters import tiles_across
 from .request import Request
 from .style import (
-    GRAY,
+    DARK,
+    PARTS,
     WITH,
     WITHOUT,
-    Array,
+    YELLOW,
     annotate,
     color_of,
     extended,
@@ -37,9 +34,9 @@ if TYPE_CHECKING:
 
 _SNAPSHOTS = 12  # at which growth rates are computed, evenly in the order of the file
 _FLOWS = {
-    "reaction": ("without diffusion", WITHOUT, 5),
-    "frozen": ("with diffusion, critic frozen", "#edae49", 8),
-    "joint": ("with diffusion, critic moving", WITH, 4),
+    "reaction": ("without diffusion", WITHOUT, "s", 5),
+    "frozen": ("with diffusion, critic frozen", YELLOW, "o", 9),
+    "joint": ("with diffusion, critic moving", WITH, "x", 4),
 }
 
 
@@ -49,34 +46,32 @@ def _arguments(run: Recording, index: int) -> tuple[Any, ...]:
 
 
 def draw_growth(request: Request) -> Figure:
-    """Draw sigma_1(C_j) over time, mean and range over neurons, and its two parts."""
+    """Draw sigma_1(C_j) over time, mean and range over neurons; with diffusion its two parts."""
     runs = request.runs
     figure = new_figure(5.0 * len(runs) + 0.6, 3.8)
     panels = figure.subplots(1, len(runs), squeeze=False, sharey=True)[0]
     labels = [run.label for run in runs]
     for axes, run in zip(panels, runs, strict=True):
         chosen = np.unique(np.linspace(0, len(run) - 1, _SNAPSHOTS).round().astype(int))
-        rates = [growth_rates(*_arguments(run, k)) for k in request.progress(chosen.tolist())]
-        _growth(axes, run.time[chosen], rates, color_of(run.label, labels))
-        axes.set(title=run.label, xlabel="time t")
-        if len(chosen) > 1 and request.log_time:
-            axes.set_xscale("symlog", linthresh=float(run.time[chosen[1]]))
-        axes.set_xlim(0, float(run.time[-1]) or 1.0)
+        found = history(run, ["growth"], snapshots=chosen.tolist(), progress=request.progress)
+        _growth(axes, found, color_of(run.label, labels))
+        axes.set_title(run.label)
+        time_axis(axes, {run.label: [found]}, log=request.log_time)
         axes.legend(fontsize=7.5)
-    panels[0].autoscale(axis="y")
-    panels[0].set_ylabel(r"leading growth rate $\sigma_1(C_j)$ [1/time]")
+    value_axis(panels, r"leading growth rate $\sigma_1(C_j)$ [1/time]")
     annotate(figure, runs, "band: 5 to 95 % of the neurons")
     return figure
 
 
-def _growth(axes: Axes, time: Array, rates: list[GrowthRates], color: str) -> None:
-    leading = np.array([rate.total[:, 0] for rate in rates])
-    low, high = np.quantile(leading, (0.05, 0.95), axis=1)
-    axes.plot(time, leading.mean(axis=1), ".-", color=color, label="mean over neurons")
-    axes.fill_between(time, low, high, color=color, alpha=0.15, linewidth=0)
-    for name, style in (("reaction", "--"), ("diffusion", ":")):
-        part = [np.mean(getattr(rate, name)[:, 0]) for rate in rates]
-        axes.plot(time, part, style, color=GRAY, label=f"its {name} part, mean")
+def _growth(axes: Axes, found: History, color: str) -> None:
+    driven = bool(found["growth_diffusion"].any())
+    label = "mean over neurons" + ", all of it reaction" * (not driven)
+    axes.plot(found.time, found["growth_rate_mean"], PARTS["both"], color=color, label=label)
+    low, high = found["growth_rate_q05"], found["growth_rate_q95"]
+    axes.fill_between(found.time, low, high, color=color, alpha=0.15, linewidth=0)
+    for name in ("reaction", "diffusion") if driven else ():
+        label, style = f"its {name} part, mean", PARTS[name]
+        axes.plot(found.time, found[f"growth_{name}"], color=DARK, linestyle=style, label=label)
 
 
 def draw_patterns(request: Request) -> Figure:
@@ -113,23 +108,24 @@ def draw_dispersion(request: Request) -> Figure:
     """Draw growth along the spectrum of the inputs, the analogue of a dispersion relation."""
     runs = request.runs
     figure = new_figure(9.6, 3.4 * len(runs) + 0.4)
-    panels = figure.subplots(len(runs), 2, squeeze=False, sharex=True)
+    panels = figure.subplots(len(runs), 2, squeeze=False, sharex=True, sharey=True)
     for row, run in zip(panels, runs, strict=True):
         for axes, index in zip(row, (0, -1), strict=True):
             found = growth_spectrum(*_arguments(run, index))
-            axes.plot(found.singular_values, found.reaction, color=WITHOUT, label="reaction")
-            if found.diffusion.any():
-                axes.plot(
-                    found.singular_values, found.diffusion, color="#edae49", label="diffusion"
-                )
-                axes.plot(found.singular_values, found.total, color=WITH, label="both")
+            curves = {"reaction": (found.reaction, WITHOUT)}
+            if found.diffusion.any():  # the dashed and dotted parts on the line of both
+                parts = {**curves, "diffusion": (found.diffusion, YELLOW)}
+                curves = {"both": (found.total, WITH), **parts}
+            for name, (rates, color) in curves.items():
+                look: Any = {"color": color, "linestyle": PARTS[name], "label": name}
+                axes.plot(found.singular_values, rates, **look)
             axes.set(
                 title=f"{run.label}, t = {run.time[index]:.4g}",
-                ylabel=r"rate $\|C_j q_i\|$ [1/time]",
             )
             if found.total.any():  # else nothing is driven, as from weights that are all 0
                 axes.set(xscale="log", yscale="log")
             axes.legend(fontsize=7.5)
+        row[0].set_ylabel(r"rate $\|C_j q_i\|$ [1/time]")
     for axes in panels[-1]:
         axes.set_xlabel("singular value of X in direction $q_i$")
     annotate(figure, runs, "root mean square over neurons")
@@ -166,11 +162,12 @@ def draw_stability(request: Request) -> Figure:
     for row, run in zip(panels, runs, strict=True):
         found = stability_of(run)
         for flow, modes in found.modes.items():
-            words, color, size = _FLOWS[flow]
-            marks = {"color": color, "ms": size, "fillstyle": "none", "markeredgewidth": 1.5}
+            words, color, mark, size = _FLOWS[flow]
+            marks: Any = {"color": color, "marker": mark, "ms": size, "markeredgewidth": 1.5}
+            marks |= {"fillstyle": "none"}
             count = np.arange(1, len(modes.eigenvalues) + 1)
-            row[0].plot(count, modes.eigenvalues.real, "o-", label=words, linewidth=0.8, **marks)
-            row[1].plot(modes.eigenvalues.real, modes.eigenvalues.imag, "o", **marks)
+            row[0].plot(count, modes.eigenvalues.real, label=words, linewidth=0.8, **marks)
+            row[1].plot(modes.eigenvalues.real, modes.eigenvalues.imag, linestyle="", **marks)
         row[0].axhline(0, color="k", linewidth=0.8)
         row[1].axvline(0, color="k", linewidth=0.8)
         head = "reaction equilibrium" if found.equilibrium else "instantaneous rates, no verdict"
@@ -180,6 +177,6 @@ def draw_stability(request: Request) -> Figure:
             ylabel=r"Re $\lambda$ [1/time]",
         )
         row[1].set(xlabel=r"Re $\lambda$", ylabel=r"Im $\lambda$", title="in the complex plane")
-        row[0].legend(fontsize=7.5)
+        row[0].legend(fontsize=7.5, title="the flow", title_fontsize=7.5)
     annotate(figure, runs)
     return figure

@@ -15,7 +15,7 @@ from prdsim.errors import ConfigError, OutputError
 
 from .filters import tiles_across
 from .request import Request
-from .style import annotate, color_of, largest, mosaic, new_figure, settings, show_image
+from .style import annotate, largest, line_of, mosaic, new_figure, settings, show_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,8 @@ def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int =
         OutputError: the file cannot be written.
 
     """
-    writer = _writer(path, rate)
+    require_writer(path)
+    writer = PillowWriter(fps=rate) if path.suffix == ".gif" else FFMpegWriter(fps=rate)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         with settings():
@@ -51,12 +52,10 @@ def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int =
         temporary.unlink(missing_ok=True)
 
 
-def _writer(path: Path, rate: int) -> Any:
-    if path.suffix == ".gif":
-        return PillowWriter(fps=rate)
-    if not FFMpegWriter.isAvailable():
+def require_writer(path: Path) -> None:
+    """Raise `ConfigError` if nothing here writes what the path's suffix names."""
+    if path.suffix == ".mp4" and not FFMpegWriter.isAvailable():
         raise ConfigError(f"{path}: mp4 needs ffmpeg, which is not on the PATH; name a .gif")
-    return FFMpegWriter(fps=rate)
 
 
 def _record(request: Request, writer: Any, path: Path, dpi: float) -> None:
@@ -83,8 +82,8 @@ def _frame(
     """Draw what all frames share; return the figure and what changes from frame to frame."""
     labels = [run.label for run in runs]
     across = tiles_across(len(final[0]))
-    figure = new_figure(4.6 * len(runs) + 1.0, 5.2)
-    parts: Any = figure.subfigures(2, 1, height_ratios=(2.4, 1.0))
+    figure = new_figure(4.6 * len(runs) + 1.0, 5.6)
+    parts: Any = figure.subfigures(2, 1, height_ratios=(2.0, 1.0))
     top, bottom = parts
     panels = np.atleast_1d(top.subplots(1, len(runs)))
     images, titles = [], []
@@ -95,9 +94,9 @@ def _frame(
     axes = bottom.subplots()
     for run in runs:
         mean = [hidden_distances(U, run.initial[0]).mean() for U in run.U]
-        axes.plot(run.time, mean, color=color_of(run.label, labels), label=run.label)
+        axes.plot(run.time, mean, **line_of(run.label, labels), label=run.label)
     if len(times) > 1:
         axes.set_xscale("symlog", linthresh=float(times[1]) or 1.0)
-    axes.set(xlabel="time t", ylabel=r"mean $\|u_j(t) - u_j(0)\|$")
+    axes.set(xlabel="time t", ylabel="mean distance")
     axes.legend(loc="upper left")
     return figure, images, titles, axes.axvline(times[0], color="k", linewidth=0.8)

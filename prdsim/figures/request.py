@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from textwrap import fill
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from prdsim.analysis.distances import hidden_distances
 from prdsim.errors import ConfigError
 
 from .bands import Histories
-from .style import Array
+from .style import Array, plain
 
 Neurons = Literal["displacement", "random"] | tuple[int, ...]
 
@@ -40,7 +41,8 @@ class Request:
     _histories: dict[tuple[int, tuple[str, ...]], History] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "recordings", tuple(told_apart(self.recordings)))
+        shown = tuple(_with_readable_label(run) for run in told_apart(self.recordings))
+        object.__setattr__(self, "recordings", shown)
 
     @property
     def runs(self) -> list[Recording]:
@@ -59,6 +61,14 @@ class Request:
         if key not in self._histories:
             self._histories[key] = history(run, names, progress=self.progress)
         return self._histories[key]
+
+    def input_of(self, run: Recording) -> Array:
+        """Return a run's input of the number asked for, (d_in,); raises `ConfigError`."""
+        X, _ = run.samples
+        if not 0 <= self.sample < X.shape[1]:
+            raise ConfigError(f"there is no sample {self.sample}: they are 0 to {X.shape[1] - 1}")
+        x: Array = X[:, self.sample]
+        return x
 
     def snapshots(self, run: Recording) -> list[int]:
         """Return the indices of a run's snapshots to show, in order of time."""
@@ -91,3 +101,13 @@ class Request:
             return np.sort(np.random.default_rng(self.seed).choice(m, count, replace=False))
         moved = sum(hidden_distances(run.U[-1], run.U[0]) for run in self.runs)
         return np.sort(np.argsort(-moved, kind="stable")[:count])
+
+
+def _with_readable_label(run: Recording) -> Recording:
+    """Return a run whose label fits a panel, and in which dollar signs begin no formula."""
+    if run.config is None:
+        return replace(run, name=plain(run.name))
+    return replace(run, apart=plain("\n" * bool(run.apart) + fill(run.apart, _LINE)))
+
+
+_LINE = 32  # characters: of the narrowest panels

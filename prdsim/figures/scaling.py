@@ -23,7 +23,12 @@ _SYMBOLS = {
     "reaction_V": r"$\|R^v_j\|$",
     "diffusion_V": r"$\|D^v_j\|$",
 }
-_SIZES = {"n": "samples n", "d_in": "inputs $d_{in}$", "m": "neurons m", "d_out": "outputs"}
+_SIZES = {
+    "n": "samples n",
+    "d_in": "inputs $d_{in}$",
+    "m": "neurons m",
+    "d_out": "outputs $d_{out}$",
+}
 
 
 def draw_scaling(request: Request) -> Figure:
@@ -42,9 +47,10 @@ def draw_scaling(request: Request) -> Figure:
         row[0].set_ylim(values.min() / 3, values.max() * 3)
         row[0].set_ylabel(f"{_SYMBOLS[quantity]}, root mean square")
     for axes, varied in zip(panels[-1], Sizes._fields, strict=True):
-        axes.set_xlabel(_SIZES[varied] if varied != "d_out" else "outputs $d_{out}$")
+        axes.set_xlabel(_SIZES[varied])
     panels[0, 0].legend(loc="upper left", fontsize=7)
-    base = ", ".join(f"{name} = {size}" for name, size in scaling.base._asdict().items())
+    symbols = (_SIZES[varied].split()[-1] for varied in Sizes._fields)
+    base = ", ".join(f"{s} = {size}" for s, size in zip(symbols, scaling.base, strict=True))
     figure.suptitle(
         f"at the initial draw, white noise inputs, D = 1; one size varied about {base}; "
         f"{scaling.draws} draws; bars: standard error",

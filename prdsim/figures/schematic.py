@@ -25,7 +25,7 @@ def draw_schematic(_: Request) -> Figure:
     """
     figure = new_figure(9.6, 5.0)
     axes = figure.subplots()
-    axes.set(xlim=(-1.6, 10.2), ylim=(-3.1, 3.1), aspect="equal")
+    axes.set(xlim=(-1.6, 10.2), ylim=(-3.3, 3.1), aspect="equal")
     axes.set_axis_off()
     angle = 2 * np.pi * np.arange(_CELLS) / _CELLS
     noise = 0.06 * np.random.default_rng(0).standard_normal(_CELLS)

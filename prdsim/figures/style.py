@@ -23,8 +23,14 @@ Array = NDArray[Any]
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
-WITHOUT, WITH, GRAY = "#3b6ea5", "#d1495b", "#8a8a8a"
-_OTHERS = ("#66a182", "#8d6a9f", "#edae49", "#00798c", "#5a5a5a")
+WITHOUT, WITH, YELLOW = "#3b6ea5", "#d1495b", "#edae49"
+GRAY, DARK = "#8a8a8a", "#404040"
+_OTHERS = ("#66a182", "#8d6a9f", YELLOW, "#00798c", "#5a5a5a")
+
+_DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # in the order of labels
+
+PARTS: dict[str, Any] = {"both": "-", "reaction": (0, (4, 1.5)), "diffusion": (0, (1, 1.2))}
+"""Line styles of what adds up, and of its two parts."""
 
 SIGNED = "RdBu_r"  # weights and their changes: white is zero
 POSITIVE = "magma"  # features and images: black is zero
@@ -36,8 +42,11 @@ _SETTINGS: Any = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.formatter.min_exponent": 3,  # 0.1 on logarithmic axes, not a power of ten
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
+    "figure.constrained_layout.w_pad": 0.08,  # mosaics are further apart than their tiles
+    "figure.constrained_layout.h_pad": 0.06,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.6,
@@ -58,25 +67,37 @@ def new_figure(width: float, height: float) -> Figure:
 
 def color_of(label: str, labels: Sequence[str]) -> str:
     """Return a label's color: blue without, red with diffusion, others in their order."""
-    fixed = {"without diffusion": WITHOUT}
-    with_diffusion = [name for name in labels if name.startswith("with diffusion")]
-    fixed |= dict.fromkeys(with_diffusion[:1], WITH)  # several D have colors of their own
+    fixed: dict[str, str] = {}
+    for side, color in (("without diffusion", WITHOUT), ("with diffusion", WITH)):
+        named = [name for name in labels if name.startswith(side)]
+        fixed |= dict.fromkeys(named[:1], color)  # several D have colors of their own
     if label in fixed:
         return fixed[label]
     others = [name for name in labels if name not in fixed]
     return _OTHERS[others.index(label) % len(_OTHERS)]
 
 
+def line_of(label: str, labels: Sequence[str]) -> dict[str, Any]:
+    """Return how a label's curves are drawn: in its color, and told apart without color too."""
+    dashes = _DASHES[labels.index(label) % len(_DASHES)]
+    return {"color": color_of(label, labels), "linestyle": dashes}
+
+
+def plain(text: str) -> str:
+    """Return a text for matplotlib in which no formula begins."""
+    return text.replace("$", r"\$")
+
+
 def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> None:
     """Write above a figure what its runs learned, and below it which of them are not finished."""
     seeds = sorted({run.config.seed for run in recordings if run.config is not None})
-    words = [recordings[0].setting]
+    words = ["; ".join(dict.fromkeys(run.setting for run in recordings))]
     if seeds:
         words[0] += f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     figure.suptitle(" | ".join([*words, *filter(None, notes)]), fontsize=8.5)
     unfinished = "; ".join(f"{run.name}: {run.status}" for run in recordings if not run.complete)
     if unfinished:
-        figure.supxlabel(unfinished.replace("$", r"\$"), fontsize=8, color="#a03030")
+        figure.supxlabel(plain(unfinished), fontsize=8, color="#a03030")
 
 
 def largest(arrays: Iterable[Array], *, share: float = 0.995) -> float:

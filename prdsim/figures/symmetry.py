@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import norm
 
 from prdsim.analysis import by_label
@@ -17,7 +18,7 @@ from prdsim.analysis.subspace import trajectory_shares
 
 from .bands import band_note, draw_measure, time_axis
 from .request import Request
-from .style import GRAY, annotate, color_of, new_figure
+from .style import DARK, annotate, color_of, line_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,8 +80,9 @@ def _order(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
     start, end = morans_i(now.U_0, run.pixels), morans_i(now.U, run.pixels)
     start, end = start[np.isfinite(start)], end[np.isfinite(end)]
     bins = _bins(np.concatenate([start, end]))
-    axes.hist(start, bins=bins, color=GRAY, alpha=0.6, label="t = 0")
     axes.hist(end, bins=bins, color=color, alpha=0.8, label=f"t = {now.time:.4g}")
+    axes.stairs(*np.histogram(start, bins), color=DARK, linewidth=1, label="t = 0")
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set(xlabel="Moran's I of $u_j$", ylabel="neurons")
     axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend
     axes.legend(loc="upper left", fontsize=7)
@@ -90,11 +92,12 @@ def _order(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
 
 def _spectrum(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
     """Draw the mean radial power spectra of u_j(0) and of the changes; frequency 1/wavelength."""
-    for filters, name, shade in ((now.U_0, "$u_j(0)$", GRAY), (now.change, "change", color)):
+    shown = ((now.U_0, "$u_j(0)$", DARK, "--"), (now.change, "change", color, "-"))
+    for filters, name, shade, dashes in shown:
         frequency, power = radial_spectrum(filters, run.pixels)
         mean = power.mean(axis=0, keepdims=True)
         if mean.any():
-            axes.plot(frequency, mean[0], color=shade, label=name)
+            axes.plot(frequency, mean[0], color=shade, linestyle=dashes, label=name)
     axes.set(xlabel="spatial frequency [1/pixel]", ylabel="power per mode")
     axes.set_yscale("log")
     if axes.lines:
@@ -146,8 +149,8 @@ def draw_subspace(request: Request) -> Figure:
             axes.plot(
                 np.arange(1, len(shares) + 1),
                 shares,
-                ".-",
-                color=color_of(label, list(members)),
+                marker=".",
+                **line_of(label, list(members)),
                 label=label if number == 0 else None,
             )
     axes.set(
@@ -157,6 +160,7 @@ def draw_subspace(request: Request) -> Figure:
         xlim=(0.5, min(12, max(len(run) for run in request.recordings)) + 0.5),
         ylim=(None, 1.01),
     )
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.legend(loc="lower right")
     annotate(figure, request.recordings)
     return figure

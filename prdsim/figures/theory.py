@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from prdsim.analysis.theory import require_trajectory
 from prdsim.errors import DataError
 
 from .request import Request
-from .style import GRAY, WITH, WITHOUT, annotate, color_of, new_figure
+from .style import GRAY, WITH, WITHOUT, YELLOW, annotate, color_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from prdsim.analysis import Recording
 
 _BOUND = "#1b1b1b"
+_ABOVE: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 4, "fontsize": 7}
 
 
 def draw_theorems(request: Request) -> Figure:
@@ -57,14 +58,14 @@ def _distances(axes: Axes, run: Recording, report: TheoremReport, color: str) ->
     ]
     for bound in applying:
         _bound(axes, bound)
-        axes.set_title(f"{run.label}: {bound.name} {_in_short(bound)}", fontsize=9)
+        axes.set_title(f"{run.label}: {bound.name} {_in_short(bound)}", fontsize=9, pad=22)
     positive = distances[distances > 0]
     axes.set_yscale("log")
     if len(positive):
         top = max(float(bound.bound.max()) for bound in applying)
         axes.set_ylim(float(np.quantile(positive, 0.01)) / 2, 3 * top)
     axes.set_ylabel(r"distance $\|u_j(t) - u_j(0)\|$")
-    axes.legend(loc="lower right")
+    axes.legend(**_ABOVE)
 
 
 def _bound(axes: Axes, report: BoundReport) -> None:
@@ -87,12 +88,12 @@ def _in_short(report: BoundReport) -> str:
 def _eigenvalues(axes: Axes, report: TheoremReport) -> None:
     """Draw the extreme eigenvalues of H(t) over the limits that the premises set them."""
     time, course, constants = report.course.time, report.course, report.constants
+    axes.plot(time, course.lambda_max, "--", color=WITH, label=r"$\lambda_{max}(H(t))$")
     axes.plot(time, course.lambda_min, color=WITHOUT, label=r"$\lambda_{min}(H(t))$")
-    axes.plot(time, course.lambda_max, color=WITH, label=r"$\lambda_{max}(H(t))$")
+    axes.axhline(constants.lambda_1 / 2, color=WITH, ls="-.", label=r"$\lambda_1/2$, above")
     axes.axhline(constants.lambda_0 / 2, color=WITHOUT, ls=":", label=r"$\lambda_0/2$, below")
-    axes.axhline(constants.lambda_1 / 2, color=WITH, ls=":", label=r"$\lambda_1/2$, above")
     axes.set(yscale="log", ylabel="eigenvalues")
-    axes.legend(fontsize=7, ncols=2)
+    axes.legend(**_ABOVE)
 
 
 def _scores(axes: Axes, report: TheoremReport) -> None:
@@ -106,7 +107,7 @@ def _scores(axes: Axes, report: TheoremReport) -> None:
     if report.paper_mu is not None:
         axes.axhline(report.paper_mu, color=GRAY, ls="--", label=r"the paper's $\mu$")
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=7, ncols=3)
+    axes.legend(**_ABOVE)
 
 
 def _flips(axes: Axes, report: TheoremReport) -> None:
@@ -121,14 +122,17 @@ def draw_bernoulli(request: Request) -> Figure:
     figure = new_figure(5.4 * len(runs) + 0.6, 4.0)
     panels = figure.subplots(1, len(runs), squeeze=False)[0]
     for axes, run in zip(panels, runs, strict=True):
-        _residual(axes, run, color_of(run.label, [other.label for other in runs]))
+        lowest = _residual(axes, run, color_of(run.label, [other.label for other in runs]))
         axes.set(xlabel="time t", ylabel=r"residual $\sqrt{\psi} = \|z - y\|$", yscale="log")
+        # A bound that falls on below what rounding leaves of the residual says nothing there.
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], lowest / 10))
         axes.legend(fontsize=7.5)
     annotate(figure, runs)
     return figure
 
 
-def _residual(axes: Axes, run: Recording, color: str) -> None:
+def _residual(axes: Axes, run: Recording, color: str) -> float:
+    """Draw the residual and what it is held against; return its least positive value, or 0."""
     constants = theorem_report(require_trajectory(run)).constants
     assert run.scalars is not None
     time, rho = run.scalars["time"], run.scalars["residual_norm"]
@@ -151,6 +155,7 @@ def _residual(axes: Axes, run: Recording, color: str) -> None:
         words = "plateau" if rest.settled else "not settled yet"
         ends = [rest.since, float(time[-1])]
         label = "mean of the last tenth"
-        axes.plot(ends, [rest.level] * 2, color="#edae49", linewidth=4, alpha=0.7, label=label)
+        axes.plot(ends, [rest.level] * 2, color=YELLOW, linewidth=4, alpha=0.7, label=label)
         title += f": {words} at {rest.level:.3g}"
     axes.set_title(title, fontsize=9)
+    return float(rho[rho > 0].min(initial=np.inf)) if (rho > 0).any() else 0.0
