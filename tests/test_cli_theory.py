@@ -10,8 +10,15 @@ from support_cli import caller
 from support_runs import KEYS, make_diverged, make_pair, make_run
 
 import prdsim
-from prdsim.analysis import Recording, history, instability, open_recording, recording_of
-from prdsim.analysis.growth import growth_rates, leading_patterns
+from prdsim.analysis import (
+    Recording,
+    growth_of,
+    history,
+    instability,
+    open_recording,
+    recording_of,
+)
+from prdsim.analysis.growth import growth_rates
 from prdsim.analysis.instability import assess_stability
 from prdsim.analysis.theorem_report import theorem_report
 from prdsim.analysis.theory import stability_of, with_critic
@@ -160,7 +167,7 @@ def test_the_leading_rates_are_drawn_over_time(folder):
 def test_patterns_are_the_right_singular_vectors(folder):
     with open_recording(folder / "with-0.h5") as recording:
         figure = draw("patterns", [recording], neurons=(1, 4), count=2)
-        images, _ = leading_patterns(*recording.weights(-1).values(), *recording.samples, 1.0)
+        images, _ = growth_of(recording).patterns(**recording.weights(-1))
         shown = np.ma.filled(figure.axes[1].images[0].get_array(), np.nan)
         assert np.array_equal(shown, mosaic(images[[1, 4]], (8, 8), 2), equal_nan=True)
         changed = np.ma.filled(figure.axes[2].images[0].get_array(), np.nan)

@@ -24,7 +24,8 @@ from prdsim.initial import draw_initial
 from prdsim.model import dimensions_of
 from prdsim.randomness import Stream, generator
 
-from .forces import FORCES, Forces, cpu_backend
+from .forces import FORCES, Forces
+from .snapshot_model import cpu_backend
 
 if TYPE_CHECKING:
     from prdsim.backends.base import Backend, HostArray

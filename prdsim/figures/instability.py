@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prdsim.analysis import Recording
-from prdsim.analysis.growth import (
-    GrowthRates,
-    growth_rates,
-    growth_spectrum,
-    leading_patterns,
-)
+from prdsim.analysis import growth_of
+from prdsim.analysis.growth import GrowthRates
 from prdsim.analysis.theory import coupling_history, stability_of
 
 from .filters import tiles_across
@@ -43,11 +38,6 @@ _FLOWS = {
 }
 
 
-def _arguments(run: Recording, index: int) -> tuple[Any, ...]:
-    """Return U, V, W, a, X, Y, D of a snapshot, as the functions of growth take them."""
-    return (*run.weights(index).values(), *run.samples, run.diffusivity)
-
-
 def draw_growth(request: Request) -> Figure:
     """Draw sigma_1(C_j) over time, mean and range over neurons, and its two parts."""
     runs = request.runs
@@ -56,7 +46,8 @@ def draw_growth(request: Request) -> Figure:
     labels = [run.label for run in runs]
     for axes, run in zip(panels, runs, strict=True):
         chosen = np.unique(np.linspace(0, len(run) - 1, _SNAPSHOTS).round().astype(int))
-        rates = [growth_rates(*_arguments(run, k)) for k in request.progress(chosen.tolist())]
+        growth = growth_of(run)
+        rates = [growth.rates(**run.weights(k)) for k in request.progress(chosen.tolist())]
         _growth(axes, run.time[chosen], rates, color_of(run.label, labels))
         axes.set(title=run.label, xlabel="time t")
         if len(chosen) > 1 and request.log_time:
@@ -90,8 +81,8 @@ def draw_patterns(request: Request) -> Figure:
     figure = new_figure(10.4, (3.1 * down / across + 0.35) * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 3, squeeze=False)
     for row, run in zip(panels, runs, strict=True):
-        now = run.at(-1)
-        first, last = (leading_patterns(*_arguments(run, k))[0][neurons] for k in (0, -1))
+        now, growth = run.at(-1), growth_of(run)
+        first, last = (growth.patterns(**run.weights(k))[0][neurons] for k in (0, -1))
         limit = largest([first, last])
         for axes, images, time in ((row[0], first, 0.0), (row[1], last, now.time)):
             drawn = show_image(axes, mosaic(images, run.pixels, across), limit)
@@ -115,8 +106,9 @@ def draw_dispersion(request: Request) -> Figure:
     figure = new_figure(9.6, 3.4 * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 2, squeeze=False, sharex=True)
     for row, run in zip(panels, runs, strict=True):
+        growth = growth_of(run)
         for axes, index in zip(row, (0, -1), strict=True):
-            found = growth_spectrum(*_arguments(run, index))
+            found = growth.spectrum(**run.weights(index))
             axes.plot(found.singular_values, found.reaction, color=WITHOUT, label="reaction")
             if found.diffusion.any():
                 axes.plot(
