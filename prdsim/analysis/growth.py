@@ -106,15 +106,12 @@ class GrowthRates:
 
     ``total`` are the singular values sigma_k(C_j), falling. Along its pair of singular vectors
     (l, r) a rate is l . C_j r, and so a sum of two parts, ``reaction`` and ``diffusion`` (which
-    may be negative): total = reaction + diffusion. ``reaction_alone`` and ``diffusion_alone`` are
-    the singular values of the two parts of C_j, each along patterns of its own.
+    may be negative): total = reaction + diffusion.
     """
 
     total: HostArray
     reaction: HostArray
     diffusion: HostArray
-    reaction_alone: HostArray
-    diffusion_alone: HostArray
 
 
 @dataclass(frozen=True)
@@ -160,7 +157,7 @@ class Growth:
         """Return sigma_k(C_j) with reaction and diffusion parts."""
         parts = self.couplings(U, V, W, a)
         shape = (len(U), min(len(V), len(self.R)))
-        rates = GrowthRates(*(np.zeros(shape) for _ in range(5)))
+        rates = GrowthRates(*(np.zeros(shape) for _ in range(3)))
         for (neurons, C_r), (_, C_d) in zip(
             parts.matrices(parts.residual), parts.matrices(parts.diffusion), strict=True
         ):
@@ -169,8 +166,6 @@ class Growth:
             along = right.transpose(0, 2, 1)
             rates.reaction[neurons] = np.sum(left * (C_r @ along), axis=1)
             rates.diffusion[neurons] = np.sum(left * (C_d @ along), axis=1)
-            rates.reaction_alone[neurons] = np.linalg.svd(C_r, compute_uv=False)
-            rates.diffusion_alone[neurons] = np.linalg.svd(C_d, compute_uv=False)
         return rates
 
     def patterns(
