@@ -352,7 +352,7 @@ def theorem_report(
     X, Y = data or stored_data(trajectory, config)
     U, V = trajectory.U[0], trajectory.V[0]
     check_set_up(config, X, V)
-    diffusivity = config.diffusivity if config.adversary else 0.0
+    diffusivity = config.effective_diffusivity
     if replay and config.adversary:
         scores = applied_scores(trajectory, data=data)
     else:
