@@ -21,6 +21,7 @@ from prdsim.analysis import (
 from prdsim.analysis.growth import growth_rates
 from prdsim.analysis.instability import assess_stability
 from prdsim.analysis.theorem_report import theorem_report
+from prdsim.analysis.theorems import residual_bound
 from prdsim.analysis.theory import stability_of, with_critic
 from prdsim.errors import ConfigError, DataError
 from prdsim.figures import draw
@@ -131,6 +132,18 @@ def test_the_residual_its_bound_and_the_fit_are_drawn(runs):
         measured, bound = (line.get_ydata() for line in axes.lines[:2])
         assert measured.tolist() == run.scalars["residual_norm"].tolist()
         assert np.all(measured <= bound * (1 + 1e-12))  # the premises hold
+
+
+def test_the_bernoulli_figure_takes_the_constants_and_no_kernel_over_time(runs, monkeypatch):
+    wanted = [theorem_report(run.trajectory).constants for run in runs]
+    monkeypatch.delattr("prdsim.analysis.theorem_report.follow")
+    monkeypatch.delattr("prdsim.analysis.theorem_report.empirical_kernel")
+    figure = draw("bernoulli", runs)
+    for axes, run, constants in zip(figure.axes, runs, wanted, strict=True):
+        bound = axes.lines[1]
+        assert f"K = {constants.capacity:.3g}" in bound.get_label()
+        expected = residual_bound(constants, run.scalars["time"])
+        assert np.array_equal(bound.get_ydata(), expected)
 
 
 def test_theorems_of_arrays_ask_for_the_file():
