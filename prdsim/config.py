@@ -175,6 +175,11 @@ class RunConfig(BaseModel):
         return self.diffusion and self.diffusivity > 0
 
     @property
+    def effective_diffusivity(self) -> float:
+        """D as it counts: 0 without diffusion."""
+        return self.diffusivity if self.diffusion else 0.0
+
+    @property
     def moving(self) -> tuple[str, ...]:
         """The arrays that move, in the order U, V, W, a; W and a only with an adversary."""
         names = self.trainable.split(",")

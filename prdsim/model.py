@@ -194,7 +194,7 @@ def build_model(
         work=Workspace(backend, dimensions, fused=fused is not None),
         s=1 / sqrt(dimensions.d_out * dimensions.m),
         s_c=1 / sqrt(dimensions.m_c),
-        diffusivity=config.diffusivity if config.adversary else 0.0,
+        diffusivity=config.effective_diffusivity,
         minimax=config.critic == "minimax",
         gradient_penalty=config.gradient_penalty,
         random_penalty_points=config.random_penalty_points,

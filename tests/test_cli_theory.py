@@ -10,10 +10,18 @@ from support_cli import caller
 from support_runs import KEYS, make_diverged, make_pair, make_run
 
 import prdsim
-from prdsim.analysis import Recording, history, instability, open_recording, recording_of
-from prdsim.analysis.growth import growth_rates, leading_patterns
+from prdsim.analysis import (
+    Recording,
+    growth_of,
+    history,
+    instability,
+    open_recording,
+    recording_of,
+)
+from prdsim.analysis.growth import growth_rates
 from prdsim.analysis.instability import assess_stability
 from prdsim.analysis.theorem_report import theorem_report
+from prdsim.analysis.theorems import residual_bound
 from prdsim.analysis.theory import stability_of, with_critic
 from prdsim.errors import ConfigError, DataError
 from prdsim.figures import draw
@@ -148,6 +156,18 @@ def test_a_bound_below_rounding_does_not_stretch_the_axis(tmp_path):
     assert axes.get_ylim()[0] == least / 10
 
 
+def test_the_bernoulli_figure_takes_the_constants_and_no_kernel_over_time(runs, monkeypatch):
+    wanted = [theorem_report(run.trajectory).constants for run in runs]
+    monkeypatch.delattr("prdsim.analysis.theorem_report.follow")
+    monkeypatch.delattr("prdsim.analysis.theorem_report.empirical_kernel")
+    figure = draw("bernoulli", runs)
+    for axes, run, constants in zip(figure.axes, runs, wanted, strict=True):
+        bound = axes.lines[1]
+        assert f"K = {constants.capacity:.3g}" in bound.get_label()
+        expected = residual_bound(constants, run.scalars["time"])
+        assert np.array_equal(bound.get_ydata(), expected)
+
+
 def test_theorems_of_arrays_ask_for_the_file():
     rng = np.random.default_rng(0)
     bare = recording_of(rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 1, 3)))
@@ -182,7 +202,7 @@ def test_the_leading_rates_are_drawn_over_time(folder):
 def test_patterns_are_the_right_singular_vectors(folder):
     with open_recording(folder / "with-0.h5") as recording:
         figure = draw("patterns", [recording], neurons=(1, 4), count=2)
-        images, _ = leading_patterns(*recording.weights(-1).values(), *recording.samples, 1.0)
+        images, _ = growth_of(recording).patterns(**recording.weights(-1))
         shown = np.ma.filled(figure.axes[1].images[0].get_array(), np.nan)
         assert np.array_equal(shown, mosaic(images[[1, 4]], (8, 8), 2), equal_nan=True)
         changed = np.ma.filled(figure.axes[2].images[0].get_array(), np.nan)

@@ -7,7 +7,7 @@ import pytest
 from oracle.equations import generator_velocities
 from support import BACKENDS, Problem, random_problem, relative_error
 
-from prdsim.analysis import forces as forces_module
+from prdsim.analysis import snapshot_model
 from prdsim.analysis.forces import FORCES, Forces, force_norms
 from prdsim.backends import get_backend
 from prdsim.errors import BackendUnavailableError, DataError
@@ -119,7 +119,7 @@ def test_auto_is_numba_else_numpy_and_never_a_gpu(monkeypatch):
             raise BackendUnavailableError(f"backend {name}: not here")
         return get_backend(name)
 
-    monkeypatch.setattr(forces_module, "get_backend", only_numpy)
+    monkeypatch.setattr(snapshot_model, "get_backend", only_numpy)
     problem = random_problem(9)
     norms = Forces(problem.config(), problem.X, problem.Y).norms(**problem.initial)
     assert asked == ["numba", "numpy"]

@@ -13,15 +13,13 @@ from cupy_on_host.harness import put_in
 from support import BACKENDS, Problem, random_problem, relative_error, same_bits, smooth_problem
 
 from prdsim import gradients
-from prdsim.analysis import growth
+from prdsim.analysis import growth, measures, recording_of, snapshot_model
 from prdsim.analysis.growth import (
     CouplingIntegral,
     Couplings,
-    couplings_of,
+    Growth,
     growth_rates,
-    growth_spectrum,
     integrate_couplings,
-    leading_patterns,
     rank_correlation,
     replay_couplings,
     span_share,
@@ -60,6 +58,11 @@ def arguments(problem: Problem, diffusivity: float = D) -> tuple[Any, ...]:
     return (*(problem.initial[name] for name in ARRAYS), problem.X, problem.Y, diffusivity)
 
 
+def growth_at(problem: Problem, diffusivity: float = D, backend: Any = "numpy") -> Growth:
+    config = problem.config(diffusivity=diffusivity)
+    return Growth(config, problem.X, problem.Y, backend=backend)
+
+
 def matrices(problem: Problem, part: str = "whole") -> np.ndarray:
     """C_j (m, d_out, d_in) as the definition has it, sample by sample."""
     U, V, W, a = (problem.initial[name] for name in ARRAYS)
@@ -81,9 +84,9 @@ def matrices(problem: Problem, part: str = "whole") -> np.ndarray:
 def test_velocities_are_the_two_morphogens(sizes, backend):
     """du_j/dt = C_j^T v_j, dv_j/dt = C_j u_j; 1e-13 as the gradients against the equations."""
     problem = random_problem(1, **sizes)
-    with backend.active():
-        parts, Q = couplings_of(*arguments(problem), backend=backend)
-    C = np.concatenate([batch for _, batch in parts.matrices(parts.drive)]) @ Q.T
+    at = growth_at(problem, backend=backend)
+    parts = at.couplings(**problem.initial)
+    C = np.concatenate([batch for _, batch in parts.matrices(parts.drive)]) @ at.Q.T
     assert relative_error(C, matrices(problem)) < 1e-13
     model, state = problem.model(integrator="rk4", diffusivity=D)
     out = State.empty(model.backend, model.state_shapes)
@@ -98,32 +101,70 @@ def test_growth_rates_are_singular_values_and_their_parts(sizes, backend):
     problem = random_problem(2, **sizes)
     rates = growth_rates(*arguments(problem), backend=backend)
     count = min(len(problem.Y), *problem.X.shape)
-    for name, part in [("total", "whole"), ("reaction_alone", "reaction")]:
-        expected = np.linalg.svd(matrices(problem, part), compute_uv=False)[:, :count]
-        assert np.abs(getattr(rates, name) - expected).max() < 1e-13 * expected.max(), name
-    diffusion = np.linalg.svd(matrices(problem, "diffusion"), compute_uv=False)[:, :count]
-    assert np.abs(rates.diffusion_alone - diffusion).max() < 1e-13 * rates.total.max()
+    whole, reaction, diffusion = (
+        np.linalg.svd(matrices(problem, part), compute_uv=False)[:, :count]
+        for part in ("whole", "reaction", "diffusion")
+    )
+    assert np.abs(rates.total - whole).max() < 1e-13 * whole.max()
+    without = growth_rates(*arguments(problem, 0.0), backend=backend)
+    assert np.abs(without.total - reaction).max() < 1e-13 * reaction.max()
     assert np.abs(rates.reaction + rates.diffusion - rates.total).max() < 1e-13 * rates.total.max()
     # A part cannot grow faster along the common patterns than along its own.
-    assert np.all(np.abs(rates.reaction) <= rates.reaction_alone[:, :1] + 1e-12)
-    assert np.all(np.abs(rates.diffusion) <= rates.diffusion_alone[:, :1] + 1e-12)
+    assert np.all(np.abs(rates.reaction) <= reaction[:, :1] + 1e-12)
+    assert np.all(np.abs(rates.diffusion) <= diffusion[:, :1] + 1e-12)
 
 
 def test_without_diffusion_growth_is_reaction_alone():
     problem = random_problem(3)
     rates = growth_rates(*arguments(problem, 0.0))
     assert np.array_equal(rates.diffusion, np.zeros_like(rates.total))
-    assert np.abs(rates.total - rates.reaction_alone).max() < 1e-13
-    assert growth_spectrum(*arguments(problem, 0.0)).diffusion.max() == 0.0
+    assert np.abs(rates.total - rates.reaction).max() < 1e-13 * rates.total.max()
+    assert growth_at(problem, 0.0).spectrum(**problem.initial).diffusion.max() == 0.0
 
 
 def test_neurons_are_handled_some_at_a_time_with_the_same_result(monkeypatch):
     problem = random_problem(4, m=11)
     whole = growth_rates(*arguments(problem))
     monkeypatch.setattr(growth, "_BATCH_BYTES", 8 * 3 * problem.Y.size)
-    parts, _ = couplings_of(*arguments(problem))
+    parts = growth_at(problem).couplings(**problem.initial)
     assert [s.stop - s.start for s, _ in parts.matrices(parts.drive)] == [3, 3, 3, 2]
     assert relative_error(growth_rates(*arguments(problem)).total, whole.total) < 1e-13
+
+
+@pytest.mark.parametrize("name", ["couplings", "rates", "patterns", "spectrum"])
+def test_one_snapshot_leaves_nothing_behind_for_the_next(name, backend):
+    problem, other = random_problem(9), random_problem(10)
+    at = growth_at(problem, backend=backend)
+    found = [getattr(at, name)(**one.initial) for one in (problem, other, problem)]
+    first, between, again = (
+        one if isinstance(one, tuple) else tuple(vars(one).values()) for one in found
+    )
+    assert all(np.array_equal(x, y) for x, y in zip(first, again, strict=True))
+    assert not all(np.array_equal(x, y) for x, y in zip(first, between, strict=True))
+
+
+def test_what_does_not_depend_on_the_snapshot_is_made_once_for_a_run(monkeypatch):
+    """The inputs are factored, and the model built, once for all snapshots of a history."""
+    made = []
+    for module, name in ((growth, "range_factors"), (snapshot_model, "build_model")):
+        original = getattr(module, name)
+
+        def counted(*given: Any, name: str = name, original: Any = original) -> Any:
+            made.append(name)
+            return original(*given)
+
+        monkeypatch.setattr(module, name, counted)
+    problem, later = random_problem(11), random_problem(12)
+    arrays = {key: np.stack([problem.initial[key], later.initial[key]]) for key in ARRAYS}
+    recording = recording_of(
+        **arrays, X=problem.X, Y=problem.Y, config=problem.config(diffusivity=D)
+    )
+    rates = measures.history(recording, ["growth"])["growth_rate_mean"]
+    assert sorted(made) == ["build_model", "range_factors"]
+    later = replace(problem, initial=later.initial)
+    assert rates.tolist() == [
+        growth_rates(*arguments(one)).total[:, 0].mean() for one in (problem, later)
+    ]
 
 
 def test_leading_patterns_grow_at_the_leading_rate(backend):
@@ -132,7 +173,7 @@ def test_leading_patterns_grow_at_the_leading_rate(backend):
     The drive changes meanwhile by a share of at most 20 t (its rate here), half of it on average.
     """
     problem = smooth_problem()
-    images, outputs = leading_patterns(*arguments(problem), backend=backend)
+    images, outputs = growth_at(problem, backend=backend).patterns(**problem.initial)
     assert np.allclose(np.linalg.norm(images, axis=1), 1.0)
     assert np.allclose(np.linalg.norm(outputs, axis=1), 1.0)
     C = matrices(problem)
@@ -159,7 +200,7 @@ def test_leading_patterns_grow_at_the_leading_rate(backend):
 def test_the_spectrum_shares_out_the_whole_coupling(backend):
     """Principal directions are an orthonormal basis of the inputs: sums of squares are ||C||^2."""
     problem = random_problem(5)
-    spectrum = growth_spectrum(*arguments(problem), backend=backend)
+    spectrum = growth_at(problem, backend=backend).spectrum(**problem.initial)
     assert np.all(np.diff(spectrum.singular_values) <= 0)
     sigma = np.linalg.svd(problem.X, compute_uv=False)
     assert np.allclose(spectrum.singular_values, sigma)
@@ -339,7 +380,8 @@ def test_memory_is_predicted_and_checked(monkeypatch):
 
 def test_range_coordinates_hold_all_of_the_inputs():
     problem = random_problem(8, n=4)
-    parts, Q = couplings_of(*arguments(problem))
+    at = growth_at(problem)
+    parts, Q = at.couplings(**problem.initial), at.Q
     assert Q.shape == (7, 4) == (7, len(parts.R))
     assert relative_error(Q @ parts.R, problem.X) < 1e-13
     assert np.array_equal(range_factors(problem.X)[0], Q)

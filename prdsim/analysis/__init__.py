@@ -4,7 +4,16 @@ Measures take arrays; `history`, `neuron_table` and `subspace_table` take a traj
 recording made of arrays by `recording_of`, and read one snapshot at a time.
 """
 
-from .measures import GROUPS, MEASURES, ON_DEMAND, History, Measure, forces_of, history
+from .measures import (
+    GROUPS,
+    MEASURES,
+    ON_DEMAND,
+    History,
+    Measure,
+    forces_of,
+    growth_of,
+    history,
+)
 from .recording import Recording, Snapshot, by_label, open_recording, recording_of, told_apart
 from .table import Table, to_json
 from .tables import neuron_table, scaling_like, scaling_table, subspace_table
@@ -20,6 +29,7 @@ __all__ = [
     "Table",
     "by_label",
     "forces_of",
+    "growth_of",
     "history",
     "neuron_table",
     "open_recording",

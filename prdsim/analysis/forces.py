@@ -7,18 +7,17 @@ they are evaluated at weights on the host, a snapshot at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prdsim.backends import get_backend
-from prdsim.charts import WeightChart, column_sums, row_sums
+from prdsim.charts import column_sums, row_sums
 from prdsim.config import RunConfig
-from prdsim.errors import BackendUnavailableError, DataError
 from prdsim.gradients import forward, generator_velocity, residual, score_field
-from prdsim.model import State, build_model
+from prdsim.model import State
+
+from .snapshot_model import SnapshotModel, settings_of
 
 if TYPE_CHECKING:
     from prdsim.backends.base import Array, Backend, HostArray
@@ -64,47 +63,33 @@ class Forces:
     def __init__(
         self, config: RunConfig, X: HostArray, Y: HostArray, *, backend: Backend | str = "auto"
     ) -> None:
-        if X.shape[1] != Y.shape[1]:
-            raise DataError(f"X holds {X.shape[1]} samples, Y {Y.shape[1]}; they must be the same")
-        self._backend = cpu_backend(backend)
         config = config.replace(trainable="U,V")
-        with self._backend.active():
-            # Distances are not asked for: their reference U_0 may be anything.
-            chart = WeightChart(self._backend, X, np.zeros((config.width, X.shape[0])))
-            self._model = build_model(config, self._backend, chart, X, Y)
-            self._state = State.empty(self._backend, self._model.state_shapes)
-            self._velocity = State.empty(self._backend, self._model.state_shapes, ("U", "V"))
+        self._at = SnapshotModel(config, X, Y, backend=backend)
+        with self._at.backend.active():
+            self._velocity = State.empty(self._at.backend, self._at.model.state_shapes, ("U", "V"))
 
     def norms(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> ForceNorms:
         """Return the norms at U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,).
 
         Raises `DataError` for arrays of other shapes.
         """
-        model = self._model
-        with self._backend.active():
-            self._load({"U": U, "V": V, "W": W, "a": a})
-            forward(model, self._state)
+        model, state = self._at.model, self._at.state
+        with self._at.backend.active():
+            self._at.load({"U": U, "V": V, "W": W, "a": a})
+            forward(model, state)
             residual(model, out=model.work.E)
             reaction_U, reaction_V = self._norms(model.work.E)
             diffusion_U, diffusion_V = np.zeros_like(reaction_U), np.zeros_like(reaction_V)
             if model.diffusivity > 0.0:
-                score_field(model, self._state)
+                score_field(model, state)
                 diffusion_U, diffusion_V = self._norms(model.work.G)
         D = model.diffusivity
         return ForceNorms(reaction_U, D * diffusion_U, reaction_V, D * diffusion_V)
 
-    def _load(self, weights: Mapping[str, HostArray]) -> None:
-        for name, array in self._state:
-            if weights[name].shape != array.shape:
-                raise DataError(
-                    f"{name} has shape {weights[name].shape}, but {array.shape} is that of the run"
-                )
-            self._backend.to_device(weights[name], array)
-
     def _norms(self, E: Array) -> tuple[HostArray, HostArray]:
         """Norms by neuron of the velocities that a drive gives U and V; reads A (and H)."""
-        k, velocity = self._backend, self._velocity
-        generator_velocity(self._model, self._state, E, out=velocity)
+        k, velocity = self._at.backend, self._velocity
+        generator_velocity(self._at.model, self._at.state, E, out=velocity)
         squares_U = row_sums(k, velocity.U, velocity.U)
         squares_V = column_sums(k, velocity.V, velocity.V)
         return np.sqrt(squares_U), np.sqrt(squares_V)
@@ -125,22 +110,4 @@ def force_norms(
 
     ``diffusivity`` is D; 0 is without diffusion.
     """
-    config = RunConfig(
-        width=U.shape[0], critic_width=W.shape[0], diffusion=True, diffusivity=diffusivity
-    )
-    return Forces(config, X, Y, backend=backend).norms(U, V, W, a)
-
-
-def cpu_backend(backend: Backend | str) -> Backend:
-    """Return a backend by name in float64, where ``auto`` looks for no GPU; an instance as it is.
-
-    Raises `ConfigError` for an unknown name, and `BackendUnavailableError`.
-    """
-    if not isinstance(backend, str):
-        return backend
-    if backend != "auto":
-        return get_backend(backend)
-    try:
-        return get_backend("numba")
-    except BackendUnavailableError:
-        return get_backend("numpy")
+    return Forces(settings_of(U, W, diffusivity), X, Y, backend=backend).norms(U, V, W, a)

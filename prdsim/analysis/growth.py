@@ -21,18 +21,20 @@ import numpy as np
 from scipy.stats import rankdata
 
 from prdsim.backends.numpy import NumpyBackend
-from prdsim.charts import WeightChart, range_factors
+from prdsim.charts import range_factors
 from prdsim.config import RunConfig, stored_config
 from prdsim.errors import ResumeMismatchError
 from prdsim.gradients import forward, residual, score_field
 from prdsim.memory import require_memory
-from prdsim.model import Dimensions, Model, State, build_model
+from prdsim.model import Dimensions, Model, State
 from prdsim.progress import Progress, Silent
 from prdsim.runner import stored_data
 from prdsim.schedule import scalar_steps
 from prdsim.simulation import Resolved, Simulation
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Trajectory
+
+from .snapshot_model import SnapshotModel, settings_of
 
 if TYPE_CHECKING:
     from prdsim.backends.base import Backend, HostArray
@@ -95,37 +97,6 @@ def couplings(model: Model, state: State, R: HostArray) -> Couplings:
     return Couplings(masks, rest, diffusion, R, model.s)
 
 
-def couplings_of(
-    U: HostArray,
-    V: HostArray,
-    W: HostArray,
-    a: HostArray,
-    X: HostArray,
-    Y: HostArray,
-    diffusivity: float,
-    *,
-    backend: Backend | None = None,
-) -> tuple[Couplings, HostArray]:
-    """Return the `Couplings` of host arrays as the paper has them, and the basis Q (d_in, r).
-
-    ``diffusivity`` is D, 0 without diffusion. The backend is NumPy's unless one is given.
-    """
-    k = backend or NumpyBackend()
-    adversary = {"diffusivity": diffusivity} if diffusivity > 0.0 else {}
-    config = RunConfig(
-        samples=X.shape[1],
-        width=len(U),
-        critic_width=len(a),
-        diffusion=bool(adversary),
-        **adversary,
-    )
-    Q, R = range_factors(X)
-    with k.active():
-        model = build_model(config, k, WeightChart(k, X, U), X, Y)
-        state = model.start({"U": U, "V": V, "W": W, "a": a})
-        return couplings(model, state, R), Q
-
-
 # -- growth rates ------------------------------------------------------------------------------
 
 
@@ -135,72 +106,12 @@ class GrowthRates:
 
     ``total`` are the singular values sigma_k(C_j), falling. Along its pair of singular vectors
     (l, r) a rate is l . C_j r, and so a sum of two parts, ``reaction`` and ``diffusion`` (which
-    may be negative): total = reaction + diffusion. ``reaction_alone`` and ``diffusion_alone`` are
-    the singular values of the two parts of C_j, each along patterns of its own.
+    may be negative): total = reaction + diffusion.
     """
 
     total: HostArray
     reaction: HostArray
     diffusion: HostArray
-    reaction_alone: HostArray
-    diffusion_alone: HostArray
-
-
-def growth_rates(
-    U: HostArray,
-    V: HostArray,
-    W: HostArray,
-    a: HostArray,
-    X: HostArray,
-    Y: HostArray,
-    diffusivity: float,
-    *,
-    backend: Backend | None = None,
-) -> GrowthRates:
-    """Return sigma_k(C_j) with reaction and diffusion parts, of weights as the paper has them.
-
-    X (d_in, n), Y (d_out, n); ``diffusivity`` is D, 0 without diffusion.
-    """
-    parts, _ = couplings_of(U, V, W, a, X, Y, diffusivity, backend=backend)
-    shape = (len(U), min(len(Y), len(parts.R)))
-    rates = GrowthRates(*(np.zeros(shape) for _ in range(5)))
-    for (neurons, C_r), (_, C_d) in zip(
-        parts.matrices(parts.residual), parts.matrices(parts.diffusion), strict=True
-    ):
-        left, sigma, right = np.linalg.svd(C_r + C_d, full_matrices=False)
-        rates.total[neurons] = sigma
-        along = right.transpose(0, 2, 1)
-        rates.reaction[neurons] = np.sum(left * (C_r @ along), axis=1)
-        rates.diffusion[neurons] = np.sum(left * (C_d @ along), axis=1)
-        rates.reaction_alone[neurons] = np.linalg.svd(C_r, compute_uv=False)
-        rates.diffusion_alone[neurons] = np.linalg.svd(C_d, compute_uv=False)
-    return rates
-
-
-def leading_patterns(
-    U: HostArray,
-    V: HostArray,
-    W: HostArray,
-    a: HostArray,
-    X: HostArray,
-    Y: HostArray,
-    diffusivity: float,
-    *,
-    backend: Backend | None = None,
-) -> tuple[HostArray, HostArray]:
-    """Return the leading right and left singular vectors of C_j: (m, d_in) and (m, d_out).
-
-    The first are images: what u_j grows towards, at the rate sigma_1(C_j). Unit vectors, of the
-    sign in which the present (u_j, v_j) grow: their part along the growing pair is positive.
-    """
-    parts, Q = couplings_of(U, V, W, a, X, Y, diffusivity, backend=backend)
-    images, outputs = np.zeros((len(U), len(Q))), np.zeros((len(U), len(Y)))
-    for neurons, C in parts.matrices(parts.drive):
-        left, _, right = np.linalg.svd(C, full_matrices=False)
-        images[neurons], outputs[neurons] = right[:, 0] @ Q.T, left[:, :, 0]
-    along = np.sum(images * U, axis=1) + np.sum(outputs * V.T, axis=1)
-    signs = np.where(along < 0.0, -1.0, 1.0)[:, None]
-    return images * signs, outputs * signs
 
 
 @dataclass(frozen=True)
@@ -220,7 +131,72 @@ class GrowthSpectrum:
     diffusion: HostArray
 
 
-def growth_spectrum(
+class Growth:
+    """Evaluates C_j, its rates and patterns, of a run at its snapshots; made once for all of them.
+
+    ``config`` gives widths and diffusivity, ``X`` (d_in, n) and ``Y`` (d_out, n) are the samples
+    as used, X = Q R; weights are as the paper has them. ``backend``, NumPy's unless another is
+    given, evaluates drive and masks.
+    Raises `DataError` if X and Y do not hold the same number of samples, its methods for weights
+    of other shapes than the run's, and `BackendUnavailableError`.
+    """
+
+    def __init__(
+        self, config: RunConfig, X: HostArray, Y: HostArray, *, backend: Backend | str = "numpy"
+    ) -> None:
+        self._at = SnapshotModel(config, X, Y, backend=backend)
+        self.Q, self.R = range_factors(X)
+
+    def couplings(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> Couplings:
+        """Return what C_j is made of at U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,)."""
+        with self._at.backend.active():
+            self._at.load({"U": U, "V": V, "W": W, "a": a})
+            return couplings(self._at.model, self._at.state, self.R)
+
+    def rates(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> GrowthRates:
+        """Return sigma_k(C_j) with reaction and diffusion parts."""
+        parts = self.couplings(U, V, W, a)
+        shape = (len(U), min(len(V), len(self.R)))
+        rates = GrowthRates(*(np.zeros(shape) for _ in range(3)))
+        for (neurons, C_r), (_, C_d) in zip(
+            parts.matrices(parts.residual), parts.matrices(parts.diffusion), strict=True
+        ):
+            left, sigma, right = np.linalg.svd(C_r + C_d, full_matrices=False)
+            rates.total[neurons] = sigma
+            along = right.transpose(0, 2, 1)
+            rates.reaction[neurons] = np.sum(left * (C_r @ along), axis=1)
+            rates.diffusion[neurons] = np.sum(left * (C_d @ along), axis=1)
+        return rates
+
+    def patterns(
+        self, U: HostArray, V: HostArray, W: HostArray, a: HostArray
+    ) -> tuple[HostArray, HostArray]:
+        """Return the leading right and left singular vectors of C_j: (m, d_in) and (m, d_out).
+
+        The first are images: what u_j grows towards, at the rate sigma_1(C_j). Unit vectors, of
+        the sign in which the present (u_j, v_j) grow: their part along the growing pair is
+        positive.
+        """
+        parts = self.couplings(U, V, W, a)
+        images, outputs = np.zeros(U.shape), np.zeros(V.T.shape)
+        for neurons, C in parts.matrices(parts.drive):
+            left, _, right = np.linalg.svd(C, full_matrices=False)
+            images[neurons], outputs[neurons] = right[:, 0] @ self.Q.T, left[:, :, 0]
+        along = np.sum(images * U, axis=1) + np.sum(outputs * V.T, axis=1)
+        signs = np.where(along < 0.0, -1.0, 1.0)[:, None]
+        return images * signs, outputs * signs
+
+    def spectrum(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> GrowthSpectrum:
+        """Return the growth along the principal directions of the inputs."""
+        parts = self.couplings(U, V, W, a)
+        curves = []
+        for drive in (parts.drive, parts.residual, parts.diffusion):
+            squares = sum((C**2).sum(axis=(0, 1)) for _, C in parts.matrices(drive))
+            curves.append(np.sqrt(np.asarray(squares) / len(U)))
+        return GrowthSpectrum(np.linalg.norm(self.R, axis=1), self.Q, *curves)
+
+
+def growth_rates(
     U: HostArray,
     V: HostArray,
     W: HostArray,
@@ -229,15 +205,13 @@ def growth_spectrum(
     Y: HostArray,
     diffusivity: float,
     *,
-    backend: Backend | None = None,
-) -> GrowthSpectrum:
-    """Return the growth along the principal directions of the inputs; see `growth_rates`."""
-    parts, Q = couplings_of(U, V, W, a, X, Y, diffusivity, backend=backend)
-    curves = []
-    for drive in (parts.drive, parts.residual, parts.diffusion):
-        squares = sum((C**2).sum(axis=(0, 1)) for _, C in parts.matrices(drive))
-        curves.append(np.sqrt(np.asarray(squares) / len(U)))
-    return GrowthSpectrum(np.linalg.norm(parts.R, axis=1), Q, *curves)
+    backend: Backend | str = "numpy",
+) -> GrowthRates:
+    """Return the rates at one state on data X (d_in, n), Y (d_out, n); see `Growth`.
+
+    ``diffusivity`` is D; 0 is without diffusion.
+    """
+    return Growth(settings_of(U, W, diffusivity), X, Y, backend=backend).rates(U, V, W, a)
 
 
 # -- over time -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from prdsim.errors import ConfigError, PrdsimError
 from .distances import hidden_distances, top_distances
 from .distribution import excess_kurtosis, normal_distance, skewness
 from .forces import FORCES, Forces
-from .growth import growth_rates
+from .growth import Growth
 from .order import (
     correlation_length,
     morans_i,
@@ -278,11 +278,10 @@ def _rank(_: Recording) -> Compute:
 
 def _growth(recording: Recording) -> Compute:
     recording.require_critic()
-    (X, Y), D = recording.samples, recording.diffusivity
+    growth = growth_of(recording)
 
     def compute(now: Snapshot) -> Values:
-        U, V, W, a = now.weights.values()
-        rates = growth_rates(U, V, W, a, X, Y, D)
+        rates = growth.rates(**now.weights)
         return {
             **_summary("growth_rate", rates.total[:, 0]),
             "growth_reaction": float(np.mean(rates.reaction[:, 0])),
@@ -314,6 +313,16 @@ def forces_of(recording: Recording) -> Forces:
 
     """
     return Forces(recording.settings, *recording.samples)
+
+
+def growth_of(recording: Recording) -> Growth:
+    """Return what computes the growth of a recording's neurons at its snapshots.
+
+    Raises:
+        ConfigError: it lacks the configuration or the samples.
+
+    """
+    return Growth(recording.settings, *recording.samples)
 
 
 _MAKERS: dict[str, Callable[[Recording], Compute]] = {

@@ -164,11 +164,6 @@ class Recording:
             raise ConfigError(f"{self.name}: this measure needs a configuration beside the weights")
         return self.config
 
-    @property
-    def diffusivity(self) -> float:
-        """D as it counts: 0 without diffusion."""
-        return self.settings.diffusivity if self.settings.adversary else 0.0
-
     def require_critic(self) -> None:
         """Raise `ConfigError` unless the recording has W and a."""
         if self.W is None or self.a is None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import acos, pi, sqrt
+from math import pi, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,7 +24,9 @@ from prdsim.initial import draw_initial
 from prdsim.model import dimensions_of
 from prdsim.randomness import Stream, generator
 
-from .forces import FORCES, Forces, cpu_backend
+from .arc_cosine import arc_cosine_kernels, both_active, cosines
+from .forces import FORCES, Forces
+from .snapshot_model import cpu_backend
 
 if TYPE_CHECKING:
     from prdsim.backends.base import Backend, HostArray
@@ -111,8 +113,8 @@ def initial_mean_squares(
     d_out, s_squared = Y.shape[0], 1 / (Y.shape[0] * m)
     fourth = d_out + 2 if output_init == "normal" else d_out  # E[(v.v)^2] / d_out
     gram, others = X.T @ X, 1 - 1 / m
-    k_0, k_1, k_2 = _arc_cosine_kernels(gram, init_scale)
-    same_side = (pi - np.arccos(_cosines(k_1))) / (2 * pi)
+    k_0, k_1, k_2 = arc_cosine_kernels(gram, init_scale)
+    same_side = both_active(cosines(k_1))
     drive = Y.T @ Y + others * k_1
     sums = {
         "reaction_U": np.sum((k_0 * drive + fourth / m * k_1) * gram),
@@ -121,24 +123,6 @@ def initial_mean_squares(
         "diffusion_V": d_out * np.sum(k_1 * same_side),
     }
     return {name: s_squared * float(total) for name, total in sums.items()}
-
-
-def _arc_cosine_kernels(gram: HostArray, scale: float) -> tuple[HostArray, HostArray, HostArray]:
-    """P(both active), E[h_p h_q], E[h_p^2 h_q^2] for u ~ N(0, scale^2) (Cho and Saul, 2009)."""
-    cosine = _cosines(gram)
-    angle, sine = np.arccos(cosine), np.sqrt(1 - cosine**2)
-    norms = scale**2 * np.sqrt(np.outer(gram.diagonal(), gram.diagonal()))
-    k_1 = norms * (sine + (pi - angle) * cosine)
-    k_2 = norms**2 * (3 * sine * cosine + (pi - angle) * (1 + 2 * cosine**2))
-    return (pi - angle) / (2 * pi), k_1 / (2 * pi), k_2 / (2 * pi)
-
-
-def _cosines(products: HostArray) -> HostArray:
-    """Cosines of the angles between vectors of given inner products; 1 on the diagonal."""
-    norms = np.sqrt(np.outer(products.diagonal(), products.diagonal()))
-    cosine: HostArray = np.clip(products / np.where(norms > 0, norms, 1.0), -1, 1)
-    np.fill_diagonal(cosine, 1.0)
-    return cosine
 
 
 class MeanSquare(NamedTuple):
@@ -161,7 +145,7 @@ def white_noise_mean_squares(sizes: Sizes, *, init_scale: float = 1.0) -> dict[s
     # At a right angle and with the slope in the cosine: k_0 = 1/4 + c/(2 pi),
     # k_1 = variance (1/(2 pi) + c/4), k_2 = variance^2/4, correlation 1/pi + c/2 of predictions.
     k_1, k_1_slope = variance / (2 * pi), variance / 4
-    same_side = (pi - acos(1 / pi)) / (2 * pi)
+    same_side = float(both_active(1 / pi))
     same_side_slope = 0.5 / (2 * pi * sqrt(1 - 1 / pi**2))
     labels = 1 / d_out  # mean of y_p . y_q
     slope_U = (labels + others * k_1) / (2 * pi) + (others / 4 + d_out / m) * k_1_slope

@@ -346,34 +346,61 @@ def theorem_report(
         DataError: lambda_0 is 0 to rounding, and no theorem holds.
         DamagedTrajectoryError: a snapshot's checksum fails.
     """
-    if not len(trajectory.U):
-        raise DataError(f"{trajectory.path} holds no snapshot yet")
-    config = RunConfig(**trajectory.config)
-    X, Y = data or stored_data(trajectory, config)
-    U, V = trajectory.U[0], trajectory.V[0]
-    check_set_up(config, X, V)
-    diffusivity = config.diffusivity if config.adversary else 0.0
+    config, X, Y = _set_up(trajectory, data)
     if replay and config.adversary:
         scores = applied_scores(trajectory, data=data)
     else:
-        scores = _recorded_scores(trajectory, diffusivity, X.shape[1])
-    if mu is None:
-        mu = float(np.max(scores.value, initial=0.0))
-    residual = float(np.linalg.norm(V @ np.maximum(U @ X, 0.0) / np.sqrt(len(U)) - Y))
-    constants = theorem_constants(X, residual=residual, m=len(U), mu=mu)
+        scores = _recorded_scores(trajectory, config, X.shape[1])
     report = judge(
-        constants,
+        _constants(trajectory, X, Y, scores, mu),
         follow(trajectory.time, trajectory.U, X),
         scores,
         diffusion=config.adversary,
         step_size=_resolved(trajectory).step_size if config.integrator == "gd" else 0.0,
     )
-    by_paper = paper_mu(trajectory.W[0], X.shape[1], delta=delta, diffusivity=diffusivity)
+    D = config.effective_diffusivity
+    by_paper = paper_mu(trajectory.W[0], X.shape[1], delta=delta, diffusivity=D)
     return replace(
         report,
         paper_mu=by_paper if config.adversary else None,
         notes=tuple(_notes(trajectory, config, replay=replay)),
     )
+
+
+def recorded_constants(trajectory: Trajectory) -> Constants:
+    """Return the constants of `theorem_report` alone, which take the first snapshot and no H(t).
+
+    Raises as `theorem_report` does.
+    """
+    config, X, Y = _set_up(trajectory, None)
+    return _constants(trajectory, X, Y, _recorded_scores(trajectory, config, X.shape[1]))
+
+
+def _set_up(
+    trajectory: Trajectory, data: tuple[NDArray[np.floating], NDArray[np.floating]] | None
+) -> tuple[RunConfig, NDArray[np.floating], NDArray[np.floating]]:
+    """Return configuration and samples of a run, which is one of the theorems."""
+    if not len(trajectory.U):
+        raise DataError(f"{trajectory.path} holds no snapshot yet")
+    config = RunConfig(**trajectory.config)
+    X, Y = data or stored_data(trajectory, config)
+    check_set_up(config, X, trajectory.V[0])
+    return config, X, Y
+
+
+def _constants(
+    trajectory: Trajectory,
+    X: NDArray[np.floating],
+    Y: NDArray[np.floating],
+    scores: Scores,
+    mu: float | None = None,
+) -> Constants:
+    """Return the constants of a run; ``mu`` is the largest of the scores unless given."""
+    U, V = trajectory.U[0], trajectory.V[0]
+    residual = float(np.linalg.norm(V @ np.maximum(U @ X, 0.0) / np.sqrt(len(U)) - Y))
+    if mu is None:
+        mu = float(np.max(scores.value, initial=0.0))
+    return theorem_constants(X, residual=residual, m=len(U), mu=mu)
 
 
 def check_set_up(config: RunConfig, X: NDArray[np.floating], V: NDArray[np.floating]) -> None:
@@ -430,10 +457,11 @@ def _resolved(trajectory: Trajectory) -> Resolved:
     return Resolved(**trajectory.attributes["resolved"])
 
 
-def _recorded_scores(trajectory: Trajectory, diffusivity: float, n: int) -> Scores:
+def _recorded_scores(trajectory: Trajectory, config: RunConfig, n: int) -> Scores:
     """Of the recorded states; with one output ||grad_z g||_1 is n times the mean of norms."""
     scalars = trajectory.scalars
-    return Scores(scalars["time"], diffusivity * n * scalars["score_norm_mean"])
+    value = config.effective_diffusivity * n * scalars["score_norm_mean"]
+    return Scores(scalars["time"], value)
 
 
 def _notes(trajectory: Trajectory, config: RunConfig, *, replay: bool) -> Iterable[str]:

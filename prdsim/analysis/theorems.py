@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from prdsim.errors import ConfigError, DataError
 
+from .arc_cosine import both_active, cosines
 from .bernoulli import relaxation
 
 Floats = NDArray[np.float64]
@@ -51,12 +52,13 @@ def limiting_kernel(X: NDArray[np.floating]) -> Floats:
     `ConfigError` unless the columns have norm 1, to rounding.
     """
     check_unit_inputs(X)
-    units = X.astype(np.float64)
-    units /= np.linalg.norm(units, axis=0)
-    cosines = np.clip(units.T @ units, -1.0, 1.0)
-    np.fill_diagonal(cosines, 1.0)
-    H: Floats = cosines * (np.pi - np.arccos(cosines)) / (2.0 * np.pi)
-    return H
+    cosine = _cosines_of(X)
+    return cosine * both_active(cosine)
+
+
+def _cosines_of(X: NDArray[np.floating]) -> Floats:
+    inputs = X.astype(np.float64)
+    return cosines(inputs.T @ inputs)
 
 
 def gates(U: NDArray[np.floating], X: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -141,10 +143,10 @@ def theorem_constants(
 
 
 def _reason(X: NDArray[np.floating]) -> str:
-    cosines = X.astype(np.float64).T @ X.astype(np.float64)
-    np.fill_diagonal(cosines, 0.0)
-    p, q = (int(index) for index in np.unravel_index(np.argmax(cosines), cosines.shape))
-    if cosines[p, q] > 1.0 - 1e-6:
+    cosine = _cosines_of(X)
+    np.fill_diagonal(cosine, 0.0)
+    p, q = (int(index) for index in np.unravel_index(np.argmax(cosine), cosine.shape))
+    if cosine[p, q] > 1.0 - 1e-6:
         return f"inputs {min(p, q)} and {max(p, q)} are equal: leave one of them out"
     return "pairs x, -x among the inputs have linearly dependent directions"
 

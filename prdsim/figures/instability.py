@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prdsim.analysis import History, Recording, history
-from prdsim.analysis.growth import growth_spectrum, leading_patterns
+from prdsim.analysis import History, growth_of, history
 from prdsim.analysis.theory import coupling_history, stability_of
 
 from .bands import time_axis, value_axis
@@ -38,11 +37,6 @@ _FLOWS = {
     "frozen": ("with diffusion, critic frozen", YELLOW, "o", 9),
     "joint": ("with diffusion, critic moving", WITH, "x", 4),
 }
-
-
-def _arguments(run: Recording, index: int) -> tuple[Any, ...]:
-    """Return U, V, W, a, X, Y, D of a snapshot, as the functions of growth take them."""
-    return (*run.weights(index).values(), *run.samples, run.diffusivity)
 
 
 def draw_growth(request: Request) -> Figure:
@@ -85,8 +79,8 @@ def draw_patterns(request: Request) -> Figure:
     figure = new_figure(10.4, (3.1 * down / across + 0.35) * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 3, squeeze=False)
     for row, run in zip(panels, runs, strict=True):
-        now = run.at(-1)
-        first, last = (leading_patterns(*_arguments(run, k))[0][neurons] for k in (0, -1))
+        now, growth = run.at(-1), growth_of(run)
+        first, last = (growth.patterns(**run.weights(k))[0][neurons] for k in (0, -1))
         limit = largest([first, last])
         for axes, images, time in ((row[0], first, 0.0), (row[1], last, now.time)):
             drawn = show_image(axes, mosaic(images, run.pixels, across), limit)
@@ -110,8 +104,9 @@ def draw_dispersion(request: Request) -> Figure:
     figure = new_figure(9.6, 3.4 * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 2, squeeze=False, sharex=True, sharey=True)
     for row, run in zip(panels, runs, strict=True):
+        growth = growth_of(run)
         for axes, index in zip(row, (0, -1), strict=True):
-            found = growth_spectrum(*_arguments(run, index))
+            found = growth.spectrum(**run.weights(index))
             curves = {"reaction": (found.reaction, WITHOUT)}
             if found.diffusion.any():  # the dashed and dotted parts on the line of both
                 parts = {**curves, "diffusion": (found.diffusion, YELLOW)}
@@ -119,9 +114,7 @@ def draw_dispersion(request: Request) -> Figure:
             for name, (rates, color) in curves.items():
                 look: Any = {"color": color, "linestyle": PARTS[name], "label": name}
                 axes.plot(found.singular_values, rates, **look)
-            axes.set(
-                title=f"{run.label}, t = {run.time[index]:.4g}",
-            )
+            axes.set_title(f"{run.label}, t = {run.time[index]:.4g}")
             if found.total.any():  # else nothing is driven, as from weights that are all 0
                 axes.set(xscale="log", yscale="log")
             axes.legend(fontsize=7.5)

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prdsim.analysis.bernoulli import fit_bernoulli, plateau
-from prdsim.analysis.theorem_report import BoundReport, TheoremReport, theorem_report
+from prdsim.analysis.theorem_report import (
+    BoundReport,
+    TheoremReport,
+    recorded_constants,
+    theorem_report,
+)
 from prdsim.analysis.theorems import residual_bound
 from prdsim.analysis.theory import require_trajectory
 from prdsim.errors import DataError
@@ -133,7 +138,7 @@ def draw_bernoulli(request: Request) -> Figure:
 
 def _residual(axes: Axes, run: Recording, color: str) -> float:
     """Draw the residual and what it is held against; return its least positive value, or 0."""
-    constants = theorem_report(require_trajectory(run)).constants
+    constants = recorded_constants(require_trajectory(run))
     assert run.scalars is not None
     time, rho = run.scalars["time"], run.scalars["residual_norm"]
     axes.plot(time, rho, color=color, label="measured")
