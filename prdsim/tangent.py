@@ -30,6 +30,9 @@ one, all vectors of a Krylov space are driven, whatever the tangent that it star
 products in weight space come with a product, since for any tangent dU~
 
     <dU, dU~> = <e, s V dH~> + <v, s E dH~^T>,      dH~ = 1{A >= 0} * (dU~ X)
+
+(e, v) is not unique, and the part of it that stands for nothing may grow from product to product;
+`prdsim.analysis.krylov` watches that.
 """
 
 from __future__ import annotations
