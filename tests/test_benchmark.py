@@ -220,10 +220,13 @@ def test_rivals_alone_import_pytorch_and_jax():
     for folder in ("prdsim", "backends", "cli"):
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
-                names = [alias.name for alias in getattr(node, "names", [])]
-                names = [str(node.module)] if isinstance(node, ast.ImportFrom) else names
-                is_import = isinstance(node, ast.Import | ast.ImportFrom)
-                if is_import and {name.partition(".")[0] for name in names} & {"torch", "jax"}:
+                if isinstance(node, ast.ImportFrom):
+                    names = [str(node.module)]
+                elif isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                else:
+                    continue
+                if {name.partition(".")[0] for name in names} & {"torch", "jax"}:
                     importing.add(path.name)
     assert importing == {"torch_rival.py", "jax_rival.py"}
 
