@@ -572,15 +572,43 @@ def test_restarts_for_the_joint_flow_give_true_residuals(monkeypatch):
 
 def test_a_null_mode_found_by_krylov_is_one():
     """At Z = Y without diffusion 0 leads; its vector lies where driven tangents do not reach."""
-    problem = random_problem(1, d_in=12, n=10, m=60)
+    problem = random_problem(1, d_in=20, n=14, m=60)
     config = problem.config(**KEYS, steps=3000, step_size="auto")
     rest = find_equilibrium(config, problem.X, problem.Y, initial=problem.initial)
     assert rest.reached
-    modes = leading_modes(linearize(config, problem.X, problem.Y, rest.weights, "reaction"), 1)
-    assert modes.size > instability._SMALL
+    jacobian = linearize(config, problem.X, problem.Y, rest.weights, "reaction")
+    modes = leading_modes(jacobian, 1)
+    driven = sum(int(np.prod(shape)) for shape in jacobian.driven_shapes.values())
+    assert instability._driven_are_shorter(modes.size, driven)
     assert abs(modes.growth_rate) < 1e-10 * modes.scale
     assert modes.residuals.max() < 1e-8 * modes.scale
     assert np.linalg.norm(modes.vectors[:, 0]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("flow", FLOWS[:2])
+def test_modes_of_symmetric_jacobians_are_orthogonal_however_rough(flow):
+    """Those of Lanczos' method are, converged or not; Arnoldi's are to the accuracy alone."""
+    problem = random_problem(12, d_in=30, n=40, m=60)
+    modes = modes_of(problem, flow, 6, accuracy=1e-3)
+    assert modes.size > instability._SMALL
+    assert modes.residuals.max() > 1e-6 * modes.scale
+    assert np.abs(modes.vectors.T @ modes.vectors - np.eye(6)).max() < 1e-11
+
+
+def test_a_mode_whose_measured_residual_is_too_large_does_not_count(monkeypatch):
+    measured = instability._with_residuals
+
+    def worse(*arguments: Any) -> Any:
+        found = measured(*arguments)
+        found.residuals[1] = 1e-3 * found.scale
+        return found
+
+    monkeypatch.setattr(instability, "_with_residuals", worse)
+    problem = random_problem(12, d_in=30, n=40, m=60)
+    modes = modes_of(problem, "frozen", 4, accuracy=1e-4)
+    assert modes.requested == 4
+    assert len(modes.eigenvalues) == len(modes.residuals) == modes.vectors.shape[1] == 3
+    assert modes.residuals.max() < 2e-4 * modes.scale
 
 
 def test_where_the_residual_leaves_the_sign_open_there_is_no_verdict():
