@@ -172,7 +172,7 @@ class RunConfig(BaseModel):
     @property
     def adversary(self) -> bool:
         """Whether the critic exists for the generator and moves: diffusion with D > 0."""
-        return self.diffusion and self.diffusivity > 0
+        return self.effective_diffusivity > 0
 
     @property
     def effective_diffusivity(self) -> float:

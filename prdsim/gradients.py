@@ -115,11 +115,16 @@ def push_forward(model: Model, state: State, tangent: State, out: Array) -> None
 
     Reads A, H; leaves dH in B if U moves, and ``out`` as it is if neither does. Not fused.
     """
-    k, work = model.backend, model.work
     if "U" in model.moving:
-        k.gemm(tangent.U, model.chart.matrix, out=work.B)
-        k.gate(work.B, work.A, out=work.B)
+        feature_change(model, tangent.U)
     prediction_change(model, state, tangent.V, out=out)
+
+
+def feature_change(model: Model, dU: Array) -> None:
+    """dH = 1{A >= 0} * (dU X), dU in the chart's coordinates; reads A, leaves dH in B."""
+    k, work = model.backend, model.work
+    k.gemm(dU, model.chart.matrix, out=work.B)
+    k.gate(work.B, work.A, out=work.B)
 
 
 def prediction_change(

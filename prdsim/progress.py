@@ -10,6 +10,28 @@ from typing import Any, Protocol, TextIO, TypeVar, cast
 
 _Item = TypeVar("_Item")
 
+Say = Callable[[str], None]
+"""What takes a line of text about work that is under way."""
+
+
+def silent(text: str) -> None:
+    """Show nothing."""
+
+
+class _Pace:
+    """Says when so many seconds have passed, again and again."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = time.monotonic() + seconds
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
+
 
 class Progress(Protocol):
     """What a run tells of its way."""
@@ -75,7 +97,7 @@ class Lines:
     def start(self, step: int, steps: int) -> None:
         """Note the beginning."""
         self._steps, self._first, self._begun = steps, step, time.monotonic()
-        self._next = self._begun + self._seconds
+        self._pace = _Pace(self._seconds)
         self._compiled = False
 
     def update(self, step: int, loss: float) -> None:
@@ -84,9 +106,8 @@ class Lines:
         begun, done = self._begun, step - self._first
         if not self._compiled:  # what the first step took says nothing of the others
             self._compiled, self._first, self._begun = True, step, now
-        if now < self._next:
+        if not self._pace.due():
             return
-        self._next = now + self._seconds
         left = (now - begun) / done * (self._steps - step)
         print(
             f"step {step}/{self._steps}  L_sup {loss:.6g}  {left:.0f} s left",
@@ -151,35 +172,32 @@ def tracked(items: Iterable[_Item], what: str, *, seconds: float = 5.0) -> Itera
 
         yield from tqdm(listed, desc=what, file=shown, dynamic_ncols=True, leave=False)
     else:
-        due = time.monotonic() + seconds
+        pace = _Pace(seconds)
         for done, item in enumerate(listed):
-            if time.monotonic() >= due:
+            if pace.due():
                 print(f"{what}: {done} of {len(listed)}", file=shown, flush=True)
-                due = time.monotonic() + seconds
             yield item
 
 
 @contextmanager
-def noting(*, seconds: float = 5.0) -> Iterator[Callable[[str], None]]:
+def noting(*, seconds: float = 5.0) -> Iterator[Say]:
     """Yield a function that shows a text where work of unknown length is: in place on a terminal.
 
     Elsewhere a line every few seconds.
     """
     shown = progress_stream()
     if shown is None:
-        yield lambda _: None
+        yield silent
     elif shown.isatty():
         from tqdm import tqdm
 
         with tqdm(bar_format="{desc} [{elapsed}]", file=shown, leave=False) as bar:
             yield bar.set_description_str
     else:
-        due = time.monotonic() + seconds
+        pace = _Pace(seconds)
 
         def line(text: str) -> None:
-            nonlocal due
-            if time.monotonic() >= due:
+            if pace.due():
                 print(text, file=shown, flush=True)
-                due = time.monotonic() + seconds
 
         yield line

@@ -48,6 +48,7 @@ from .charts import CHARTS, load
 from .gradients import (
     critic_gradient,
     drive,
+    feature_change,
     forward,
     generator_velocity,
     penalty_gradients,
@@ -236,8 +237,7 @@ class Linearization:
             self._drive_back(tangent.e, tangent.v)
             if self._K is None:
                 pull_back(self.model, out=self._scratch, alpha=self.model.s)
-                k.gemm(self._scratch, self.model.chart.matrix, out=work.B)
-                k.gate(work.B, work.A, out=work.B)
+                feature_change(self.model, self._scratch)
             else:
                 k.gemm(work.B, self._K, out=self._scratch, alpha=self.model.s)
                 k.gate(self._scratch, work.A, out=work.B)
@@ -245,10 +245,8 @@ class Linearization:
 
     def driven_response(self, tangent: State, out: Driven, dual: Driven) -> None:
         """out = the Jacobian times any tangent, as a driven one; dual = the tangent's dual."""
-        k, work = self.model.backend, self.model.work
         if "U" in self.moving:
-            k.gemm(tangent.U, self.model.chart.matrix, out=work.B)
-            k.gate(work.B, work.A, out=work.B)
+            feature_change(self.model, tangent.U)
         self._respond(tangent, out, dual)
 
     def expand(self, driven: Driven, out: State) -> None:

@@ -24,7 +24,7 @@ positive singular values between them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import sqrt
@@ -40,6 +40,7 @@ from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DataError
 from prdsim.memory import require_memory
 from prdsim.model import Dimensions, Shapes, State, build_model, dimensions_of, entries
+from prdsim.progress import Say, silent
 from prdsim.randomness import Stream, generator
 from prdsim.simulation import Simulation
 from prdsim.tangent import Flow, Linearization, driven_entries, driven_shapes, linearization_bytes
@@ -49,8 +50,6 @@ from .products import DrivenProducts, HostProducts, WholeProducts, unpack
 
 if TYPE_CHECKING:
     from prdsim.backends.base import Backend, HostArray
-
-Say = Callable[[str], None]
 
 EQUILIBRIUM_TOLERANCE = 1e-8
 """Largest ||R|| = (||R^u||_F^2 + ||R^v||_F^2)^(1/2) that counts as a reaction equilibrium."""
@@ -66,16 +65,11 @@ are better by far: their error is of the order of the residual's square."""
 _SMALL = 400  # sizes up to which all of the matrix is cheaper than a Krylov space
 _LARGEST_DENSE = 4000
 
-
 _WORDS = {
     "reaction": "without diffusion",
     "frozen": "with diffusion, critic frozen",
     "joint": "with diffusion, critic moving",
 }
-
-
-def silent(text: str) -> None:
-    """Show nothing."""
 
 
 def linearize(

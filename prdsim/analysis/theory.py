@@ -8,11 +8,11 @@ import numpy as np
 
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DataError
-from prdsim.progress import Progress
+from prdsim.progress import Progress, Say, silent
 
 from .bernoulli import fit_bernoulli, plateau
 from .growth import CouplingHistory, replay_couplings
-from .instability import Say, Stability, assess_stability, find_equilibrium, silent
+from .instability import Stability, assess_stability, find_equilibrium
 from .recording import Recording
 from .table import Table
 from .theorem_report import theorem_report

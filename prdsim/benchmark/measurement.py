@@ -15,13 +15,14 @@ import numpy as np
 from prdsim.backends import backend_names, backend_status, get_backend
 from prdsim.charts import CHARTS
 from prdsim.config import RunConfig
+from prdsim.progress import Say, silent
 
 from .agreement import CHECKED_STEPS, Agreement, compare
 from .contenders import RIVALS
 from .problem import Problem
 from .processes import Entry, WorkerError, WorkerProcess
 from .products import CHARTS_PRODUCTS
-from .race import Block, Progress, Timing, race, silent
+from .race import Block, Timing, race
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray
@@ -110,7 +111,7 @@ def measure(
     *,
     rounds: int,
     block_seconds: float,
-    progress: Progress = silent,
+    progress: Say = silent,
 ) -> Case:
     """Check and time contenders on the problem of a configuration.
 
@@ -170,7 +171,7 @@ class _Entrant:
 class _Measurement:
     """The files and the reference that the contenders of one case share."""
 
-    def __init__(self, problem: Problem, folder: Path, threads: int, progress: Progress) -> None:
+    def __init__(self, problem: Problem, folder: Path, threads: int, progress: Say) -> None:
         self._problem, self._folder, self._threads = problem, folder, threads
         self._progress, self._started = progress, 0
         self._path = folder / "problem.npz"

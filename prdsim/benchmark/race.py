@@ -9,18 +9,12 @@ from math import ceil
 from statistics import median
 from typing import Protocol
 
+from prdsim.progress import Say, silent
+
 _MOST_STEPS = 100_000  # in a block
 _PAUSE = 0.05  # seconds; idle threads of the last block's libraries stop spinning
 _DISTURBED = 0.15  # cores that others kept busy during a block
 _ATTEMPTS = 4  # at a block that nobody disturbs
-
-
-Progress = Callable[[str], None]
-"""Is told in a few words what is being done."""
-
-
-def silent(text: str) -> None:
-    """Show nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,7 @@ def race(
     *,
     rounds: int,
     block_seconds: float,
-    progress: Progress = silent,
+    progress: Say = silent,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Timing]:
     """Time every entrant once a round, in an order that rotates, and return all by label.
