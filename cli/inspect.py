@@ -36,9 +36,7 @@ def command(path: Path, as_json: bool, check: bool) -> int:
 
     with open_trajectory(path) as trajectory:
         state = trajectory.live_status()
-        config = stored_config(
-            trajectory.path, trajectory.config, trajectory.attributes.get("config_sha256")
-        )
+        config = stored_config(trajectory)
         report = _report(trajectory, config, state)
         if check:
             report["problems"] = trajectory.check()

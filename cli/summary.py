@@ -16,8 +16,7 @@ def finish(result: Result) -> int:
     first, last = result.first, result.last
     resolved = result.resolved
     lines = [
-        f"{result.stop_reason} at step {result.step}, time {result.time:.6g} "
-        f"({resolved.backend}, {resolved.threads} threads, step size {resolved.step_size:.3g})",
+        f"{result.stop_reason} at time {result.time:.6g}, {_steps(result)}",
         f"  supervised loss L_sup    {first['loss_sup']:.6g} -> {last['loss_sup']:.6g}",
         f"  adversarial loss L_adv   {first['loss_adv']:.6g} -> {last['loss_adv']:.6g}",
         f"  critic loss              {first['loss_critic']:.6g} -> {last['loss_critic']:.6g}",
@@ -35,6 +34,19 @@ def finish(result: Result) -> int:
         click.echo(f"interrupted; continue with: prdsim resume {path}", err=True)
         return 128 + result.signal
     click.echo(f"next: prdsim inspect {path}    what it holds")
-    if result.step == result.steps:  # not after end_time, which more steps would not move
+    if result.config.end_time is None:
         click.echo(f"      prdsim resume {path} --steps {2 * result.step}    go on")
+    else:
+        click.echo(f"      prdsim resume {path} --end-time {2 * result.time:g}    go on")
     return 0
+
+
+def _steps(result: Result) -> str:
+    """Say what the run took."""
+    evaluations, rejected = (int(result.last[name]) for name in ("evaluations", "rejected_steps"))
+    text = f"step {result.step}: {result.config.integrator}, "
+    if result.config.adaptive:
+        text += f"rtol {result.config.rtol:g}, {rejected} rejected, "
+    else:
+        text += f"step size {result.resolved.step_size:.3g}, "
+    return f"{text}{evaluations} velocities"

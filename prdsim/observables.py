@@ -68,6 +68,8 @@ class Observer:
         }
         row["balance_drift"] = _drift(self._balance(state), self._balance_0)
         row["critic_balance_drift"] = _drift(self._critic_balance(state), self._critic_balance_0)
+        row["invariant_error"] = 0.0
+        row["lambda_max"] = float("nan")
         return row
 
     def _losses(self, state: State, step: int) -> dict[str, float]:
@@ -76,9 +78,12 @@ class Observer:
         n = model.dimensions.n
         flips = k.sign_changes(work.A, self._signs) / (model.dimensions.m * n)
         begin_step(model, step)
-        penalty_points(model, stream=Stream.OBSERVED_PENALTY_POINTS, update=0)
-        penalty_gradients(model, state)
-        penalty_norms = np.sqrt(self._per_column(work.Q, work.Q))
+        penalty_norm, penalty = 0.0, 0.0
+        for weight in penalty_points(model, stream=Stream.OBSERVED_PENALTY_POINTS, update=0):
+            penalty_gradients(model, state)
+            norms = np.sqrt(self._per_column(work.Q, work.Q))
+            penalty_norm += weight * float(np.mean(norms))
+            penalty += weight * model.gradient_penalty * float(np.mean((norms - 1.0) ** 2))
         # g is homogeneous: g(y) = y . grad g(y), for targets as for predictions.
         input_gradient(model, state, model.Y, out=work.G)
         adversarial_at_Y = k.dot(model.Y, work.G)
@@ -89,7 +94,6 @@ class Observer:
         residual_norm = sqrt(k.dot(work.E, work.E))
         loss_sup = 0.5 * residual_norm**2
         loss_aug = loss_sup - model.diffusivity * loss_adv
-        penalty = model.gradient_penalty * float(np.mean((penalty_norms - 1.0) ** 2))
         wasserstein = (loss_adv - adversarial_at_Y) / n
         return {
             "loss_sup": loss_sup,
@@ -98,7 +102,7 @@ class Observer:
             "loss_critic": -loss_aug if model.minimax else wasserstein + penalty,
             "residual_norm": residual_norm,
             "score_norm_mean": float(np.mean(score_norms)),
-            "penalty_norm_mean": float(np.mean(penalty_norms)),
+            "penalty_norm_mean": penalty_norm,
             "mask_flips": flips,
         }
 

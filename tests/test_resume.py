@@ -551,7 +551,7 @@ def test_a_changed_configuration_is_refused(tmp_path):
         plans = trajectory.planned_snapshots, trajectory.planned_scalars
         changed = json.dumps({**trajectory.config, "critic_step_size": 0.02})
     extend_trajectory(
-        path, snapshot_steps=plans[0], scalar_steps=plans[1], attributes={"config": changed}
+        path, snapshot_plan=plans[0], scalar_plan=plans[1], attributes={"config": changed}
     )
     with pytest.raises(ResumeMismatchError, match="configuration does not match its checksum"):
         prdsim.resume(path)

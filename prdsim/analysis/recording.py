@@ -302,8 +302,7 @@ def open_recording(path: str | os.PathLike[str]) -> Iterator[Recording]:
 
 def _of_trajectory(trajectory: Trajectory) -> Recording:
     status = trajectory.live_status()
-    path, config = trajectory.path, trajectory.config
-    checked = stored_config(path, config, trajectory.attributes.get("config_sha256"))
+    path, checked = trajectory.path, stored_config(trajectory)
     if not len(trajectory.step):
         raise TrajectoryError(f"{path} holds no snapshot yet (status: {status})")
     words = _STATUS[status].format(
