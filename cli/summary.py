@@ -16,7 +16,7 @@ def finish(result: Result) -> int:
     first, last = result.first, result.last
     resolved = result.resolved
     lines = [
-        f"{result.stop_reason} at time {result.time:.6g}, {_steps(result)}",
+        f"{result.stop_reason} at {_place(result)} ({_method(result)})",
         f"  supervised loss L_sup    {first['loss_sup']:.6g} -> {last['loss_sup']:.6g}",
         f"  adversarial loss L_adv   {first['loss_adv']:.6g} -> {last['loss_adv']:.6g}",
         f"  critic loss              {first['loss_critic']:.6g} -> {last['loss_critic']:.6g}",
@@ -41,12 +41,22 @@ def finish(result: Result) -> int:
     return 0
 
 
-def _steps(result: Result) -> str:
-    """Say what the run took."""
+def _place(result: Result) -> str:
+    """Say where a run ended: first in what it was asked for by."""
+    places = f"step {result.step}", f"time {result.time:.6g}"
+    return ", ".join(places if result.config.end_time is None else reversed(places))
+
+
+def _method(result: Result) -> str:
+    """Say how the run was computed, and what it took."""
+    config, resolved = result.config, result.resolved
     evaluations, rejected = (int(result.last[name]) for name in ("evaluations", "rejected_steps"))
-    text = f"step {result.step}: {result.config.integrator}, "
-    if result.config.adaptive:
-        text += f"rtol {result.config.rtol:g}, {rejected} rejected, "
-    else:
-        text += f"step size {result.resolved.step_size:.3g}, "
-    return f"{text}{evaluations} velocities"
+    threads = f"{resolved.threads} thread{'s' * (resolved.threads != 1)}"
+    size = (
+        f"rtol {config.rtol:g}, {rejected} steps rejected"
+        if config.adaptive
+        else f"step size {resolved.step_size:.3g}"
+    )
+    return (
+        f"{config.integrator}, {size}, {evaluations} velocities; {resolved.backend}, {threads}"
+    )
