@@ -212,6 +212,8 @@ class _Run:
             return
         for moment in sorted({*scalars, *snapshots, simulation.time}):
             self._require_finite(moment)
+            if moment in snapshots:
+                simulation.measure_stability(moment)
             if moment in scalars:
                 self._record_scalars(moment)
             if moment in snapshots:
