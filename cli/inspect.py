@@ -20,7 +20,7 @@ _SHOWN = (
     ("loss_critic", "critic loss"),
     ("distance_U_mean", "distance of u_j, mean"),
     ("distance_V_mean", "distance of v_j, mean"),
-    ("balance_drift", "drift of the invariants"),
+    ("invariant_error", "drift of the invariants"),
     ("mask_flips", "gates flipped"),
 )
 

@@ -79,7 +79,9 @@ def integrators() -> str:
         )
         for name, tableau in TABLEAUX.items()
     ]
-    return _table(("integrator", "order", "stages", "order of the estimate", "between steps", "FSAL"), rows)
+    return _table(
+        ("integrator", "order", "stages", "order of the estimate", "between steps", "FSAL"), rows
+    )
 
 
 def streams() -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 from .backends import get_backend
 from .charts import cheapest_chart, make_chart, range_factors
 from .config import RunConfig
-from .errors import DivergedError
 from .gradients import begin_step, forward, velocity
 from .initial import draw_initial
 from .integrators import (
@@ -262,10 +261,13 @@ class Simulation:
         needed = needed_bytes(self.config, sizes, self.backend, resolved.chart)
         count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
         threads = f", {count}" if resolved.device == "cpu" else ""
+        rate = ""
+        if self.config.critic_step_size is not None and self.config.adversary:
+            rate = f"; critic's speed beta = {resolved.critic_rate:.3g}"
         return (
             f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
             f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
-            f"{resolved.chart} chart; about {size_text(needed)} of memory for arrays"
+            f"{resolved.chart} chart{rate}; about {size_text(needed)} of memory for arrays"
         )
 
     def view(self, time: float | None = None) -> State:

@@ -422,7 +422,7 @@ def find_equilibrium(
     """
     alone = config.replace(diffusion=False)
     with Simulation(alone, X, Y, initial=initial, backend=backend) as simulation:
-        simulation.advance(alone.steps)
+        simulation.advance(alone.step_limit)
         weights = {name: array.astype(np.float64) for name, array in simulation.weights().items()}
     jacobian = linearize(alone, X, Y, weights, "reaction", backend=simulation.backend)
     with jacobian.model.backend.active():
