@@ -43,10 +43,11 @@ class Memory:
 class Stepper(Protocol):
     """The contract of a time-stepping method.
 
-    ``dense`` says that states within a step will be asked for, which may take memory. ``order`` is that of the solution at a fixed time, ``dense_order`` that of states within a
-    step; ``adaptive`` says whether `step` returns an error estimate; ``copies`` counts the states
-    that `allocate` makes, and ``evaluations`` the velocities of a step, the first one included.
-    ``stability_limit`` is the largest h lambda for which dx/dt = -lambda x does not grow.
+    ``dense`` says that states within a step will be asked for, which may take memory. ``order`` is
+    that of the solution at a fixed time, ``dense_order`` that of states within a step; ``adaptive``
+    says whether `step` returns an error estimate; ``copies`` counts the states that `allocate`
+    makes, and ``evaluations`` the velocities of a step, the first one included. ``stability_limit``
+    is the largest h lambda for which dx/dt = -lambda x does not grow.
     """
 
     name: str
@@ -191,9 +192,9 @@ class Tableau:
 
     ``b`` weights the solution; ``error`` (b minus the embedded method's weights) the estimate,
     of order ``error_order``. If ``first_same_as_last``, the last stage is taken at the solution.
-    ``stability_limit`` is that of `Stepper`. ``dense`` are the coefficients of the interpolant's weights, a polynomial in the fraction of the
-    step without constant term for each stage, of order ``dense_order``; without them it is Hermite's
-    cubic, of states and velocities at both ends.
+    ``stability_limit`` is that of `Stepper`. ``dense`` are the coefficients of the interpolant's
+    weights, for each stage a polynomial in the fraction of the step without constant term, of order
+    ``dense_order``; without them it is Hermite's cubic, of states and velocities at both ends.
     """
 
     name: str
