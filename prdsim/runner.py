@@ -65,7 +65,8 @@ class Result:
 def run(
     config: RunConfig | None = None,
     *,
-    data: tuple[ArrayLike, ArrayLike] | None = None,
+    data: tuple[ArrayLike, ArrayLike] | Dataset | None = None,
+    initial: Mapping[str, HostArray] | None = None,
     progress: Progress | bool = False,
     **keys: Any,
 ) -> Result:
@@ -74,7 +75,9 @@ def run(
     Args:
         config: The configuration; keywords ``keys`` replace some of its keys.
         data: (X, Y) in place of ``dataset``, one sample a row: X (n, d_in), Y (n, d_out) or
-            integer labels (n,). All of them are used; ``samples`` is ignored.
+            integer labels (n,). All of them are used; ``samples`` is ignored. A `Dataset` is used
+            as it stands.
+        initial: U, V, W, a at t = 0 in place of the drawn ones, float64, as the paper has them.
         progress: True shows on stderr what is run and the memory that is predicted to need, then a
             bar on a terminal, lines elsewhere; or your own `Progress`.
 
@@ -94,7 +97,7 @@ def run(
     dataset = load_data(config, data)
     if data is not None:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
-    with Simulation(config, dataset.X, dataset.Y) as simulation:
+    with Simulation(config, dataset.X, dataset.Y, initial=initial) as simulation:
         layout = _layout(simulation, dataset)
         with (
             StopRequest() as stop,
@@ -284,8 +287,12 @@ def _progress(progress: Progress | bool) -> Progress:
     return progress
 
 
-def load_data(config: RunConfig, data: tuple[ArrayLike, ArrayLike] | None = None) -> Dataset:
+def load_data(
+    config: RunConfig, data: tuple[ArrayLike, ArrayLike] | Dataset | None = None
+) -> Dataset:
     """Return the data set that a configuration names, or ``data`` (X, Y) treated as it asks."""
+    if isinstance(data, Dataset):
+        return data
     if data is not None:
         return from_arrays(
             *data, seed=config.seed, normalize=config.normalize, target=config.target
