@@ -98,8 +98,10 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     """First column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "  "
-        + row[0].ljust(widths[0])
-        + "".join(f"  {cell.rjust(width)}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        (
+            "  "
+            + row[0].ljust(widths[0])
+            + "".join(f"  {cell.rjust(w)}" for cell, w in zip(row[1:], widths[1:], strict=True))
+        ).rstrip()
         for row in rows
     ]

@@ -102,8 +102,11 @@ class Report:
 
     def words(self) -> str:
         """Say in half a line what was found."""
-        error = "" if self.error is None else f", error of headline measures {percent(self.error)}"
-        return f"{self.verdict} at accuracy {percent(self.accuracy)}, t = {self.time:.6g}{error}"
+        largest = "unbounded" if self.error is None else percent(self.error)
+        return (
+            f"{self.verdict} at accuracy {percent(self.accuracy)}, t = {self.time:.6g}; "
+            f"largest error of a headline measure {largest}"
+        )
 
 
 @dataclass(frozen=True)
@@ -214,11 +217,12 @@ def load_report(trajectory: Trajectory) -> Report | None:
     return look_up(trajectory).report
 
 
-def error_text(name: str, sides: Sides) -> str:
+def error_text(name: str, sides: Sides, *, verdict: bool = True) -> str:
     """Say how far a measure can be trusted in runs of some labels: by its largest relative error.
 
     ``sides`` holds the reports of each label's runs. Where one has none, the measure is not
-    assessed; where only some of the runs have one, their number is said.
+    assessed; where only some of the runs have one, their number is said. That it has not converged
+    is said, too, unless ``verdict`` is False.
     """
     groups = [
         [None if report is None else report.by_name.get(name) for report in side] for side in sides
@@ -228,7 +232,8 @@ def error_text(name: str, sides: Sides) -> str:
         return NOT_ASSESSED
     rows = [row for group in known for row in group]
     total = sum(map(len, groups))
-    failed = [str(Verdict.NOT_CONVERGED)] if not all(row.holds for row in rows) else []
+    holds = all(row.holds for row in rows)
+    failed = [str(Verdict.NOT_CONVERGED)] if verdict and not holds else []
     counted = [f"{len(rows)} of {total} runs"] if len(rows) < total else []
     beside = "; ".join([*failed, *counted])
     return f"{_worst(rows)} ({beside})" if beside else _worst(rows)
@@ -250,18 +255,12 @@ _QUOTED = ("distance_U_mean", "cv_U")  # by figures
 def figure_text(sides: Sides) -> str:
     """Say in a line what stands below a figure: the error of two measures, and what fails."""
     groups = [list(side) for side in sides]
-    texts = {name: error_text(name, groups) for name in _QUOTED}
+    texts = {name: error_text(name, groups, verdict=False) for name in _QUOTED}
     if NOT_ASSESSED in texts.values():
         return f"discretization {NOT_ASSESSED}"
-    failed = {
-        row.name
-        for group in groups
-        for report in group
-        if report
-        for row in report.headline
-        if not row.holds
-    }
-    others = [HEADLINE[name] for name in HEADLINE if name in failed and name not in _QUOTED]
+    rows = [row for group in groups for report in group if report for row in report.headline]
+    failed = {row.name for row in rows if not row.holds}
     quoted = ", ".join(f"{HEADLINE[name]} {text}" for name, text in texts.items())
-    more = f"; {Verdict.NOT_CONVERGED}: {', '.join(others)}" if others else ""
+    others = ", ".join(short for name, short in HEADLINE.items() if name in failed)
+    more = f"; {Verdict.NOT_CONVERGED}: {others}" if failed else ""
     return f"discretization: {quoted}{more}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -105,12 +106,16 @@ def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> No
         [run.assessed(float(run.time[-1])).report for run in runs]
         for runs in by_label(recordings).values()
     ]
-    lines = [unfinished, figure_text(reports)]
+    fitting = round(_LETTERS * figure.get_figwidth())
+    lines = [unfinished, fill(figure_text(reports), fitting)]
     figure.supxlabel(
         plain("\n".join(filter(None, lines))),
         fontsize=8 if unfinished else 7,
         color="#a03030" if unfinished else GRAY,
     )
+
+
+_LETTERS = 15  # of the line below a figure, to an inch
 
 
 def largest(arrays: Iterable[Array], *, share: float = 0.995) -> float:
