@@ -112,8 +112,7 @@ def judge(
 
     """
     scale = max(abs(finer[-1]), LEAST_SCALE.get(name, 0.0))
-    change = _relative(max((abs(v - value) for v in finer), key=_nan_last), scale)
-    scatter = _relative(max((abs(v - value) for v in twins), key=_nan_last), scale)
+    change, scatter = (_furthest(value, others, scale) for others in (finer, twins))
     return Row(
         name,
         _known(value),
@@ -148,16 +147,18 @@ def _order(values: Sequence[float], scatter: float, ratio: float) -> float | Non
     return math.log(first / second) / math.log(ratio)
 
 
-def _nan_last(difference: float) -> float:
-    """Order differences so that an unknown one is the largest."""
-    return math.inf if math.isnan(difference) else difference
+def _furthest(value: float, others: Sequence[float], scale: float) -> float | None:
+    """Return the largest difference in units of the scale; None if one is not known, or none is.
 
-
-def _relative(difference: float, scale: float) -> float | None:
-    """Return a difference in units of the scale; 0 if both are 0, None if there is no answer."""
-    if difference == 0.0:
+    It is 0 where all are equal, whatever the scale.
+    """
+    differences = [abs(other - value) for other in others]
+    if not differences or not all(map(math.isfinite, differences)):
+        return None
+    largest = max(differences)
+    if largest == 0.0:
         return 0.0
-    return _known(difference / scale) if scale > 0.0 else None
+    return _known(largest / scale) if scale > 0.0 else None
 
 
 def _known(value: float) -> float | None:
