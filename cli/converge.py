@@ -31,7 +31,7 @@ def command(path: Path, accuracy: float, time: float | None, force: bool, form: 
     """Say how far a run's numbers can be trusted.
 
     Replays the finished run at a tolerance, or with steps, divided twice, and two twins that begin
-    1e-6 beside it; this takes about six times as long as the run. Of every scalar and measure:
+    1e-6 beside it; this takes six to eight times as long as the run. Of every scalar and measure:
     value, change with the finest replay, scatter of the twins, observed order, and a verdict.
 
     The report is kept as RUN.converge.json, and quoted by compare, analyze, plot and reproduce.

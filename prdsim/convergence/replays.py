@@ -19,7 +19,7 @@ from prdsim.analysis import Recording
 from prdsim.config import RunConfig
 from prdsim.datasets import Dataset
 from prdsim.errors import DivergedError
-from prdsim.integrators import make_stepper
+from prdsim.integrators import TABLEAUX
 from prdsim.progress import Progress
 from prdsim.randomness import Stream, generator
 from prdsim.runner import resume, run
@@ -88,7 +88,7 @@ def plan_of(recording: Recording, trajectory: Trajectory, index: int) -> Plan:
     folder, dataset = replay_folder(trajectory.path), _dataset(recording, trajectory)
     base = _as_resolved(recording.settings, trajectory, dataset)
     base = base.replace(**_ending_at(float(recording.time[index])))
-    adaptive = make_stepper(base).adaptive
+    adaptive = _is_adaptive(base)
     refined, ratio = (_tighter, math.sqrt(10)) if adaptive else (_smaller_step, 2.0)
     initial = {name: np.asarray(x, dtype=float) for name, x in trajectory.initial.items()}
 
@@ -132,8 +132,12 @@ def _ending_at(time: float) -> dict[str, Any]:
     """Return the keys of a run that ends at a time and records both ends alone."""
     end = {"end_time": time, "steps": _MANY_STEPS}
     if "scalars" in RunConfig.model_fields:
-        return {**end, "snapshots": "geometric:2", "scalars": "geometric:2"}
+        return {**end, "snapshots": "times:geometric:2", "scalars": "times:geometric:2"}
     return {**end, "snapshots": "geometric:2", "scalars_every": _MANY_STEPS}
+
+
+def _is_adaptive(config: RunConfig) -> bool:
+    return config.integrator in TABLEAUX and bool(TABLEAUX[config.integrator].error)
 
 
 def _tighter(config: RunConfig, factor: float) -> RunConfig:
