@@ -30,6 +30,7 @@ class Stream(IntEnum):
     SYNTHETIC_TEST_INPUTS = 9
     SYNTHETIC_TEACHER = 10
     KRYLOV_START = 11
+    TWINS = 12
 
 
 def uniforms(

@@ -111,4 +111,5 @@ def test_stream_numbers_never_change():
         "SYNTHETIC_TEST_INPUTS": 9,
         "SYNTHETIC_TEACHER": 10,
         "KRYLOV_START": 11,
+        "TWINS": 12,
     }
