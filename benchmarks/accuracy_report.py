@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy_report.py benchmarks/results/DATE-accuracy.json [--docs FOLDER]
 
-The table stands between <!-- begin methods --> and <!-- end methods -->. Everything in it comes from
-the file; nothing is measured here.
+The tables stand between <!-- begin methods --> and <!-- end methods -->. Everything in them comes
+from the file; nothing is measured here.
 """
 
 from __future__ import annotations
