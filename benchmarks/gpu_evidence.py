@@ -350,7 +350,8 @@ def overlap(backend: str) -> dict[str, Any]:
         "diffusion": True,
         "step_size": 1e-3,
         "steps": OVERLAP_STEPS,
-        "scalars_every": OVERLAP_STEPS,
+        "integrator": "gd",
+        "scalars": f"every:{OVERLAP_STEPS}",
     }
     every = max(1, OVERLAP_STEPS // 39)
     kind = type(get_backend(backend))

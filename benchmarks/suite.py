@@ -38,8 +38,8 @@ from prdsim.config import RunConfig
 RESULTS = Path(__file__).resolve().parent / "results"
 PRECISIONS = ("float64", "float32")
 STEP_SIZE = 0.01  # below 1/lambda_max of every case: what is computed stays finite
-SNAPSHOT_RUN = {"diffusion": True, "scalars_every": 10}  # the README's main job: m = 512, n = 256
-MEMORY_RUN = {"steps": 20, "step_size": "auto"}
+SNAPSHOT_RUN = {"diffusion": True, "integrator": "gd", "scalars": "every:10"}  # m = 512, n = 256
+MEMORY_RUN = {"steps": 20, "step_size": "auto", "integrator": "gd"}
 
 OURS = Entry("prdsim", "prdsim", {"backend": "numba", "chart": "auto"})
 GPU = Entry("prdsim cupy", "prdsim", {"backend": "cupy", "chart": "auto"})

@@ -20,7 +20,7 @@ _SHOWN = (
     ("loss_critic", "critic loss"),
     ("distance_U_mean", "distance of u_j, mean"),
     ("distance_V_mean", "distance of v_j, mean"),
-    ("balance_drift", "drift of the invariants"),
+    ("invariant_error", "drift of the invariants"),
     ("mask_flips", "gates flipped"),
 )
 
@@ -37,9 +37,7 @@ def command(path: Path, as_json: bool, check: bool) -> int:
 
     with open_trajectory(path) as trajectory:
         state = trajectory.live_status()
-        config = stored_config(
-            trajectory.path, trajectory.config, trajectory.attributes.get("config_sha256")
-        )
+        config = stored_config(trajectory)
         report = _report(trajectory, config, state)
         found = look_up(trajectory)
         report["discretization"] = found.reason or (found.report and found.report.words())
@@ -57,7 +55,9 @@ def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, 
         "status": state,
         "stop_reason": trajectory.stop_reason,
         "step": trajectory.reached_step,
-        "steps": int(trajectory.planned_snapshots[-1]),
+        "steps": config.steps,
+        "time": float(trajectory.time[-1]) if len(trajectory.time) else 0.0,
+        "end_time": config.end_time,
         "snapshots": trajectory.step.tolist(),
         "snapshots_planned": len(trajectory.planned_snapshots),
         "restart_step": trajectory.restart_step,
@@ -85,9 +85,8 @@ def _text(report: dict[str, Any]) -> str:
         f"written by prdsim {attributes['prdsim_version']} on {attributes['created']}",
         f"  {_status(report)}",
         f"  {attributes['dataset']}, {config['samples']} samples, {data}",
-        f"  m = {m}, d_in = {d_in}, d_out = {d_out}, m_c = {m_c}; {config['integrator']}, "
-        f"step size {resolved['step_size']:g}, {resolved['backend']}, {attributes['precision']}, "
-        f"{resolved['chart']} chart",
+        f"  m = {m}, d_in = {d_in}, d_out = {d_out}, m_c = {m_c}; {_method(config, resolved)}, "
+        f"{resolved['backend']}, {attributes['precision']}, {resolved['chart']} chart",
         f"  {len(report['snapshots'])} of {report['snapshots_planned']} snapshots, "
         f"{len(report['scalars']['step'])} rows of scalars",
         f"  discretization: {report['discretization']}",
@@ -103,7 +102,20 @@ def _text(report: dict[str, Any]) -> str:
 
 def _status(report: dict[str, Any]) -> str:
     reason = f" ({report['stop_reason']})" if report["stop_reason"] else ""
-    return f"{report['status']}{reason} at step {report['step']} of {report['steps']}"
+    if report["end_time"] is None:
+        return f"{report['status']}{reason} at step {report['step']} of {report['steps']}"
+    return (
+        f"{report['status']}{reason} at step {report['step']}; "
+        f"last snapshot at time {report['time']:.6g} of {report['end_time']:g}"
+    )
+
+
+def _method(config: dict[str, Any], resolved: dict[str, Any]) -> str:
+    from prdsim.config import ADAPTIVE_FLOWS
+
+    if config["integrator"] in ADAPTIVE_FLOWS:
+        return f"{config['integrator']}, rtol {config['rtol']:g}"
+    return f"{config['integrator']}, step size {resolved['step_size']:g}"
 
 
 def _table(scalars: dict[str, list[Any]]) -> list[str]:
@@ -112,7 +124,7 @@ def _table(scalars: dict[str, list[Any]]) -> list[str]:
     if count == 0:
         return ["  nothing recorded yet"]
     rows = sorted({round(i * (count - 1) / 4) for i in range(5)})
-    columns = [("step", "step"), *_SHOWN]
+    columns = [("time", "time"), ("step", "step"), *_SHOWN]
     return [
         f"  {label:26}" + "".join(_cell(scalars[name][i]) for i in rows) for name, label in columns
     ]

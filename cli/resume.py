@@ -9,15 +9,16 @@ import click
 
 @click.command(name="resume")
 @click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
+@click.option("--end-time", type=click.FloatRange(min=0, min_open=True), help="new end")
 @click.option("--steps", type=click.IntRange(min=1), help="new total number of steps")
-def command(path: Path, steps: int | None) -> int:
+def command(path: Path, end_time: float | None, steps: int | None) -> int:
     """Continue a run, bit for bit as if it had never stopped.
 
-    An interrupted or killed run goes on to its planned end; with --steps N a finished one goes on
-    to N steps in all.
+    An interrupted or killed run goes on to its planned end; with --end-time T a finished one goes
+    on to time T, with --steps N one that was asked for by steps to N steps in all.
     """
     from prdsim.runner import resume
 
     from .summary import finish
 
-    return finish(resume(path, steps, progress=True))
+    return finish(resume(path, steps, end_time=end_time, progress=True))

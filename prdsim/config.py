@@ -14,16 +14,21 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Protocol, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from prdsim.errors import ConfigError, ResumeMismatchError
+from prdsim.schedule import Rule
 from prdsim.symbols import ARRAYS, Normalization, Split, Target
 
-FLOWS = ("heun", "rk4", "bs23", "dopri5")
+FIXED_FLOWS, ADAPTIVE_FLOWS = ("heun", "rk4"), ("bs23", "dopri5")
+FLOWS = (*FIXED_FLOWS, *ADAPTIVE_FLOWS)
 """Integrators of the joint flow of (U, V, W, a); `gd` alternates instead."""
+
+STEP_LIMIT = 10_000_000
+"""Steps after which a run ends if none are asked for: far more than any run that makes sense."""
 
 _LARGEST = 2**31 - 1  # BLAS counts rows and columns in 32 bits
 
@@ -78,29 +83,37 @@ class RunConfig(BaseModel):
     critic: Literal["wgan-gp", "minimax"] = _key(
         "adversary", "wgan-gp", "what the critic optimizes"
     )
-    critic_steps: Count = _key("adversary", 5, "critic updates a step (gd)")
-    critic_step_size: Positive = _key(
-        "adversary", 0.01, "of one critic update (gd); minimax sums over samples: try 0.01/n"
+    critic_rate: Positive = _key(
+        "adversary", 1.0, "beta, the critic's speed; minimax sums over samples: try 1/n"
     )
-    critic_warmup: Count = _key("adversary", 0, "extra critic updates before the first step (gd)")
-    critic_rate: Positive = _key("adversary", 1.0, "speed of the critic's flow (all but gd)")
+    critic_steps: Count = _key("adversary", 5, "critic updates a step (gd)")
+    critic_step_size: Positive | None = _key(
+        "adversary", None, "of one critic update (gd)  (= critic_rate step_size / critic_steps)"
+    )
+    critic_warmup: NonNegative = _key(
+        "adversary", 0.0, "time for which the critic alone moves, before t = 0"
+    )
     gradient_penalty: NonNegative = _key("adversary", 10.0, "weight of the penalty (wgan-gp)")
-    penalty_points: Literal["auto", "random", "midpoint"] = _key(
-        "adversary", "auto", "where the penalty is taken; auto: random for gd, else midpoint"
+    penalty_points: str = _key(
+        "adversary",
+        "midpoint",
+        "where the penalty is taken: midpoint, gauss:K (its average over e), random (gd)",
     )
 
     integrator: Literal["gd", "heun", "rk4", "bs23", "dopri5"] = _key(
-        "time", "gd", "gd alternates; heun, rk4 take fixed, bs23, dopri5 adaptive steps of the flow"
+        "time",
+        "bs23",
+        "bs23, dopri5 take adaptive, heun, rk4 fixed steps of the flow; gd alternates",
     )
-    step_size: Positive | Literal["auto"] = _key(
-        "time", "auto", "of U and V (first one, if adaptive); auto: 1/lambda_max of the kernel"
-    )
-    steps: Size = _key("time", 2000, "accepted steps at the most")
     end_time: Positive | None = _key(
-        "time", None, "stop at this time, if it comes before the steps"
+        "time", 50.0, "time at which the run ends; none if steps are given instead"
     )
-    rtol: Positive = _key("time", 1e-5, "relative tolerance (adaptive)")
+    rtol: Positive = _key("time", 1e-3, "relative tolerance (adaptive)")
     atol: NonNegative = _key("time", 1e-8, "absolute tolerance (adaptive)")
+    step_size: Positive | Literal["auto"] = _key(
+        "time", "auto", "of U and V (first one, if adaptive); auto: a fraction of 1/lambda_max"
+    )
+    steps: Size | None = _key("time", None, "accepted steps at the most")
 
     backend: str = _key("computing", "auto", "auto, numpy, numba, cupy; cupy:1 picks a device")
     precision: Literal["float64", "float32", "tf32"] = _key(
@@ -115,8 +128,17 @@ class RunConfig(BaseModel):
 
     output: str | None = _key("output", None, "trajectory file (default: prdsim-TIME-ID.h5)")
     force: bool = _key("output", False, "overwrite the trajectory file")
-    snapshots: str = _key("output", "geometric:40", "geometric:COUNT or every:STEPS")
-    scalars_every: Size = _key("output", 10, "steps between rows of scalars")
+    snapshots: str | None = _key(
+        "output",
+        None,
+        "when to keep the weights: times:geometric:COUNT, times:every:TIME, or by step "
+        "geometric:COUNT, every:STEPS  (= times:geometric:40, or geometric:40 without an end time)",
+    )
+    scalars: str | None = _key(
+        "output",
+        None,
+        "when to record losses, norms and distances, alike  (= times:every:0.5, or every:10)",
+    )
     snapshot_precision: Literal["float64", "float32"] | None = _key(
         "output", None, "of the snapshots (= precision)"
     )
@@ -136,7 +158,11 @@ class RunConfig(BaseModel):
     def _plain_values_over_preset(cls, values: dict[str, Any]) -> dict[str, Any]:
         plain = {key: _plain(value) for key, value in values.items()}
         preset = plain.get("preset")
-        return {**PRESETS.get(preset, {}), **plain} if isinstance(preset, str) else plain
+        if isinstance(preset, str):
+            plain = {**PRESETS.get(preset, {}), **plain}
+        if plain.get("steps") is not None:
+            plain.setdefault("end_time", None)  # steps are asked for in place of a time
+        return plain
 
     @field_validator("trainable")
     @classmethod
@@ -146,14 +172,20 @@ class RunConfig(BaseModel):
             raise ValueError("must list some of U,V,W,a, each once, separated by commas")
         return ",".join(name for name in ARRAYS if name in names)
 
-    @field_validator("snapshots")
+    @field_validator("snapshots", "scalars")
     @classmethod
-    def _known_schedule(cls, value: str) -> str:
+    def _known_schedule(cls, value: str | None) -> str | None:
+        if value is not None:
+            Rule.parse(value)
+        return value
+
+    @field_validator("penalty_points")
+    @classmethod
+    def _known_points(cls, value: str) -> str:
         kind, _, number = value.partition(":")
-        if kind not in ("geometric", "every") or not number.isdecimal() or int(number) < 1:
-            raise ValueError("must be geometric:COUNT or every:STEPS, such as every:100")
-        if kind == "geometric" and int(number) < 2:
-            raise ValueError("geometric needs at least 2 snapshots: the first and the last step")
+        gauss = kind == "gauss" and number.isdecimal() and 1 <= int(number) <= 64
+        if value not in ("midpoint", "random") and not gauss:
+            raise ValueError("must be midpoint, random or gauss:K with K from 1 to 64")
         return value
 
     @field_validator("dataset", "backend", "output", "data_dir")
@@ -165,8 +197,26 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.integrator in FLOWS and self.penalty_points == "random":
-            raise ValueError(f"penalty_points: random needs integrator gd, not {self.integrator}")
+        if self.integrator in FLOWS:
+            if self.penalty_points == "random":
+                raise ValueError(
+                    f"penalty_points: random needs integrator gd, not {self.integrator}"
+                )
+            if self.critic_step_size is not None:
+                raise ValueError(
+                    f"critic_step_size: is for integrator gd, not {self.integrator}, whose critic "
+                    "moves at critic_rate"
+                )
+        if self.end_time is None and self.steps is None:
+            raise ValueError("end_time: give a time at which the run ends, or steps")
+        for key, rule in (("snapshots", self.snapshot_rule), ("scalars", self.scalar_rule)):
+            if rule.by_time and self.end_time is None:
+                raise ValueError(f"{key}: {rule} needs an end_time beside the steps")
+            if not rule.by_time and self.steps is None:
+                raise ValueError(
+                    f"{key}: {rule} counts steps, and needs their number: give steps, or "
+                    f"record by time, such as times:{rule}"
+                )
         return self
 
     @property
@@ -187,10 +237,30 @@ class RunConfig(BaseModel):
 
     @property
     def random_penalty_points(self) -> bool:
-        """Whether e_p is drawn anew for every critic update, instead of 1/2."""
-        return self.penalty_points == "random" or (
-            self.penalty_points == "auto" and self.integrator == "gd"
-        )
+        """Whether e_p is drawn anew for every critic update."""
+        return self.penalty_points == "random"
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the integrator chooses its steps by an error estimate."""
+        return self.integrator in ADAPTIVE_FLOWS
+
+    @property
+    def step_limit(self) -> int:
+        """Accepted steps after which the run ends, whatever the time."""
+        return STEP_LIMIT if self.steps is None else self.steps
+
+    @property
+    def snapshot_rule(self) -> Rule:
+        """When snapshots are taken."""
+        default = "geometric:40" if self.end_time is None else "times:geometric:40"
+        return Rule.parse(self.snapshots or default)
+
+    @property
+    def scalar_rule(self) -> Rule:
+        """When rows of scalars are recorded."""
+        default = "every:10" if self.end_time is None else "times:every:0.5"
+        return Rule.parse(self.scalars or default)
 
     @property
     def array_precision(self) -> str:
@@ -222,24 +292,24 @@ class RunConfig(BaseModel):
 PRESETS: dict[str, dict[str, Any]] = {
     # What shows patterns: small initial weights, so that what is learned stands out against the
     # initial noise; more samples than neurons, so that filters generalize instead of interpolating
-    # single samples; a critic that has been trained before diffusion first acts. Times are equal
-    # for all seeds, and the step is stable for 500 samples: more of them need a smaller one.
+    # single samples; a critic that has moved before diffusion first acts. The time is about the
+    # longest up to which functionals of a run can be predicted, see docs/accuracy.md.
     "poster": {
         "init_scale": 0.1,
         "width": 256,
         "samples": 500,
-        "critic_warmup": 50,
-        "step_size": 0.05,
-        "steps": 3000,
+        "critic_warmup": 0.5,
+        "end_time": 50.0,
     },
-    # The set-up of Theorems 1 and 2: one output, V = +-1 fixed, unit inputs; every step's score
-    # is recorded, since mu is the largest.
+    # The set-up of Theorems 1 and 2: one output, V = +-1 fixed, unit inputs; scores are recorded
+    # densely, since mu is the largest.
     "theory": {
         "target": "scalar",
         "trainable": "U",
         "output_init": "rademacher",
         "normalize": "unit",
-        "scalars_every": 1,
+        "end_time": 20.0,
+        "scalars": "times:every:0.05",
     },
 }
 
@@ -250,22 +320,50 @@ def config_sha256(values: Mapping[str, Any]) -> str:
     ``values`` maps keys to values, as a trajectory file keeps them; keys that a later version of
     prdsim adds do not change the checksum of a file that lacks them.
     """
-    left_out = {*keys_of("output", "preset"), "data_dir"}
+    left_out = {*keys_of("output", "preset"), "data_dir", *_FORMER_OUTPUT_KEYS}
     kept = {key: values[key] for key in sorted(values) if key not in left_out}
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 
-def stored_config(path: Path, values: Mapping[str, Any], sha256: object) -> RunConfig:
+class Stored(Protocol):
+    """A trajectory file, as far as its configuration goes."""
+
+    path: Path
+    config: dict[str, Any]
+    attributes: dict[str, Any]
+
+
+def stored_config(trajectory: Stored) -> RunConfig:
     """Return the configuration that a trajectory file keeps, checked against its checksum.
 
     Raises `ResumeMismatchError` if it was changed or is missing.
     """
-    if config_sha256(values) != sha256:
+    values = trajectory.config
+    if config_sha256(values) != trajectory.attributes.get("config_sha256"):
         raise ResumeMismatchError(
-            f"{path}: the configuration does not match its checksum; it was changed or damaged "
-            "after the run began"
+            f"{trajectory.path}: the configuration does not match its checksum; it was changed or "
+            "damaged after the run began"
         )
-    return RunConfig(**values)
+    return RunConfig(**(_from_version_1(values) if "scalars_every" in values else values))
+
+
+_FORMER_OUTPUT_KEYS = ("scalars_every",)
+
+
+def _from_version_1(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a configuration that a file of format version 1 keeps, as of today.
+
+    Of gd's critic, whose update had a size of its own, and recorded by step alone.
+    """
+    kept = dict(values)
+    kept["scalars"] = f"every:{kept.pop('scalars_every')}"
+    alternating = kept["integrator"] == "gd"
+    if kept["penalty_points"] == "auto":
+        kept["penalty_points"] = "random" if alternating else "midpoint"
+    updates, size = kept["critic_warmup"], kept["critic_step_size"]
+    kept["critic_warmup"] = updates * size / kept["critic_rate"] if alternating else 0.0
+    kept["critic_step_size"] = size if alternating else None
+    return kept
 
 
 def keys_of(*groups: str) -> list[str]:

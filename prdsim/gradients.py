@@ -17,6 +17,7 @@ Functions work in the model's workspace; each says what it reads there and what 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from prdsim.randomness import Stream
@@ -113,11 +114,16 @@ def pull_back(model: Model, out: Array, *, alpha: float, beta: float = 0.0) -> N
 def push_forward(model: Model, state: State, tangent: State, out: Array) -> None:
     """out = dZ = s V dH + s dV H with dH = 1{A >= 0} * (dU X), of the arrays that move.
 
-    Reads A, H; leaves dH in B if U moves, and ``out`` as it is if neither does. Not fused.
+    Reads A and, if it is there, H; overwrites B and leaves dH in it if U moves. Leaves ``out`` as
+    it is if neither U nor V does.
     """
+    beta = 0.0
+    if "V" in model.moving:
+        _top_layer_change(model, tangent.V, out=out, beta=beta)
+        beta = 1.0
     if "U" in model.moving:
         feature_change(model, tangent.U)
-    prediction_change(model, state, tangent.V, out=out)
+        _hidden_layer_change(model, state, out=out, beta=beta)
 
 
 def feature_change(model: Model, dU: Array) -> None:
@@ -130,26 +136,41 @@ def feature_change(model: Model, dU: Array) -> None:
 def prediction_change(
     model: Model, state: State, dV: Array, out: Array, *, of_U: Array | None = None
 ) -> None:
-    """out = dZ = s V dH + s dV H, of the arrays that move; ``of_U`` takes the part s V dH alone.
+    """out = dZ as in `push_forward`, from dH; ``of_U`` takes the part s V dH alone.
 
-    Reads H and, if U moves, dH in B; leaves ``out`` as it is if neither U nor V does.
+    Reads H and, if U moves, dH in B; leaves ``out`` as it is if neither U nor V does. Not fused.
     """
-    k, work = model.backend, model.work
     beta = 0.0
     if "U" in model.moving:
-        k.gemm(state.V, work.B, out=out, alpha=model.s)
+        _hidden_layer_change(model, state, out=out, beta=beta)
         if of_U is not None:
-            k.copy(out, out=of_U)
+            model.backend.copy(out, out=of_U)
         beta = 1.0
     if "V" in model.moving:
-        k.gemm(dV, work.H, out=out, alpha=model.s, beta=beta)
+        _top_layer_change(model, dV, out=out, beta=beta)
+
+
+def _hidden_layer_change(model: Model, state: State, out: Array, *, beta: float) -> None:
+    """out = s V dH + beta out; reads dH in B."""
+    model.backend.gemm(state.V, model.work.B, out=out, alpha=model.s, beta=beta)
+
+
+def _top_layer_change(model: Model, dV: Array, out: Array, *, beta: float) -> None:
+    """out = s dV H + beta out; where H is not stored, B takes it, made from A."""
+    k, work = model.backend, model.work
+    if model.fused is None:
+        H = work.H
+    else:
+        k.relu(work.A, out=work.B)
+        H = work.B
+    k.gemm(dV, H, out=out, alpha=model.s, beta=beta)
 
 
 def tangent_kernel_product(model: Model, state: State, E: Array, velocity: State) -> None:
     """Z <- K E with K = J J^T, J the Jacobian of Z in the arrays of U, V that move.
 
     The velocity that E drives, pushed forward to the prediction. Reads A, H; leaves B, Z,
-    velocity. Not fused.
+    velocity.
     """
     generator_velocity(model, state, E, out=velocity)
     push_forward(model, state, velocity, out=model.work.Z)
@@ -175,18 +196,24 @@ def begin_step(model: Model, step: int) -> None:
 
     Apart from all other operations of a step, which may be recorded and launched again.
     """
-    if model.random_penalty_points:
+    if not model.penalty_nodes:
         model.backend.set_word(step, out=model.work.step)
 
 
-def penalty_points(model: Model, *, stream: Stream, update: int) -> None:
-    """Y_hat: yhat_p = e_p y_p + (1 - e_p) z_p, e_p random or 1/2; reads Z, step, leaves e."""
+def penalty_points(model: Model, *, stream: Stream, update: int) -> Iterator[float]:
+    """Leave points Y_hat, yhat_p = e_p y_p + (1 - e_p) z_p, one set after another; yield weights.
+
+    One set of weight 1 with e_p drawn at random (reads step, leaves e), or one for each node e of
+    the average over e in [0, 1]. Reads Z.
+    """
     k, work = model.backend, model.work
-    if model.random_penalty_points:
+    if not model.penalty_nodes:
         k.uniforms(model.seed, stream, work.step, update, out=work.e)
         k.interpolate(work.e, model.Y, work.Z, out=work.Y_hat)
-    else:
-        k.combine([(0.5, model.Y), (0.5, work.Z)], out=work.Y_hat)
+        yield 1.0
+    for e, weight in model.penalty_nodes:
+        k.combine([(e, model.Y), (1.0 - e, work.Z)], out=work.Y_hat)
+        yield weight
 
 
 def penalty_gradients(model: Model, state: State) -> None:
@@ -206,6 +233,8 @@ def critic_gradient(model: Model, state: State, *, update: int) -> None:
         dL_c/dw_r = a_r N_r,   dL_c/da_r = w_r . N_r
         N = s_c [1{W Z >= 0} Z^T / n - 1{W Y >= 0} Y^T / n + 1{W Y_hat >= 0} (c * Q)^T]
         c_p = (2 gp / n) (||q_p|| - 1) / ||q_p||
+
+    The last term is averaged over the nodes of `penalty_points`.
     """
     k, work = model.backend, model.work
     n = model.dimensions.n
@@ -215,12 +244,12 @@ def critic_gradient(model: Model, state: State, *, update: int) -> None:
         _moments(model, state, work.Z, work.Z, alpha=model.s_c / n, beta=0.0)
         _moments(model, state, model.Y_points, model.Y_values, alpha=-model.s_c / n, beta=1.0)
         if model.gradient_penalty > 0.0:
-            penalty_points(model, stream=Stream.PENALTY_POINTS, update=update)
-            penalty_gradients(model, state)
-            scale = 2.0 * model.gradient_penalty / n
-            k.penalty_weights(work.squared_norms, scale, out=work.c)
-            k.scale_columns(work.c, work.Q, out=work.Q)
-            _penalty_moments(model, state)
+            for weight in penalty_points(model, stream=Stream.PENALTY_POINTS, update=update):
+                penalty_gradients(model, state)
+                scale = 2.0 * weight * model.gradient_penalty / n
+                k.penalty_weights(work.squared_norms, scale, out=work.c)
+                k.scale_columns(work.c, work.Q, out=work.Q)
+                _penalty_moments(model, state)
     k.scale_rows(state.a, work.N, out=work.critic_W)
     k.row_dots(state.W, work.N, out=work.critic_a)
 
@@ -253,8 +282,7 @@ def _penalty_moments(model: Model, state: State) -> None:
 def velocity(model: Model, state: State, out: State) -> None:
     """The joint flow's velocity of the arrays that move; the critic's at `critic_rate`.
 
-    dU/dt, dV/dt descend L_aug; dW/dt, da/dt descend the critic's loss at the same Z. Autonomous:
-    the penalty is taken at the midpoints e_p = 1/2.
+    dU/dt, dV/dt descend L_aug; dW/dt, da/dt descend the critic's loss at the same Z.
     """
     k, work = model.backend, model.work
     forward(model, state)

@@ -1,17 +1,20 @@
 """Time stepping: alternating descent, and explicit Runge-Kutta methods for the joint flow.
 
-A stepper is stateless: a tableau, an order, and two functions. ``allocate`` makes the memory that
-steps need; ``step`` attempts one step of given size and returns the new state and an error
-estimate. Whether an attempt stands, and how large the next one is, `Controller` decides.
+A stepper is stateless: a tableau, an order, and three functions. ``allocate`` makes the memory
+that steps need; ``step`` attempts one step of given size and returns the new state and an error
+estimate; ``interpolate`` gives the states within the last step. Whether an attempt stands, and how
+large the next one is, `Controller` decides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import sqrt
 from typing import Protocol
 
 from .config import RunConfig
+from .errors import DivergedError
 from .gradients import begin_step, critic_gradient, drive, forward, generator_velocity, velocity
 from .model import Model, State
 
@@ -20,15 +23,19 @@ from .model import Model, State
 class Memory:
     """What a stepper keeps between and within steps, allocated once.
 
-    ``stages`` holds velocities; ``trial`` the state of a stage, in the end the new state;
-    ``error`` the estimate's difference. ``first_stage`` says that stages[0] already is the
-    velocity at the current state (first same as last). ``swapped`` changes whenever the states
-    change places: it tells which of the two a step begins at. Recordings of steps live as long.
+    ``stages`` holds velocities; ``trial`` the state of a stage, in the end the new state, and
+    once a step stands the one before it; ``error`` the estimate's difference; ``last`` the velocity
+    at the present state, where no stage is and states between steps are asked for (``last_known``:
+    it has been computed). ``first_stage`` says that stages[0] already is that velocity (first same
+    as last). ``swapped`` changes whenever the states change places: it tells which of the two a
+    step begins at. Recordings of steps live as long.
     """
 
     stages: list[State] = field(default_factory=list)
     trial: State | None = None
     error: State | None = None
+    last: State | None = None
+    last_known: bool = False
     first_stage: bool = False
     swapped: bool = False
 
@@ -36,14 +43,21 @@ class Memory:
 class Stepper(Protocol):
     """The contract of a time-stepping method.
 
-    ``order`` is that of the solution at a fixed time; ``adaptive`` says whether `step` returns an
-    error estimate; ``copies`` counts the states that `allocate` makes.
+    ``dense`` says that states within a step will be asked for, which may take memory. ``order`` is
+    that of the solution at a fixed time, ``dense_order`` that of states within a step; ``adaptive``
+    says whether `step` returns an error estimate; ``copies`` counts the states that `allocate`
+    makes, and ``evaluations`` the velocities of a step, the first one included. ``stability_limit``
+    is the largest h lambda for which dx/dt = -lambda x does not grow.
     """
 
     name: str
     order: int
+    dense_order: int
     adaptive: bool
     copies: int
+    evaluations: int
+    stability_limit: float
+    dense: bool
 
     def allocate(self, model: Model, state: State) -> Memory:
         """Return the memory for steps that begin at ``state``."""
@@ -60,25 +74,58 @@ class Stepper(Protocol):
     def accept(self, old: State, new: State, memory: Memory) -> None:
         """Take back the old state's arrays as memory; call it after every step that stands."""
 
+    def remember(self, model: Model, state: State, memory: Memory) -> None:
+        """Keep what `interpolate` needs of the state before a step; call it before that step."""
+
+    def interpolate(
+        self,
+        model: Model,
+        state: State,
+        memory: Memory,
+        *,
+        fraction: float,
+        step_size: float,
+        out: State,
+    ) -> None:
+        """out = the state at a ``fraction`` in (0, 1) of the last accepted step, of its size.
+
+        Of the arrays that move. ``state`` is the one after it; the next step's bits do not depend
+        on the call.
+        """
+
 
 @dataclass(frozen=True)
 class AlternatingDescent:
     """The paper's algorithm: ``critic_steps`` critic updates at a fixed Z, then an Euler step.
 
-    The first step is preceded by ``critic_warmup`` further critic updates. U and V move together,
-    with the new critic; the state is advanced in place.
+    U and V move together, with the new critic; the state is advanced in place. An update has the
+    size critic_rate step_size / critic_steps, so that the critic follows its flow at that rate as
+    the step goes to 0, or a size of its own. States within a step lie on the straight line.
     """
 
     critic_steps: int
-    critic_step_size: float
-    critic_warmup: int
+    critic_rate: float = 1.0
+    critic_step_size: float | None = None
+    dense: bool = False
     name: str = "gd"
     order: int = 1
+    dense_order: int = 1
     adaptive: bool = False
-    copies: int = 0
+    evaluations: int = 1
+    stability_limit: float = 2.0
 
-    def allocate(self, model: Model, state: State) -> Memory:  # noqa: ARG002 - in place
-        return Memory()
+    @property
+    def copies(self) -> int:
+        return int(self.dense)
+
+    def allocate(self, model: Model, state: State) -> Memory:
+        return Memory(trial=beside(model, state) if self.dense else None)
+
+    def critic_update_size(self, step_size: float) -> float:
+        """Return the size of one critic update within a step."""
+        if self.critic_step_size is not None:
+            return self.critic_step_size
+        return self.critic_rate * step_size / max(self.critic_steps, 1)
 
     def step(
         self,
@@ -89,30 +136,54 @@ class AlternatingDescent:
         index: int,
         step_size: float,
     ) -> tuple[State, float]:
-        updates = self.critic_steps + (self.critic_warmup if index == 0 else 0)
+        size = self.critic_update_size(step_size)
 
         def operations() -> None:
             forward(model, state)
-            if "W" in model.moving or "a" in model.moving:
-                for update in range(updates):
-                    self._update_critic(model, state, update)
+            self.update_critic(model, state, range(self.critic_steps), size)
             drive(model, state)
             generator_velocity(model, state, model.work.E, out=state, alpha=step_size, beta=1.0)
 
         begin_step(model, index)
-        model.backend.replay(memory, (updates, step_size), operations)
+        model.backend.replay(memory, (size, step_size), operations)
         return state, 0.0
 
-    def _update_critic(self, model: Model, state: State, update: int) -> None:
+    def update_critic(
+        self, model: Model, state: State, updates: Iterable[int], step_size: float
+    ) -> None:
+        """Take critic updates by number, which random penalty points depend on; reads Z, step."""
         k, work = model.backend, model.work
-        critic_gradient(model, state, update=update)
-        if "W" in model.moving:
-            k.combine([(1.0, state.W), (-self.critic_step_size, work.critic_W)], out=state.W)
-        if "a" in model.moving:
-            k.combine([(1.0, state.a), (-self.critic_step_size, work.critic_a)], out=state.a)
+        if not {"W", "a"} & set(model.moving):
+            return
+        for update in updates:
+            critic_gradient(model, state, update=update)
+            if "W" in model.moving:
+                k.combine([(1.0, state.W), (-step_size, work.critic_W)], out=state.W)
+            if "a" in model.moving:
+                k.combine([(1.0, state.a), (-step_size, work.critic_a)], out=state.a)
+
+    def remember(self, model: Model, state: State, memory: Memory) -> None:
+        assert memory.trial is not None
+        for name in model.moving:
+            model.backend.copy(getattr(state, name), out=getattr(memory.trial, name))
 
     def accept(self, old: State, new: State, memory: Memory) -> None:
         """Do nothing: the state was advanced in place."""
+
+    def interpolate(
+        self,
+        model: Model,
+        state: State,
+        memory: Memory,
+        *,
+        fraction: float,
+        step_size: float,  # noqa: ARG002 - the line between two states
+        out: State,
+    ) -> None:
+        for name in model.moving:
+            old, new = getattr(memory.trial, name), getattr(state, name)
+            terms = [(1.0 - fraction, old), (fraction, new)]
+            model.backend.combine(terms, out=getattr(out, name))
 
 
 @dataclass(frozen=True)
@@ -121,21 +192,45 @@ class Tableau:
 
     ``b`` weights the solution; ``error`` (b minus the embedded method's weights) the estimate,
     of order ``error_order``. If ``first_same_as_last``, the last stage is taken at the solution.
+    ``stability_limit`` is that of `Stepper`. ``dense`` are the coefficients of the interpolant's
+    weights, for each stage a polynomial in the fraction of the step without constant term, of order
+    ``dense_order``; without them it is Hermite's cubic, of states and velocities at both ends.
     """
 
     name: str
     order: int
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]
+    stability_limit: float
     error: tuple[float, ...] = ()
     error_order: int = 0
     first_same_as_last: bool = False
+    dense: tuple[tuple[float, ...], ...] = ()
+    dense_order: int = 3
+
+    def interpolant(self, fraction: float) -> tuple[float, ...]:
+        """Return weights b(x) of y(x) = y_0 + h sum_i b_i(x) k_i at a fraction x of the step.
+
+        Of the stages and, unless first same as last, the velocity at the step's end after them.
+        """
+        x = fraction
+        if self.dense:
+            return tuple(sum(c * x ** (k + 1) for k, c in enumerate(row)) for row in self.dense)
+        ends = (*self.b, *([] if self.first_same_as_last else [0.0]))
+        weights = [b * x * x * (3.0 - 2.0 * x) for b in ends]
+        weights[0] += x * (1.0 - x) ** 2
+        weights[-1] -= x * x * (1.0 - x)
+        return tuple(weights)
 
 
-HEUN = Tableau("heun", 2, a=((), (1.0,)), b=(1 / 2, 1 / 2))
+HEUN = Tableau("heun", 2, a=((), (1.0,)), b=(1 / 2, 1 / 2), stability_limit=2.0)
 
 RK4 = Tableau(
-    "rk4", 4, a=((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), b=(1 / 6, 1 / 3, 1 / 3, 1 / 6)
+    "rk4",
+    4,
+    a=((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)),
+    b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
+    stability_limit=2.785,
 )
 
 BS23 = Tableau(  # Bogacki and Shampine (1989)
@@ -143,6 +238,7 @@ BS23 = Tableau(  # Bogacki and Shampine (1989)
     3,
     a=((), (1 / 2,), (0.0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
     b=(2 / 9, 1 / 3, 4 / 9, 0.0),
+    stability_limit=2.512,
     error=(2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8),
     error_order=2,
     first_same_as_last=True,
@@ -164,9 +260,20 @@ DOPRI5 = Tableau(  # Dormand and Prince (1980)
         _B5,
     ),
     b=(*_B5, 0.0),
+    stability_limit=3.306,
     error=tuple(high - low for high, low in zip((*_B5, 0.0), _B4, strict=True)),
     error_order=4,
     first_same_as_last=True,
+    dense=(  # Shampine (1986): of order 4, the best of its kind at the middle of the step
+        (1.0, -8048581381 / 2820520608, 8663915743 / 2820520608, -12715105075 / 11282082432),
+        (),
+        (0.0, 131558114200 / 32700410799, -68118460800 / 10900136933, 87487479700 / 32700410799),
+        (0.0, -1754552775 / 470086768, 14199869525 / 1410260304, -10690763975 / 1880347072),
+        (0.0, 127303824393 / 49829197408, -318862633887 / 49829197408, 701980252875 / 199316789632),
+        (0.0, -282668133 / 205662961, 2019193451 / 616988883, -1453857185 / 822651844),
+        (0.0, 40617522 / 29380423, -110615467 / 29380423, 69997945 / 29380423),
+    ),
+    dense_order=4,
 )
 
 TABLEAUX = {tableau.name: tableau for tableau in (HEUN, RK4, BS23, DOPRI5)}
@@ -177,8 +284,9 @@ class RungeKutta:
     """One explicit Runge-Kutta method for the joint flow of the arrays that move."""
 
     tableau: Tableau
-    rtol: float = 1e-5
+    rtol: float = 1e-3
     atol: float = 1e-8
+    dense: bool = False
 
     @property
     def name(self) -> str:
@@ -193,18 +301,36 @@ class RungeKutta:
         return bool(self.tableau.error)
 
     @property
+    def dense_order(self) -> int:
+        return min(self.order, self.tableau.dense_order)
+
+    @property
+    def evaluations(self) -> int:
+        return len(self.tableau.a)
+
+    @property
+    def stability_limit(self) -> float:
+        return self.tableau.stability_limit
+
+    @property
     def copies(self) -> int:
-        return len(self.tableau.a) + 1 + self.adaptive
+        return len(self.tableau.a) + 1 + self.adaptive + self._needs_last
+
+    @property
+    def _needs_last(self) -> bool:
+        """Whether a state within a step takes a velocity that no stage is."""
+        return self.dense and not self.tableau.first_same_as_last
 
     def allocate(self, model: Model, state: State) -> Memory:
         def empty() -> State:
             return State.empty(model.backend, model.state_shapes, model.moving)
 
-        trial = empty()
-        for name, array in state:
-            if name not in model.moving:
-                setattr(trial, name, array)
-        return Memory([empty() for _ in self.tableau.a], trial, empty() if self.adaptive else None)
+        return Memory(
+            [empty() for _ in self.tableau.a],
+            trial=beside(model, state),
+            error=empty() if self.adaptive else None,
+            last=empty() if self._needs_last else None,
+        )
 
     def step(
         self,
@@ -248,10 +374,38 @@ class RungeKutta:
 
     def accept(self, old: State, new: State, memory: Memory) -> None:
         assert memory.trial is new
-        memory.trial, memory.swapped = old, not memory.swapped
+        memory.trial, memory.swapped, memory.last_known = old, not memory.swapped, False
         memory.first_stage = self.tableau.first_same_as_last
         if memory.first_stage:
             memory.stages.insert(0, memory.stages.pop())
+
+    def remember(self, model: Model, state: State, memory: Memory) -> None:
+        """Do nothing: the state before a step is kept in any case."""
+
+    def interpolate(
+        self,
+        model: Model,
+        state: State,
+        memory: Memory,
+        *,
+        fraction: float,
+        step_size: float,
+        out: State,
+    ) -> None:
+        assert memory.trial is not None
+        stages = self._stages_of_last_step(model, state, memory)
+        weights = self.tableau.interpolant(fraction)
+        _advance(model, memory.trial, step_size, weights, stages, out=out)
+
+    def _stages_of_last_step(self, model: Model, state: State, memory: Memory) -> list[State]:
+        """Return the velocities that the interpolant combines; one of them may be computed."""
+        if self.tableau.first_same_as_last:  # `accept` has moved the last stage to the front
+            return [*memory.stages[1:], memory.stages[0]]
+        assert memory.last is not None
+        if not memory.last_known:
+            velocity(model, state, out=memory.last)
+            memory.last_known = True
+        return [*memory.stages, memory.last]
 
     def _error_norm(self, model: Model, new: State, memory: Memory, step_size: float) -> float:
         """The largest over arrays X of ||e_X||_F / (atol sqrt(size) + rtol ||X||_F).
@@ -277,6 +431,15 @@ class RungeKutta:
                 return float("inf")
             worst = max(worst, norm)
         return worst
+
+
+def beside(model: Model, state: State) -> State:
+    """Return a state of uninitialized arrays, but for those that do not move: the state's own."""
+    other = State.empty(model.backend, model.state_shapes, model.moving)
+    for name, array in state:
+        if name not in model.moving:
+            setattr(other, name, array)
+    return other
 
 
 def _terms(
@@ -326,10 +489,66 @@ class Controller:
         return min(1.0, max(self.smallest, raw))
 
 
+@dataclass
+class StepControl:
+    """The size of the next adaptive step, what it is chosen by, and how many were rejected.
+
+    ``smallest`` is the size below which a run counts as diverged.
+    """
+
+    controller: Controller
+    step_size: float
+    smallest: float = 0.0
+    previous_error: float = 1.0
+    rejected: int = 0
+
+    def step(self, attempt: Callable[[float], float], *, at_most: float = float("inf")) -> float:
+        """Attempt steps, of sizes that ``attempt`` takes, until an error is at most 1.
+
+        Returns the size of that step. Raises `DivergedError` where none stands.
+        """
+        size, first = min(self.step_size, at_most), True
+        while not (error := attempt(size)) <= 1.0:
+            first = False
+            self.rejected += 1
+            size *= self.controller.factor_after_rejection(error)
+            if size < self.smallest:
+                raise DivergedError(
+                    f"diverged: the step size fell to {size:.1e}\n"
+                    "loosen --rtol and --atol, or use a fixed-step integrator"
+                )
+        factor = self.controller.factor(error, self.previous_error)
+        self.step_size = size * (factor if first else min(1.0, factor))
+        self.previous_error = max(error, 1e-4)
+        return size
+
+
+@dataclass(frozen=True)
+class FixedSteps:
+    """Sizes and times of fixed steps; the first ``ramp`` of them grow in proportion to ``size``.
+
+    Times are computed from the number of steps, never accumulated.
+    """
+
+    size: float
+    ramp: int = 1
+
+    def size_of(self, index: int) -> float:
+        """Return the size of step ``index`` (from 0)."""
+        return self.size * min(1.0, (index + 1) / self.ramp)
+
+    def time(self, steps: int) -> float:
+        """Return the time after so many steps."""
+        if steps < self.ramp:
+            return self.size * (steps * (steps + 1) / (2 * self.ramp))
+        return self.size * (steps - (self.ramp - 1) / 2)
+
+
 def make_stepper(config: RunConfig) -> AlternatingDescent | RungeKutta:
-    """Return the stepper of a configuration."""
+    """Return the stepper of a configuration; states within steps are for runs to a time."""
+    dense = config.end_time is not None
     if config.integrator == "gd":
         return AlternatingDescent(
-            config.critic_steps, config.critic_step_size, config.critic_warmup
+            config.critic_steps, config.critic_rate, config.critic_step_size, dense
         )
-    return RungeKutta(TABLEAUX[config.integrator], config.rtol, config.atol)
+    return RungeKutta(TABLEAUX[config.integrator], config.rtol, config.atol, dense)

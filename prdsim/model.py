@@ -122,7 +122,9 @@ class Model:
 
     ``diffusivity`` is D, and 0 without diffusion; ``s`` = 1/sqrt(d_out m) and ``s_c`` =
     1/sqrt(m_c) are the scalings of the two networks; ``moving`` names the arrays that move;
-    ``fused`` is what the backend has in place of several operations, if anything.
+    ``fused`` is what the backend has in place of several operations, if anything;
+    ``penalty_nodes`` are the e in [0, 1] at which the penalty is taken, with weights that add up to
+    1, and () where e_p is drawn anew for every critic update.
     ``Y_points``, ``Y_values`` (d_out, k) stand for the targets in sums over samples,
     sum_p f(y_p) y_p^T = sum_k f(points_k) values_k^T: Y itself, or its distinct columns and their
     multiples.
@@ -141,7 +143,7 @@ class Model:
     diffusivity: float
     minimax: bool
     gradient_penalty: float
-    random_penalty_points: bool
+    penalty_nodes: tuple[tuple[float, float], ...]
     critic_rate: float
     moving: tuple[str, ...]
     seed: int
@@ -197,11 +199,21 @@ def build_model(
         diffusivity=config.effective_diffusivity,
         minimax=config.critic == "minimax",
         gradient_penalty=config.gradient_penalty,
-        random_penalty_points=config.random_penalty_points,
+        penalty_nodes=_penalty_nodes(config.penalty_points),
         critic_rate=config.critic_rate,
         moving=config.moving,
         seed=config.seed,
     )
+
+
+def _penalty_nodes(points: str) -> tuple[tuple[float, float], ...]:
+    """Return `Model.penalty_nodes`; gauss:K is Gauss and Legendre's rule for the average over e."""
+    if points == "random":
+        return ()
+    if points == "midpoint":
+        return ((0.5, 1.0),)
+    nodes, weights = np.polynomial.legendre.leggauss(int(points.removeprefix("gauss:")))
+    return tuple((float(1 + x) / 2, float(w) / 2) for x, w in zip(nodes, weights, strict=True))
 
 
 def _distinct_targets(backend: Backend, Y: HostArray, device_Y: Array) -> tuple[Array, Array]:

@@ -34,13 +34,13 @@ class _Pace:
 
 
 class Progress(Protocol):
-    """What a run tells of its way."""
+    """What a run tells of its way, in time or in steps: whichever says when it ends."""
 
-    def start(self, step: int, steps: int) -> None:
-        """Say that the run begins at ``step`` of ``steps``."""
+    def start(self, done: float, total: float) -> None:
+        """Say that the run begins, ``done`` of ``total``."""
 
-    def update(self, step: int, loss: float) -> None:
-        """Say that ``step`` is done; ``loss`` is the last recorded supervised loss."""
+    def update(self, done: float, step: int, loss: float) -> None:
+        """Say how far the run is, at which step; ``loss`` is the last recorded supervised loss."""
 
     def close(self) -> None:
         """Say that no more will come."""
@@ -49,10 +49,10 @@ class Progress(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def start(self, step: int, steps: int) -> None:
+    def start(self, done: float, total: float) -> None:
         """Do nothing."""
 
-    def update(self, step: int, loss: float) -> None:
+    def update(self, done: float, step: int, loss: float) -> None:
         """Do nothing."""
 
     def close(self) -> None:
@@ -60,28 +60,29 @@ class Silent:
 
 
 class Bar:
-    """A tqdm bar with step, loss and time left."""
+    """A tqdm bar with time, step, loss and time left."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def start(self, step: int, steps: int) -> None:
+    def start(self, done: float, total: float) -> None:
         """Draw the bar."""
         from tqdm import tqdm
 
         self._bar = tqdm(
-            total=steps,
-            initial=step,
-            unit="step",
+            total=total,
+            initial=done,
             file=self._stream,
             dynamic_ncols=True,
             mininterval=0.2,
+            bar_format="{percentage:3.0f}%|{bar}| {n:.4g}/{total:g} "
+            "[{elapsed}<{remaining}{postfix}]",
         )
 
-    def update(self, step: int, loss: float) -> None:
+    def update(self, done: float, step: int, loss: float) -> None:
         """Move the bar; it redraws itself a few times a second."""
-        self._bar.set_postfix_str(f"L_sup={loss:.4g}", refresh=False)
-        self._bar.update(step - self._bar.n)
+        self._bar.set_postfix_str(f"step {step}, L_sup={loss:.4g}", refresh=False)
+        self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -94,23 +95,25 @@ class Lines:
     def __init__(self, stream: TextIO, seconds: float = 5.0) -> None:
         self._stream, self._seconds = stream, seconds
 
-    def start(self, step: int, steps: int) -> None:
+    def start(self, done: float, total: float) -> None:
         """Note the beginning."""
-        self._steps, self._first, self._begun = steps, step, time.monotonic()
+        self._total, self._first, self._begun = total, done, time.monotonic()
         self._pace = _Pace(self._seconds)
         self._compiled = False
 
-    def update(self, step: int, loss: float) -> None:
+    def update(self, done: float, step: int, loss: float) -> None:
         """Print a line if it is time."""
         now = time.monotonic()
-        begun, done = self._begun, step - self._first
-        if not self._compiled:  # what the first step took says nothing of the others
-            self._compiled, self._first, self._begun = True, step, now
+        if not self._compiled:  # the first step's time says nothing of the others'
+            self._compiled, self._first, self._begun = True, done, now
         if not self._pace.due():
             return
-        left = (now - begun) / done * (self._steps - step)
+        left = ""
+        if done > self._first:
+            seconds = (now - self._begun) / (done - self._first) * (self._total - done)
+            left = f"  {seconds:.0f} s left"
         print(
-            f"step {step}/{self._steps}  L_sup {loss:.6g}  {left:.0f} s left",
+            f"{done:.4g} of {self._total:g}  step {step}  L_sup {loss:.6g}{left}",
             file=self._stream,
             flush=True,
         )

@@ -20,7 +20,7 @@ from .datasets import Dataset, from_arrays, load_dataset
 from .errors import ConfigError, DivergedError, PrdsimError, ResumeMismatchError
 from .ordered_calls import OrderedCalls
 from .progress import Progress, Silent, announce, automatic_progress
-from .schedule import extended, scalar_steps, snapshot_steps
+from .schedule import Agenda, Plan, Rule, extended, reaches
 from .simulation import RESTART_SCALARS, Resolved, Simulation
 from .stopping import StopRequest
 from .trajectory import (
@@ -45,16 +45,16 @@ _COMMIT_SECONDS = 1.0  # between commits of scalars alone, so that watchers see 
 class Result:
     """How a run ended.
 
-    ``state`` holds U, V, W, a of the last step; ``first`` and ``last`` the scalars of the initial
-    and the last recorded state, by the names of the file format. ``signal`` is the one that
-    interrupted the run, if any. ``steps`` is the number planned.
+    ``state`` holds U, V, W, a at ``time``: the end time, or that of the last step; ``first`` and
+    ``last`` the scalars of the initial and the last recorded state, by the names of the file
+    format. ``signal`` is the one that interrupted the run, if any. ``config`` is that of the run.
     """
 
     path: Path
     stop_reason: str
     step: int
-    steps: int
     time: float
+    config: RunConfig
     state: Mapping[str, HostArray]
     first: Mapping[str, float]
     last: Mapping[str, float]
@@ -67,6 +67,8 @@ def run(
     *,
     data: tuple[ArrayLike, ArrayLike] | Dataset | None = None,
     initial: Mapping[str, HostArray] | None = None,
+    resolved: Resolved | None = None,
+    stored_chart: Mapping[str, HostArray] | None = None,
     progress: Progress | bool = False,
     **keys: Any,
 ) -> Result:
@@ -77,7 +79,10 @@ def run(
         data: (X, Y) in place of ``dataset``, one sample a row: X (n, d_in), Y (n, d_out) or
             integer labels (n,). All of them are used; ``samples`` is ignored. A `Dataset` is used
             as it stands.
-        initial: U, V, W, a at t = 0 in place of the drawn ones, float64, as the paper has them.
+        initial: U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,) at t = 0, in place of those
+            that the seed draws.
+        resolved: What ``auto`` came to in an earlier run, to be used again, with the arrays of its
+            chart, ``stored_chart``.
         progress: True shows on stderr what is run and the memory that is predicted to need, then a
             bar on a terminal, lines elsewhere; or your own `Progress`.
 
@@ -97,7 +102,9 @@ def run(
     dataset = load_data(config, data)
     if data is not None:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
-    with Simulation(config, dataset.X, dataset.Y, initial=initial) as simulation:
+    with Simulation(
+        config, dataset.X, dataset.Y, initial=initial, resolved=resolved, stored_chart=stored_chart
+    ) as simulation:
         layout = _layout(simulation, dataset)
         with (
             StopRequest() as stop,
@@ -105,46 +112,48 @@ def run(
         ):
             if progress is True:
                 announce(simulation.describe())
-            return _Run(simulation, writer, layout.snapshot_steps, layout.scalar_steps).go(
-                _progress(progress), stop
-            )
+            plans = layout.snapshot_plan, layout.scalar_plan
+            return _Run(simulation, writer, *plans).go(_progress(progress), stop)
 
 
 def resume(
-    path: str | Path, steps: int | None = None, *, progress: Progress | bool = False
+    path: str | Path,
+    steps: int | None = None,
+    *,
+    end_time: float | None = None,
+    progress: Progress | bool = False,
 ) -> Result:
-    """Continue an interrupted or killed run, or a finished one to more ``steps`` in all.
+    """Continue an interrupted or killed run, or a finished one to a later ``end_time``.
 
-    The continued trajectory is bit for bit that of a run never interrupted, given the same
-    versions, threads and machine; what the file already holds is compared, never rewritten.
+    Or to more ``steps`` in all. The continued trajectory is bit for bit that of a run never
+    interrupted, given the same versions, threads and machine; what the file already holds is
+    compared, never rewritten.
 
     Raises:
-        ConfigError: nothing is left to do, or ``steps`` is below what was planned.
+        ConfigError: nothing is left to do, or less is asked for than was planned.
         TrajectoryError: the file cannot be read, is being written, or is not the same run.
         DivergedError: the run diverged, before or now.
     """
     path = Path(path)
     with open_trajectory(path) as trajectory:
-        config = _config_to_resume(trajectory, steps)
+        config, longer = _config_to_resume(trajectory, steps, end_time)
         data = stored_data(trajectory, config)
         initial = {name: np.asarray(array) for name, array in trajectory.initial.items()}
         resolved = Resolved(**trajectory.attributes["resolved"])
         chart = {name: np.asarray(array) for name, array in trajectory.chart.items()}
-        planned = (trajectory.planned_snapshots.tolist(), trajectory.planned_scalars.tolist())
-        more = config.steps > planned[0][-1]
+        plans = _Plans.of(trajectory)
         recorded = _recorded(trajectory)
     with StopRequest() as stop:
-        if more:
-            planned = _extend(path, config, *planned)
-        with (
-            TrajectoryWriter.open(path) as writer,
-            Simulation(
-                config, *data, initial=initial, resolved=resolved, stored_chart=chart
-            ) as simulation,
-        ):
-            if recorded:  # else the run was killed before its first commit, and starts anew
-                simulation.restore(writer.read_restart())
-            return _Run(simulation, writer, *planned, recorded).go(_progress(progress), stop)
+        if longer:
+            plans = _extend(path, config, plans)
+        with TrajectoryWriter.open(path) as writer:
+            # Without rows the run was killed before its first commit, and starts anew.
+            point = writer.read_restart() if recorded else None
+            with Simulation(
+                config, *data, initial=initial, resolved=resolved, stored_chart=chart, restart=point
+            ) as simulation:
+                run = _Run(simulation, writer, plans.snapshots, plans.scalars, recorded)
+                return run.go(_progress(progress), stop)
 
 
 def default_name() -> str:
@@ -163,26 +172,30 @@ class _Run:
         self,
         simulation: Simulation,
         writer: TrajectoryWriter,
-        snapshots: Sequence[int],
-        scalars: Sequence[int],
+        snapshots: Sequence[float],
+        scalars: Sequence[float],
         recorded: Sequence[Mapping[str, float]] = (),
     ) -> None:
         self._simulation, self._writer = simulation, writer
-        self._snapshots, self._scalars = frozenset(snapshots), frozenset(scalars)
+        begun = (simulation.step, simulation.time) if recorded else ()
+        self._snapshots, self._scalars = Agenda(snapshots, *begun), Agenda(scalars, *begun)
         self._first, self._last = recorded or ({}, {})
         self._committed = self._restarted = time.monotonic()
         self._later = OrderedCalls(behind=simulation.backend.asynchronous)
 
     def go(self, progress: Progress, stop: StopRequest) -> Result:
         simulation = self._simulation
-        progress.start(simulation.step, simulation.config.steps)
+        progress.start(*simulation.progress)
         try:
             if not self._first:
                 self._record(restart=True)
             while not simulation.finished and stop.signal is None:
-                simulation.advance()
+                simulation.advance(
+                    next_view=min(self._snapshots.next_time, self._scalars.next_time)
+                )
                 self._record()
-                progress.update(simulation.step, self._last.get("loss_sup", float("nan")))
+                loss = self._last.get("loss_sup", float("nan"))
+                progress.update(simulation.progress[0], simulation.step, loss)
             return self._end(stop)
         except DivergedError as error:
             reason = str(error).splitlines()[0].removeprefix("diverged: ")
@@ -198,28 +211,35 @@ class _Run:
             progress.close()
 
     def _record(self, *, restart: bool = False) -> None:
-        """Write what is due at the present step, and commit if it is time."""
+        """Write what has become due with the last step, and commit if it is time."""
         simulation, writer, now = self._simulation, self._writer, time.monotonic()
-        step, finished = simulation.step, simulation.finished
-        scalars = step in self._scalars or finished
-        snapshot = step in self._snapshots or finished
+        scalars, snapshots = simulation.due(self._scalars), simulation.due(self._snapshots)
         restart |= now - self._restarted >= simulation.config.restart_seconds
-        if not (scalars or snapshot or restart):
+        if not (scalars or snapshots or restart):
             return
-        self._require_finite()
-        if scalars:
-            self._last = simulation.observe()
-            self._first = self._first or self._last
-            self._later(writer.scalars, step, self._last)
-        if snapshot:
-            self._later.wait()  # one at a time leaves the device and waits for the disk
-            self._later(self._write_snapshot, step, simulation.time, simulation.start_weights())
-        if restart and not finished:
+        for moment in sorted({*scalars, *snapshots, simulation.time}):
+            self._require_finite(moment)
+            if moment in snapshots:
+                simulation.measure_stability(moment)
+            if moment in scalars:
+                self._record_scalars(moment)
+            if moment in snapshots:
+                self._later.wait()  # one at a time leaves the device and waits for the disk
+                copies = simulation.start_weights(moment)
+                self._later(self._write_snapshot, simulation.step, moment, copies)
+        if simulation.finished:
+            return
+        if restart:
             self._write_restart(now)
         overdue = now - self._committed >= _COMMIT_SECONDS and self._later.idle
-        if not finished and (snapshot or restart or overdue):
+        if snapshots or restart or overdue:
             self._later(writer.commit, Status.RUNNING)
             self._committed = now
+
+    def _record_scalars(self, moment: float) -> None:
+        self._last = self._simulation.observe(moment)
+        self._first = self._first or self._last
+        self._later(self._writer.scalars, self._simulation.step, self._last)
 
     def _write_snapshot(
         self, step: int, time: float, copies: dict[str, Callable[[], HostArray]]
@@ -251,18 +271,18 @@ class _Run:
             path=self._writer.path,
             stop_reason=str(status),
             step=simulation.step,
-            steps=simulation.config.steps,
-            time=simulation.time,
-            state=simulation.weights(),
+            time=simulation.shown_time,
+            config=simulation.config,
+            state=simulation.weights(simulation.shown_time),
             first=self._first,
             last=self._last,
             resolved=simulation.resolved,
             signal=stop.signal if status is Status.INTERRUPTED else None,
         )
 
-    def _require_finite(self) -> None:
-        """Raise `DivergedError`, naming the step and the array, unless the state is finite."""
-        if self._simulation.non_finite_array() is None:
+    def _require_finite(self, moment: float | None = None) -> None:
+        """Raise `DivergedError`, naming the step and the array, unless a state is finite."""
+        if self._simulation.non_finite_array(moment) is None:
             return
         self._later.wait()
         simulation, reached = self._simulation, self._simulation.step
@@ -276,7 +296,9 @@ class _Run:
 
     def _advice(self, name: str | None) -> str:
         config, step_size = self._simulation.config, self._simulation.resolved.step_size
-        if name in ("W", "a") and config.integrator == "gd":
+        if config.adaptive:
+            return f"try --rtol {config.rtol / 10:.2g}"
+        if name in ("W", "a") and config.critic_step_size is not None:
             return f"try --critic-step-size {config.critic_step_size / 2:.2g}"
         return f"try --step-size {step_size / 2:.2g}"
 
@@ -320,8 +342,8 @@ def _layout(simulation: Simulation, dataset: Dataset) -> Layout:
         restart_scalars=RESTART_SCALARS,
         precision=precision,
         snapshot_precision=config.snapshot_precision or precision,
-        snapshot_steps=snapshot_steps(config.snapshots, config.steps),
-        scalar_steps=scalar_steps(config.scalars_every, config.steps),
+        snapshot_plan=_plan(config, config.snapshot_rule),
+        scalar_plan=_plan(config, config.scalar_rule),
         attributes={
             "run_id": secrets.token_hex(8),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -337,6 +359,10 @@ def _layout(simulation: Simulation, dataset: Dataset) -> Layout:
         chart=model.chart.arrays(),
         data=data if config.store_data else None,
     )
+
+
+def _plan(config: RunConfig, rule: Rule) -> Plan:
+    return rule.plan(steps=config.step_limit, end_time=config.end_time)
 
 
 def _config_attributes(config: RunConfig) -> dict[str, str]:
@@ -357,29 +383,64 @@ def _versions(simulation: Simulation) -> dict[str, Any]:
     }
 
 
-def _config_to_resume(trajectory: Trajectory, steps: int | None) -> RunConfig:
-    """Return the configuration to go on with; raise unless there is something left to do."""
-    path, planned = trajectory.path, int(trajectory.planned_snapshots[-1])
-    config = stored_config(path, trajectory.config, trajectory.attributes.get("config_sha256"))
+@dataclass(frozen=True)
+class _Plans:
+    """Planned rows of a file, and those that it holds, which end the first ones."""
+
+    snapshots: Plan
+    scalars: Plan
+
+    @classmethod
+    def of(cls, trajectory: Trajectory) -> _Plans:
+        """Return the plans of a file."""
+        return cls(trajectory.planned_snapshots.tolist(), trajectory.planned_scalars.tolist())
+
+
+def _config_to_resume(
+    trajectory: Trajectory, steps: int | None, end_time: float | None
+) -> tuple[RunConfig, bool]:
+    """Return the configuration to go on with, and whether it asks for more than was planned.
+
+    Raises unless there is something left to do.
+    """
+    path, config = trajectory.path, stored_config(trajectory)
     if trajectory.status is Status.DIVERGED:
         raise DivergedError(
             f"{path}: the run diverged at step {trajectory.stop_step} and would again;\n"
-            "start a new one with a smaller --step-size"
+            f"start a new one with a smaller --{'rtol' if config.adaptive else 'step-size'}"
         )
-    if steps is not None and steps < planned:
-        raise ConfigError(
-            f"--steps {steps}: {path} is planned for {planned} steps; N is the new total"
-        )
-    if trajectory.status is Status.FINISHED:
-        reached = int(trajectory.step[-1])
-        if reached < planned:
-            raise ConfigError(f"{path}: the run is finished (end_time reached at step {reached})")
-        if steps is None or steps == planned:
+    for option, given, planned in (
+        ("steps", steps, config.steps),
+        ("end-time", end_time, config.end_time),
+    ):
+        if given is not None and planned is not None and given < planned:
             raise ConfigError(
-                f"{path}: the run is finished at step {planned}; "
-                f"--steps N with N > {planned} continues it"
+                f"--{option} {given}: {path} is planned for {planned}; give the new total"
             )
-    return config.replace(steps=steps or planned)
+    if end_time is not None and config.end_time is None:
+        raise ConfigError(f"--end-time {end_time}: {path} was planned by steps; give --steps")
+    longer = config.replace(
+        steps=steps if steps is not None else config.steps,
+        end_time=end_time if end_time is not None else config.end_time,
+    )
+    if trajectory.status is Status.FINISHED:
+        _require_something_left(trajectory, longer)
+    return longer, longer != config
+
+
+def _require_something_left(trajectory: Trajectory, config: RunConfig) -> None:
+    """Raise `ConfigError` if a finished run has come to the end that is asked for."""
+    path = trajectory.path
+    if reaches(trajectory.restart_time, config.end_time):
+        raise ConfigError(
+            f"{path}: the run is finished at time {config.end_time:g}; "
+            f"--end-time T with T > {trajectory.restart_time:.6g} continues it"
+        )
+    if trajectory.restart_step >= config.step_limit:
+        raise ConfigError(
+            f"{path}: the run is finished at step {config.steps}; "
+            f"--steps N with N > {config.steps} continues it"
+        )
 
 
 def _recorded(trajectory: Trajectory) -> tuple[dict[str, float], ...]:
@@ -413,16 +474,23 @@ def stored_data(trajectory: Trajectory, config: RunConfig) -> tuple[HostArray, H
     return dataset.X, dataset.Y
 
 
-def _extend(
-    path: Path, config: RunConfig, snapshots: list[int], scalars: list[int]
-) -> tuple[list[int], list[int]]:
-    """Make room in the file for more steps; return the plans of the longer run."""
-    snapshots = extended(snapshots, snapshot_steps(config.snapshots, config.steps))
-    scalars = extended(scalars, scalar_steps(config.scalars_every, config.steps))
+def _extend(path: Path, config: RunConfig, plans: _Plans) -> _Plans:
+    """Make room in the file for a longer run; return its plans."""
+    with open_trajectory(path) as trajectory:
+        reached = {"f": trajectory.restart_time, "i": float(trajectory.restart_step)}
+
+        def longer(done: np.ndarray, planned: Plan, rule: Rule) -> Plan:
+            fresh = _plan(config, rule)
+            return extended(done.tolist(), planned, fresh, reached=reached[done.dtype.kind])
+
+        plans = _Plans(
+            longer(trajectory.recorded_snapshots, plans.snapshots, config.snapshot_rule),
+            longer(trajectory.recorded_scalars, plans.scalars, config.scalar_rule),
+        )
     extend_trajectory(
         path,
-        snapshot_steps=snapshots,
-        scalar_steps=scalars,
+        snapshot_plan=plans.snapshots,
+        scalar_plan=plans.scalars,
         attributes=_config_attributes(config),
     )
-    return snapshots, scalars
+    return plans

@@ -1,52 +1,139 @@
-"""When a run records: pure functions of integers, known before the first step."""
+"""When a run records: plans of steps or of times, known before the first step.
+
+A rule is text such as ``times:geometric:40`` or ``every:100``. It becomes a plan, ascending from 0:
+whole numbers are steps, numbers with a fraction times. An `Agenda` follows a plan along a run.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from .errors import ConfigError
 
-_MOST_ROWS = 10_000_000  # a schedule is held in memory; the file would be larger than any disk
+Plan = list[int] | list[float]
+
+_MOST_ROWS = 10_000_000  # a plan is held in memory; the file would be larger than any disk
+_FIRST_TIME = 1e-3  # of times:geometric, relative to the end
+_SLACK = 1e-12  # relative: ten steps of 0.1 come to 1, whatever the rounding of the product
 
 
-def snapshot_steps(rule: str, steps: int) -> list[int]:
-    """Return the steps of the snapshots of a run: 0, those of the rule, and the last.
+@dataclass(frozen=True)
+class Rule:
+    """When to record: ``geometric`` spreads ``number`` rows, ``every`` puts them so far apart.
 
-    ``geometric:COUNT`` spreads COUNT snapshots evenly in the logarithm of the step, fewer where
-    whole steps coincide; ``every:STEPS`` takes the multiples. Raises `ConfigError` for more
-    than ten million.
+    In steps, or in units of time if ``by_time``.
     """
-    kind, _, number = rule.partition(":")
-    if kind == "every":
-        return _multiples(int(number), steps, f"snapshots {rule}")
-    _check_count(min(int(number), steps), f"snapshots {rule}")
-    intervals = int(number) - 2
-    spread = (round(steps ** (i / intervals)) for i in range(intervals)) if intervals else ()
-    return sorted({0, *spread, steps})
+
+    kind: str
+    number: float
+    by_time: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """Read a rule; raises `ValueError`, in words, if it is not one."""
+        by_time = text.startswith("times:")
+        kind, _, digits = text.removeprefix("times:").partition(":")
+        number = _number(digits, whole=not by_time or kind == "geometric")
+        if kind not in ("geometric", "every") or not 0 < number < math.inf:
+            raise ValueError(
+                "must be times:geometric:COUNT or times:every:TIME, such as times:every:0.5; or, "
+                "by step, geometric:COUNT or every:STEPS, such as every:100"
+            )
+        if kind == "geometric" and number < 2:
+            raise ValueError("geometric needs at least 2 rows: the first and the last")
+        return cls(kind, number, by_time)
+
+    def __str__(self) -> str:
+        return f"{'times:' * self.by_time}{self.kind}:{self.number:.15g}"
+
+    def plan(self, *, steps: int, end_time: float | None) -> Plan:
+        """Return the plan of a run of ``steps``, or up to ``end_time``: 0, its own, and the last.
+
+        Geometric rows are spread evenly in the logarithm of the step, fewer where whole steps
+        coincide, or of the time, from a thousandth of the end. Raises `ConfigError` for more than
+        ten million rows.
+        """
+        if not self.by_time:
+            return self._steps(steps)
+        assert end_time is not None
+        return self._times(end_time)
+
+    def _steps(self, steps: int) -> list[int]:
+        number = int(self.number)
+        if self.kind == "every":
+            self._check_count(-(-steps // number))
+            return [*range(0, steps, number), steps]
+        self._check_count(min(number, steps))
+        intervals = number - 2
+        spread = (round(steps ** (i / intervals)) for i in range(intervals)) if intervals else ()
+        return sorted({0, *spread, steps})
+
+    def _times(self, end: float) -> list[float]:
+        if self.kind == "every":
+            count = math.ceil(end / self.number * (1 - _SLACK))
+            self._check_count(count)
+            return [*(i * self.number for i in range(count)), end]
+        intervals = int(self.number) - 2
+        self._check_count(intervals)
+        spread = (end * _FIRST_TIME ** (1 - i / intervals) for i in range(intervals))
+        return [0.0, *spread, end]
+
+    def _check_count(self, count: int) -> None:
+        if count > _MOST_ROWS:
+            raise ConfigError(
+                f"{self}: {count:,} rows are planned, {_MOST_ROWS:,} are possible; "
+                "record less often"
+            )
 
 
-def scalar_steps(every: int, steps: int) -> list[int]:
-    """Return the steps of the rows of scalars: the multiples of ``every``, and the last.
+def _number(text: str, *, whole: bool) -> float:
+    """Return a number as its text says, or 0 if it does not."""
+    try:
+        return float(text) if not whole or text.isdecimal() else 0.0
+    except ValueError:
+        return 0.0
 
-    Raises `ConfigError` for more than ten million.
+
+def is_by_time(plan: Sequence[float]) -> bool:
+    """Whether a plan is one of times: of numbers that are not whole by their type."""
+    return any(isinstance(entry, float) for entry in plan)
+
+
+def reaches(time: float, end: float | None) -> bool:
+    """Whether a time is at an end or past it, up to rounding."""
+    return end is not None and time >= end * (1 - _SLACK)
+
+
+def extended(recorded: Plan, planned: Plan, fresh: Plan, *, reached: float) -> Plan:
+    """Return a plan for a longer run that keeps what was recorded and planned.
+
+    ``recorded`` is what the file holds, ``fresh`` the plan of the longer run, and ``reached`` the
+    step or time from which it goes on: what lies before it is over.
     """
-    return _multiples(every, steps, f"scalars_every {every}")
+    kept = [*recorded, *(entry for entry in planned if entry > max(recorded, default=-1))]
+    return [*kept, *(entry for entry in fresh if entry > max(kept[-1], reached))]
 
 
-def _multiples(every: int, steps: int, rule: str) -> list[int]:
-    planned = range(0, steps, every)
-    _check_count(len(planned), rule)
-    return [*planned, steps]
+class Agenda:
+    """Follows a plan along a run that has come to a step and a time."""
 
+    def __init__(self, plan: Sequence[float], step: int = -1, time: float = -1.0) -> None:
+        self._by_time = is_by_time(plan)
+        reached = time if self._by_time else step
+        self._left = [entry for entry in reversed(plan) if entry > reached]
 
-def _check_count(count: int, rule: str) -> None:
-    if count > _MOST_ROWS:
-        raise ConfigError(
-            f"{rule}: {count:,} rows are planned, {_MOST_ROWS:,} are possible; record less often"
-        )
+    @property
+    def next_time(self) -> float:
+        """The next planned time; infinite for a plan of steps."""
+        return self._left[-1] if self._by_time and self._left else math.inf
 
-
-def extended(planned: list[int], fresh: list[int]) -> list[int]:
-    """Return a plan for more steps that keeps all of an earlier plan.
-
-    ``planned`` ends at the old last step, ``fresh`` is the plan of the new total.
-    """
-    return [*planned, *(step for step in fresh if step > planned[-1])]
+    def due(self, step: int, time: float) -> list[float]:
+        """Return the times of the rows due since the last call, now that the run is here."""
+        found = []
+        reached = time * (1 + _SLACK) if self._by_time else step
+        while self._left and self._left[-1] <= reached:
+            entry = self._left.pop()
+            found.append(entry if self._by_time else time)
+        return found

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from .backends import get_backend
 from .charts import cheapest_chart, make_chart, range_factors
 from .config import RunConfig
-from .errors import DivergedError
-from .gradients import velocity
+from .gradients import begin_step, forward, velocity
 from .initial import draw_initial
-from .integrators import Controller, RungeKutta, make_stepper
+from .integrators import (
+    BS23,
+    AlternatingDescent,
+    Controller,
+    FixedSteps,
+    RungeKutta,
+    StepControl,
+    beside,
+    make_stepper,
+)
 from .memory import check_memory, needed_bytes, size_text
-from .model import build_model, dimensions_of
+from .model import Model, State, build_model, dimensions_of
 from .observables import Observer
-from .step_size import automatic_step_size
+from .schedule import Agenda, reaches
+from .step_size import automatic_step_size, largest_kernel_eigenvalue, round_down
 from .trajectory.rows import RestartPoint
 
 if TYPE_CHECKING:
@@ -25,23 +34,35 @@ if TYPE_CHECKING:
 
 _SMALLEST_STEP = 1e-12  # of the first step size; a smaller adaptive step means a blow-up
 
+# What `auto` is of 1 / lambda_max at t = 0. A fixed step of 1/16 follows the flow to some per cent
+# through the kinks of the score field, 1 chatters at them; an adaptive one finds its size within a
+# few steps, and begins far below it, since small weights begin where all kinks meet (z = 0).
+_FIXED_FRACTION, _FIRST_ADAPTIVE_FRACTION = 1 / 16, 1e-3
+_RAMP = 64  # steps until an automatic fixed one has its full size, where weights begin small
+
 
 @dataclass(frozen=True)
 class Resolved:
-    """What the ``auto`` of a configuration came to; a resumed run uses the same."""
+    """What the ``auto`` of a configuration came to; a resumed run uses the same.
+
+    ``ramp`` is that of `FixedSteps`; ``critic_rate`` the critic's speed beta, which for gd may
+    follow from a size of its updates (None: a file of format version 1).
+    """
 
     backend: str
     device: str
     chart: str
     step_size: float
     threads: int
+    ramp: int = 1
+    critic_rate: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
         return asdict(self)
 
 
-RESTART_SCALARS = ("step_size", "previous_error")
+RESTART_SCALARS = ("step_size", "previous_error", "evaluations", "rejected_steps", "lambda_max")
 """What a `RestartPoint` of a run carries beside step, time and arrays."""
 
 
@@ -50,8 +71,8 @@ class Simulation:
 
     ``X`` (d_in, n) and ``Y`` (d_out, n) are host arrays, float64. ``initial`` (U, V, W, a),
     ``resolved`` and ``stored_chart`` (`Chart.arrays`) repeat those of an earlier run; without them
-    they follow from ``config``. A ``backend`` given as an instance computes, whatever ``config``
-    and ``resolved`` name.
+    they follow from ``config``. It goes on from ``restart``, if given, else begins at t = 0. A
+    ``backend`` given as an instance computes, whatever ``config`` and ``resolved`` name.
     Raises `ConfigError` if the run cannot fit into memory, and `BackendUnavailableError`.
 
     Example::
@@ -70,6 +91,7 @@ class Simulation:
         initial: Mapping[str, HostArray] | None = None,
         resolved: Resolved | None = None,
         stored_chart: Mapping[str, HostArray] | None = None,
+        restart: RestartPoint | None = None,
         backend: Backend | None = None,
     ) -> None:
         self.config = config
@@ -86,8 +108,10 @@ class Simulation:
         self.resolved = resolved or self._resolve(X, Y, first, chart_name)
         self.step = 0
         self.time = 0.0
-        self._step_size = self.resolved.step_size
-        self._previous_error = 1.0
+        self.evaluations = 0
+        self._lambda_max = float("nan")
+        self._fixed = FixedSteps(self.resolved.step_size, self.resolved.ramp)
+        self._control = self._step_control(self.stepper)
         self._contexts = ExitStack()
         with self.backend.active():
             chart = make_chart(chart_name, self.backend, X, first["U"], stored_chart)
@@ -95,9 +119,11 @@ class Simulation:
             self.state = self.model.start(first)
             self._observer = Observer(self.model, self.state)
             self._memory = self.stepper.allocate(self.model, self.state)
-            if self._carried_velocities:
-                velocity(self.model, self.state, out=self._memory.stages[0])
-                self._memory.first_stage = True
+            self._view = beside(self.model, self.state) if self.stepper.dense else None
+            if restart is None:
+                self._begin()
+            else:
+                self.restore(restart)
         precision = self.config.array_precision
         self.initial = {name: array.astype(precision) for name, array in first.items()}
 
@@ -112,16 +138,28 @@ class Simulation:
 
     @property
     def finished(self) -> bool:
-        """Whether the last step, or the end time, has been reached."""
-        end = self.config.end_time
-        # Ten steps of 0.1 come to 1, whatever the rounding of the product.
-        over = end is not None and self.time >= end * (1 - 1e-12)
-        return over or self.step >= self.config.steps
+        """Whether the end time, or the last step, has been reached."""
+        return reaches(self.time, self.config.end_time) or self.step >= self.config.step_limit
 
-    def advance(self, steps: int = 1) -> None:
+    @property
+    def shown_time(self) -> float:
+        """The present time, or the end time, which the last step may have passed."""
+        end = self.config.end_time
+        return end if end is not None and reaches(self.time, end) else self.time
+
+    @property
+    def progress(self) -> tuple[float, float]:
+        """How far the run is, and how far it goes: in time, or in steps without an end time."""
+        if self.config.end_time is None:
+            return self.step, self.config.step_limit
+        return self.shown_time, self.config.end_time
+
+    def advance(self, steps: int = 1, *, next_view: float = float("inf")) -> None:
         """Take up to ``steps`` accepted steps, fewer if the run is finished before.
 
-        Raises `DivergedError` where an adaptive step size has shrunk to nothing.
+        No step is shortened, neither for the end time nor for a record. ``next_view`` is the time
+        at which a state will be asked for next, which gd must know. Raises `DivergedError` where
+        an adaptive step size has shrunk to nothing.
         """
         for _ in range(steps):
             if self.finished:
@@ -129,11 +167,23 @@ class Simulation:
             if self.stepper.adaptive:
                 self._adaptive_step()
             else:
-                self._attempt(self._step_size)
-                self.time = self.step * self._step_size
+                self._fixed_step(min(next_view, self.config.end_time or next_view))
+
+    def _fixed_step(self, next_view: float) -> None:
+        time = self._fixed.time(self.step + 1)
+        if self.stepper.dense and next_view < time:
+            self.stepper.remember(self.model, self.state, self._memory)
+        self._attempt(self._fixed.size_of(self.step))
+        self.time = time
+
+    def _adaptive_step(self) -> None:
+        taken = self._control.step(lambda size: self._attempt(size, allowed=1.0))
+        self.time += taken
+        self._taken = taken
 
     def _attempt(self, step_size: float, allowed: float = float("inf")) -> float:
         """Attempt a step; let it stand if its error is allowed; return the error."""
+        self.evaluations += self.stepper.evaluations - self._memory.first_stage
         new, error = self.stepper.step(
             self.model, self.state, self._memory, index=self.step, step_size=step_size
         )
@@ -141,30 +191,67 @@ class Simulation:
             self.stepper.accept(self.state, new, self._memory)
             self.state = new
             self.step += 1
+            self._taken = step_size
         return error
 
-    def _adaptive_step(self) -> None:
-        assert isinstance(self.stepper, RungeKutta)
-        controller = Controller(self.stepper.tableau.error_order)
-        step_size, rejected = self._step_size, False
-        end = self.config.end_time
-        while True:
-            last = end is not None and self.time + step_size >= end
-            taken = end - self.time if last and end is not None else step_size
-            error = self._attempt(taken, allowed=1.0)
+    def _step_control(self, stepper: AlternatingDescent | RungeKutta) -> StepControl:
+        order = stepper.tableau.error_order if isinstance(stepper, RungeKutta) else 0
+        first = self.resolved.step_size
+        return StepControl(Controller(order), first, smallest=_SMALLEST_STEP * first)
+
+    def _begin(self) -> None:
+        """Let the critic warm up, and compute the velocity that the first step begins with."""
+        critic = tuple(name for name in self.config.moving if name in "Wa")
+        if self.config.critic_warmup > 0.0 and critic:
+            self._warm_up(replace(self.model, moving=critic))
+        if self._carried_velocities:
+            velocity(self.model, self.state, out=self._memory.stages[0])
+            self._memory.first_stage = True
+            self.evaluations += 1
+
+    def _warm_up(self, model: Model) -> None:
+        """Move the critic alone for the time of its warm-up, at the prediction of t = 0.
+
+        By gd's updates, or by bs23, whatever the integrator of the run: its error is that of the
+        tolerance. ``model`` is that of the critic alone.
+        """
+        config, stepper = self.config, self.stepper
+        if isinstance(stepper, AlternatingDescent):
+            size = stepper.critic_update_size(self._fixed.size)
+            count = round(config.critic_warmup * config.critic_rate / size)
+            forward(model, self.state)
+            begin_step(model, 0)  # the first step itself draws the penalty points of 0, 1, ...
+            stepper.update_critic(
+                model, self.state, range(stepper.critic_steps, stepper.critic_steps + count), size
+            )
+            return
+        method = RungeKutta(BS23, config.rtol, config.atol)
+        control, left = self._step_control(method), config.critic_warmup
+        memory, state = method.allocate(model, self.state), self.state
+
+        def attempt(size: float) -> float:
+            nonlocal state
+            new, error = method.step(model, state, memory, index=0, step_size=size)
             if error <= 1.0:
-                break
-            rejected = True
-            step_size = taken * controller.factor_after_rejection(error)
-            if step_size < _SMALLEST_STEP * self.resolved.step_size:
-                raise DivergedError(
-                    f"diverged: the step size fell to {step_size:.1e} at step {self.step}\n"
-                    "loosen --rtol and --atol, or use a fixed-step integrator"
-                )
-        self.time = end if last and end is not None else self.time + taken
-        factor = controller.factor(error, self._previous_error)
-        self._step_size = taken * (min(1.0, factor) if rejected else factor)
-        self._previous_error = max(error, 1e-4)
+                method.accept(state, new, memory)
+                state = new
+            return error
+
+        while left > 1e-12 * config.critic_warmup:
+            left -= control.step(attempt, at_most=left)
+        for name in model.moving:
+            self.backend.copy(getattr(state, name), out=getattr(self.state, name))
+
+    def due(self, agenda: Agenda) -> list[float]:
+        """Return the times of an agenda's rows that the last step has made due.
+
+        Where the run is finished one of them is the last, which need not be planned.
+        """
+        due = agenda.due(self.step, self.time)
+        if not self.finished:
+            return due
+        last = self.shown_time
+        return [*(moment for moment in due if moment < last), last]
 
     # -- looking -------------------------------------------------------------------------------
 
@@ -174,33 +261,75 @@ class Simulation:
         needed = needed_bytes(self.config, sizes, self.backend, resolved.chart)
         count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
         threads = f", {count}" if resolved.device == "cpu" else ""
+        rate = ""
+        if self.config.critic_step_size is not None and self.config.adversary:
+            rate = f"; critic's speed beta = {resolved.critic_rate:.3g}"
         return (
             f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
             f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
-            f"{resolved.chart} chart; about {size_text(needed)} of memory for arrays"
+            f"{resolved.chart} chart{rate}; about {size_text(needed)} of memory for arrays"
         )
 
-    def observe(self) -> dict[str, float]:
-        """Return the scalars of the present state, by the names of the file format."""
-        row = self._observer.observe(self.state, step=self.step)
-        return {"time": self.time, "step_size": self._step_size, **row}
+    def view(self, time: float | None = None) -> State:
+        """Return the present state, or that of a time within the last step, by interpolation.
 
-    def weights(self) -> dict[str, HostArray]:
-        """Return U, V, W, a of the present state on the host, as the paper has them."""
-        return self.model.weights(self.state)
+        Valid until the next call or step. States within a step are there for runs to an
+        ``end_time``; for gd alone if `advance` was told of them.
+        """
+        if time is None or time >= self.time:
+            return self.state
+        assert self._view is not None
+        begun = self.time - self._taken
+        self.stepper.interpolate(
+            self.model,
+            self.state,
+            self._memory,
+            fraction=min(1.0, max(0.0, (time - begun) / self._taken)),
+            step_size=self._taken,
+            out=self._view,
+        )
+        return self._view
 
-    def start_weights(self) -> dict[str, Callable[[], HostArray]]:
-        """Begin to copy the present U, V, W, a; return what waits for each, in any thread."""
-        return self.model.start_weights(self.state)
+    def observe(self, time: float | None = None) -> dict[str, float]:
+        """Return the scalars of a state (see `view`), by the names of the file format."""
+        row = self._observer.observe(self.view(time), step=self.step)
+        return {
+            "time": self.time if time is None else time,
+            "step_size": self._control.step_size if self.stepper.adaptive else self._fixed.size,
+            "evaluations": float(self.evaluations),
+            "rejected_steps": float(self._control.rejected),
+            "lambda_max": self._lambda_max,
+            **row,
+        }
 
-    def non_finite_array(self) -> str | None:
-        """Return the name of an array that holds an infinity or NaN, if any.
+    def measure_stability(self, time: float | None = None) -> None:
+        """Measure lambda_max of the tangent kernel at a state (see `view`), for fixed steps.
+
+        It stands in the rows of scalars until measured again. Adaptive methods need none.
+        """
+        if not self.stepper.adaptive:
+            self._lambda_max = largest_kernel_eigenvalue(self.model, self.view(time))
+
+    def weights(self, time: float | None = None) -> dict[str, HostArray]:
+        """Return U, V, W, a of a state (see `view`) on the host, as the paper has them."""
+        return self.model.weights(self.view(time))
+
+    def start_weights(self, time: float | None = None) -> dict[str, Callable[[], HostArray]]:
+        """Begin to copy U, V, W, a of a state (see `view`); return what waits for each.
+
+        It may be called in any thread.
+        """
+        return self.model.start_weights(self.view(time))
+
+    def non_finite_array(self, time: float | None = None) -> str | None:
+        """Return the name of an array of a state (see `view`) that holds an infinity or NaN.
 
         The critic's are looked at first: within a step of gd they move before U and V do, so that
         what is wrong with all of them began there.
         """
+        state = self.view(time)
         for name in ("a", "W", "V", "U"):
-            if not self.backend.all_finite(getattr(self.state, name)):
+            if not self.backend.all_finite(getattr(state, name)):
                 return name
         return None
 
@@ -232,19 +361,30 @@ class Simulation:
             self.step,
             self.time,
             {name: self.backend.to_host(array) for name, array in arrays.items()},
-            {"step_size": self._step_size, "previous_error": self._previous_error},
+            {
+                "step_size": self._control.step_size,
+                "previous_error": self._control.previous_error,
+                "evaluations": float(self.evaluations),
+                "rejected_steps": float(self._control.rejected),
+                "lambda_max": self._lambda_max,
+            },
         )
 
     def restore(self, point: RestartPoint) -> None:
         """Continue from a point that `restart_point` returned, in this run or an equal one."""
         self.step, self.time = point.step, point.time
-        self._step_size = point.scalars["step_size"]
-        self._previous_error = point.scalars["previous_error"]
+        self._control.step_size = point.scalars["step_size"]
+        self._control.previous_error = point.scalars["previous_error"]
+        # Files of format version 1 count neither.
+        self.evaluations = int(point.scalars.get("evaluations", 0))
+        self._control.rejected = int(point.scalars.get("rejected_steps", 0))
+        self._lambda_max = point.scalars.get("lambda_max", float("nan"))
         for name, array in self.state:
             self.backend.to_device(point.arrays[name], array)
         for name in self._carried_velocities:
             stage = getattr(self._memory.stages[0], name)
             self.backend.to_device(point.arrays[f"velocity_{name}"], stage)
+            self._memory.first_stage = True
 
     def _chart_name(self) -> str:
         if self.config.chart != "auto":
@@ -254,15 +394,23 @@ class Simulation:
     def _resolve(
         self, X: HostArray, Y: HostArray, initial: dict[str, HostArray], chart: str
     ) -> Resolved:
-        step_size = self.config.step_size
+        config, stepper, ramp = self.config, self.stepper, 1
+        step_size = config.step_size
         if step_size == "auto":
-            step_size = automatic_step_size(self.config, X, Y, initial)
+            fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
+            step_size = round_down(fraction * automatic_step_size(config, X, Y, initial))
+            ramp = 1 if config.adaptive or config.init_scale >= 1.0 else _RAMP
+        rate = config.critic_rate
+        if isinstance(stepper, AlternatingDescent):
+            rate = stepper.critic_steps * stepper.critic_update_size(step_size) / step_size
         return Resolved(
             self.backend.name,
             self.backend.device,
             chart,
             float(step_size),
             self.backend.threads,
+            ramp,
+            rate,
         )
 
 

@@ -17,7 +17,7 @@ The symbols are those of `prdsim.gradients`; d before one means its derivative a
     d(da_r/dt) = -critic_rate (dw_r . N_r + w_r . dN_r)
 
 The score field G and the gradients Q depend on Z through masks alone: neither has a part in dZ.
-The penalty is taken at the midpoints e_p = 1/2, as in the joint flow; a minimax critic has
+The penalty is taken at the midpoints e_p = 1/2, the default of the joint flow; a minimax critic has
 dN = s_c D 1{W Z >= 0} dZ^T alone.
 
 **Driven tangents.** The dU of a product is told by dE and dV alone, which on wide networks are far
@@ -45,6 +45,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from .charts import CHARTS, load
+from .errors import ConfigError
 from .gradients import (
     critic_gradient,
     drive,
@@ -115,11 +116,16 @@ class Linearization:
             Y_values=model.Y,
             work=Workspace(k, sizes, fused=False),
             diffusivity=0.0 if flow == "reaction" else model.diffusivity,
-            random_penalty_points=False,
+            penalty_nodes=((0.5, 1.0),),
             moving=moving,
         )
         self.state = State.empty(k, model.state_shapes)
         self.critic_moves = bool({"W", "a"} & set(moving))
+        if self.critic_moves and len(model.penalty_nodes) > 1:
+            raise ConfigError(
+                "penalty_points: the Jacobian of a moving critic is that of the midpoints; "
+                "a run at gauss:K has another"
+            )
         self._scratch: Array | None = None
         self._K: Array | None = None
         for name, shape in _extra_shapes(sizes, critic_moves=self.critic_moves).items():

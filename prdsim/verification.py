@@ -229,7 +229,7 @@ class Bench:
 def _config(config: RunConfig, integrator: str, **keys: Any) -> RunConfig:
     """Return a configuration for an integrator, whatever penalty points it was made for."""
     if integrator in FLOWS:
-        keys["penalty_points"] = "auto"
+        keys |= {"penalty_points": "midpoint", "critic_step_size": None}
     return config.replace(integrator=integrator, **keys)
 
 

@@ -23,7 +23,7 @@ KEYS = {
     "step_size": 0.05,
     "steps": 20,
     "snapshots": "every:5",
-    "scalars_every": 5,
+    "scalars": "every:5",
     "backend": "numpy",
     "threads": 1,
 }

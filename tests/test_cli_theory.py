@@ -38,7 +38,7 @@ THEORY = {
     "step_size": 0.1,
     "steps": 60,
     "snapshots": "every:10",
-    "scalars_every": 1,
+    "scalars": "every:1",
     "diffusivity": 0.02,
 }
 

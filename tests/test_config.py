@@ -493,7 +493,7 @@ def test_the_fingerprint_ignores_what_decides_no_number():
         {"force": True},
         {"data_dir": "d"},
         {"snapshots": "every:3"},
-        {"scalars_every": 1},
+        {"scalars": "every:1"},
         {"store_data": False},
     ):
         assert config.replace(**other).sha256() == config.sha256(), other

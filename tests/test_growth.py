@@ -270,7 +270,7 @@ def test_integrals_account_for_where_neurons_went():
             integrator="rk4",
             step_size=0.0025,
             steps=200,
-            scalars_every=every,
+            scalars=f"every:{every}",
             backend="numpy",
             threads=1,
         )
@@ -288,7 +288,7 @@ def test_integrals_account_for_where_neurons_went():
 @pytest.mark.parametrize("integrator", ["gd", "dopri5"])
 def test_watching_changes_no_bit_of_the_run(integrator):
     problem = random_problem(6)
-    keys = {"integrator": integrator, "steps": 12, "scalars_every": 5}
+    keys = {"integrator": integrator, "steps": 12, "scalars": "every:5"}
     config = problem.config(**keys, backend="numba", threads=1)
     seen = []
     with problem.simulation("numba", **keys) as simulation:
@@ -353,7 +353,7 @@ def test_an_interrupted_run_is_replayed_as_far_as_it_came(tmp_path, monkeypatch)
             raise KeyboardInterrupt
         advance(simulation, steps)
 
-    config = {"dataset": "digits", "samples": 10, "width": 5, "steps": 40, "scalars_every": 4}
+    config = {"dataset": "digits", "samples": 10, "width": 5, "steps": 40, "scalars": "every:4"}
     with monkeypatch.context() as patch:
         patch.setattr(Simulation, "advance", fail)
         with pytest.raises(KeyboardInterrupt):

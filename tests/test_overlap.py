@@ -43,7 +43,7 @@ KEYS: dict[str, Any] = {
     "step_size": 0.01,
     "steps": 24,
     "snapshots": "every:4",
-    "scalars_every": 3,
+    "scalars": "every:3",
 }
 
 

@@ -47,7 +47,7 @@ def keys(**others: Any) -> dict[str, Any]:
         "backend": "numpy",
         "threads": 1,
         "snapshots": "every:10",
-        "scalars_every": 5,
+        "scalars": "every:5",
         "restart_seconds": 1e9,
         "steps": 40,
         **others,
@@ -170,7 +170,7 @@ def case_keys(backend: str, integrator: str, steps: int, restart_seconds: float)
         integrator=integrator,
         steps=steps,
         snapshots="every:20",
-        scalars_every=4,
+        scalars="every:4",
         restart_seconds=restart_seconds,
     )
 
@@ -322,7 +322,7 @@ VARIANTS = {
     "end time": {"end_time": 0.55, "steps": 10_000, "snapshots": "every:10"},
     "end time dopri5": {"end_time": 0.2, "steps": 10_000, "integrator": "dopri5"},
     "without data": {"store_data": False},
-    "geometric": {"snapshots": "geometric:9", "scalars_every": 7},
+    "geometric": {"snapshots": "geometric:9", "scalars": "every:7"},
 }
 
 
@@ -455,7 +455,7 @@ def test_a_finished_run_goes_on_to_more_steps(variant, tmp_path, whole):
 
 
 def test_more_steps_keep_the_rows_that_a_longer_plan_would_not_have(tmp_path, whole):
-    rules = {"snapshots": "geometric:6", "scalars_every": 7}
+    rules = {"snapshots": "geometric:6", "scalars": "every:7"}
     path = prdsim.run(**keys(**rules, steps=20), output=str(tmp_path / "run.h5")).path
     with prdsim.open_trajectory(path) as trajectory:
         old = dict(trajectory.scalars)
@@ -551,7 +551,7 @@ def test_a_changed_configuration_is_refused(tmp_path):
         plans = trajectory.planned_snapshots, trajectory.planned_scalars
         changed = json.dumps({**trajectory.config, "critic_step_size": 0.02})
     extend_trajectory(
-        path, snapshot_steps=plans[0], scalar_steps=plans[1], attributes={"config": changed}
+        path, snapshot_plan=plans[0], scalar_plan=plans[1], attributes={"config": changed}
     )
     with pytest.raises(ResumeMismatchError, match="configuration does not match its checksum"):
         prdsim.resume(path)
@@ -640,10 +640,10 @@ def test_rows_computed_again_must_be_those_of_the_file(tmp_path):
 @pytest.mark.parametrize("integrator", ["gd", "dopri5"])
 def test_recording_and_progress_change_no_bit(backend, integrator, tmp_path):
     recordings: list[tuple[dict[str, Any], Any]] = [
-        ({"snapshots": "geometric:2", "scalars_every": 1000}, False),
-        ({"snapshots": "every:1", "scalars_every": 1, "restart_seconds": 0.0}, False),
+        ({"snapshots": "geometric:2", "scalars": "every:1000"}, False),
+        ({"snapshots": "every:1", "scalars": "every:1", "restart_seconds": 0.0}, False),
         ({"snapshots": "every:7", "snapshot_precision": "float32"}, Lines(io.StringIO(), 0.0)),
-        ({"scalars_every": 3, "restart_seconds": 0.001}, Bar(io.StringIO())),
+        ({"scalars": "every:3", "restart_seconds": 0.001}, Bar(io.StringIO())),
     ]
     points = []
     for i, (recording, progress) in enumerate(recordings):

@@ -180,7 +180,7 @@ def test_power_loss_at_any_write_leaves_a_whole_file(tmp_path, monkeypatch):
 def test_sigkill_at_random_moments_loses_nothing_committed(tmp_path):
     steps, every = 3000, 10
     reference = Reference(steps)
-    plan = {"snapshot_steps": range(0, steps + 1, every), "scalar_steps": range(steps + 1)}
+    plan = {"snapshot_plan": range(0, steps + 1, every), "scalar_plan": range(steps + 1)}
     path = tmp_path / "run.h5"
     create_trajectory(path, run.layout(**plan))
     generator = random.Random(2)
@@ -203,7 +203,7 @@ def test_sigkill_at_random_moments_loses_nothing_committed(tmp_path):
                 counts = []
     assert counts == sorted(counts)
     with TrajectoryWriter.open(path) as writer:
-        run.continue_run(writer, tuple(plan["snapshot_steps"]), tuple(plan["scalar_steps"]))
+        run.continue_run(writer, tuple(plan["snapshot_plan"]), tuple(plan["scalar_plan"]))
     with open_trajectory(path) as trajectory:
         assert trajectory.check() == []
         assert len(trajectory.step) == steps // every + 1
@@ -225,7 +225,7 @@ def test_a_file_is_read_at_any_moment_while_another_process_writes_it(tmp_path):
     steps, every = 1500, 3
     reference = Reference(steps)
     path = tmp_path / "run.h5"
-    plan = {"snapshot_steps": range(0, steps + 1, every), "scalar_steps": range(steps + 1)}
+    plan = {"snapshot_plan": range(0, steps + 1, every), "scalar_plan": range(steps + 1)}
     create_trajectory(path, run.layout(**plan))
     child = start_child(path, steps, every)
     counts, written = [], []
@@ -260,8 +260,8 @@ def test_a_second_writer_is_refused_and_the_first_undisturbed(tmp_path):
         with pytest.raises(TrajectoryLockedError, match="is being written"):
             extend_trajectory(
                 path,
-                snapshot_steps=run.SNAPSHOT_STEPS,
-                scalar_steps=run.SCALAR_STEPS,
+                snapshot_plan=run.SNAPSHOT_STEPS,
+                scalar_plan=run.SCALAR_STEPS,
                 attributes={},
             )
         with open_trajectory(path) as trajectory:
@@ -456,7 +456,7 @@ def test_extending_a_file_survives_what_resuming_survives(interrupted):
     path, slot = interrupted
     damage(path, "restart/V", row=slot)
     longer = (*run.SNAPSHOT_STEPS, 30), (*run.SCALAR_STEPS, 30)
-    extend_trajectory(path, snapshot_steps=longer[0], scalar_steps=longer[1], attributes={})
+    extend_trajectory(path, snapshot_plan=longer[0], scalar_plan=longer[1], attributes={})
     with TrajectoryWriter.open(path) as writer:
         assert writer.read_restart().step == 10
         run.continue_run(writer, *longer)

@@ -62,7 +62,7 @@ def assert_refused(path, error, match):
     for use in (
         open_trajectory,
         TrajectoryWriter.open,
-        lambda p: extend_trajectory(p, snapshot_steps=(0,), scalar_steps=(0,), attributes={}),
+        lambda p: extend_trajectory(p, snapshot_plan=(0,), scalar_plan=(0,), attributes={}),
     ):
         with pytest.raises(error, match=match) as info:
             use(path)
@@ -177,7 +177,7 @@ def test_flipped_bit_in_a_snapshot_names_it(path, name):
         array[:, 0]  # parts are not verified
         assert trajectory.check() == [f"snapshot 3 (step 4) of {name} is damaged"]
     with pytest.raises(DamagedTrajectoryError, match="cannot be extended: snapshot 3"):
-        extend_trajectory(path, snapshot_steps=range(99), scalar_steps=range(99), attributes={})
+        extend_trajectory(path, snapshot_plan=range(99), scalar_plan=range(99), attributes={})
     with TrajectoryWriter.open(path) as writer:
         state = list(run.states(4))[4]
         with pytest.raises(DamagedTrajectoryError, match=f"{name} of the snapshot at step 4"):

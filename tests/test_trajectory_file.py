@@ -44,20 +44,20 @@ def finished(tmp_path):
     return path
 
 
-def assert_holds_run(path, snapshot_steps=run.SNAPSHOT_STEPS, scalar_steps=run.SCALAR_STEPS):
+def assert_holds_run(path, snapshot_plan=run.SNAPSHOT_STEPS, scalar_plan=run.SCALAR_STEPS):
     """Everything committed is the run's, bit for bit, and no checksum fails."""
-    states = list(run.states(max(snapshot_steps[-1], scalar_steps[-1])))
+    states = list(run.states(max(snapshot_plan[-1], scalar_plan[-1])))
     with open_trajectory(path) as trajectory:
         assert trajectory.check() == []
-        assert trajectory.step.tolist() == list(snapshot_steps)
+        assert trajectory.step.tolist() == list(snapshot_plan)
         assert np.array_equal(trajectory.time, run.STEP_SIZE * trajectory.step)
         for name in ARRAYS:
             array = getattr(trajectory, name)
-            for k, step in enumerate(snapshot_steps):
+            for k, step in enumerate(snapshot_plan):
                 assert np.array_equal(array[k], states[step][name])
-        assert trajectory.scalars["step"].tolist() == list(scalar_steps)
+        assert trajectory.scalars["step"].tolist() == list(scalar_plan)
         for field in SCALARS:
-            expected = [run.scalar_values(s, states[s])[field.name] for s in scalar_steps]
+            expected = [run.scalar_values(s, states[s])[field.name] for s in scalar_plan]
             assert trajectory.scalars[field.name].tolist() == expected
 
 
@@ -282,20 +282,20 @@ def test_a_run_that_ends_early_writes_its_last_row_at_an_unplanned_step(tmp_path
         writer.commit(Status.FINISHED, stop_step=5, stop_reason="end_time reached")
     assert_holds_run(path, (0, 1, 2, 4, 5), (0, 2, 4, 5))
     longer = (0, 1, 2, 4, 5, 20, 40), (0, 2, 4, 5, 10, 40)
-    extend_trajectory(path, snapshot_steps=longer[0], scalar_steps=longer[1], attributes={})
+    extend_trajectory(path, snapshot_plan=longer[0], scalar_plan=longer[1], attributes={})
     with TrajectoryWriter.open(path) as writer:
         run.continue_run(writer, *longer)
     assert_holds_run(path, *longer)
 
 
 def test_extending_keeps_everything_and_makes_room(finished):
-    snapshot_steps, scalar_steps = (*run.SNAPSHOT_STEPS, 32, 48), tuple(range(0, 49, 2))
+    snapshot_plan, scalar_plan = (*run.SNAPSHOT_STEPS, 32, 48), tuple(range(0, 49, 2))
     config = json.dumps({"dataset": "synthetic", "width": 6, "steps": 48})
     with open_trajectory(finished) as watching:
         extend_trajectory(
             finished,
-            snapshot_steps=snapshot_steps,
-            scalar_steps=scalar_steps,
+            snapshot_plan=snapshot_plan,
+            scalar_plan=scalar_plan,
             attributes={"config": config, "extended": 1},
         )
         assert watching.check() == []  # the replaced file stays readable
@@ -305,21 +305,21 @@ def test_extending_keeps_everything_and_makes_room(finished):
         assert watching.status is Status.INTERRUPTED
         assert watching.attributes["extended"] == 1
         assert watching.attributes["run_id"] == "golden"
-        assert watching.planned_snapshots.tolist() == list(snapshot_steps)
+        assert watching.planned_snapshots.tolist() == list(snapshot_plan)
     assert_holds_run(finished)
     assert names(finished.parent) == ["run.h5"]
     with TrajectoryWriter.open(finished) as writer:
         assert writer.read_restart().step == 24
-        run.continue_run(writer, snapshot_steps, scalar_steps)
-    assert_holds_run(finished, snapshot_steps, scalar_steps)
+        run.continue_run(writer, snapshot_plan, scalar_plan)
+    assert_holds_run(finished, snapshot_plan, scalar_plan)
 
 
 def test_extending_keeps_the_permissions(finished):
     finished.chmod(0o640)
     extend_trajectory(
         finished,
-        snapshot_steps=(*run.SNAPSHOT_STEPS, 30),
-        scalar_steps=(*run.SCALAR_STEPS, 30),
+        snapshot_plan=(*run.SNAPSHOT_STEPS, 30),
+        scalar_plan=(*run.SCALAR_STEPS, 30),
         attributes={},
     )
     assert finished.stat().st_mode & 0o777 == 0o640
@@ -337,7 +337,7 @@ def test_extending_refuses_a_schedule_that_drops_rows(finished):
     before = finished.read_bytes()
     with pytest.raises(PrdsimError, match="schedule of snapshots does not begin"):
         extend_trajectory(
-            finished, snapshot_steps=(0, 1, 3, 48), scalar_steps=range(49), attributes={}
+            finished, snapshot_plan=(0, 1, 3, 48), scalar_plan=range(49), attributes={}
         )
     assert finished.read_bytes() == before
 
@@ -345,7 +345,7 @@ def test_extending_refuses_a_schedule_that_drops_rows(finished):
 def test_predicted_size_is_near_the_real_one(tmp_path):
     layouts = {
         "small.h5": run.layout(),
-        "long.h5": run.layout(snapshot_steps=range(2000), scalar_steps=range(20_000)),
+        "long.h5": run.layout(snapshot_plan=range(2000), scalar_plan=range(20_000)),
     }
     for name, layout in layouts.items():
         create_trajectory(tmp_path / name, layout)
@@ -355,7 +355,7 @@ def test_predicted_size_is_near_the_real_one(tmp_path):
 
 
 def test_a_file_has_its_space_from_the_start(tmp_path):
-    create_trajectory(tmp_path / "run.h5", run.layout(snapshot_steps=range(2000)))
+    create_trajectory(tmp_path / "run.h5", run.layout(snapshot_plan=range(2000)))
     state = (tmp_path / "run.h5").stat()
     assert state.st_blocks * 512 >= state.st_size
 
@@ -363,8 +363,8 @@ def test_a_file_has_its_space_from_the_start(tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"snapshot_steps": (1, 2)},
-        {"scalar_steps": (0, 2, 2)},
+        {"snapshot_plan": (1, 2)},
+        {"scalar_plan": (0, 2, 2)},
         {"precision": "float16"},
         {"shapes": {**run.SHAPES, "a": (5,)}},
         {"restart_scalars": ("time",)},

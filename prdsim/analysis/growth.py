@@ -29,7 +29,7 @@ from prdsim.memory import require_memory
 from prdsim.model import Dimensions, Model, State
 from prdsim.progress import Progress, Silent
 from prdsim.runner import stored_data
-from prdsim.schedule import scalar_steps
+from prdsim.schedule import Agenda
 from prdsim.simulation import Resolved, Simulation
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Trajectory
@@ -338,8 +338,9 @@ def integrate_couplings(
     step. No file is written. The run takes the same steps as without.
     Raises `ConfigError` if the memory does not suffice, and what a run raises.
     """
-    shown, due = progress or Silent(), scalar_steps(config.scalars_every, config.steps)
-    rows = frozenset(due)
+    shown = progress or Silent()
+    due = config.scalar_rule.plan(steps=config.step_limit, end_time=config.end_time)
+    agenda = Agenda(due)
     with Simulation(
         config,
         X,
@@ -356,21 +357,22 @@ def integrate_couplings(
         Q, R = range_factors(X)
         integral = CouplingIntegral(simulation.dimensions, len(R))
         U_0 = simulation.weights()["U"]
-        shown.start(0, config.steps)
+        shown.start(*simulation.progress)
         try:
             while True:
                 watch(simulation)
-                if simulation.step in rows or simulation.finished:
-                    parts = couplings(simulation.model, simulation.state, R)
-                    integral.add(parts, simulation.time)
-                    shown.update(simulation.step, float(np.sum(parts.residual**2)) / 2)
+                for moment in simulation.due(agenda):
+                    parts = couplings(simulation.model, simulation.view(moment), R)
+                    integral.add(parts, moment)
+                    loss = float(np.sum(parts.residual**2)) / 2
+                    shown.update(simulation.progress[0], simulation.step, loss)
                 if simulation.finished:
                     break
-                simulation.advance()
+                simulation.advance(next_view=agenda.next_time)
         finally:
             shown.close()
         integral.finish()
-        change = (simulation.weights()["U"].astype(np.float64) - U_0) @ Q
+        change = (simulation.weights(simulation.shown_time)["U"].astype(np.float64) - U_0) @ Q
     return _history(integral, change, Q)
 
 
@@ -404,9 +406,7 @@ def replay_couplings(
     Raises `ResumeMismatchError` if that is more than ``tolerance``, `TrajectoryError` where the
     file cannot be read, and what a run raises.
     """
-    config = stored_config(
-        trajectory.path, trajectory.config, trajectory.attributes.get("config_sha256")
-    ).replace(steps=max(1, int(trajectory.step[-1])))
+    config = _up_to_last_snapshot(trajectory)
     X, Y = stored_data(trajectory, config)
     comparison = _Comparison(trajectory, tolerance)
     history = integrate_couplings(
@@ -423,19 +423,35 @@ def replay_couplings(
     return replace(history, difference=comparison.difference)
 
 
+def _up_to_last_snapshot(trajectory: Trajectory) -> RunConfig:
+    """Return the configuration that ends a replay where the file's snapshots do."""
+    config, last = stored_config(trajectory), float(trajectory.time[-1])
+    if config.end_time is not None and last > 0.0:
+        return config.replace(end_time=last)
+    return config.replace(steps=max(1, int(trajectory.step[-1])))
+
+
 class _Comparison:
     """Holds the states of a replay against the snapshots of its file."""
 
     def __init__(self, trajectory: Trajectory, tolerance: float) -> None:
         self._trajectory, self._tolerance = trajectory, tolerance
-        self._rows = {int(step): row for row, step in enumerate(trajectory.step)}
+        self._agenda = Agenda(trajectory.time.tolist())
+        self._row = 0
         self.difference = 0.0
 
+    @property
+    def next_time(self) -> float:
+        """The time of the next snapshot."""
+        return self._agenda.next_time
+
     def __call__(self, simulation: Simulation) -> None:
-        row = self._rows.get(simulation.step)
-        if row is None:
-            return
-        for name, computed in simulation.weights().items():
+        for moment in self._agenda.due(simulation.step, simulation.time):
+            self._compare(simulation, moment, self._row)
+            self._row += 1
+
+    def _compare(self, simulation: Simulation, moment: float, row: int) -> None:
+        for name, computed in simulation.weights(moment).items():
             kept = getattr(self._trajectory, name)[row]
             if np.array_equal(computed.astype(kept.dtype), kept):
                 continue

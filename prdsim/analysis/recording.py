@@ -30,12 +30,12 @@ Array = NDArray[Any]
 Snapshots = Array | SnapshotArray
 
 _STATUS = {
-    "running": "being written: shown up to step {reached} of {planned}",
-    "killed": "killed: shown up to step {reached} of {planned}",
-    "interrupted": "interrupted at step {reached} of {planned}",
-    "failed": "failed at step {reached} of {planned}",
-    "diverged": "diverged at step {reached} of {planned}: shown up to the last good snapshot",
-    "finished": "finished at step {reached}",
+    "running": "being written: shown up to {reached}",
+    "killed": "killed: shown up to {reached}",
+    "interrupted": "interrupted at {reached}",
+    "failed": "failed at {reached}",
+    "diverged": "diverged at {reached}: shown up to the last good snapshot",
+    "finished": "finished at {reached}",
 }
 
 
@@ -322,13 +322,10 @@ def open_recording(path: str | os.PathLike[str]) -> Iterator[Recording]:
 
 def _of_trajectory(trajectory: Trajectory) -> Recording:
     status = trajectory.live_status()
-    path, config = trajectory.path, trajectory.config
-    checked = stored_config(path, config, trajectory.attributes.get("config_sha256"))
+    path, checked = trajectory.path, stored_config(trajectory)
     if not len(trajectory.step):
         raise TrajectoryError(f"{path} holds no snapshot yet (status: {status})")
-    words = _STATUS[status].format(
-        reached=trajectory.reached_step, planned=int(trajectory.planned_snapshots[-1])
-    )
+    words = _STATUS[status].format(reached=_reached(trajectory, whole=status == "finished"))
     return Recording(
         name=path.stem,
         step=trajectory.step,
@@ -345,6 +342,16 @@ def _of_trajectory(trajectory: Trajectory) -> Recording:
         load_samples=lambda: _samples(trajectory, checked),
         trajectory=trajectory,
     )
+
+
+def _reached(trajectory: Trajectory, *, whole: bool) -> str:
+    """Say how far a run has come, in what it was planned by: time or steps."""
+    planned = trajectory.planned_snapshots[-1]
+    if planned.dtype.kind == "i":
+        return f"step {trajectory.reached_step}" + f" of {planned}" * (not whole)
+    recorded = (trajectory.time, trajectory.scalars["time"])
+    last = max(float(times[-1]) if len(times) else 0.0 for times in recorded)
+    return f"time {last:.6g}" + f" of {planned:g}" * (not whole)
 
 
 def _samples(trajectory: Trajectory, config: RunConfig) -> tuple[Array, Array]:

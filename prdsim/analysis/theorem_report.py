@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from prdsim.config import RunConfig
+from prdsim.config import RunConfig, stored_config
 from prdsim.errors import ConfigError, DataError
 from prdsim.runner import stored_data
 from prdsim.simulation import Resolved, Simulation
@@ -382,7 +382,7 @@ def _set_up(
     """Return configuration and samples of a run, which is one of the theorems."""
     if not len(trajectory.U):
         raise DataError(f"{trajectory.path} holds no snapshot yet")
-    config = RunConfig(**trajectory.config)
+    config = stored_config(trajectory)
     X, Y = data or stored_data(trajectory, config)
     check_set_up(config, X, trajectory.V[0])
     return config, X, Y
@@ -432,25 +432,27 @@ def applied_scores(
     a score that belongs to no recorded state. So the run is taken again from its beginning, which
     costs what it cost; nothing is written. Raises `ConfigError` for other integrators.
     """
-    config = RunConfig(**trajectory.config)
+    config = stored_config(trajectory)
     X, Y = data or stored_data(trajectory, config)
     if config.integrator != "gd":
         raise ConfigError(f"integrator: {config.integrator} moves U by the scores of its states")
     steps = int(trajectory.scalars["step"][-1])
     diffusivity, values = config.diffusivity, np.empty(steps)
     with Simulation(
-        config.replace(steps=max(steps, 1)),
+        config.replace(steps=max(steps, 1), end_time=None),
         X.astype(np.float64),
         Y.astype(np.float64),
         initial=dict(trajectory.initial),
         resolved=_resolved(trajectory),
         stored_chart=dict(trajectory.chart),
     ) as simulation:
+        times = np.empty(steps)
         for step in range(steps):
+            times[step] = simulation.time
             simulation.advance()
             G = simulation.backend.to_host(simulation.model.work.G)
             values[step] = diffusivity * float(np.sum(np.abs(G), dtype=np.float64))
-        return Scores(np.arange(steps) * simulation.resolved.step_size, values)
+        return Scores(times, values)
 
 
 def _resolved(trajectory: Trajectory) -> Resolved:
@@ -471,7 +473,7 @@ def _notes(trajectory: Trajectory, config: RunConfig, *, replay: bool) -> Iterab
         if rows < states:
             yield (
                 f"mu was measured at {rows} of {states} states: it may be larger between "
-                "(--scalars-every 1 records all)"
+                "(--scalars times:every:TIME records more)"
             )
         if config.integrator == "gd" and {"W", "a"} & set(config.moving):
             yield (

@@ -67,7 +67,7 @@ class _Constants:
     def __init__(self, problem: Problem) -> None:
         config = problem.config
         self.step_size = problem.step_size
-        self.critic_step_size = config.critic_step_size
+        self.critic_step_size = problem.critic_step_size
         self.diffusivity = config.diffusivity
         self.gradient_penalty = config.gradient_penalty
         self.s = 1 / sqrt(problem.initial["V"].size)

@@ -68,8 +68,8 @@ class NumpyRival:
         moments *= self._s_c
         step_W = self.a[:, None] * moments
         step_a = (self.W * moments).sum(axis=1)
-        self.W -= config.critic_step_size * step_W
-        self.a -= config.critic_step_size * step_a
+        self.W -= self._problem.critic_step_size * step_W
+        self.a -= self._problem.critic_step_size * step_a
 
     def weights(self) -> dict[str, HostArray]:
         """Return U, V, W, a."""

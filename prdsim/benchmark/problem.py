@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from prdsim.backends.numpy import NumpyBackend
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
 from prdsim.initial import draw_initial
+from prdsim.integrators import AlternatingDescent, make_stepper
 from prdsim.memory import check_memory
 from prdsim.model import Dimensions, dimensions_of
 from prdsim.randomness import Stream, uniforms
@@ -40,11 +42,15 @@ class Problem:
 
     @classmethod
     def of(cls, config: RunConfig) -> Problem:
-        """Load the data and draw the weights of a configuration.
+        """Load the data and draw the weights of a configuration, by default for the paper's steps.
 
         Raises `ConfigError` for a configuration that the rivals have no program for or that does
         not fit into memory, and `DataError`.
         """
+        paper = {"integrator": "gd", "penalty_points": "random"}
+        config = config.replace(
+            **{key: value for key, value in paper.items() if key not in config.model_fields_set}
+        )
         _require_comparable(config)
         dataset = load_data(config)
         sizes = dimensions_of(config, dataset.X.shape[0], dataset.Y.shape[0], dataset.X.shape[1])
@@ -54,7 +60,7 @@ class Problem:
         if step_size == "auto":
             step_size = automatic_step_size(config, dataset.X, dataset.Y, initial)
         endless = config.replace(
-            step_size=float(step_size), steps=_ENDLESS, end_time=None, critic_warmup=0
+            step_size=float(step_size), steps=_ENDLESS, end_time=None, critic_warmup=0.0
         )
         return cls(endless, dataset.X, dataset.Y, initial)
 
@@ -68,6 +74,13 @@ class Problem:
         """The step size of U and V."""
         assert not isinstance(self.config.step_size, str)
         return self.config.step_size
+
+    @cached_property
+    def critic_step_size(self) -> float:
+        """The size of one critic update."""
+        stepper = make_stepper(self.config)
+        assert isinstance(stepper, AlternatingDescent)
+        return stepper.critic_update_size(self.step_size)
 
     def penalty_points(self, step: int) -> HostArray:
         """Return e_p of every critic update of a step, shape (critic_steps, n), float64."""
@@ -106,5 +119,7 @@ def _require_comparable(config: RunConfig) -> None:
         given = getattr(config, key)
         if given != value:
             raise ConfigError(f"bench compares {key} {value} alone, not {given}")
+    if config.penalty_points.startswith("gauss"):
+        raise ConfigError("bench compares penalty_points random and midpoint alone")
     if config.precision == "tf32":
         raise ConfigError("bench compares precision float64 and float32 alone, not tf32")

@@ -96,18 +96,17 @@ class TorchRival:
         (q,) = torch.autograd.grad(self._g(W, a, between).sum(), between, create_graph=True)
         dW, da = torch.autograd.grad(self._critic_loss(W, a, Z, q), (W, a))
         with torch.no_grad():
-            W.sub_(dW, alpha=self._problem.config.critic_step_size)
-            a.sub_(da, alpha=self._problem.config.critic_step_size)
+            W.sub_(dW, alpha=self._problem.critic_step_size)
+            a.sub_(da, alpha=self._problem.critic_step_size)
 
     def _functional_step(self, U: Any, V: Any, W: Any, a: Any, points: Any) -> None:
-        config = self._problem.config
         if points is not None:
             Z = self._prediction(U, V)
             for e in points.unbind():
                 between = torch.lerp(Z, self.Y, e[:, None])
                 dW, da = torch.func.grad(self._penalized_loss, (0, 1))(W, a, Z, between)
-                W.sub_(dW, alpha=config.critic_step_size)
-                a.sub_(da, alpha=config.critic_step_size)
+                W.sub_(dW, alpha=self._problem.critic_step_size)
+                a.sub_(da, alpha=self._problem.critic_step_size)
         dU, dV = torch.func.grad(lambda U, V: self._loss(self._prediction(U, V), W, a), (0, 1))(
             U, V
         )

@@ -21,7 +21,10 @@ from .judgment import HEADLINE, Row, judge
 from .replays import Plan, Replay, ensure, plan_of, remove
 from .report import Replayed, Report, replay_folder, report_path, write_report
 
-NO_FUNCTIONALS = frozenset({"step", "time", "step_size", "balance_drift", "critic_balance_drift"})
+NO_FUNCTIONALS = frozenset(
+    {"step", "time", "step_size", "evaluations", "rejected_steps"}
+    | {"balance_drift", "critic_balance_drift", "invariant_error"}
+)
 """Recorded scalars that are none of the flow's: they count steps, or are 0 in exact arithmetic."""
 
 
@@ -79,7 +82,7 @@ def converge(
         make_folder(folder)
         for number, replay in enumerate(plan.replays, start=1):
             say(f"replay {number} of {len(plan.replays)}: {replay.name}, {replay.setting}")
-            stopped = ensure(replay, plan.dataset, progress)
+            stopped = ensure(plan, replay, progress)
             if stopped is not None:
                 return Outcome(target, None, stopped)
         report = _report(recording, trajectory, index, plan, accuracy)

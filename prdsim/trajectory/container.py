@@ -78,6 +78,12 @@ class FileMap:
                 f"{self.path} lacks /{name}; it is no whole trajectory: restore it from a copy"
             ) from None
 
+    @property
+    def version(self) -> int:
+        """Version of the file format."""
+        version: int = self.attributes["format_version"]
+        return version
+
     def group(self, name: str) -> list[str]:
         """Return the names of a group's datasets."""
         prefix = name + "/"

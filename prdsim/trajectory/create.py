@@ -121,8 +121,8 @@ def write_first_record(filemap: FileMap, fd: int, record: CommitRecord) -> None:
 def _contents(layout: Layout, specs: list[DatasetSpec]) -> dict[str, np.ndarray]:
     """Return the data of every dataset that is written once."""
     arrays: dict[str, np.ndarray] = {
-        "schedule/snapshots": np.asarray(layout.snapshot_steps),
-        "schedule/scalars": np.asarray(layout.scalar_steps),
+        "schedule/snapshots": np.asarray(layout.snapshot_plan),
+        "schedule/scalars": np.asarray(layout.scalar_plan),
         **layout.fixed_arrays,
     }
     return {

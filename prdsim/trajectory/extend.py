@@ -19,6 +19,7 @@ from prdsim.trajectory.create import built_file, write_first_record
 from prdsim.trajectory.layout import Attribute, Layout
 from prdsim.trajectory.lock import WriterLock
 from prdsim.trajectory.reader import Trajectory, open_trajectory
+from prdsim.trajectory.rows import read_rows, rolling_crc
 
 _OWN = ("format", "format_version", "prdsim_version")
 
@@ -26,15 +27,16 @@ _OWN = ("format", "format_version", "prdsim_version")
 def extend_trajectory(
     path: str | os.PathLike[str],
     *,
-    snapshot_steps: Sequence[int],
-    scalar_steps: Sequence[int],
+    snapshot_plan: Sequence[float],
+    scalar_plan: Sequence[float],
     attributes: Mapping[str, Attribute],
 ) -> None:
-    """Replace a trajectory by a copy with other planned steps; `attributes` change or join.
+    """Replace a trajectory by a copy with other planned rows; `attributes` change or join.
 
-    The new schedules must begin with the committed rows' steps, a last unplanned one included.
-    The copy's status is "interrupted": a run with steps left to do. A failure, or a crash at
-    any moment, leaves the old file as it is.
+    The new plans must begin with the committed rows' steps, or times, a last unplanned one
+    included. The copy's status is "interrupted": a run with steps left to do. It has the present
+    format version; scalars that the old one lacks are NaN, and counts begin at 0. A failure, or a
+    crash at any moment, leaves the old file as it is.
 
     Raises:
         TrajectoryLockedError: it is being written.
@@ -49,7 +51,7 @@ def extend_trajectory(
     lock = WriterLock(target)
     try:
         with open_trajectory(path) as old:
-            _extend(target, old, snapshot_steps, scalar_steps, attributes)
+            _extend(target, old, snapshot_plan, scalar_plan, attributes)
     finally:
         lock.release()
 
@@ -57,8 +59,8 @@ def extend_trajectory(
 def _extend(
     target: Path,
     old: Trajectory,
-    snapshot_steps: Sequence[int],
-    scalar_steps: Sequence[int],
+    snapshot_plan: Sequence[float],
+    scalar_plan: Sequence[float],
     attributes: Mapping[str, Attribute],
 ) -> None:
     problems = old.check_content()
@@ -67,15 +69,21 @@ def _extend(
             f"{old.path} cannot be extended: {problems[0]}; restore it from a copy"
         )
     for name, new, done in (
-        ("snapshots", snapshot_steps, old.step),
-        ("scalars", scalar_steps, old.scalars["step"]),
+        ("snapshots", snapshot_plan, old.recorded_snapshots),
+        ("scalars", scalar_plan, old.recorded_scalars),
     ):
         if not np.array_equal(np.asarray(new)[: len(done)], done):
-            raise PrdsimError(f"the new schedule of {name} does not begin with the committed steps")
-    layout = _layout(old, snapshot_steps, scalar_steps, attributes)
+            raise PrdsimError(f"the new plan of {name} does not begin with the committed rows")
+    layout = _layout(old, snapshot_plan, scalar_plan, attributes)
     with built_file(target, layout) as (temporary, filemap, fd):
         _copy_rows(old, filemap, fd)
-        record = replace(old._record, sequence=0, status=Status.INTERRUPTED)
+        scalars = read_rows(filemap, fd, "scalars", old._record.scalar_rows)
+        record = replace(
+            old._record,
+            sequence=0,
+            status=Status.INTERRUPTED,
+            scalars_crc=rolling_crc(scalars),
+        )
         write_first_record(filemap, fd, record)
         with open_trajectory(temporary) as copy:
             # Damage that resuming survives, of one restart state or commit record, may stay.
@@ -88,11 +96,11 @@ def _extend(
 
 def _layout(
     old: Trajectory,
-    snapshot_steps: Sequence[int],
-    scalar_steps: Sequence[int],
+    snapshot_plan: Sequence[float],
+    scalar_plan: Sequence[float],
     attributes: Mapping[str, Attribute],
 ) -> Layout:
-    """Return the layout of an existing file, with other schedules and attributes."""
+    """Return the layout of an existing file, with other plans and attributes."""
     extents = old._map.extents
     kept = {name: value for name, value in old._map.attributes.items() if name not in _OWN}
     return Layout(
@@ -101,8 +109,8 @@ def _layout(
         restart_scalars=old._map.restart_scalars,
         precision=extents["initial/U"].dtype.name,
         snapshot_precision=extents["snapshots/U"].dtype.name,
-        snapshot_steps=snapshot_steps,
-        scalar_steps=scalar_steps,
+        snapshot_plan=snapshot_plan,
+        scalar_plan=scalar_plan,
         attributes={**kept, **attributes},
         initial=dict(old.initial),
         chart=dict(old.chart),
@@ -118,8 +126,12 @@ def _copy_rows(old: Trajectory, filemap: FileMap, fd: int) -> None:
         "restart": 2,
     }
     for group, count in counts.items():
+        held = set(old._map.group(group))
         for name in filemap.group(group):
             extent = filemap[f"{group}/{name}"]
             for row in range(count):
-                data = old._map.read(old._fd, f"{group}/{name}", slice(row, row + 1))
+                if name in held:
+                    data = old._map.read(old._fd, f"{group}/{name}", slice(row, row + 1))
+                else:  # of a newer version than the old file's
+                    data = np.full(1, np.nan, dtype=extent.dtype)
                 posix.pwrite(fd, posix.as_bytes(data), extent.offset + row * extent.row_bytes)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from prdsim.errors import PrdsimError
+from prdsim.schedule import is_by_time
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory.commit import SLOT_BYTES, SLOTS
 
 FORMAT = "prdsim-trajectory"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 #: Attribute values as the file knows them.
 Attribute = str | int | float | Sequence[int]
@@ -24,11 +25,12 @@ Attribute = str | int | float | Sequence[int]
 
 @dataclass(frozen=True)
 class ScalarField:
-    """One column of /scalars; float64, of the state at its row's step."""
+    """One column of /scalars; float64, of the state of its row; since a version of the format."""
 
     name: str
     units: str
     long_name: str
+    since: int = 1
 
 
 SCALARS = (
@@ -52,12 +54,28 @@ SCALARS = (
     ScalarField("score_norm_mean", "1", "mean over samples of ||grad_z g||"),
     ScalarField("penalty_norm_mean", "1", "mean over samples of ||q||, q = grad g(y_hat)"),
     ScalarField("mask_flips", "1", "share of the gates 1{A >= 0} that differ from step 0"),
+    ScalarField("evaluations", "1", "velocities computed so far", since=2),
+    ScalarField("rejected_steps", "1", "adaptive steps rejected so far", since=2),
+    ScalarField(
+        "invariant_error", "1", "drift of the invariants beside the squared distances", since=2
+    ),
+    ScalarField(
+        "lambda_max", "1", "largest eigenvalue of the tangent kernel (fixed steps)", since=2
+    ),
 )
+
+
+def scalar_columns(version: int) -> tuple[str, ...]:
+    """Return the columns of /scalars in a format version, "step" first, as checksums take them."""
+    return ("step", *(field.name for field in SCALARS if field.since <= version))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the declared table. `dtype` is a NumPy name, or "run" or "snapshot" precision."""
+    """One line of the declared table.
+
+    `dtype` is a NumPy name, "run" or "snapshot" precision, or "plan": int64 steps, float64 times.
+    """
 
     path: str
     dims: tuple[str, ...]
@@ -92,8 +110,8 @@ _SCALES = {
 _COMMIT = (Row("commit/record", ("slot", "word"), "uint64", "commit records, packed"),)
 
 _SCHEDULE = (
-    Row("schedule/snapshots", ("snapshots",), "int64", "planned steps of the snapshots"),
-    Row("schedule/scalars", ("scalars",), "int64", "planned steps of the scalars"),
+    Row("schedule/snapshots", ("snapshots",), "plan", "planned steps, or times, of the snapshots"),
+    Row("schedule/scalars", ("scalars",), "plan", "planned steps, or times, of the scalars"),
 )
 
 _SCALAR_TABLE = (
@@ -157,9 +175,9 @@ class Layout:
     """Everything the creation of a trajectory file needs.
 
     `shapes` gives U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,); `restart_shapes` and
-    `restart_scalars` name what a restart slot holds beside step and time; the schedules list the
-    planned steps, ascending from 0. `initial` holds U, V, W, a at run precision; `chart` and
-    `data` are stored with the dtype they have.
+    `restart_scalars` name what a restart slot holds beside step and time; the plans list the
+    steps (whole numbers) or the times of the rows, ascending from 0. `initial` holds U, V, W, a at
+    run precision; `chart` and `data` are stored with the dtype they have.
 
     Raises:
         PrdsimError: arguments that contradict each other (a fault in the caller).
@@ -171,8 +189,8 @@ class Layout:
     restart_scalars: tuple[str, ...]
     precision: str
     snapshot_precision: str
-    snapshot_steps: Sequence[int]
-    scalar_steps: Sequence[int]
+    snapshot_plan: Sequence[float]
+    scalar_plan: Sequence[float]
     attributes: Mapping[str, Attribute]
     initial: Mapping[str, np.ndarray]
     chart: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -188,10 +206,10 @@ class Layout:
         _require(dict(self.shapes) == expected, f"shapes disagree: {dict(self.shapes)}")
         sizes = [n for s in (self.shapes, self.restart_shapes) for v in s.values() for n in v]
         _require(min(sizes) >= 1, "an array without elements")
-        for what, steps in (("snapshot", self.snapshot_steps), ("scalar", self.scalar_steps)):
-            array = np.asarray(steps, dtype=np.int64)
+        for what, plan in (("snapshot", self.snapshot_plan), ("scalar", self.scalar_plan)):
+            array = np.asarray(plan)
             ascending = array.ndim == 1 and array.size > 0 and bool((np.diff(array) > 0).all())
-            _require(ascending and array[0] == 0, f"{what} steps must ascend from 0")
+            _require(ascending and array[0] == 0, f"the {what} plan must ascend from 0")
         names = [*self.restart_shapes, *self.restart_scalars]
         _require(len({*names, *_RESERVED}) == len(names) + len(_RESERVED), f"names {names}")
         _require(not _RESERVED_ATTRIBUTES & set(self.attributes), "a reserved attribute")
@@ -214,7 +232,7 @@ class Layout:
         sizes = {"neuron": m, "input": d_in, "output": d_out, "critic_neuron": m_c}
         sizes |= {"array": len(ARRAYS), "slot": SLOTS, "word": SLOT_BYTES // 8}
         free = self._free_rows(sizes)
-        lengths = {"snapshots": len(self.snapshot_steps), "scalars": len(self.scalar_steps)}
+        lengths = {"snapshots": len(self.snapshot_plan), "scalars": len(self.scalar_plan)}
         rows = [Row(name, (name,), "int32", _SCALES.get(name, "index")) for name in sizes]
         rows += [*_COMMIT, *_SCHEDULE, *_SCALAR_TABLE, *_SNAPSHOT_TABLE, *free]
         specs = []
@@ -240,6 +258,9 @@ class Layout:
 
     def _spec(self, row: Row, shape: tuple[int, ...]) -> DatasetSpec:
         precision = {"run": self.precision, "snapshot": self.snapshot_precision}
+        if row.dtype == "plan":
+            plan = self.snapshot_plan if row.path.endswith("snapshots") else self.scalar_plan
+            precision["plan"] = "float64" if is_by_time(plan) else "int64"
         dtype = np.dtype(precision.get(row.dtype, row.dtype)).newbyteorder("<")
         return DatasetSpec(row.path, row.dims, shape, dtype, row.units, row.long_name)
 

@@ -19,8 +19,8 @@ from prdsim.symbols import ARRAYS
 from prdsim.trajectory import commit, lock
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
+from prdsim.trajectory.layout import scalar_columns
 from prdsim.trajectory.rows import (
-    SCALAR_COLUMNS,
     array_crc,
     read_restart_slot,
     read_rows,
@@ -178,8 +178,7 @@ class Trajectory:
     @property
     def format_version(self) -> int:
         """Version of the file format."""
-        version: int = self.attributes["format_version"]
-        return version
+        return self._map.version
 
     @property
     def status(self) -> Status:
@@ -260,7 +259,7 @@ class Trajectory:
             DamagedTrajectoryError: their checksum fails (when a column is read).
 
         """
-        return _Arrays(list(SCALAR_COLUMNS), self._scalar)
+        return _Arrays(list(scalar_columns(self.format_version)), self._scalar)
 
     @property
     def initial(self) -> Mapping[str, np.ndarray]:
@@ -279,13 +278,23 @@ class Trajectory:
 
     @property
     def planned_snapshots(self) -> np.ndarray:
-        """Planned steps of the snapshots, the committed ones included."""
+        """Planned steps (int64) or times (float64) of the snapshots, committed ones included."""
         return self._map.read_fixed(self._fd, "schedule/snapshots")
 
     @property
     def planned_scalars(self) -> np.ndarray:
-        """Planned steps of the scalars, the committed ones included."""
+        """Planned steps (int64) or times (float64) of the scalars, committed ones included."""
         return self._map.read_fixed(self._fd, "schedule/scalars")
+
+    @property
+    def recorded_snapshots(self) -> np.ndarray:
+        """Steps (int64) or times (float64) of the committed snapshots, as they were planned by."""
+        return self.time if self.planned_snapshots.dtype.kind == "f" else self.step
+
+    @property
+    def recorded_scalars(self) -> np.ndarray:
+        """Steps (int64) or times (float64) of the committed scalars, as they were planned by."""
+        return self.scalars["time" if self.planned_scalars.dtype.kind == "f" else "step"]
 
     def _fixed(self, group: str) -> Mapping[str, np.ndarray]:
         return _Arrays(

@@ -11,15 +11,24 @@ import numpy as np
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import posix
 from prdsim.trajectory.container import FileMap
-from prdsim.trajectory.layout import SCALARS
+from prdsim.trajectory.layout import scalar_columns
 
-#: One row of /scalars: step, then the columns in declared order.
-SCALAR_ROW = np.dtype([("step", "<i8"), *((f.name, "<f8") for f in SCALARS)])
-SCALAR_COLUMNS = ("step", *(f.name for f in SCALARS))
 #: One row of the snapshots' index.
 SNAPSHOT_ROW = np.dtype([("step", "<i8"), ("time", "<f8"), ("crc32", "<u4", (len(ARRAYS),))])
 
 _POINT = struct.Struct("<qd")
+
+
+def scalar_row(version: int) -> np.dtype:
+    """Return one row of /scalars in a format version: step, then the columns in declared order."""
+    return np.dtype(
+        [(name, "<f8" if k else "<i8") for k, name in enumerate(scalar_columns(version))]
+    )
+
+
+def row_type(filemap: FileMap, group: str) -> np.dtype:
+    """Return one row of /scalars or of the snapshots' index, as a file has them."""
+    return scalar_row(filemap.version) if group == "scalars" else SNAPSHOT_ROW
 
 
 @dataclass(frozen=True)
@@ -47,13 +56,13 @@ def array_crc(step: int, time: float, array: np.ndarray) -> int:
 
 
 def rolling_crc(rows: np.ndarray, crc: int = 0) -> int:
-    """Return the running checksum of rows (SCALAR_ROW or SNAPSHOT_ROW) appended to others."""
+    """Return the running checksum of rows (see `row_type`) appended to others."""
     return zlib.crc32(rows.tobytes(), crc)
 
 
 def read_rows(filemap: FileMap, fd: int, group: str, count: int) -> np.ndarray:
     """Return the first `count` rows of /scalars or of the snapshots' index, without checks."""
-    rows = np.empty(count, dtype=SCALAR_ROW if group == "scalars" else SNAPSHOT_ROW)
+    rows = np.empty(count, dtype=row_type(filemap, group))
     for name in rows.dtype.names or ():
         rows[name] = filemap.read(fd, f"{group}/{name}", slice(count))
     return rows

@@ -23,22 +23,22 @@ from prdsim.errors import (
     TrajectoryError,
     TrajectoryLockedError,
 )
+from prdsim.schedule import is_by_time
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import posix
 from prdsim.trajectory.commit import CommitRecord, Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.create import build_and_publish, check_target, remove_strays
-from prdsim.trajectory.layout import Layout
+from prdsim.trajectory.layout import FORMAT_VERSION, Layout, scalar_columns
 from prdsim.trajectory.lock import WriterLock
 from prdsim.trajectory.rows import (
-    SCALAR_COLUMNS,
-    SCALAR_ROW,
     SNAPSHOT_ROW,
     RestartPoint,
     array_crc,
     read_restart_slot,
     read_rows,
     rolling_crc,
+    row_type,
 )
 
 
@@ -61,7 +61,8 @@ class _Table:
         self.name = name
         self._path = path
         self._planned = planned.tolist()
-        self._places = {int(step): k for k, step in enumerate(committed["step"])}
+        self._key = "time" if is_by_time(self._planned) else "step"
+        self._places = {key: k for k, key in enumerate(committed[self._key].tolist())}
         self._rows = np.empty(len(planned), dtype=committed.dtype)
         self._rows[: len(committed)] = committed
         self._done = len(committed)
@@ -76,32 +77,33 @@ class _Table:
         """The rows that the next commit will count."""
         return self._rows[self._done : len(self._places)]
 
-    def place(self, step: int) -> int:
-        """Return the row for a step: that of the plan, or the next free one before it.
+    def place(self, step: int, time: float) -> int:
+        """Return the row for a step, or a time: that of the plan, or the next free one before it.
 
         Raises:
-            ResumeMismatchError: the file's rows have passed this step without it.
+            ResumeMismatchError: the file's rows have passed it without it.
             PrdsimError: a planned row was left out or written twice (a fault in the caller).
 
         """
+        name, key = self._key, time if self._key == "time" else step
         done, free = self._done, len(self._places)
-        if step in self._places and self._places[step] < done:
-            return self._places[step]
-        last = int(self.committed["step"][-1]) if done else -1
-        if step <= last:
+        if key in self._places and self._places[key] < done:
+            return self._places[key]
+        last = self.committed[name][-1].item() if done else -1
+        if key <= last:
             raise ResumeMismatchError(
-                f"the resumed run records {self.name} at step {step}, which {self._path} lacks "
-                f"although it reaches step {last}; it is not the same run"
+                f"the resumed run records {self.name} at {name} {key}, which {self._path} lacks "
+                f"although it reaches {name} {last}; it is not the same run"
             )
-        if step in self._places or free == len(self._planned) or step > self._planned[free]:
-            raise PrdsimError(f"{self.name} at step {step} are out of the planned order")
+        if key in self._places or free == len(self._planned) or key > self._planned[free]:
+            raise PrdsimError(f"{self.name} at {name} {key} are out of the planned order")
         return free
 
     def add(self, row: tuple[object, ...]) -> None:
         """Note a row, step first, that the next commit will count."""
         free = len(self._places)
         self._rows[free] = row
-        self._places[int(self._rows["step"][free])] = free
+        self._places[self._rows[self._key][free].item()] = free
 
     def commit(self) -> None:
         """Count the pending rows."""
@@ -243,24 +245,25 @@ class TrajectoryWriter:
             return np.ascontiguousarray(array, dtype=extent.dtype)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Record one row of every column of SCALARS.
+        """Record one row of every column of SCALARS; a file of an older version has fewer.
 
         Raises:
             ResumeMismatchError: the file holds other values at this step.
             PrdsimError: columns missing or unknown, or out of the planned order.
 
         """
-        place = self._scalars.place(step)
-        odd = set(SCALAR_COLUMNS[1:]) ^ set(values)
+        place = self._scalars.place(step, values["time"])
+        odd = set(scalar_columns(FORMAT_VERSION)[1:]) ^ set(values)
         if odd:
             raise PrdsimError(f"scalars missing or unknown: {sorted(odd)}")
-        row = (step, *(values[name] for name in SCALAR_COLUMNS[1:]))
+        columns = scalar_columns(self._map.version)
+        row = (step, *(values[name] for name in columns[1:]))
         if place == len(self._scalars.committed) + len(self._scalars.pending):
             self._scalars.add(row)
             return
         held = self._scalars.committed[place]
-        now = np.array(row, dtype=SCALAR_ROW)
-        for name in SCALAR_COLUMNS:
+        now = np.array(row, dtype=held.dtype)
+        for name in columns:
             if now[name].tobytes() != held[name].tobytes():
                 raise self._mismatch(step, f"scalar {name}", f"{held[name]!s}, now {now[name]!s}")
 
@@ -272,7 +275,7 @@ class TrajectoryWriter:
             OutputError: the disk refuses.
 
         """
-        place = self._snapshots.place(step)
+        place = self._snapshots.place(step, time)
         stored = {n: self._stored(f"snapshots/{n}", arrays[n], exact=False) for n in ARRAYS}
         if place < len(self._snapshots.committed):
             self._compare_snapshot(place, time, stored)
@@ -319,11 +322,12 @@ class TrajectoryWriter:
 
         Raises:
             OutputError: the disk refuses.
-            PrdsimError: arrays or scalars other than the layout's (a fault in the caller).
+            PrdsimError: arrays other than the layout's, or scalars missing (a fault in the
+                caller); scalars that the layout lacks are left out.
 
         """
         names = (set(self._map.restart_arrays), set(self._map.restart_scalars))
-        if (set(arrays), set(scalars)) != names:
+        if set(arrays) != names[0] or names[1] - set(scalars):
             raise PrdsimError(f"a restart state takes {names}, not {set(arrays), set(scalars)}")
         point = RestartPoint(
             step,
@@ -382,7 +386,7 @@ class TrajectoryWriter:
         snapshots.commit()
 
     def _write_scalars(self, table: _Table) -> None:
-        for name in SCALAR_COLUMNS:
+        for name in row_type(self._map, "scalars").names or ():
             column = np.ascontiguousarray(table.pending[name])
             self._write_row(f"scalars/{name}", len(table.committed), column)
 

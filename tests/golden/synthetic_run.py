@@ -65,8 +65,8 @@ def layout(**changes: Any) -> Layout:
         "restart_scalars": ("step_size", "previous_error"),
         "precision": "float64",
         "snapshot_precision": "float64",
-        "snapshot_steps": SNAPSHOT_STEPS,
-        "scalar_steps": SCALAR_STEPS,
+        "snapshot_plan": SNAPSHOT_STEPS,
+        "scalar_plan": SCALAR_STEPS,
         "attributes": {
             "config": json.dumps({"dataset": "synthetic", "width": 6}),
             "resolved": json.dumps({"backend": "numpy", "device": "größer"}),
@@ -96,14 +96,14 @@ def write_restart(writer: TrajectoryWriter, step: int, state: dict[str, np.ndarr
 
 def continue_run(
     writer: TrajectoryWriter,
-    snapshot_steps: tuple[int, ...] = SNAPSHOT_STEPS,
-    scalar_steps: tuple[int, ...] = SCALAR_STEPS,
+    snapshot_plan: tuple[int, ...] = SNAPSHOT_STEPS,
+    scalar_plan: tuple[int, ...] = SCALAR_STEPS,
     *,
     stop: int | None = None,
     restart_every: int = RESTART_EVERY,
 ) -> None:
     """Go on from the last restart state to the last planned step, or be interrupted at `stop`."""
-    last = snapshot_steps[-1]
+    last = snapshot_plan[-1]
     if writer.record.restart_slot < 0:
         step, state = 0, initial()
     else:
@@ -111,7 +111,7 @@ def continue_run(
         step, state = point.step, point.arrays
         state = advance(state)
         step += 1
-    snapshots, scalars = set(snapshot_steps), set(scalar_steps)
+    snapshots, scalars = set(snapshot_plan), set(scalar_plan)
     end = last if stop is None else stop
     while step <= end:
         if step in scalars:
