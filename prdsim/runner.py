@@ -68,6 +68,8 @@ def run(
     *,
     data: tuple[ArrayLike, ArrayLike] | Dataset | None = None,
     initial: Mapping[str, HostArray] | None = None,
+    resolved: Resolved | None = None,
+    stored_chart: Mapping[str, HostArray] | None = None,
     progress: Progress | bool = False,
     **keys: Any,
 ) -> Result:
@@ -80,6 +82,8 @@ def run(
             as it stands.
         initial: U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,) at t = 0, in place of those
             that the seed draws.
+        resolved: What ``auto`` came to in an earlier run, to be used again, with the arrays of its
+            chart, ``stored_chart``.
         progress: True shows on stderr what is run and the memory that is predicted to need, then a
             bar on a terminal, lines elsewhere; or your own `Progress`.
 
@@ -99,7 +103,9 @@ def run(
     dataset = load_data(config, data)
     if data is not None:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
-    with Simulation(config, dataset.X, dataset.Y, initial=initial) as simulation:
+    with Simulation(
+        config, dataset.X, dataset.Y, initial=initial, resolved=resolved, stored_chart=stored_chart
+    ) as simulation:
         layout = _layout(simulation, dataset)
         with (
             StopRequest() as stop,

@@ -402,8 +402,6 @@ class Simulation:
             fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
             step_size = round_down(fraction * automatic_step_size(config, X, Y, initial))
             ramp = 1 if config.adaptive or config.init_scale >= 1.0 else _RAMP
-        if config.step_ramp is not None:
-            ramp = config.step_ramp
         rate = config.critic_rate
         if isinstance(stepper, AlternatingDescent):
             rate = stepper.critic_steps * stepper.critic_update_size(step_size) / step_size

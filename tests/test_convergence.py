@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 from support_cli import Run, caller
-from support_runs import At, Killed, make_diverged, make_interrupted, make_run
+from support_runs import KEYS, Killed, make_run
 
 import prdsim
 from prdsim.analysis import history, open_recording
 from prdsim.analysis.comparison import compare
+from prdsim.config import RunConfig
 from prdsim.convergence import (
     HEADLINE,
     NOT_ASSESSED,
@@ -45,12 +46,16 @@ from prdsim.convergence.report import (
 )
 from prdsim.errors import ConfigError, DivergedError, ReportError, TrajectoryError
 from prdsim.figures import draw
+from prdsim.progress import Silent
+from prdsim.simulation import Resolved
 from prdsim.trajectory import SCALARS, Status, open_trajectory
 
 NAN = math.nan
+GD = {"integrator": "gd"}
 HALF = {"accuracy": 0.01, "ratio": 2.0}
-FINE = {"steps": 80, "step_size": 0.005, "snapshots": "every:20"}  # without diffusion: smooth
-COARSE = {"diffusion": True, "step_size": 1.0}  # some eight times the largest that is sensible
+# Without diffusion, smooth; and a step some eight times the largest that is sensible.
+FINE = {**GD, "steps": 80, "step_size": 0.005, "snapshots": "every:20"}
+COARSE = {**GD, "diffusion": True, "step_size": 1.0, "critic_step_size": 0.01}
 REPLAYS = ("finer", "finest", "twin-1", "twin-2")
 
 
@@ -277,13 +282,13 @@ def planned(path: Path, index: int = -1) -> Plan:
 
 
 def test_fixed_steps_are_halved_twice_and_the_critic_keeps_its_speed(tmp_path):
-    keys = {"critic_step_size": 0.04, "critic_warmup": 3, "diffusion": True}
+    keys = {**GD, "critic_step_size": 0.04, "critic_warmup": 0.3, "diffusion": True}
     plan = planned(make_run(tmp_path / "a.h5", **keys))
     configs = [replay.config for replay in plan.finer]
     assert [config.step_size for config in configs] == [0.025, 0.0125]
     assert [config.critic_step_size for config in configs] == [0.02, 0.01]
-    assert [config.critic_warmup for config in configs] == [6, 12]
-    assert {config.critic_steps for config in configs} == {5}
+    assert {(config.critic_warmup, config.critic_steps) for config in configs} == {(0.3, 5)}
+    assert {replay.resolved.critic_rate for replay in plan.replays} == {5 * 0.04 / 0.05}
     assert plan.ratio == 2.0
     assert plan.setting == "step size 0.05"
 
@@ -296,7 +301,8 @@ def test_a_flow_of_fixed_steps_keeps_the_critics_keys(tmp_path):
 
 
 def test_tolerances_are_divided_by_the_root_of_ten_and_ten(tmp_path):
-    keys = {"integrator": "bs23", "rtol": 1e-2, "atol": 1e-6, "end_time": 1.0, "steps": 1000}
+    keys = {"integrator": "bs23", "rtol": 1e-2, "atol": 1e-6, "end_time": 1.0, "steps": None}
+    keys |= {"snapshots": None, "scalars": None}
     plan = planned(make_run(tmp_path / "a.h5", **keys))
     rtols = [replay.config.rtol for replay in plan.finer]
     assert rtols == [pytest.approx(1e-2 / math.sqrt(10)), pytest.approx(1e-3)]
@@ -306,11 +312,16 @@ def test_tolerances_are_divided_by_the_root_of_ten_and_ten(tmp_path):
 
 
 def test_replays_resolve_nothing_anew(tmp_path):
-    config = planned(make_run(tmp_path / "a.h5", step_size="auto")).twins[0].config
+    keys = {"step_size": "auto", "init_scale": 0.1, "integrator": "heun"}
+    plan = planned(make_run(tmp_path / "a.h5", **keys))
     with open_trajectory(tmp_path / "a.h5") as run:
         resolved = run.attributes["resolved"]
-    for key in ("backend", "chart", "step_size", "threads"):
-        assert getattr(config, key) == resolved[key]
+    assert plan.twins[0].resolved.to_dict() == resolved
+    finer = plan.finer[1].resolved.to_dict()
+    ramp, step_size = resolved["ramp"], resolved["step_size"]
+    assert ramp > 1  # the first steps grow: for the same time in all
+    assert finer == {**resolved, "step_size": step_size / 4, "ramp": 4 * ramp}
+    assert plan.finer[1].config.step_size == step_size / 4
 
 
 @pytest.mark.parametrize("diffusion", [False, True])
@@ -336,18 +347,22 @@ def test_twins_begin_a_millionth_beside_what_moves(tmp_path, diffusion):
         ("range", "float64", True),
         ("gram", "float64", True),
         ("weight", "float32", True),
-        ("gram", "float32", True),  # Q and R of the range are those of samples not yet rounded
+        ("range", "float32", True),
+        ("gram", "float32", True),
     ],
 )
-def test_a_replay_at_the_runs_settings_repeats_its_bits(tmp_path, chart, precision, store_data):
+@pytest.mark.parametrize("integrator", ["gd", "heun"])
+def test_a_replay_at_the_runs_settings_repeats_its_bits(
+    tmp_path, chart, precision, store_data, integrator
+):
     """What differs in a replay is then the step or the perturbation alone."""
     keys = {"precision": precision, "store_data": store_data, "chart": chart, "diffusion": True}
-    path = make_run(tmp_path / "a.h5", **keys)
+    path = make_run(tmp_path / "a.h5", integrator=integrator, **keys)
     plan = planned(path)
     (tmp_path / "a.converge").mkdir()
     with open_trajectory(path) as run:
-        same = replace(plan.twins[0], initial={n: x.astype(float) for n, x in run.initial.items()})
-        assert ensure(same, plan.dataset) is None
+        same = replace(plan.twins[0], initial=dict(run.initial))
+        assert ensure(plan, same) is None
         with open_trajectory(same.path) as replay:
             assert replay.time[-1] == run.time[-1]
             for name in "UVWa":
@@ -417,7 +432,8 @@ def test_a_run_of_large_steps_fails_with_its_numbers(coarse):
 
 
 def test_an_adaptive_run_is_replayed_to_the_same_time(tmp_path):
-    keys = {"integrator": "bs23", "rtol": 1e-3, "end_time": 1.0, "steps": 1000}
+    keys = {"integrator": "bs23", "rtol": 1e-3, "end_time": 1.0, "steps": None}
+    keys |= {"snapshots": None, "scalars": None}
     outcome = converge(make_run(tmp_path / "a.h5", **keys))
     assert outcome.report is not None
     assert outcome.report.verdict is Verdict.CONVERGED
@@ -471,10 +487,17 @@ def test_an_accuracy_is_a_share(fine, accuracy):
 
 
 def test_a_replay_that_diverges_is_a_failed_verdict(tmp_path, monkeypatch):
-    path = make_run(tmp_path / "a.h5", diffusion=True)
+    path = make_run(tmp_path / "a.h5", diffusion=True, **GD)
     module = "prdsim.convergence.replays._smaller_step"
-    too_large = {"step_size": 1e3, "end_time": 1e5}
-    monkeypatch.setattr(module, lambda config, _: config.replace(**too_large))
+
+    def too_large(
+        config: RunConfig, resolved: Resolved, factor: float
+    ) -> tuple[RunConfig, Resolved]:
+        if factor == 1:
+            return config, resolved
+        return config.replace(end_time=1e5), replace(resolved, step_size=1e3)
+
+    monkeypatch.setattr(module, too_large)
     outcome = converge(path)
     assert outcome.report is not None
     assert [replay.name for replay in outcome.report.diverged] == ["finer", "finest"]
@@ -496,7 +519,7 @@ def test_a_report_of_another_run_is_stale(fine, tmp_path):
 
 
 def test_a_report_is_stale_once_the_run_has_gone_on(tmp_path):
-    path = make_run(tmp_path / "a.h5")
+    path = make_run(tmp_path / "a.h5", **GD)
     converge(path)
     assert report_of(path).run_time == 1.0
     prdsim.resume(path, steps=30)
@@ -516,10 +539,26 @@ def test_a_report_of_other_settings_is_stale(fine, tmp_path):
 # -- going on --------------------------------------------------------------------------------------
 
 
-def converging(path: Path, at: int, action: Callable[[], None], **keys: Any) -> Outcome:
-    """Converge, with something that happens when a replay reaches a step."""
+class Past(Silent):
+    """Progress that acts once when a run has passed a time; -1: before its first commit."""
+
+    def __init__(self, time: float, action: Callable[[], None]) -> None:
+        self._time, self._action = time, action
+
+    def start(self, done: float, total: float) -> None:  # noqa: ARG002
+        if self._time < 0:
+            self._action()
+
+    def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
+        if 0 < self._time < done:
+            self._time = math.inf
+            self._action()
+
+
+def converging(path: Path, at: float, action: Callable[[], None], **keys: Any) -> Outcome:
+    """Converge, with something that happens when a replay passes a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prdsim.runner.automatic_progress", lambda: At(at, action))
+        patch.setattr("prdsim.runner.automatic_progress", lambda: Past(at, action))
         return converge(path, progress=True, **keys)
 
 
@@ -527,13 +566,18 @@ def kill() -> None:
     raise Killed
 
 
+def only_if(there: Path, action: Callable[[], None]) -> Callable[[], None]:
+    """Return what acts once a file is there: the replays before it are finished then."""
+    return lambda: action() if there.exists() else None
+
+
 def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("at", [30, -1], ids=["midway", "before its first commit"])
+@pytest.mark.parametrize("at", [0.5, -1], ids=["midway", "before its first commit"])
 def test_a_begun_replay_goes_on_and_a_finished_one_is_kept(tmp_path, at):
-    path = make_run(tmp_path / "a.h5")
+    path = make_run(tmp_path / "a.h5", **GD)
     whole = converge(path).report
     assert whole is not None
     with pytest.raises(Killed):
@@ -542,12 +586,13 @@ def test_a_begun_replay_goes_on_and_a_finished_one_is_kept(tmp_path, at):
     with open_trajectory(begun) as run:
         assert run.status is Status.RUNNING
         began = run.attributes["run_id"]
-    outcome = converging(path, 70, terminate, force=True)
+    finest = replay_folder(path) / "finest.h5"
+    outcome = converging(path, 0.5, only_if(finest, terminate), force=True)
     assert (outcome.report, outcome.signal) == (None, signal.SIGTERM)
     with open_trajectory(begun) as run:
         assert run.status is Status.FINISHED
         assert run.attributes["run_id"] == began
-    with open_trajectory(replay_folder(path) / "finest.h5") as run:
+    with open_trajectory(finest) as run:
         assert run.status is Status.INTERRUPTED
     kept = begun.stat().st_mtime_ns, begun.stat().st_ino
     seen = []
@@ -563,20 +608,20 @@ def stamp(path: Path) -> tuple[int, int]:
 
 
 def test_replays_of_another_run_of_the_name_are_made_anew(tmp_path):
-    path = make_run(tmp_path / "a.h5", seed=1)
+    path = make_run(tmp_path / "a.h5", seed=1, **GD)
     with pytest.raises(Killed):
-        converging(path, 70, kill)  # in the finest: the finer one is there
+        converging(path, 0.5, only_if(replay_folder(path) / "finest.h5", kill))
     path.unlink()
-    make_run(path, seed=2)
+    make_run(path, seed=2, **GD)
     report = converge(path).report
     assert report is not None
-    expected = converge(make_run(tmp_path / "b.h5", seed=2)).report
+    expected = converge(make_run(tmp_path / "b.h5", seed=2, **GD)).report
     assert expected is not None
     assert report.rows == expected.rows
 
 
 def test_what_else_is_in_the_folder_stays(tmp_path):
-    path = make_run(tmp_path / "a.h5")
+    path = make_run(tmp_path / "a.h5", **GD)
     replay_folder(path).mkdir()
     (replay_folder(path) / "notes.txt").write_text("mine")
     converge(path)
@@ -584,6 +629,14 @@ def test_what_else_is_in_the_folder_stays(tmp_path):
 
 
 # -- the command -----------------------------------------------------------------------------------
+
+
+def diverged(path: Path) -> Path:
+    """The file of a run whose weights grow to a power with each step."""
+    keys = {**KEYS, **GD, "diffusion": True, "step_size": 1e3, "snapshots": "every:1"}
+    with pytest.raises(DivergedError):
+        prdsim.run(**keys, output=str(path))
+    return path
 
 
 @pytest.fixture
@@ -630,19 +683,20 @@ def test_the_command_fails_a_run_of_large_steps_with_numbers(run, tmp_path):
 
 def test_the_command_refuses_what_it_cannot_judge(run, tmp_path):
     refused(run("converge", "no.h5"), 3, "no.h5")
-    make_interrupted(tmp_path / "i.h5")
+    stop = Past(9.5, terminate)
+    prdsim.run(**{**KEYS, **GD}, output=str(tmp_path / "i.h5"), progress=stop)
     words = ("i.h5: the run is not finished (interrupted at step 10)", "prdsim resume")
     refused(run("converge", "i.h5"), 2, *words)
-    make_diverged(tmp_path / "d.h5")
+    diverged(tmp_path / "d.h5")
     refused(run("converge", "d.h5"), 5, "d.h5: the run diverged at step", "--step-size")
     refused(run("converge", "d.h5", "--accuracy", 2), 2, "accuracy 2 is not between 0 and 1")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d.h5", "i.h5"]
 
 
 def test_the_command_says_how_to_go_on(run, tmp_path, monkeypatch):
-    make_run(tmp_path / "a.h5")
+    make_run(tmp_path / "a.h5", **GD)
     with monkeypatch.context() as patch:
-        patch.setattr("prdsim.runner.automatic_progress", lambda: At(30, terminate))
+        patch.setattr("prdsim.runner.automatic_progress", lambda: Past(0.5, terminate))
         answer = run("converge", "a.h5")
     assert (answer.code, answer.out) == (143, "")
     assert "stopped; go on with: prdsim converge a.h5" in answer.err
@@ -653,7 +707,7 @@ def test_exceptions_are_those_of_the_command(tmp_path):
     with pytest.raises(TrajectoryError):
         converge(tmp_path / "no.h5")
     with pytest.raises(DivergedError):
-        converge(make_diverged(tmp_path / "d.h5"))
+        converge(diverged(tmp_path / "d.h5"))
 
 
 # -- who quotes it ---------------------------------------------------------------------------------
@@ -690,7 +744,7 @@ def test_analyze_sets_errors_beside_the_last_snapshot(run, fine):
 )
 def test_a_damaged_report_is_never_taken_for_none(run, tmp_path, words):
     for name in ("a.h5", "b.h5"):
-        make_run(tmp_path / name)
+        make_run(tmp_path / name, **GD)
     (tmp_path / "a.converge.json").write_text("{")
     answer = run(*words[:1], "a.h5", *words[1:])
     if words == ("converge",):

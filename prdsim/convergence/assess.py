@@ -81,7 +81,7 @@ def converge(
         make_folder(folder)
         for number, replay in enumerate(plan.replays, start=1):
             say(f"replay {number} of {len(plan.replays)}: {replay.name}, {replay.setting}")
-            stopped = ensure(replay, plan.dataset, progress)
+            stopped = ensure(plan, replay, progress)
             if stopped is not None:
                 return Outcome(target, None, stopped)
         report = _report(recording, trajectory, index, plan, accuracy)

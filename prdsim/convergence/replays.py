@@ -9,9 +9,9 @@ import math
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,12 +22,15 @@ from prdsim.errors import DivergedError
 from prdsim.progress import Progress
 from prdsim.randomness import Stream, generator
 from prdsim.runner import resume, run
+from prdsim.simulation import Resolved
 from prdsim.trajectory import Status, Trajectory, open_trajectory
 
 from .report import replay_folder
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray
+
+Stopped = signal.Signals | None
 
 PERTURBATION = 1e-6
 """Of a twin's initial arrays X: ||dX||_F / ||X||_F."""
@@ -42,6 +45,7 @@ class Replay:
 
     path: Path
     config: RunConfig
+    resolved: Resolved
     setting: str
     initial: Mapping[str, HostArray]
 
@@ -56,12 +60,13 @@ class Plan:
     """The replays of a run: two finer ones, the finest last, then twins; and their samples.
 
     ``ratio`` is by how much step size or tolerance falls from the run to the first and from that
-    to the second; ``setting`` says the run's own.
+    to the second; ``setting`` says the run's own. ``chart`` holds the arrays of the run's.
     """
 
     setting: str
     ratio: float
     dataset: Dataset
+    chart: Mapping[str, HostArray]
     finer: tuple[Replay, ...]
     twins: tuple[Replay, ...]
 
@@ -83,18 +88,22 @@ def plan_of(recording: Recording, trajectory: Trajectory, index: int) -> Plan:
 
     """
     folder, dataset = replay_folder(trajectory.path), _dataset(recording, trajectory)
-    base = _as_resolved(recording.settings, trajectory, dataset)
-    base = base.replace(**_ending_at(float(recording.time[index])))
+    resolved = Resolved(**trajectory.attributes["resolved"])
+    base = _base(recording.settings, resolved, dataset, float(recording.time[index]))
     refined, ratio = (_tighter, math.sqrt(10)) if base.adaptive else (_smaller_step, 2.0)
-    initial = {name: np.asarray(x, dtype=float) for name, x in trajectory.initial.items()}
+    initial, chart = (
+        {name: np.asarray(array) for name, array in arrays.items()}
+        for arrays in (trajectory.initial, trajectory.chart)
+    )
 
-    def replay(name: str, config: RunConfig, begin: Mapping[str, HostArray]) -> Replay:
+    def replay(name: str, factor: float, begin: Mapping[str, HostArray]) -> Replay:
         path = folder / f"{name}.h5"
-        return Replay(path, config.replace(output=str(path)), _setting(config), begin)
+        config, fitting = refined(base, resolved, factor)
+        return Replay(path, config.replace(output=str(path)), fitting, _setting(config), begin)
 
-    finer = [replay(n, refined(base, ratio**k), initial) for k, n in enumerate(_FINER, start=1)]
-    twins = [replay(f"twin-{k + 1}", base, begin) for k, begin in enumerate(_twins(base, initial))]
-    return Plan(_setting(base), ratio, dataset, tuple(finer), tuple(twins))
+    finer = [replay(name, ratio**k, initial) for k, name in enumerate(_FINER, start=1)]
+    twins = [replay(f"twin-{k + 1}", 1, begin) for k, begin in enumerate(_twins(base, initial))]
+    return Plan(_setting(base), ratio, dataset, chart, tuple(finer), tuple(twins))
 
 
 _FINER = ("finer", "finest")
@@ -108,49 +117,46 @@ def _dataset(recording: Recording, trajectory: Trajectory) -> Dataset:
     return Dataset(X, Y, name, recording.grid, sha256, name)
 
 
-def _as_resolved(config: RunConfig, trajectory: Trajectory, dataset: Dataset) -> RunConfig:
-    """Return a run's configuration with what its ``auto`` came to."""
-    resolved = trajectory.attributes["resolved"]
-    device = str(resolved["device"]).partition(":")[2]
+def _base(config: RunConfig, resolved: Resolved, dataset: Dataset, end: float) -> RunConfig:
+    """Return a run's configuration as it was resolved, up to a time, recording both ends alone."""
     return config.replace(
         dataset=dataset.name,
         samples=dataset.X.shape[1],
-        backend=f"{resolved['backend']}:{device}" if device else resolved["backend"],
-        threads=resolved["threads"],
-        chart=resolved["chart"],
-        step_size=resolved["step_size"],
-        step_ramp=resolved.get("ramp", 1),
+        chart=resolved.chart,
+        step_size=resolved.step_size,
+        end_time=end,
+        steps=None,
+        snapshots="times:geometric:2",
+        scalars="times:geometric:2",
         store_data=True,
         force=True,
     )
 
 
-def _ending_at(time: float) -> dict[str, Any]:
-    """Return the keys of a run that ends at a time and records both ends alone."""
-    both = "times:geometric:2"
-    return {"end_time": time, "steps": None, "snapshots": both, "scalars": both}
+def _tighter(config: RunConfig, resolved: Resolved, factor: float) -> tuple[RunConfig, Resolved]:
+    return config.replace(rtol=config.rtol / factor, atol=config.atol / factor), resolved
 
 
-def _tighter(config: RunConfig, factor: float) -> RunConfig:
-    return config.replace(rtol=config.rtol / factor, atol=config.atol / factor)
+def _smaller_step(
+    config: RunConfig, resolved: Resolved, factor: float
+) -> tuple[RunConfig, Resolved]:
+    """Divide the step, and gd's of the critic: both follow the same flow as before.
 
-
-def _smaller_step(config: RunConfig, factor: float) -> RunConfig:
-    """Divide the step, and gd's of the critic: both follow the same flow as before."""
-    assert isinstance(config.step_size, float)
-    assert config.step_ramp is not None
-    keys: dict[str, Any] = {"step_size": config.step_size / factor}
-    if config.step_ramp > 1:
-        keys["step_ramp"] = round(config.step_ramp * factor)  # it takes the same time
+    A run whose first steps grow goes on to do so for the same time.
+    """
+    step_size = resolved.step_size / factor
+    ramp = 1 if resolved.ramp == 1 else round(resolved.ramp * factor)
+    keys = {"step_size": step_size}
     if config.critic_step_size is not None:
         keys["critic_step_size"] = config.critic_step_size / factor
-    return config.replace(**keys)
+    return config.replace(**keys), replace(resolved, step_size=step_size, ramp=ramp)
 
 
 def _setting(config: RunConfig) -> str:
     """Say in words how finely a run follows the flow."""
     if config.adaptive:
         return f"rtol {config.rtol:.3g}, atol {config.atol:.3g}"
+    assert isinstance(config.step_size, float)
     return f"step size {config.step_size:.4g}"
 
 
@@ -159,6 +165,7 @@ def _twins(config: RunConfig, initial: Mapping[str, HostArray]) -> list[dict[str
     random = generator(config.seed, Stream.TWINS)
 
     def perturbed(X: HostArray) -> HostArray:
+        X = X.astype(float)  # a millionth is little in float32
         noise = random.standard_normal(X.shape)
         size = np.linalg.norm(X) / np.linalg.norm(noise)
         moved: HostArray = X + PERTURBATION * size * noise
@@ -170,22 +177,26 @@ def _twins(config: RunConfig, initial: Mapping[str, HostArray]) -> list[dict[str
     ]
 
 
-def ensure(
-    replay: Replay, dataset: Dataset, progress: Progress | bool = False
-) -> signal.Signals | None:
+def ensure(plan: Plan, replay: Replay, progress: Progress | bool = False) -> Stopped:
     """Make a replay, or go on with it; return a signal that stopped it.
 
     One that is there, finished or diverged, is kept; one of other settings is made anew. That one
     diverges is no error: its file says so.
     """
-    status = _status(replay, dataset)
+    status = _status(replay, plan.dataset)
     if status in (Status.FINISHED, Status.DIVERGED):
         return None
     with suppress(DivergedError):
         if status is not None:
             return resume(replay.path, progress=progress).signal
-        begin = dict(replay.initial)
-        return run(replay.config, data=dataset, initial=begin, progress=progress).signal
+        return run(
+            replay.config,
+            data=plan.dataset,
+            initial=dict(replay.initial),
+            resolved=replay.resolved,
+            stored_chart=plan.chart,
+            progress=progress,
+        ).signal
     return None
 
 
@@ -196,6 +207,7 @@ def _status(replay: Replay, dataset: Dataset) -> Status | None:
     precision = replay.config.array_precision
     with open_trajectory(replay.path) as there:
         same = there.attributes.get("config_sha256") == replay.config.sha256()
+        same = same and there.attributes["resolved"] == replay.resolved.to_dict()
         same = same and all(
             np.array_equal(there.initial[name], X.astype(precision))
             for name, X in replay.initial.items()
