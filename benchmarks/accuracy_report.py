@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy_report.py benchmarks/results/DATE-accuracy.json [--docs FOLDER]
 
-The tables stand between <!-- begin methods --> and <!-- end methods -->. Everything in them comes
+The tables stand between <!-- measured: methods --> and <!-- end of measured: methods -->. Everything in them comes
 from the file; nothing is measured here.
 """
 
@@ -50,7 +50,7 @@ def main() -> None:
     page = options.docs / "accuracy.md"
     tables = "\n\n".join(table(TITLES[name], runs) for name, runs in report["cases"].items())
     block = rf"\1\n{tables}\n\n\2".replace("\\1", "\\g<1>").replace("\\2", "\\g<2>")
-    pattern = r"(<!-- begin methods -->\n).*?(<!-- end methods -->)"
+    pattern = r"(<!-- measured: methods -->\n).*?(<!-- end of measured: methods -->)"
     page.write_text(re.sub(pattern, block, page.read_text(), flags=re.DOTALL))
     draw(report["cases"], options.docs / "pictures" / "chatter.png")
 
