@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy_report.py benchmarks/results/DATE-accuracy.json [--docs FOLDER]
 
-The tables stand between <!-- measured: methods --> and <!-- end of measured: methods -->. Everything in them comes
-from the file; nothing is measured here.
+The tables stand between the marks "measured: methods" and "end of measured: methods". Everything in
+them comes from the file; nothing is measured here.
 """
 
 from __future__ import annotations
