@@ -21,7 +21,10 @@ def memory_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: 
     """Predict the bytes that a run's arrays take on its device, at the most."""
     fused = backend.fused(sizes.m, sizes.m_c, sizes.d_out, sizes.n)
     carried = {**sizes.state_shapes, "U": (sizes.m, CHARTS[chart].columns(sizes))}
-    states = entries(carried) * (1 + make_stepper(config).copies)
+    stepper = make_stepper(config)
+    states = entries(carried) * (1 + stepper.copies)
+    if chart == "gram" and "U" in config.moving:
+        states += stepper.images * sizes.m * sizes.n
     working = entries(
         {"Y": (sizes.d_out, sizes.n)},
         CHARTS[chart].shapes(sizes),

@@ -245,6 +245,8 @@ class Simulation:
         for name in self._carried_velocities:
             stage = getattr(self._memory.stages[0], name)
             self.backend.to_device(point.arrays[f"velocity_{name}"], stage)
+        if self._memory.images is not None:
+            self._memory.images.valid = False
 
     def _chart_name(self) -> str:
         if self.config.chart != "auto":
