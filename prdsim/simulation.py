@@ -391,6 +391,8 @@ class Simulation:
             stage = getattr(self._memory.stages[0], name)
             self.backend.to_device(point.arrays[f"velocity_{name}"], stage)
             self._memory.first_stage = True
+        if self._memory.images is not None:
+            self._memory.images.valid = False
 
     def _chart_name(self) -> str:
         if self.config.chart != "auto":

@@ -20,6 +20,7 @@ from support import (
     smooth_problem,
 )
 
+from prdsim.charts import CHARTS
 from prdsim.integrators import TABLEAUX, Controller, RungeKutta, make_stepper
 from prdsim.randomness import Stream, uniforms
 from prdsim.symbols import ARRAYS
@@ -451,9 +452,21 @@ def test_controller_shrinks_after_every_rejection():
     assert controller.factor_after_rejection(8.0) == pytest.approx(0.9 / 2)  # 8^(1/3)
 
 
+def test_the_share_of_the_solution_leaves_the_first_and_last_stage_alone():
+    """error - alpha b is zero in between: what the image of an error in the Gram chart rests on."""
+    shares = {name: tableau.solution_share for name, tableau in TABLEAUX.items()}
+    assert shares == {"heun": None, "rk4": None, "bs23": 1 / 4, "dopri5": None}
+    rest = [e - w / 4 for e, w in zip(TABLEAUX["bs23"].error, TABLEAUX["bs23"].b, strict=True)]
+    assert rest == pytest.approx([-1 / 8, 0.0, 0.0, -1 / 8], abs=1e-16)
+
+
+@pytest.mark.parametrize("chart", CHARTS)
 @pytest.mark.parametrize("integrator", ["bs23", "dopri5"])
-def test_error_estimate_is_the_documented_norm(integrator):
-    """The largest over arrays of ||e||_F / (atol sqrt(size) + rtol ||X||_F), from the oracle."""
+def test_error_estimate_is_the_documented_norm(integrator, chart):
+    """The largest over arrays of ||e||_F / (atol sqrt(size) + rtol ||X||_F), from the oracle.
+
+    In every chart, of a first attempt and of one after a rejected one.
+    """
     problem = smooth_problem()
     velocity, _ = oracle_velocity(problem)
     tableau, h, rtol, atol = TABLEAUX[integrator], 0.3, 1e-3, 1e-2
@@ -469,10 +482,18 @@ def test_error_estimate_is_the_documented_norm(integrator):
         for e, x in zip(np.split(error, ends), np.split(new, ends), strict=True)
     )
     model, state = problem.model(
-        integrator=integrator, diffusivity=DIFFUSIVITY, gradient_penalty=PENALTY, critic_rate=RATE
+        integrator=integrator,
+        diffusivity=DIFFUSIVITY,
+        gradient_penalty=PENALTY,
+        critic_rate=RATE,
+        chart=chart,
     )
     stepper = RungeKutta(tableau, rtol, atol)
-    _, norm = stepper.step(model, state, stepper.allocate(model, state), index=0, step_size=h)
+    memory = stepper.allocate(model, state)
+    _, norm = stepper.step(model, state, memory, index=0, step_size=h)
+    stepper.step(model, state, memory, index=0, step_size=2.0 * h)
+    _, again = stepper.step(model, state, memory, index=0, step_size=h)
+    assert again == norm
     # The estimate is a difference of nearly equal sums: 7 stages, each good to 1e-14 of |h k|.
     cancellation = 1e-13 * h * max(np.abs(k).max() for k in ks) / atol
     assert norm == pytest.approx(expected, rel=1e-9, abs=cancellation)

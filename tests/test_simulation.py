@@ -60,9 +60,10 @@ def test_any_chunks_give_the_same_bits(backend, integrator, precision):
 @backends
 @integrators
 @pytest.mark.parametrize("trainable", ["U,V,W,a", "U,W"])
-def test_a_restored_run_continues_with_the_same_bits(backend, integrator, trainable):
+@pytest.mark.parametrize("chart", ["weight", "gram"])
+def test_a_restored_run_continues_with_the_same_bits(backend, integrator, trainable, chart):
     problem = random_problem(1)
-    keys = {"integrator": integrator, "trainable": trainable, "critic_warmup": 0}
+    keys = {"integrator": integrator, "trainable": trainable, "critic_warmup": 0, "chart": chart}
     whole = final(problem, backend, [12], **keys)
     with problem.simulation(backend, steps=12, **keys) as first:
         first.advance(5)
