@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,9 @@ def _place(result: Result) -> str:
 def _method(result: Result) -> str:
     """Say how the run was computed, and what it took."""
     config, resolved = result.config, result.resolved
-    evaluations, rejected = (int(result.last[name]) for name in ("evaluations", "rejected_steps"))
+    evaluations, rejected = (
+        _count(result.last[name]) for name in ("evaluations", "rejected_steps")
+    )
     threads = f"{resolved.threads} thread{'s' * (resolved.threads != 1)}"
     size = (
         f"rtol {config.rtol:g}, {rejected} steps rejected"
@@ -61,3 +64,8 @@ def _method(result: Result) -> str:
         else f"step size {resolved.step_size:.3g}"
     )
     return f"{config.integrator}, {size}, {evaluations} velocities; {resolved.backend}, {threads}"
+
+
+def _count(value: float) -> str:
+    """Show a whole number, which files of older format versions do not hold."""
+    return "?" if math.isnan(value) else f"{value:.0f}"

@@ -24,6 +24,7 @@ from .schedule import Agenda, Plan, Rule, extended, reaches
 from .simulation import RESTART_SCALARS, Resolved, Simulation
 from .stopping import StopRequest
 from .trajectory import (
+    SCALARS,
     Layout,
     Status,
     Trajectory,
@@ -419,6 +420,11 @@ def _config_to_resume(
             )
     if end_time is not None and config.end_time is None:
         raise ConfigError(f"--end-time {end_time}: {path} was planned by steps; give --steps")
+    if trajectory.format_version == 1 and config.critic_warmup and trajectory.restart_step == 0:
+        raise ResumeMismatchError(
+            f"{path}: the run was stopped before its first step, with which prdsim "
+            f"{trajectory.attributes['prdsim_version']} warmed the critic up; run it again"
+        )
     longer = config.replace(
         steps=steps if steps is not None else config.steps,
         end_time=end_time if end_time is not None else config.end_time,
@@ -444,13 +450,19 @@ def _require_something_left(trajectory: Trajectory, config: RunConfig) -> None:
 
 
 def _recorded(trajectory: Trajectory) -> tuple[dict[str, float], ...]:
-    """Return the scalars of the first and the last row up to the restart; () if there are none."""
+    """Return the scalars of the first and the last row up to the restart; () if there are none.
+
+    Those that a file of an older format version lacks are NaN.
+    """
     columns = dict(trajectory.scalars)
     steps = columns.pop("step")
     if not len(steps):
         return ()
     last = int((steps <= trajectory.restart_step).sum()) - 1
-    first_row, last_row = ({n: float(columns[n][k]) for n in columns} for k in (0, last))
+    unknown = dict.fromkeys((field.name for field in SCALARS), float("nan"))
+    first_row, last_row = (
+        {**unknown, **{n: float(columns[n][k]) for n in columns}} for k in (0, last)
+    )
     return first_row, last_row
 
 

@@ -101,6 +101,11 @@ def is_by_time(plan: Sequence[float]) -> bool:
     return any(isinstance(entry, float) for entry in plan)
 
 
+def _rounded_up(time: float) -> float:
+    """Return the time up to which planned ones count as reached, whatever their rounding."""
+    return time * (1 + _SLACK)
+
+
 def reaches(time: float, end: float | None) -> bool:
     """Whether a time is at an end or past it, up to rounding."""
     return end is not None and time >= end * (1 - _SLACK)
@@ -113,7 +118,10 @@ def extended(recorded: Plan, planned: Plan, fresh: Plan, *, reached: float) -> P
     step or time from which it goes on: what lies before it is over.
     """
     kept = [*recorded, *(entry for entry in planned if entry > max(recorded, default=-1))]
-    return [*kept, *(entry for entry in fresh if entry > max(kept[-1], reached))]
+    over = max(kept[-1], reached)
+    if is_by_time(kept):
+        over = _rounded_up(over)
+    return [*kept, *(entry for entry in fresh if entry > over)]
 
 
 class Agenda:
@@ -121,7 +129,7 @@ class Agenda:
 
     def __init__(self, plan: Sequence[float], step: int = -1, time: float = -1.0) -> None:
         self._by_time = is_by_time(plan)
-        reached = time if self._by_time else step
+        reached = _rounded_up(time) if self._by_time else step
         self._left = [entry for entry in reversed(plan) if entry > reached]
 
     @property
@@ -132,7 +140,7 @@ class Agenda:
     def due(self, step: int, time: float) -> list[float]:
         """Return the times of the rows due since the last call, now that the run is here."""
         found = []
-        reached = time * (1 + _SLACK) if self._by_time else step
+        reached = _rounded_up(time) if self._by_time else step
         while self._left and self._left[-1] <= reached:
             entry = self._left.pop()
             found.append(entry if self._by_time else time)

@@ -251,6 +251,8 @@ class Simulation:
         if not self.finished:
             return due
         last = self.shown_time
+        if last == self.time:  # which a planned one may exceed by rounding
+            last = max([last, *due])
         return [*(moment for moment in due if moment < last), last]
 
     # -- looking -------------------------------------------------------------------------------

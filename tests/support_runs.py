@@ -20,6 +20,9 @@ KEYS = {
     "samples": 10,
     "width": 7,
     "critic_width": 5,
+    "integrator": "gd",
+    "critic_step_size": 0.01,
+    "penalty_points": "random",
     "step_size": 0.05,
     "steps": 20,
     "snapshots": "every:5",
@@ -39,11 +42,11 @@ class At:
     def __init__(self, step: int, action: Callable[[], None]) -> None:
         self._step, self._action = step, action
 
-    def start(self, step: int, steps: int) -> None:  # noqa: ARG002
+    def start(self, done: float, total: float) -> None:  # noqa: ARG002
         if self._step < 0:
             self._action()
 
-    def update(self, step: int, loss: float) -> None:  # noqa: ARG002
+    def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
         if step == self._step:
             self._action()
 

@@ -386,7 +386,7 @@ def test_progress_that_cannot_be_shown_is_dropped(tmp_path):
     lines = Lines(Full(), seconds=0.0)
     lines.start(0, 10)
     with pytest.raises(OSError, match="No space"):
-        lines.update(1, 0.5)
+        lines.update(1, 1, 0.5)
 
 
 def test_the_time_left_does_not_count_on_every_step_to_compile(monkeypatch):
@@ -396,10 +396,24 @@ def test_the_time_left_does_not_count_on_every_step_to_compile(monkeypatch):
     lines.start(100, 200)
     for step, now in ((101, 30.0), (102, 31.0), (103, 35.0)):
         clock[0] = now
-        lines.update(step, 0.5)
+        lines.update(step, step, 0.5)
     first, second = stream.getvalue().splitlines()
-    assert first.endswith(f"{30 * 99} s left"), "one step is all that is known"
-    assert second == "step 103/200  L_sup 0.5  242 s left"  # 2.5 s a step, after the first
+    assert first == "101 of 200  step 101  L_sup 0.5"  # nothing is known of the others yet
+    assert second == "103 of 200  step 103  L_sup 0.5  242 s left"  # 2.5 s a step, after the first
+
+
+def test_the_time_left_of_a_run_to_a_time_is_told_by_time(monkeypatch):
+    clock, stream = [0.0], io.StringIO()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    lines = Lines(stream, seconds=5.0)
+    lines.start(1.5, 50.0)
+    for done, step, now in ((2.0, 7, 1.0), (12.0, 9, 6.0), (50.0, 30, 20.0)):
+        clock[0] = now
+        lines.update(done, step, 0.5)
+    assert stream.getvalue().splitlines() == [
+        "12 of 50  step 9  L_sup 0.5  19 s left",  # 38 to go, of which 10 took 5 s
+        "50 of 50  step 30  L_sup 0.5  0 s left",
+    ]
 
 
 def test_notes_are_lines_now_and_then_or_change_in_place(monkeypatch):

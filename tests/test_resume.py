@@ -9,12 +9,13 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import BACKENDS, same_bits
+from support import BACKENDS, INTEGRATORS, same_bits
 
 import prdsim
 from prdsim.errors import (
@@ -35,14 +36,18 @@ backends = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def keys(**others: Any) -> dict[str, Any]:
-    """A tiny run with the adversary: 12 hidden neurons, 12 digits, one thread."""
+    """A tiny run with the adversary, of gd: 12 hidden neurons, 12 digits, one thread."""
+    alternating = others.get("integrator", "gd") == "gd"
+    critic = {"critic_step_size": 0.01, "penalty_points": "random"} if alternating else {}
     return {
         "dataset": "digits",
         "samples": 12,
         "width": 12,
         "critic_width": 7,
         "diffusion": True,
+        "integrator": "gd",
         "critic_steps": 2,
+        **critic,
         "step_size": 0.02,
         "backend": "numpy",
         "threads": 1,
@@ -54,6 +59,12 @@ def keys(**others: Any) -> dict[str, Any]:
     }
 
 
+def timed(end_time: float, **others: Any) -> dict[str, Any]:
+    """The same up to a time, recorded by time, mostly between steps."""
+    times = {"snapshots": "times:every:0.13", "scalars": "times:every:0.03"}
+    return keys(**{"steps": None, "end_time": end_time, **times, **others})
+
+
 def restart_point(path: Path) -> RestartPoint:
     with TrajectoryWriter.open(path) as writer:
         return writer.read_restart()
@@ -62,6 +73,18 @@ def restart_point(path: Path) -> RestartPoint:
 def assert_same_points(left: RestartPoint, right: RestartPoint) -> None:
     assert (left.step, left.time, left.scalars) == (right.step, right.time, right.scalars)
     assert same_bits(left.arrays, right.arrays)
+
+
+def row_of(trajectory: prdsim.Trajectory, row: int) -> dict[str, float]:
+    """One row of scalars, as a result has it."""
+    return {name: column[row] for name, column in trajectory.scalars.items() if name != "step"}
+
+
+def same_row(left: Mapping[str, float], right: Mapping[str, float]) -> bool:
+    """Whether two rows of scalars are the same; NaN, where a scalar has no meaning, is itself."""
+    return left.keys() == right.keys() and np.array_equal(
+        list(left.values()), [right[name] for name in left], equal_nan=True
+    )
 
 
 def assert_same_trajectory(left: Path, right: Path) -> None:
@@ -160,19 +183,40 @@ CASES = [
     ("numba", "rk4", 150, 0.0),
     ("numba", "rk4", 150, 1e9),
     ("numba", "dopri5", 60, 0.02),
+    ("numpy", "gd", 1.2, 0.0),
+    ("numpy", "rk4", 2.4, 0.02),
+    ("numpy", "bs23", 1.5, 0.0),
+    ("numpy", "dopri5", 1.0, 1e9),
+    ("numba", "gd", 3.0, 0.02),
+    ("numba", "rk4", 3.0, 0.0),
+    ("numba", "bs23", 2.0, 1e9),
+    ("numba", "dopri5", 1.0, 0.0),
 ]
-KILLS = 2  # in every case, inside the run: 20 in all
+KILLS = 2  # in every case, inside the run: 36 in all
 
 
-def case_keys(backend: str, integrator: str, steps: int, restart_seconds: float) -> dict[str, Any]:
-    return keys(
-        backend=backend,
-        integrator=integrator,
-        steps=steps,
-        snapshots="every:20",
-        scalars="every:4",
-        restart_seconds=restart_seconds,
-    )
+def case_keys(
+    backend: str, integrator: str, end: float, restart_seconds: float, **others: Any
+) -> dict[str, Any]:
+    """Of ``end`` steps, recorded by step; or up to the time ``end``, recorded by time."""
+    others |= {
+        "backend": backend,
+        "integrator": integrator,
+        "restart_seconds": restart_seconds,
+    }
+    if isinstance(end, int):
+        return keys(steps=end, snapshots="every:20", scalars="every:4", **others)
+    return timed(end, **others)
+
+
+def share_done(trajectory: prdsim.Trajectory) -> float:
+    """How much of a run need not be done again, from 0 to 1."""
+    if trajectory.restart_step < 0:
+        return 0.0
+    config = trajectory.config
+    if config["end_time"] is None:
+        return trajectory.restart_step / config["steps"]
+    return min(1.0, trajectory.restart_time / config["end_time"])
 
 
 @pytest.fixture(scope="module")
@@ -189,11 +233,11 @@ def test_killed_at_random_moments_and_resumed(case, tmp_path, runs):
     whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
     code, duration = runs("run", **config, output=str(whole))
     assert code == 0
-    inside, reached = 0, -1
+    inside, reached, done = 0, -1, 0.0
     for _ in range(100):
         if inside == KILLS:
             break
-        left = duration * (1 - max(reached, 0) / config["steps"])
+        left = duration * (1 - done)
         code, _ = go_on(runs, config, killed, seconds=moments.uniform(0, left))
         if not killed.exists():  # killed before there was a file
             assert code == -signal.SIGKILL
@@ -203,12 +247,12 @@ def test_killed_at_random_moments_and_resumed(case, tmp_path, runs):
             assert not trajectory.is_being_written()
             assert trajectory.check() == []
             assert trajectory.restart_step >= reached  # nothing committed is ever lost
-            reached = trajectory.restart_step
+            reached, done = trajectory.restart_step, share_done(trajectory)
             finished = trajectory.status is Status.FINISHED
         if finished:  # the kill came too late
             assert_same_trajectory(whole, killed)
             killed.unlink()
-            duration, reached = 0.9 * duration, -1
+            duration, reached, done = 0.9 * duration, -1, 0.0
         else:
             assert (code, trajectory.status) == (-signal.SIGKILL, Status.RUNNING)
             inside += 1
@@ -226,28 +270,38 @@ def go_on(
     return runs("run", seconds, **config, output=str(path))
 
 
-def test_killed_while_a_finished_run_goes_on_to_more_steps(tmp_path, runs):
+@pytest.mark.parametrize(
+    ("config", "more"),
+    [
+        (case_keys("numpy", "rk4", 20, 1e9), {"steps": 80}),
+        # Its 20 steps come to 0.4, a time of both plans: the longer run's file is the same.
+        (case_keys("numpy", "rk4", 0.4, 1e9, scalars="times:every:0.05"), {"end_time": 1.6}),
+    ],
+    ids=["steps", "time"],
+)
+def test_killed_while_a_finished_run_goes_on(config, more, tmp_path, runs):
     moments = random.Random(7)
-    config = case_keys("numpy", "rk4", 20, 1e9)
+    config["snapshots"] = "times:every:0.2" if "end_time" in more else config["snapshots"]
     whole, killed, finished = (tmp_path / f"{name}.h5" for name in ("whole", "killed", "finished"))
-    assert runs("run", **{**config, "steps": 80}, output=str(whole))[0] == 0
+    assert runs("run", **{**config, **more}, output=str(whole))[0] == 0
     assert runs("run", **config, output=str(finished))[0] == 0
     content = finished.read_bytes()
     killed.write_bytes(content)
-    code, duration = runs("resume", path=str(killed), steps=80)
+    code, duration = runs("resume", path=str(killed), **more)
     assert code == 0
     assert_same_trajectory(whole, killed)
     for moment in [0.1, 0.2, *(moments.random() for _ in range(4))]:
         killed.write_bytes(content)
-        runs("resume", duration * moment, path=str(killed), steps=80)
+        runs("resume", duration * moment, path=str(killed), **more)
         with prdsim.open_trajectory(killed) as trajectory:
             assert trajectory.check() == []
-            planned = int(trajectory.planned_snapshots[-1])
-            done = planned == 80 and trajectory.status is Status.FINISHED
-        assert planned in (20, 80)  # the old file or the new one, nothing between
+            planned = trajectory.planned_snapshots[-1]
+            (end,) = more.values()
+            done = planned == end and trajectory.status is Status.FINISHED
+        assert planned in (end / 4, end)  # the old file or the new one, nothing between
         if not done:
-            more = {"steps": 80} if planned == 20 else {}
-            assert runs("resume", path=str(killed), **more)[0] == 0
+            again = more if planned == end / 4 else {}
+            assert runs("resume", path=str(killed), **again)[0] == 0
         assert_same_trajectory(whole, killed)
 
 
@@ -260,11 +314,12 @@ class Stop:
     def __init__(self, step: int, number: signal.Signals = signal.SIGINT) -> None:
         self.step, self.number = step, number
 
-    def start(self, step: int, steps: int) -> None:
-        if self.step <= step <= steps:
+    def start(self, done: float, total: float) -> None:
+        assert 0 <= done <= total
+        if self.step <= done:
             self.act()
 
-    def update(self, step: int, loss: float) -> None:
+    def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
         assert loss > 0
         if step == self.step:
             self.act()
@@ -312,7 +367,8 @@ VARIANTS = {
     "bs23": {"integrator": "bs23"},
     "dopri5": {"integrator": "dopri5", "backend": "numba"},
     "minimax": {"critic": "minimax", "critic_step_size": 0.01 / 12},
-    "warmup": {"critic_warmup": 9, "seed": 4},
+    "warmup": {"critic_warmup": 0.09, "seed": 4},
+    "warmup bs23": {"critic_warmup": 0.09, "integrator": "bs23"},
     "without diffusion": {"diffusion": False},
     "fixed top layers": {"trainable": "U", "integrator": "dopri5"},
     "automatic step size": {"step_size": "auto"},
@@ -320,9 +376,18 @@ VARIANTS = {
     "float32 dopri5": {"precision": "float32", "integrator": "dopri5", "rtol": 1e-3},
     "float32 snapshots": {"snapshot_precision": "float32"},
     "end time": {"end_time": 0.55, "steps": 10_000, "snapshots": "every:10"},
-    "end time dopri5": {"end_time": 0.2, "steps": 10_000, "integrator": "dopri5"},
+    "end time dopri5": {"end_time": 0.2, "steps": 10_000, "integrator": "dopri5", "rtol": 1e-5},
+    "gauss": {"integrator": "rk4", "penalty_points": "gauss:3"},
     "without data": {"store_data": False},
     "geometric": {"snapshots": "geometric:9", "scalars": "every:7"},
+    **{
+        f"times {name} {backend}": timed(0.8, integrator=name, backend=backend, rtol=1e-4)
+        for name in INTEGRATORS
+        for backend in BACKENDS
+    },
+    "geometric times": timed(0.8, snapshots="times:geometric:9", scalars="times:geometric:30"),
+    "mixed": timed(0.8, steps=1000, snapshots="every:7"),
+    "times up to a step": timed(1e3, steps=40, scalars="times:every:0.06"),
 }
 
 
@@ -341,10 +406,8 @@ def test_a_killed_and_stopped_run_is_continued_bit_for_bit(name, tmp_path, whole
         assert trajectory.stop_step > 17
         expected = variant.get("snapshot_precision", variant.get("precision", "float64"))
         assert {getattr(trajectory, n).dtype.name for n in ARRAYS} == {expected}
-        rows = dict(trajectory.scalars)
-        del rows["step"]
-        assert result.first == {name: column[0] for name, column in rows.items()}
-        assert result.last == {name: column[-1] for name, column in rows.items()}
+        assert same_row(result.first, row_of(trajectory, 0))
+        assert same_row(result.last, row_of(trajectory, -1))
 
 
 def test_stopped_again_and_again(tmp_path, whole):
@@ -360,9 +423,8 @@ def test_stopped_again_and_again(tmp_path, whole):
         with prdsim.open_trajectory(path) as trajectory:
             assert trajectory.status is Status.INTERRUPTED
             assert (trajectory.stop_step, trajectory.stop_reason) == (step, number.name)
-            rows = dict(trajectory.scalars)
-            assert rows.pop("step").tolist() == [0, 5, 10][: 1 + step // 5]
-            assert go.last == {name: column[-1] for name, column in rows.items()}
+            assert trajectory.scalars["step"].tolist() == [0, 5, 10][: 1 + step // 5]
+            assert same_row(go.last, row_of(trajectory, -1))
     with pytest.raises(Killed):
         prdsim.resume(path, progress=Kill(27))
     prdsim.resume(path)
@@ -471,9 +533,7 @@ def test_more_steps_keep_the_rows_that_a_longer_plan_would_not_have(tmp_path, wh
         assert np.array_equal(a.U[: len(old_steps)], old_U)
         for name in ARRAYS:
             assert np.array_equal(getattr(a, name)[-1], getattr(b, name)[-1])
-        assert {n: column[-1] for n, column in a.scalars.items()} == {
-            n: column[-1] for n, column in b.scalars.items()
-        }
+        assert same_row(row_of(a, -1), row_of(b, -1))
         assert a.config["steps"] == 40
 
 
@@ -492,7 +552,7 @@ def test_an_interrupted_run_goes_on_to_more_steps_than_planned(tmp_path, whole):
     [
         (None, r"finished at step 40; --steps N with N > 40"),
         (40, r"finished at step 40; --steps N with N > 40"),
-        (39, r"--steps 39: .*run\.h5 is planned for 40 steps; N is the new total"),
+        (39, r"--steps 39: .*run\.h5 is planned for 40; give the new total"),
     ],
 )
 def test_a_finished_run_needs_more_steps(steps, message, tmp_path):
@@ -505,14 +565,15 @@ def test_a_finished_run_needs_more_steps(steps, message, tmp_path):
 
 def test_an_interrupted_run_cannot_be_planned_shorter(tmp_path):
     path = stopped(tmp_path / "run.h5", 13).path
-    with pytest.raises(ConfigError, match="planned for 40 steps"):
+    with pytest.raises(ConfigError, match="planned for 40; give the new total"):
         prdsim.resume(path, 20)
 
 
 @pytest.mark.parametrize("steps", [None, 20_000])
 def test_a_run_that_reached_its_end_time_is_finished(steps, tmp_path):
     path = prdsim.run(**keys(end_time=0.1, steps=10_000), output=str(tmp_path / "run.h5")).path
-    with pytest.raises(ConfigError, match=r"end_time reached at step 5\b"):
+    message = r"finished at time 0\.1; --end-time T with T > 0\.1 continues it"
+    with pytest.raises(ConfigError, match=message):
         prdsim.resume(path, steps)
 
 
@@ -665,7 +726,7 @@ def test_lines_tell_step_loss_and_time_left(tmp_path):
     prdsim.run(**keys(), output=str(tmp_path / "run.h5"), progress=Lines(stream, 0.0))
     lines = stream.getvalue().splitlines()
     assert len(lines) == 40
-    assert lines[-1].startswith("step 40/40  L_sup ")
+    assert lines[-1].startswith("40 of 40  step 40  L_sup ")
     assert lines[-1].endswith("0 s left")
 
 

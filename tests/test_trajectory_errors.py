@@ -121,12 +121,12 @@ def test_truncated_by_any_amount(path, content, left):
 
 def test_newer_format_version(path):
     with h5py.File(path, "r+") as file:
-        file.attrs["format_version"] = 2
+        file.attrs["format_version"] = 3
         file.attrs["prdsim_version"] = "9.1.0"
     assert_refused(
         path,
         NotATrajectoryError,
-        f"format version 2, of prdsim 9.1.0; this is prdsim {__version__}, which reads up to 1: "
+        f"format version 3, of prdsim 9.1.0; this is prdsim {__version__}, which reads up to 2: "
         'pip install --upgrade "prdsim>=9.1.0"',
     )
 

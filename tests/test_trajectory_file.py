@@ -44,21 +44,38 @@ def finished(tmp_path):
     return path
 
 
-def assert_holds_run(path, snapshot_plan=run.SNAPSHOT_STEPS, scalar_plan=run.SCALAR_STEPS):
-    """Everything committed is the run's, bit for bit, and no checksum fails."""
-    states = list(run.states(max(snapshot_plan[-1], scalar_plan[-1])))
+def assert_holds_run(
+    path, snapshot_plan=run.SNAPSHOT_STEPS, scalar_plan=run.SCALAR_STEPS, *, version=2, old_rows=0
+):
+    """Everything committed is the run's, bit for bit, and no checksum fails.
+
+    The first `old_rows` rows of scalars were written in format version 1.
+    """
+    snapshots = [run.step_of(entry) for entry in snapshot_plan]
+    scalars = [run.step_of(entry) for entry in scalar_plan]
+    states = list(run.states(max(snapshots[-1], scalars[-1])))
     with open_trajectory(path) as trajectory:
+        assert trajectory.format_version == version
         assert trajectory.check() == []
-        assert trajectory.step.tolist() == list(snapshot_plan)
-        assert np.array_equal(trajectory.time, run.STEP_SIZE * trajectory.step)
+        assert trajectory.step.tolist() == snapshots
+        assert trajectory.time.tolist() == [run.time_of(entry) for entry in snapshot_plan]
         for name in ARRAYS:
             array = getattr(trajectory, name)
-            for k, step in enumerate(snapshot_plan):
+            for k, step in enumerate(snapshots):
                 assert np.array_equal(array[k], states[step][name])
-        assert trajectory.scalars["step"].tolist() == list(scalar_plan)
+        assert trajectory.scalars["step"].tolist() == scalars
+        rows = [
+            run.scalar_values(step, states[step], run.time_of(entry))
+            for step, entry in zip(scalars, scalar_plan, strict=True)
+        ]
         for field in SCALARS:
-            expected = [run.scalar_values(s, states[s])[field.name] for s in scalar_plan]
-            assert trajectory.scalars[field.name].tolist() == expected
+            if field.since > version:
+                assert field.name not in trajectory.scalars
+                continue
+            column = trajectory.scalars[field.name]
+            known = old_rows if field.since > 1 else 0
+            assert np.isnan(column[:known]).all()
+            assert column[known:].tolist() == [row[field.name] for row in rows[known:]]
 
 
 def test_a_finished_run_reads_back_bit_for_bit(finished):
@@ -69,7 +86,7 @@ def test_a_finished_run_reads_back_bit_for_bit(finished):
         assert (trajectory.restart_step, trajectory.restart_time) == (24, 6.0)
         assert trajectory.planned_snapshots.tolist() == list(run.SNAPSHOT_STEPS)
         assert trajectory.planned_scalars.tolist() == list(run.SCALAR_STEPS)
-        assert trajectory.format_version == 1
+        assert trajectory.format_version == 2
         assert not trajectory.is_being_written()
 
 
@@ -172,7 +189,12 @@ def test_restart_states_are_exact_and_the_last_committed_one_is_read(tmp_path):
     with TrajectoryWriter.open(path) as writer:
         point = writer.read_restart()
     assert (point.step, point.time) == (2, 0.5)
-    assert point.scalars == {"step_size": 0.25, "previous_error": 1 / 3}
+    assert point.scalars == {
+        "step_size": 0.25,
+        "previous_error": 1 / 3,
+        "evaluations": 6,
+        "rejected_steps": 0,
+    }
     assert point.arrays.keys() == states[2].keys()
     assert all(np.array_equal(point.arrays[name], states[2][name]) for name in states[2])
 
@@ -265,7 +287,7 @@ def test_rows_out_of_the_plan_are_the_callers_fault(tmp_path):
                 0,
                 0.0,
                 {name: x.astype(np.float32) for name, x in state.items()},
-                {"step_size": 0.1, "previous_error": 1.0},
+                dict.fromkeys(run.RESTART_SCALARS, 1.0),
             )
         with pytest.raises(PrdsimError, match="a restart state takes"):
             writer.restart(0, 0.0, {}, {})
@@ -335,7 +357,7 @@ def test_long_attributes_are_kept(tmp_path):
 
 def test_extending_refuses_a_schedule_that_drops_rows(finished):
     before = finished.read_bytes()
-    with pytest.raises(PrdsimError, match="schedule of snapshots does not begin"):
+    with pytest.raises(PrdsimError, match="plan of snapshots does not begin"):
         extend_trajectory(
             finished, snapshot_plan=(0, 1, 3, 48), scalar_plan=range(49), attributes={}
         )
@@ -404,6 +426,32 @@ def test_xarray_opens_every_group_with_labels_while_it_is_written(tmp_path):
     assert_holds_run(path)
 
 
+def test_xarray_opens_every_group_of_a_file_recorded_by_time(tmp_path):
+    path = tmp_path / "run.h5"
+    plans = run.SNAPSHOT_TIMES, run.SCALAR_TIMES
+    layout = run.layout(snapshot_plan=plans[0], scalar_plan=plans[1])
+    with TrajectoryWriter.create(path, layout) as writer:
+        run.continue_run(writer, *plans, stop=5)
+        with xarray.open_dataset(path, engine="h5netcdf", group="snapshots") as snapshots:
+            done = snapshots.isel(step=snapshots.step >= 0)
+            assert done.step.values.tolist() == [0, 1, 2, 2]  # two rows within one step
+            assert done.time.values.tolist() == [0.0, 0.1, 0.4, 0.45]
+            by_time = done.swap_dims(step="time")
+            assert np.array_equal(by_time.U.sel(time=0.45), list(run.states(2))[2]["U"])
+        with xarray.open_dataset(path, engine="h5netcdf", group="scalars") as scalars:
+            assert scalars.loss_sup.dims == ("step",)
+            assert set(scalars.loss_sup.coords) == {"step", "time"}
+            done = scalars.isel(step=scalars.step >= 0).swap_dims(step="time")
+            assert done.time.values.tolist() == [0.0, 0.375, 0.75, 1.125]
+            assert float(done.loss_sup.sel(time=0.75)) == list(run.states(3))[3]["U"].flat[2]
+        with xarray.open_datatree(path, engine="h5netcdf") as tree:
+            assert tree["schedule"].snapshots.values.tolist() == list(plans[0])
+            assert tree["schedule"].scalars.values.tolist() == list(plans[1])
+    with TrajectoryWriter.open(path) as writer:
+        run.continue_run(writer, *plans)
+    assert_holds_run(path, *plans)
+
+
 def test_every_dataset_has_units_a_long_name_and_named_axes(finished):
     def look(name, item):
         if isinstance(item, h5py.Dataset):
@@ -420,7 +468,7 @@ def test_the_documented_table_names_every_dataset(finished):
     with h5py.File(finished) as file:
         names = []
         file.visit(lambda n: names.append(n) if isinstance(file[n], h5py.Dataset) else None)
-    carried = {f"restart/{n}" for n in (*run.RESTART_SHAPES, "step_size", "previous_error")}
+    carried = {f"restart/{n}" for n in (*run.RESTART_SHAPES, *run.RESTART_SCALARS)}
     for name in set(names) - carried:
         if not name.startswith("length_"):
             assert f"| /{name} |" in table
@@ -431,21 +479,83 @@ def test_importing_prdsim_does_not_import_h5py():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_golden_file_still_reads_and_continues(tmp_path):
-    golden = GOLDEN / "trajectory-v1.h5"
-    assert_holds_run(golden, (0, 1, 2, 4, 8), (0, 2, 4, 6, 8, 10, 12))
+PLANS = {
+    "trajectory-v1.h5": (run.SNAPSHOT_STEPS, run.SCALAR_STEPS),
+    "trajectory-v2.h5": (run.SNAPSHOT_STEPS, run.SCALAR_STEPS),
+    "trajectory-v2-times.h5": (run.SNAPSHOT_TIMES, run.SCALAR_TIMES),
+}
+golden_files = pytest.mark.parametrize("name", PLANS)
+
+
+def recorded(plan):
+    """The part of a plan that a run stopped at step 13 has recorded."""
+    return tuple(entry for entry in plan if run.step_of(entry) <= 13)
+
+
+@pytest.fixture
+def golden(tmp_path, name):
+    """A copy of a golden file."""
+    path = tmp_path / "copy.h5"
+    path.write_bytes((GOLDEN / name).read_bytes())
+    return path
+
+
+@golden_files
+def test_a_golden_file_still_reads_and_continues(name, golden):
+    plans, version = PLANS[name], int(name.removeprefix("trajectory-v")[0])
+    assert_holds_run(golden, *map(recorded, plans), version=version)
     with open_trajectory(golden) as trajectory:
         assert (trajectory.status, trajectory.stop_step) == (Status.INTERRUPTED, 13)
         assert trajectory.stop_reason == "SIGTERM"
         assert trajectory.config == {"dataset": "synthetic", "width": 6}
-    copy = tmp_path / "copy.h5"
-    copy.write_bytes(golden.read_bytes())
-    with TrajectoryWriter.open(copy) as writer:
-        run.continue_run(writer)
-    assert_holds_run(copy)
+        planned = trajectory.planned_snapshots, trajectory.planned_scalars
+        assert all(array.tolist() == list(plan) for array, plan in zip(planned, plans, strict=True))
+        kind = np.float64 if "times" in name else np.int64
+        assert {array.dtype.type for array in planned} == {kind}
+    with TrajectoryWriter.open(golden) as writer:
+        run.continue_run(writer, *plans)
+    assert_holds_run(golden, *plans, version=version)
 
 
-def test_the_format_is_that_of_the_golden_file(finished):
+@golden_files
+def test_a_golden_file_is_extended_to_the_present_version(name, golden):
+    """Scalars that its version did not have are NaN in its rows, and known in those after."""
+    longer = tuple((*plan, type(plan[-1])(plan[-1] * 2)) for plan in PLANS[name])
+    with open_trajectory(golden) as trajectory:
+        before = len(trajectory.scalars["step"])
+    old_rows = before if name == "trajectory-v1.h5" else 0
+    extend_trajectory(golden, snapshot_plan=longer[0], scalar_plan=longer[1], attributes={})
+    assert_holds_run(golden, *map(recorded, longer), old_rows=old_rows)
+    with TrajectoryWriter.open(golden) as writer:
+        assert writer.read_restart().step == 13
+        run.continue_run(writer, *longer)
+    assert_holds_run(golden, *longer, old_rows=old_rows)
+    extend_trajectory(
+        golden, snapshot_plan=(*longer[0], 60), scalar_plan=(*longer[1], 60), attributes={}
+    )
+    assert_holds_run(golden, *longer, old_rows=old_rows)
+
+
+@golden_files
+def test_the_rows_of_a_golden_file_are_compared_when_computed_again(name, golden):
+    step = 9  # before the last rows
+    with TrajectoryWriter.open(golden) as writer:
+        run.write_restart(writer, step, list(run.states(step))[step])
+        writer.commit(Status.RUNNING)
+    with TrajectoryWriter.open(golden) as writer:
+        run.continue_run(writer, *PLANS[name])
+    version = int(name.removeprefix("trajectory-v")[0])
+    assert_holds_run(golden, *PLANS[name], version=version)
+
+
+@pytest.mark.parametrize(
+    ("plans", "name"),
+    [
+        ((run.SNAPSHOT_STEPS, run.SCALAR_STEPS), "trajectory-v2.h5"),
+        ((run.SNAPSHOT_TIMES, run.SCALAR_TIMES), "trajectory-v2-times.h5"),
+    ],
+)
+def test_the_format_is_that_of_the_golden_file(plans, name, tmp_path):
     """A file with other datasets or types needs a new format version and golden file."""
 
     def datasets(path):
@@ -460,4 +570,6 @@ def test_the_format_is_that_of_the_golden_file(finished):
             file.visititems(look)
         return found
 
-    assert datasets(finished) == datasets(GOLDEN / "trajectory-v1.h5")
+    layout = run.layout(snapshot_plan=plans[0], scalar_plan=plans[1])
+    create_trajectory(tmp_path / "run.h5", layout)
+    assert datasets(tmp_path / "run.h5") == datasets(GOLDEN / name)

@@ -21,10 +21,9 @@ from .judgment import HEADLINE, Row, judge
 from .replays import Plan, Replay, ensure, plan_of, remove
 from .report import Replayed, Report, replay_folder, report_path, write_report
 
-NO_FUNCTIONALS = frozenset(
-    {"step", "time", "step_size", "evaluations", "rejected_steps"}
-    | {"balance_drift", "critic_balance_drift", "invariant_error"}
-)
+_COUNTS = {"step", "time", "step_size", "evaluations", "rejected_steps", "lambda_max"}
+_DRIFTS = {"balance_drift", "critic_balance_drift", "invariant_error"}
+NO_FUNCTIONALS = frozenset(_COUNTS | _DRIFTS)
 """Recorded scalars that are none of the flow's: they count steps, or are 0 in exact arithmetic."""
 
 
@@ -94,10 +93,11 @@ def converge(
 def _index(recording: Recording, trajectory: Trajectory, time: float | None) -> int:
     """Return the snapshot to judge at; raise unless the run can be judged there."""
     path, status = trajectory.path, trajectory.live_status()
+    adaptive = recording.settings.adaptive
     if status == Status.DIVERGED:
         raise DivergedError(
             f"{path}: the run diverged at step {trajectory.stop_step}: there is nothing to judge;\n"
-            "start a new one with a smaller --step-size"
+            f"start a new one with a smaller --{'rtol' if adaptive else 'step-size'}"
         )
     if not recording.complete:
         raise ConfigError(

@@ -252,10 +252,10 @@ class TrajectoryWriter:
             PrdsimError: columns missing or unknown, or out of the planned order.
 
         """
-        place = self._scalars.place(step, values["time"])
         odd = set(scalar_columns(FORMAT_VERSION)[1:]) ^ set(values)
         if odd:
             raise PrdsimError(f"scalars missing or unknown: {sorted(odd)}")
+        place = self._scalars.place(step, values["time"])
         columns = scalar_columns(self._map.version)
         row = (step, *(values[name] for name in columns[1:]))
         if place == len(self._scalars.committed) + len(self._scalars.pending):

@@ -1,7 +1,8 @@
-"""Make trajectory-v1.h5, the file that every later prdsim must still read and continue.
+"""Make trajectory-v2.h5 and trajectory-v2-times.h5, files that every later prdsim must still read.
 
-Never made again once released: a new format version gets a new file. The run in it was
-interrupted at step 13 of 24.
+And continue. Never made again once released: a new format version gets new files, and
+trajectory-v1.h5 was made like that by its own version. The run in them was interrupted at step 13
+of 24; the first is recorded at steps, the second at times.
 """
 
 from __future__ import annotations
@@ -9,11 +10,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from synthetic_run import continue_run, layout
+from synthetic_run import SCALAR_TIMES, SNAPSHOT_TIMES, continue_run, layout
 
 from prdsim.trajectory import FORMAT_VERSION, TrajectoryWriter
 
 if __name__ == "__main__":
-    target = Path(__file__).parent / f"trajectory-v{FORMAT_VERSION}.h5"
-    with TrajectoryWriter.create(target, layout(), force="--force" in sys.argv) as writer:
+    folder, force = Path(__file__).parent, "--force" in sys.argv
+    target = folder / f"trajectory-v{FORMAT_VERSION}.h5"
+    with TrajectoryWriter.create(target, layout(), force=force) as writer:
         continue_run(writer, stop=13)
+    plans = {"snapshot_plan": SNAPSHOT_TIMES, "scalar_plan": SCALAR_TIMES}
+    target = folder / f"trajectory-v{FORMAT_VERSION}-times.h5"
+    with TrajectoryWriter.create(target, layout(**plans), force=force) as writer:
+        continue_run(writer, *plans.values(), stop=13)

@@ -8,6 +8,7 @@ and differences are exact to the bit. As a script it continues the run in the gi
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -19,9 +20,12 @@ from prdsim.trajectory import SCALARS, Layout, Status, TrajectoryWriter
 
 SHAPES = {"U": (6, 5), "V": (3, 6), "W": (4, 3), "a": (4,)}
 RESTART_SHAPES = {**SHAPES, "velocity_U": SHAPES["U"]}
+RESTART_SCALARS = ("step_size", "previous_error", "evaluations", "rejected_steps")
 STEPS = 24
 SNAPSHOT_STEPS = (0, 1, 2, 4, 8, 16, 24)
 SCALAR_STEPS = tuple(range(0, STEPS + 1, 2))
+SNAPSHOT_TIMES = (0.0, 0.1, 0.4, 0.45, 1.5, 3.0, 3.3, 6.0)
+SCALAR_TIMES = tuple(0.375 * k for k in range(17))
 RESTART_EVERY = 5
 STEP_SIZE = 0.25
 
@@ -51,10 +55,22 @@ def states(steps: int, precision: str = "float64") -> Iterator[dict[str, np.ndar
         yield state
 
 
-def scalar_values(step: int, state: dict[str, np.ndarray]) -> dict[str, float]:
-    """Return one row of /scalars."""
+def scalar_values(
+    step: int, state: dict[str, np.ndarray], time: float | None = None
+) -> dict[str, float]:
+    """Return one row of /scalars, of the time of its step unless it has one of its own."""
     values = {f.name: float(state["U"].flat[k]) for k, f in enumerate(SCALARS)}
-    return values | {"time": STEP_SIZE * step, "step_size": STEP_SIZE}
+    return values | {"time": STEP_SIZE * step if time is None else time, "step_size": STEP_SIZE}
+
+
+def step_of(entry: float) -> int:
+    """Return the step that records an entry of a plan: a step, or a time that it reaches."""
+    return math.ceil(entry / STEP_SIZE) if isinstance(entry, float) else entry
+
+
+def time_of(entry: float) -> float:
+    """Return the time of an entry of a plan."""
+    return entry if isinstance(entry, float) else STEP_SIZE * entry
 
 
 def layout(**changes: Any) -> Layout:
@@ -62,7 +78,7 @@ def layout(**changes: Any) -> Layout:
     fields: dict[str, Any] = {
         "shapes": SHAPES,
         "restart_shapes": RESTART_SHAPES,
-        "restart_scalars": ("step_size", "previous_error"),
+        "restart_scalars": RESTART_SCALARS,
         "precision": "float64",
         "snapshot_precision": "float64",
         "snapshot_plan": SNAPSHOT_STEPS,
@@ -90,20 +106,36 @@ def layout(**changes: Any) -> Layout:
 
 def write_restart(writer: TrajectoryWriter, step: int, state: dict[str, np.ndarray]) -> None:
     """Write a restart slot."""
-    carry = {"step_size": STEP_SIZE, "previous_error": 1.0 / (step + 1)}
+    carry = {
+        "step_size": STEP_SIZE,
+        "previous_error": 1.0 / (step + 1),
+        "evaluations": 3.0 * step,
+        "rejected_steps": float(step // 7),
+    }
     writer.restart(step, STEP_SIZE * step, state, carry)
+
+
+def _by_step(plan: tuple[float, ...]) -> dict[int, list[float]]:
+    """Return the times of a plan's rows by the step that records them."""
+    times: dict[int, list[float]] = {}
+    for entry in plan:
+        times.setdefault(step_of(entry), []).append(time_of(entry))
+    return times
 
 
 def continue_run(
     writer: TrajectoryWriter,
-    snapshot_plan: tuple[int, ...] = SNAPSHOT_STEPS,
-    scalar_plan: tuple[int, ...] = SCALAR_STEPS,
+    snapshot_plan: tuple[float, ...] = SNAPSHOT_STEPS,
+    scalar_plan: tuple[float, ...] = SCALAR_STEPS,
     *,
     stop: int | None = None,
     restart_every: int = RESTART_EVERY,
 ) -> None:
-    """Go on from the last restart state to the last planned step, or be interrupted at `stop`."""
-    last = snapshot_plan[-1]
+    """Go on from the last restart state to the last planned row, or be interrupted at `stop`.
+
+    A row between steps has the state after the step that passes its time.
+    """
+    last = step_of(snapshot_plan[-1])
     if writer.record.restart_slot < 0:
         step, state = 0, initial()
     else:
@@ -111,13 +143,13 @@ def continue_run(
         step, state = point.step, point.arrays
         state = advance(state)
         step += 1
-    snapshots, scalars = set(snapshot_plan), set(scalar_plan)
     end = last if stop is None else stop
+    snapshots, scalars = _by_step(snapshot_plan), _by_step(scalar_plan)
     while step <= end:
-        if step in scalars:
-            writer.scalars(step, scalar_values(step, state))
-        if step in snapshots:
-            writer.snapshot(step, STEP_SIZE * step, state)
+        for time in scalars.get(step, ()):
+            writer.scalars(step, scalar_values(step, state, time))
+        for time in snapshots.get(step, ()):
+            writer.snapshot(step, time, state)
         if step % restart_every == 0 or step == end:
             write_restart(writer, step, state)
         if step in snapshots or step % restart_every == 0:
