@@ -304,16 +304,7 @@ def test_a_flow_of_fixed_steps_keeps_the_critics_keys(tmp_path):
 
 
 def test_tolerances_are_divided_by_the_root_of_ten_and_ten(tmp_path):
-    keys = {
-        **FLOW,
-        "integrator": "bs23",
-        "rtol": 1e-2,
-        "atol": 1e-6,
-        "end_time": 1.0,
-        "steps": None,
-    }
-    keys |= {"snapshots": None, "scalars": None}
-    plan = planned(make_run(tmp_path / "a.h5", **keys))
+    plan = planned(make_run(tmp_path / "a.h5", **BS23))
     rtols = [replay.config.rtol for replay in plan.finer]
     assert rtols == [pytest.approx(1e-2 / math.sqrt(10)), pytest.approx(1e-3)]
     assert plan.finer[1].config.atol == pytest.approx(1e-7)
