@@ -15,6 +15,9 @@ from prdsim.simulation import Simulation
 
 BACKENDS = ("numpy", "numba")
 INTEGRATORS = ("gd", "heun", "rk4", "bs23", "dopri5")
+ADAPTIVE = ("bs23", "dopri5")
+PAPER = {"integrator": "gd", "critic_step_size": 0.01, "penalty_points": "random"}
+"""The paper's algorithm: alternating steps, penalty points drawn anew for every critic update."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,17 @@ class Problem:
         return {**arrays, "X": self.X.T.tolist(), "Y": self.Y.T.tolist()}
 
     def config(self, **keys: Any) -> RunConfig:
-        """A configuration of the problem's sizes; with the adversary unless told otherwise."""
+        """A configuration of the problem's sizes; with the adversary unless told otherwise.
+
+        gd draws its penalty points, so that what depends on the number of a step is part of it.
+        """
+        points = {"penalty_points": "random"} if keys.get("integrator") == "gd" else {}
         sizes = {
             "samples": self.X.shape[1],
             "width": self.initial["U"].shape[0],
             "critic_width": self.initial["W"].shape[0],
         }
-        return RunConfig(**{"diffusion": True, "step_size": 0.02, **sizes, **keys})
+        return RunConfig(**{"diffusion": True, "step_size": 0.02, **points, **sizes, **keys})
 
     def model(self, backend: str = "numpy", **keys: Any) -> tuple[Model, State]:
         """The model and its state at t = 0."""
