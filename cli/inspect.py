@@ -20,7 +20,7 @@ _SHOWN = (
     ("loss_critic", "critic loss"),
     ("distance_U_mean", "distance of u_j, mean"),
     ("distance_V_mean", "distance of v_j, mean"),
-    ("balance_drift", "drift of the invariants"),
+    ("invariant_error", "drift of the invariants"),
     ("mask_flips", "gates flipped"),
 )
 
@@ -32,12 +32,15 @@ _SHOWN = (
 def command(path: Path, as_json: bool, check: bool) -> int:
     """Say what a trajectory file holds. Works on a file that is being written, and leaves it be."""
     from prdsim.config import stored_config
+    from prdsim.convergence import look_up
     from prdsim.trajectory import open_trajectory
 
     with open_trajectory(path) as trajectory:
         state = trajectory.live_status()
         config = stored_config(trajectory)
         report = _report(trajectory, config, state)
+        found = look_up(trajectory)
+        report["discretization"] = found.reason or (found.report and found.report.words())
         if check:
             report["problems"] = trajectory.check()
     click.echo(json.dumps(report, indent=2) if as_json else _text(report))
@@ -86,6 +89,7 @@ def _text(report: dict[str, Any]) -> str:
         f"{resolved['backend']}, {attributes['precision']}, {resolved['chart']} chart",
         f"  {len(report['snapshots'])} of {report['snapshots_planned']} snapshots, "
         f"{len(report['scalars']['step'])} rows of scalars",
+        f"  discretization: {report['discretization']}",
     ]
     lines += _table(report["scalars"])
     if report["status"] in ("killed", "interrupted", "failed"):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def finish(result: Result) -> int:
     """Print the summary of a run; return the exit code."""
+    from prdsim.accuracy import invariants_in_words, warnings_of
+
     first, last = result.first, result.last
     resolved = result.resolved
     lines = [
@@ -24,11 +26,12 @@ def finish(result: Result) -> int:
         f"largest {last['distance_U_max']:.4f}",
         f"  distance of v_j          mean {last['distance_V_mean']:.4f}, "
         f"largest {last['distance_V_max']:.4f}",
-        f"  drift of the invariants  {last['balance_drift']:.2e} (generator), "
-        f"{last['critic_balance_drift']:.2e} (critic)",
+        f"  drift of the invariants  {invariants_in_words(last)}",
         f"  file                     {result.path} ({result.path.stat().st_size / 1e6:.1f} MB)",
     ]
     click.echo("\n".join(lines))
+    for text in warnings_of(result.config, resolved.step_size, last):
+        click.echo(f"warning: {text}", err=True)
     path = shlex.quote(str(result.path))
     if result.signal is not None:
         click.echo(f"interrupted; continue with: prdsim resume {path}", err=True)
@@ -57,6 +60,4 @@ def _method(result: Result) -> str:
         if config.adaptive
         else f"step size {resolved.step_size:.3g}"
     )
-    return (
-        f"{config.integrator}, {size}, {evaluations} velocities; {resolved.backend}, {threads}"
-    )
+    return f"{config.integrator}, {size}, {evaluations} velocities; {resolved.backend}, {threads}"

@@ -113,6 +113,11 @@ class RunConfig(BaseModel):
     step_size: Positive | Literal["auto"] = _key(
         "time", "auto", "of U and V (first one, if adaptive); auto: a fraction of 1/lambda_max"
     )
+    step_ramp: Size | None = _key(
+        "time",
+        None,
+        "first fixed steps, which grow to step_size  (= 64 if that is auto and init_scale below 1)",
+    )
     steps: Size | None = _key("time", None, "accepted steps at the most")
 
     backend: str = _key("computing", "auto", "auto, numpy, numba, cupy; cupy:1 picks a device")

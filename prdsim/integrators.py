@@ -43,9 +43,11 @@ class Memory:
 class Stepper(Protocol):
     """The contract of a time-stepping method.
 
-    ``dense`` says that states within a step will be asked for, which may take memory. ``order`` is that of the solution at a fixed time, ``dense_order`` that of states within a
-    step; ``adaptive`` says whether `step` returns an error estimate; ``copies`` counts the states
-    that `allocate` makes, and ``evaluations`` the velocities of a step, the first one included.
+    ``dense`` says that states within a step will be asked for, which may take memory. ``order`` is
+    that of the solution at a fixed time, ``dense_order`` that of states within a step; ``adaptive``
+    says whether `step` returns an error estimate; ``copies`` counts the states that `allocate`
+    makes, and ``evaluations`` the velocities of a step, the first one included. ``stability_limit``
+    is the largest h lambda for which dx/dt = -lambda x does not grow.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Stepper(Protocol):
     adaptive: bool
     copies: int
     evaluations: int
+    stability_limit: float
     dense: bool
 
     def allocate(self, model: Model, state: State) -> Memory:
@@ -109,6 +112,7 @@ class AlternatingDescent:
     dense_order: int = 1
     adaptive: bool = False
     evaluations: int = 1
+    stability_limit: float = 2.0
 
     @property
     def copies(self) -> int:
@@ -188,15 +192,16 @@ class Tableau:
 
     ``b`` weights the solution; ``error`` (b minus the embedded method's weights) the estimate,
     of order ``error_order``. If ``first_same_as_last``, the last stage is taken at the solution.
-    ``dense`` are the coefficients of the interpolant's weights, a polynomial in the fraction of the
-    step without constant term for each stage, of order ``dense_order``; without them it is Hermite's
-    cubic, of states and velocities at both ends.
+    ``stability_limit`` is that of `Stepper`. ``dense`` are the coefficients of the interpolant's
+    weights, for each stage a polynomial in the fraction of the step without constant term, of order
+    ``dense_order``; without them it is Hermite's cubic, of states and velocities at both ends.
     """
 
     name: str
     order: int
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]
+    stability_limit: float
     error: tuple[float, ...] = ()
     error_order: int = 0
     first_same_as_last: bool = False
@@ -218,10 +223,14 @@ class Tableau:
         return tuple(weights)
 
 
-HEUN = Tableau("heun", 2, a=((), (1.0,)), b=(1 / 2, 1 / 2))
+HEUN = Tableau("heun", 2, a=((), (1.0,)), b=(1 / 2, 1 / 2), stability_limit=2.0)
 
 RK4 = Tableau(
-    "rk4", 4, a=((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), b=(1 / 6, 1 / 3, 1 / 3, 1 / 6)
+    "rk4",
+    4,
+    a=((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)),
+    b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
+    stability_limit=2.785,
 )
 
 BS23 = Tableau(  # Bogacki and Shampine (1989)
@@ -229,6 +238,7 @@ BS23 = Tableau(  # Bogacki and Shampine (1989)
     3,
     a=((), (1 / 2,), (0.0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
     b=(2 / 9, 1 / 3, 4 / 9, 0.0),
+    stability_limit=2.512,
     error=(2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8),
     error_order=2,
     first_same_as_last=True,
@@ -250,6 +260,7 @@ DOPRI5 = Tableau(  # Dormand and Prince (1980)
         _B5,
     ),
     b=(*_B5, 0.0),
+    stability_limit=3.306,
     error=tuple(high - low for high, low in zip((*_B5, 0.0), _B4, strict=True)),
     error_order=4,
     first_same_as_last=True,
@@ -296,6 +307,10 @@ class RungeKutta:
     @property
     def evaluations(self) -> int:
         return len(self.tableau.a)
+
+    @property
+    def stability_limit(self) -> float:
+        return self.tableau.stability_limit
 
     @property
     def copies(self) -> int:

@@ -65,7 +65,7 @@ class Result:
 def run(
     config: RunConfig | None = None,
     *,
-    data: tuple[ArrayLike, ArrayLike] | None = None,
+    data: tuple[ArrayLike, ArrayLike] | Dataset | None = None,
     initial: Mapping[str, HostArray] | None = None,
     progress: Progress | bool = False,
     **keys: Any,
@@ -75,7 +75,8 @@ def run(
     Args:
         config: The configuration; keywords ``keys`` replace some of its keys.
         data: (X, Y) in place of ``dataset``, one sample a row: X (n, d_in), Y (n, d_out) or
-            integer labels (n,). All of them are used; ``samples`` is ignored.
+            integer labels (n,). All of them are used; ``samples`` is ignored. A `Dataset` is used
+            as it stands.
         initial: U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,) at t = 0, in place of those
             that the seed draws.
         progress: True shows on stderr what is run and the memory that is predicted to need, then a
@@ -212,6 +213,8 @@ class _Run:
             return
         for moment in sorted({*scalars, *snapshots, simulation.time}):
             self._require_finite(moment)
+            if moment in snapshots:
+                simulation.measure_stability(moment)
             if moment in scalars:
                 self._record_scalars(moment)
             if moment in snapshots:
@@ -300,8 +303,12 @@ def _progress(progress: Progress | bool) -> Progress:
     return progress
 
 
-def load_data(config: RunConfig, data: tuple[ArrayLike, ArrayLike] | None = None) -> Dataset:
+def load_data(
+    config: RunConfig, data: tuple[ArrayLike, ArrayLike] | Dataset | None = None
+) -> Dataset:
     """Return the data set that a configuration names, or ``data`` (X, Y) treated as it asks."""
+    if isinstance(data, Dataset):
+        return data
     if data is not None:
         return from_arrays(
             *data, seed=config.seed, normalize=config.normalize, target=config.target

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 from .backends import get_backend
 from .charts import cheapest_chart, make_chart, range_factors
 from .config import RunConfig
-from .errors import DivergedError
 from .gradients import begin_step, forward, velocity
 from .initial import draw_initial
 from .integrators import (
@@ -27,7 +26,7 @@ from .memory import check_memory, needed_bytes, size_text
 from .model import Model, State, build_model, dimensions_of
 from .observables import Observer
 from .schedule import Agenda, reaches
-from .step_size import automatic_step_size, round_down
+from .step_size import automatic_step_size, largest_kernel_eigenvalue, round_down
 from .trajectory.rows import RestartPoint
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class Resolved:
         return asdict(self)
 
 
-RESTART_SCALARS = ("step_size", "previous_error", "evaluations", "rejected_steps")
+RESTART_SCALARS = ("step_size", "previous_error", "evaluations", "rejected_steps", "lambda_max")
 """What a `RestartPoint` of a run carries beside step, time and arrays."""
 
 
@@ -110,6 +109,7 @@ class Simulation:
         self.step = 0
         self.time = 0.0
         self.evaluations = 0
+        self._lambda_max = float("nan")
         self._fixed = FixedSteps(self.resolved.step_size, self.resolved.ramp)
         self._control = self._step_control(self.stepper)
         self._contexts = ExitStack()
@@ -261,10 +261,13 @@ class Simulation:
         needed = needed_bytes(self.config, sizes, self.backend, resolved.chart)
         count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
         threads = f", {count}" if resolved.device == "cpu" else ""
+        rate = ""
+        if self.config.critic_step_size is not None and self.config.adversary:
+            rate = f"; critic's speed beta = {resolved.critic_rate:.3g}"
         return (
             f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
             f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
-            f"{resolved.chart} chart; about {size_text(needed)} of memory for arrays"
+            f"{resolved.chart} chart{rate}; about {size_text(needed)} of memory for arrays"
         )
 
     def view(self, time: float | None = None) -> State:
@@ -295,8 +298,17 @@ class Simulation:
             "step_size": self._control.step_size if self.stepper.adaptive else self._fixed.size,
             "evaluations": float(self.evaluations),
             "rejected_steps": float(self._control.rejected),
+            "lambda_max": self._lambda_max,
             **row,
         }
+
+    def measure_stability(self, time: float | None = None) -> None:
+        """Measure lambda_max of the tangent kernel at a state (see `view`), for fixed steps.
+
+        It stands in the rows of scalars until measured again. Adaptive methods need none.
+        """
+        if not self.stepper.adaptive:
+            self._lambda_max = largest_kernel_eigenvalue(self.model, self.view(time))
 
     def weights(self, time: float | None = None) -> dict[str, HostArray]:
         """Return U, V, W, a of a state (see `view`) on the host, as the paper has them."""
@@ -354,6 +366,7 @@ class Simulation:
                 "previous_error": self._control.previous_error,
                 "evaluations": float(self.evaluations),
                 "rejected_steps": float(self._control.rejected),
+                "lambda_max": self._lambda_max,
             },
         )
 
@@ -365,6 +378,7 @@ class Simulation:
         # Files of format version 1 count neither.
         self.evaluations = int(point.scalars.get("evaluations", 0))
         self._control.rejected = int(point.scalars.get("rejected_steps", 0))
+        self._lambda_max = point.scalars.get("lambda_max", float("nan"))
         for name, array in self.state:
             self.backend.to_device(point.arrays[name], array)
         for name in self._carried_velocities:
@@ -386,6 +400,8 @@ class Simulation:
             fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
             step_size = round_down(fraction * automatic_step_size(config, X, Y, initial))
             ramp = 1 if config.adaptive or config.init_scale >= 1.0 else _RAMP
+        if config.step_ramp is not None:
+            ramp = config.step_ramp
         rate = config.critic_rate
         if isinstance(stepper, AlternatingDescent):
             rate = stepper.critic_steps * stepper.critic_update_size(step_size) / step_size

@@ -14,11 +14,11 @@ from prdsim.backends.numpy import NumpyBackend
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
 from prdsim.initial import draw_initial
+from prdsim.integrators import AlternatingDescent, make_stepper
 from prdsim.memory import check_memory
 from prdsim.model import Dimensions, dimensions_of
 from prdsim.randomness import Stream, uniforms
 from prdsim.runner import load_data
-from prdsim.integrators import AlternatingDescent, make_stepper
 from prdsim.step_size import automatic_step_size
 
 if TYPE_CHECKING:
