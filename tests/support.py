@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -101,6 +103,13 @@ def relative_error(computed: Any, expected: Any) -> float:
     computed, expected = np.asarray(computed, float), np.asarray(expected, float)
     assert computed.shape == expected.shape
     return float(np.linalg.norm(computed - expected) / (np.linalg.norm(expected) or 1.0))
+
+
+def same_numbers(left: Mapping[str, float], right: Mapping[str, float]) -> bool:
+    """Whether two sets of numbers are equal, NaN, which stands for what was not measured, too."""
+    return left.keys() == right.keys() and all(
+        left[name] == right[name] or (isnan(left[name]) and isnan(right[name])) for name in left
+    )
 
 
 def same_bits(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:

@@ -23,6 +23,7 @@ INTEGERS = [
     "critic_width",
     "seed",
     "critic_steps",
+    "step_ramp",
     "steps",
     "threads",
 ]
@@ -139,7 +140,15 @@ def test_every_key_explains_itself_and_belongs_to_a_group():
         assert RunConfig.model_fields[key].description
         assert group_of(key) in groups
     assert keys_of(*groups) == KEYS
-    assert keys_of("time") == ["integrator", "end_time", "rtol", "atol", "step_size", "steps"]
+    assert keys_of("time") == [
+        "integrator",
+        "end_time",
+        "rtol",
+        "atol",
+        "step_size",
+        "step_ramp",
+        "steps",
+    ]
 
 
 def test_a_configuration_does_not_change():
@@ -620,8 +629,8 @@ def test_the_fingerprint_notices_everything_that_decides_a_number():
         "diffusivity": 0.5, "critic": "minimax", "critic_steps": 1, "critic_step_size": 0.5,
         "critic_warmup": 1.0, "critic_rate": 2.0, "gradient_penalty": 1.0,
         "penalty_points": "random", "integrator": "rk4", "step_size": 0.5, "end_time": 3.0,
-        "rtol": 0.1, "atol": 0.1, "steps": 3, "backend": "numpy", "precision": "float32",
-        "chart": "weight", "threads": 1,
+        "rtol": 0.1, "atol": 0.1, "step_ramp": 3, "steps": 3, "backend": "numpy",
+        "precision": "float32", "chart": "weight", "threads": 1,
     }  # fmt: skip
     assert set(changed) == {*keys_of("data", "network", "adversary", "time", "computing")} - {
         "data_dir"

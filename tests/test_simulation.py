@@ -16,6 +16,7 @@ from support import (
     random_problem,
     relative_error,
     same_bits,
+    same_numbers,
     smooth_problem,
 )
 
@@ -57,7 +58,8 @@ def test_any_chunks_give_the_same_bits(backend, integrator, precision):
     )
     for other in others:
         assert same_bits(whole.arrays, other.arrays)
-        assert (whole.step, whole.time, whole.scalars) == (other.step, other.time, other.scalars)
+        assert (whole.step, whole.time) == (other.step, other.time)
+        assert same_numbers(whole.scalars, other.scalars)
 
 
 @backends
@@ -92,7 +94,8 @@ def test_a_restored_run_continues_with_the_same_bits(backend, integrator, traina
             again = second.restart_point()
         assert again.step == 12
         assert same_bits(whole.arrays, again.arrays)
-        assert (whole.time, whole.scalars) == (again.time, again.scalars)
+        assert whole.time == again.time
+        assert same_numbers(whole.scalars, again.scalars)
 
 
 def test_resolved_values_are_used_instead_of_the_configurations():
@@ -379,11 +382,12 @@ def test_memory_in_float32_is_half():
 @pytest.mark.parametrize("chart", CHARTS)
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_a_step_allocates_nothing_of_the_size_of_an_array(backend, integrator, chart, precision):
-    """The smallest arrays have 1300 entries, 5200 bytes or more: one made on the way is seen."""
-    problem = random_problem(1, d_in=20, d_out=12, n=1300, m=150, m_c=1300)
-    keys = {"integrator": integrator, "chart": chart, "precision": precision, "steps": 9}
+    """The smallest arrays have 1100 entries, 4400 bytes or more: one made on the way is seen."""
+    problem = random_problem(1, d_in=20, d_out=12, n=1100, m=150, m_c=1100)
+    keys = {"integrator": integrator, "chart": chart, "precision": precision}
     with problem.simulation(backend, step_size=1e-6, **keys) as simulation:
-        simulation.advance(8)  # of dopri5's stages each has been the first
+        before_it = simulation.stepper.evaluations + 1
+        simulation.advance(before_it)  # of the stages that change places each has been the first
         tracemalloc.start()
         try:
             before, _ = tracemalloc.get_traced_memory()
@@ -392,6 +396,6 @@ def test_a_step_allocates_nothing_of_the_size_of_an_array(backend, integrator, c
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert simulation.step == 9
+        assert simulation.step == before_it + 1
     # NumPy's arrays are traced; what a step makes of Python's own objects is smaller than that.
-    assert peak - before < 1300 * 4
+    assert peak - before < 1100 * 4
