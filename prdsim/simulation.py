@@ -405,8 +405,7 @@ class Simulation:
         config, stepper, ramp = self.config, self.stepper, 1
         step_size = config.step_size
         if step_size == "auto":
-            fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
-            step_size = round_down(fraction * automatic_step_size(config, X, Y, initial))
+            step_size = automatic_step(config, X, Y, initial)
             ramp = 1 if config.adaptive or config.init_scale >= 1.0 else _RAMP
         rate = config.critic_rate
         if isinstance(stepper, AlternatingDescent):
@@ -420,6 +419,14 @@ class Simulation:
             ramp,
             rate,
         )
+
+
+def automatic_step(
+    config: RunConfig, X: HostArray, Y: HostArray, initial: dict[str, HostArray]
+) -> float:
+    """Return what ``step_size = "auto"`` comes to: a fraction of `automatic_step_size`."""
+    fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
+    return round_down(fraction * automatic_step_size(config, X, Y, initial))
 
 
 def _backend(config: RunConfig, resolved: Resolved | None) -> Backend:
