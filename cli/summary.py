@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 def finish(result: Result) -> int:
     """Print the summary of a run; return the exit code."""
     first, last = result.first, result.last
-    resolved = result.resolved
     lines = [
         f"{result.stop_reason} at {_place(result)} ({_method(result)})",
         f"  supervised loss L_sup    {first['loss_sup']:.6g} -> {last['loss_sup']:.6g}",
@@ -35,11 +34,23 @@ def finish(result: Result) -> int:
         click.echo(f"interrupted; continue with: prdsim resume {path}", err=True)
         return 128 + result.signal
     click.echo(f"next: prdsim inspect {path}    what it holds")
-    if result.config.end_time is None:
-        click.echo(f"      prdsim resume {path} --steps {2 * result.step}    go on")
-    else:
-        click.echo(f"      prdsim resume {path} --end-time {2 * result.time:g}    go on")
+    click.echo(f"      prdsim resume {path} {_longer(result)}    go on")
     return 0
+
+
+def _longer(result: Result) -> str:
+    """Return options that double a finished run, in what it has come to the end of."""
+    from prdsim.trajectory import open_trajectory
+
+    options = []
+    if result.time == result.config.end_time:
+        with open_trajectory(result.path) as trajectory:
+            passed = trajectory.restart_time  # by a step that may be longer than all the run
+        time = result.time if passed < 2 * result.time else passed
+        options.append(f"--end-time {2 * time:g}")
+    if result.step >= result.config.step_limit:
+        options.append(f"--steps {2 * result.step}")
+    return " ".join(options)
 
 
 def _place(result: Result) -> str:
@@ -51,16 +62,16 @@ def _place(result: Result) -> str:
 def _method(result: Result) -> str:
     """Say how the run was computed, and what it took."""
     config, resolved = result.config, result.resolved
-    evaluations, rejected = (_count(result.last[name]) for name in ("evaluations", "rejected_steps"))
+    evaluations, rejected = (
+        _count(result.last[name]) for name in ("evaluations", "rejected_steps")
+    )
     threads = f"{resolved.threads} thread{'s' * (resolved.threads != 1)}"
     size = (
         f"rtol {config.rtol:g}, {rejected} steps rejected"
         if config.adaptive
         else f"step size {resolved.step_size:.3g}"
     )
-    return (
-        f"{config.integrator}, {size}, {evaluations} velocities; {resolved.backend}, {threads}"
-    )
+    return f"{config.integrator}, {size}, {evaluations} velocities; {resolved.backend}, {threads}"
 
 
 def _count(value: float) -> str:
