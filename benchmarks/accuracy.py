@@ -108,7 +108,9 @@ def main() -> int:
             path = Path(str(config.output))
             if measured(path) is None:
                 print(f"{case}, {method}", file=sys.stderr, flush=True)
-                result = resume(path, progress=True) if path.exists() else run(config, progress=True)
+                result = (
+                    resume(path, progress=True) if path.exists() else run(config, progress=True)
+                )
                 if result.signal is not None:
                     return 128 + result.signal
             results.setdefault(case, {})[method] = measured(path)

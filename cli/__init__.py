@@ -21,6 +21,7 @@ _VERBS = {
     "analyze": "Measure the patterns of a run: tables, CSV or JSON.",
     "plot": "Draw figures of runs, and movies.",
     "compare": "Set runs with diffusion beside runs without.",
+    "converge": "Say how far a run's numbers can be trusted.",
     "reproduce": "Make all the poster's figures: runs, pictures, one page.",
     "verify": "Check that backends compute what the float64 reference computes.",
     "bench": "Measure the time of a step here, beside NumPy, PyTorch and JAX.",

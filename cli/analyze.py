@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from .shared_options import takes_table_output
 
 if TYPE_CHECKING:
     from prdsim.analysis import Recording, Table
+    from prdsim.convergence import Found
 
 _GROUPS = {
     "distances": "||u_j(t) - u_j(0)||, ||v_j(t) - v_j(0)||: mean, spread, quantiles",
@@ -64,8 +66,14 @@ def command(words: tuple[str, ...], form: str | None, output: Path | None, force
         deliver(_text({}, {"scaling": _scaling(None)}, form), output)
         return 0
     with open_recording(_only(paths)) as recording:
-        tables = _tables(recording, measures)
-        about = {"run": recording.name, "label": recording.label, "status": recording.status}
+        found = recording.assessed(float(recording.time[-1]))
+        tables = _with_errors(_tables(recording, measures), found)
+        about = {
+            "run": recording.name,
+            "label": recording.label,
+            "status": recording.status,
+            "discretization": _errors(found) if form == "json" else _words(found),
+        }
         text = _text(about, tables, form)
     deliver(text, output)
     return 0
@@ -79,6 +87,30 @@ def _only(paths: list[Path]) -> Path:
             "analyze takes one run, such as run.h5; prdsim compare sets several side by side"
         )
     return paths[0]
+
+
+def _with_errors(tables: dict[str, Table], found: Found) -> dict[str, Table]:
+    """Set each measure's error beside its last value, where there is a report."""
+    from prdsim.convergence import error_text
+
+    table, report = tables.get("snapshots"), found.report
+    if table is None or report is None:
+        return tables
+    measured = [name for name in table.columns if name not in ("step", "time")]
+    margin = {name: error_text(name, [[report]]) for name in measured}
+    return {**tables, "snapshots": replace(table, margin={"step": "discretization", **margin})}
+
+
+def _words(found: Found) -> str:
+    return found.reason if found.report is None else found.report.words()
+
+
+def _errors(found: Found) -> dict[str, Any]:
+    report = found.report
+    if report is None:
+        return {"state": found.reason}
+    errors = {row.name: row.error for row in report.rows}
+    return {"state": report.words(), "time": report.time, "errors": errors}
 
 
 def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
@@ -133,5 +165,8 @@ def _text(about: dict[str, Any], tables: dict[str, Table], form: str) -> str:
             names = ", ".join(tables)
             raise ConfigError(f"csv holds one table, not {names}: ask for one, or for json")
         return next(iter(tables.values())).to_csv()
-    head = [f"{about['run']}: {about['label']}; {about['status']}"] if about else []
+    head = []
+    if about:
+        head = [f"{about['run']}: {about['label']}; {about['status']}"]
+        head += [f"  discretization: {about['discretization']}"]
     return "\n".join([*head, *(table.to_text() for table in tables.values())]) + "\n"

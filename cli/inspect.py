@@ -20,7 +20,7 @@ _SHOWN = (
     ("loss_critic", "critic loss"),
     ("distance_U_mean", "distance of u_j, mean"),
     ("distance_V_mean", "distance of v_j, mean"),
-    ("balance_drift", "drift of the invariants"),
+    ("invariant_error", "drift of the invariants"),
     ("mask_flips", "gates flipped"),
 )
 
@@ -32,12 +32,16 @@ _SHOWN = (
 def command(path: Path, as_json: bool, check: bool) -> int:
     """Say what a trajectory file holds. Works on a file that is being written, and leaves it be."""
     from prdsim.config import stored_config
+    from prdsim.convergence import look_up
     from prdsim.trajectory import open_trajectory
 
     with open_trajectory(path) as trajectory:
         state = trajectory.live_status()
         config = stored_config(trajectory)
         report = _report(trajectory, config, state)
+        found = look_up(trajectory)
+        report["warnings"] = _warnings(trajectory, config)
+        report["discretization"] = found.reason or (found.report and found.report.words())
         if check:
             report["problems"] = trajectory.check()
     click.echo(json.dumps(report, indent=2) if as_json else _text(report))
@@ -65,6 +69,17 @@ def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, 
     }
 
 
+def _warnings(trajectory: Trajectory, config: RunConfig) -> list[str]:
+    """Return what the last row of scalars says against the accuracy of the run."""
+    from prdsim.accuracy import warnings_of
+
+    columns = {name: column for name, column in trajectory.scalars.items() if len(column)}
+    if "invariant_error" not in columns:  # nothing recorded yet, or a file of format version 1
+        return []
+    last = {name: float(column[-1]) for name, column in columns.items()}
+    return warnings_of(config, trajectory.attributes["resolved"]["step_size"], last)
+
+
 def _plain(column: Any) -> list[Any]:
     """Return numbers as JSON knows them: infinities and NaN become null."""
     return [value if math.isfinite(value) else None for value in column.tolist()]
@@ -86,8 +101,10 @@ def _text(report: dict[str, Any]) -> str:
         f"{resolved['backend']}, {attributes['precision']}, {resolved['chart']} chart",
         f"  {len(report['snapshots'])} of {report['snapshots_planned']} snapshots, "
         f"{len(report['scalars']['step'])} rows of scalars",
+        f"  discretization: {report['discretization']}",
     ]
     lines += _table(report["scalars"])
+    lines += [f"  warning: {text}" for text in report["warnings"]]
     if report["status"] in ("killed", "interrupted", "failed"):
         lines.append(f"  continue with: prdsim resume {shlex.quote(report['path'])}")
     if "problems" in report:
@@ -122,7 +139,9 @@ def _table(scalars: dict[str, list[Any]]) -> list[str]:
     rows = sorted({round(i * (count - 1) / 4) for i in range(5)})
     columns = [("time", "time"), ("step", "step"), *_SHOWN]
     return [
-        f"  {label:26}" + "".join(_cell(scalars[name][i]) for i in rows) for name, label in columns
+        f"  {label:26}" + "".join(_cell(scalars[name][i]) for i in rows)
+        for name, label in columns
+        if name in scalars  # files of format version 1 lack some
     ]
 
 

@@ -27,21 +27,25 @@ from .shared_options import settings_option
     help="mnist, digits, synthetic, theory; may be repeated  [all that are here]",
 )
 @click.option("--data-dir", help="folder that holds downloaded data sets")
-@click.option("--seeds", type=click.IntRange(1, 100), default=3, help="initial draws of each  [3]")
+@click.option("--seeds", type=click.IntRange(1, 100), help="initial draws of each  [3]")
+@click.option("--quick", is_flag=True, help="one draw, and numbers whose accuracy is not assessed")
 @settings_option("a key of all runs; may be repeated")
 @click.option("--force", is_flag=True, help="draw figures and page anew; runs are kept")
 def command(
     output: Path,
     datasets: tuple[str, ...],
     data_dir: str | None,
-    seeds: int,
+    seeds: int | None,
+    quick: bool,
     settings: tuple[str, ...],
     force: bool,
 ) -> int:
     """Make all figures of the poster, with and without diffusion, and a page that shows them.
 
     Runs of the preset "poster" on MNIST (where it is), digits and synthetic data, several initial
-    draws each; and of the preset "theory". Ctrl-C stops; the same command goes on where it stopped.
+    draws each; and of the preset "theory". Those of the first draw are replayed at finer steps, so
+    that numbers and figures show their discretization error. Ctrl-C stops; the same command goes on
+    where it stopped.
     """
     from prdsim.config import load_config
     from prdsim.reproduction import available_studies, reproduce
@@ -51,7 +55,8 @@ def command(
     outcome = reproduce(
         output,
         available_studies(datasets, data_dir),
-        seeds=seeds,
+        seeds=seeds or (1 if quick else 3),
+        assess=not quick,
         keys={key: values[key] for key in given},
         force=force,
         say=click.echo,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 def finish(result: Result) -> int:
     """Print the summary of a run; return the exit code."""
+    from prdsim.accuracy import invariants_in_words
+
     first, last = result.first, result.last
     lines = [
         f"{result.stop_reason} at {_place(result)} ({_method(result)})",
@@ -24,16 +26,19 @@ def finish(result: Result) -> int:
         f"largest {last['distance_U_max']:.4f}",
         f"  distance of v_j          mean {last['distance_V_mean']:.4f}, "
         f"largest {last['distance_V_max']:.4f}",
-        f"  drift of the invariants  {last['balance_drift']:.2e} (generator), "
-        f"{last['critic_balance_drift']:.2e} (critic)",
+        f"  drift of the invariants  {invariants_in_words(last)}",
+        "  discretization error     not assessed",
         f"  file                     {result.path} ({result.path.stat().st_size / 1e6:.1f} MB)",
     ]
     click.echo("\n".join(lines))
+    for text in result.warnings:
+        click.echo(f"warning: {text}", err=True)
     path = shlex.quote(str(result.path))
     if result.signal is not None:
         click.echo(f"interrupted; continue with: prdsim resume {path}", err=True)
         return 128 + result.signal
-    click.echo(f"next: prdsim inspect {path}    what it holds")
+    click.echo(f"next: prdsim converge {path}    how far these numbers can be trusted")
+    click.echo(f"      prdsim inspect {path}    what the file holds")
     click.echo(f"      prdsim resume {path} {_longer(result)}    go on")
     return 0
 

@@ -74,11 +74,14 @@ def integrators() -> str:
             str(tableau.order),
             str(len(tableau.a)),
             str(tableau.error_order) if tableau.error else "fixed step",
+            str(min(tableau.order, tableau.dense_order)),
             "yes" if tableau.first_same_as_last else "no",
         )
         for name, tableau in TABLEAUX.items()
     ]
-    return _table(("integrator", "order", "stages", "order of the estimate", "FSAL"), rows)
+    return _table(
+        ("integrator", "order", "stages", "order of the estimate", "between steps", "FSAL"), rows
+    )
 
 
 def streams() -> str:

@@ -51,6 +51,12 @@ class OutputError(TrajectoryError):
     """The output cannot be written: no folder, no permission, no space, no system support."""
 
 
+class ReportError(PrdsimError):
+    """A report of `prdsim converge` that is damaged, or of a newer version (exit code 3)."""
+
+    exit_code = 3
+
+
 class BackendUnavailableError(PrdsimError):
     """A backend that is not installed or finds no device (exit code 4)."""
 

@@ -31,17 +31,22 @@ if TYPE_CHECKING:
 # -- the generator ---------------------------------------------------------------------------------
 
 
-def forward(model: Model, state: State) -> None:
-    """Pre-activations A = U X, features H = relu(A), prediction Z = s V H; leaves A, Z (and H)."""
+def forward(model: Model, state: State, *, with_A: bool = False) -> None:
+    """Pre-activations A = U X, features H = relu(A), prediction Z = s V H; leaves A, Z (and H).
+
+    ``with_A`` says that A is there already.
+    """
     k, work, chart = model.backend, model.work, model.chart
     if model.fused is not None:
+        U = None if with_A else state.U
         model.fused.predict(
-            state.U, chart.matrix, chart.base, state.V, A=work.A, out=work.Z, alpha=model.s
+            U, chart.matrix, chart.base, state.V, A=work.A, out=work.Z, alpha=model.s
         )
         return
-    if chart.base is not None:
-        k.copy(chart.base, out=work.A)
-    k.gemm(state.U, chart.matrix, out=work.A, beta=0.0 if chart.base is None else 1.0)
+    if not with_A:
+        if chart.base is not None:
+            k.copy(chart.base, out=work.A)
+        k.gemm(state.U, chart.matrix, out=work.A, beta=0.0 if chart.base is None else 1.0)
     k.relu(work.A, out=work.H)
     k.gemm(state.V, work.H, out=work.Z, alpha=model.s)
 
@@ -114,11 +119,16 @@ def pull_back(model: Model, out: Array, *, alpha: float, beta: float = 0.0) -> N
 def push_forward(model: Model, state: State, tangent: State, out: Array) -> None:
     """out = dZ = s V dH + s dV H with dH = 1{A >= 0} * (dU X), of the arrays that move.
 
-    Reads A, H; leaves dH in B if U moves, and ``out`` as it is if neither does. Not fused.
+    Reads A and, if it is there, H; overwrites B and leaves dH in it if U moves. Leaves ``out`` as
+    it is if neither U nor V does.
     """
+    beta = 0.0
+    if "V" in model.moving:
+        _top_layer_change(model, tangent.V, out=out, beta=beta)
+        beta = 1.0
     if "U" in model.moving:
         feature_change(model, tangent.U)
-    prediction_change(model, state, tangent.V, out=out)
+        _hidden_layer_change(model, state, out=out, beta=beta)
 
 
 def feature_change(model: Model, dU: Array) -> None:
@@ -131,26 +141,41 @@ def feature_change(model: Model, dU: Array) -> None:
 def prediction_change(
     model: Model, state: State, dV: Array, out: Array, *, of_U: Array | None = None
 ) -> None:
-    """out = dZ = s V dH + s dV H, of the arrays that move; ``of_U`` takes the part s V dH alone.
+    """out = dZ as in `push_forward`, from dH; ``of_U`` takes the part s V dH alone.
 
-    Reads H and, if U moves, dH in B; leaves ``out`` as it is if neither U nor V does.
+    Reads H and, if U moves, dH in B; leaves ``out`` as it is if neither U nor V does. Not fused.
     """
-    k, work = model.backend, model.work
     beta = 0.0
     if "U" in model.moving:
-        k.gemm(state.V, work.B, out=out, alpha=model.s)
+        _hidden_layer_change(model, state, out=out, beta=beta)
         if of_U is not None:
-            k.copy(out, out=of_U)
+            model.backend.copy(out, out=of_U)
         beta = 1.0
     if "V" in model.moving:
-        k.gemm(dV, work.H, out=out, alpha=model.s, beta=beta)
+        _top_layer_change(model, dV, out=out, beta=beta)
+
+
+def _hidden_layer_change(model: Model, state: State, out: Array, *, beta: float) -> None:
+    """out = s V dH + beta out; reads dH in B."""
+    model.backend.gemm(state.V, model.work.B, out=out, alpha=model.s, beta=beta)
+
+
+def _top_layer_change(model: Model, dV: Array, out: Array, *, beta: float) -> None:
+    """out = s dV H + beta out; where H is not stored, B takes it, made from A."""
+    k, work = model.backend, model.work
+    if model.fused is None:
+        H = work.H
+    else:
+        k.relu(work.A, out=work.B)
+        H = work.B
+    k.gemm(dV, H, out=out, alpha=model.s, beta=beta)
 
 
 def tangent_kernel_product(model: Model, state: State, E: Array, velocity: State) -> None:
     """Z <- K E with K = J J^T, J the Jacobian of Z in the arrays of U, V that move.
 
     The velocity that E drives, pushed forward to the prediction. Reads A, H; leaves B, Z,
-    velocity. Not fused.
+    velocity.
     """
     generator_velocity(model, state, E, out=velocity)
     push_forward(model, state, velocity, out=model.work.Z)
@@ -259,13 +284,14 @@ def _penalty_moments(model: Model, state: State) -> None:
 # -- the joint flow --------------------------------------------------------------------------------
 
 
-def velocity(model: Model, state: State, out: State) -> None:
+def velocity(model: Model, state: State, out: State, *, with_A: bool = False) -> None:
     """The joint flow's velocity of the arrays that move; the critic's at `critic_rate`.
 
     dU/dt, dV/dt descend L_aug; dW/dt, da/dt descend the critic's loss at the same Z.
+    ``with_A`` is `forward`'s.
     """
     k, work = model.backend, model.work
-    forward(model, state)
+    forward(model, state, with_A=with_A)
     drive(model, state)
     generator_velocity(model, state, work.E, out=out)
     if "W" in model.moving or "a" in model.moving:

@@ -11,12 +11,43 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import sqrt
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .config import RunConfig
 from .errors import DivergedError
 from .gradients import begin_step, critic_gradient, drive, forward, generator_velocity, velocity
 from .model import Model, State
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Array
+
+
+@dataclass(slots=True)
+class Images:
+    """What a step of bs23 in the Gram chart takes over from the one before, each (m, n).
+
+    ``A``: pre-activations at the state that it begins at; ``G`` = k_1 M, how fast they change
+    there; ``new_A``, ``new_G``: the same at the new state, should it be accepted. The error's norm
+    takes new_G, and the next step's second stage begins at A + h a_21 G: a product with M that is
+    made once serves both. ``valid`` says that A and G are those of the state.
+    """
+
+    A: Array
+    G: Array
+    new_A: Array
+    new_G: Array
+    valid: bool = False
+
+    def compute(self, model: Model, state: State, first_stage: State) -> None:
+        """Compute A and G anew: the same bits that an accepted step would have left."""
+        forward(model, state)
+        model.backend.copy(model.work.A, out=self.A)
+        model.backend.gemm(first_stage.U, model.chart.matrix, out=self.G)
+        self.valid = True
+
+    def accept(self) -> None:
+        """Make the new state the one that the next step begins at."""
+        self.A, self.new_A, self.G, self.new_G = self.new_A, self.A, self.new_G, self.G
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -38,14 +69,18 @@ class Memory:
     last_known: bool = False
     first_stage: bool = False
     swapped: bool = False
+    images: Images | None = None
 
 
 class Stepper(Protocol):
     """The contract of a time-stepping method.
 
-    ``dense`` says that states within a step will be asked for, which may take memory. ``order`` is that of the solution at a fixed time, ``dense_order`` that of states within a
-    step; ``adaptive`` says whether `step` returns an error estimate; ``copies`` counts the states
-    that `allocate` makes, and ``evaluations`` the velocities of a step, the first one included.
+    ``dense`` says that states within a step will be asked for, which may take memory. ``order`` is
+    that of the solution at a fixed time, ``dense_order`` that of states within a step; ``adaptive``
+    says whether `step` returns an error estimate; ``copies`` counts the states that `allocate`
+    makes, and ``evaluations`` the velocities of a step, the first one included. ``stability_limit``
+    is the largest h lambda for which dx/dt = -lambda x does not grow; ``images`` counts the arrays
+    (m, n) that `allocate` makes beside the states in the Gram chart.
     """
 
     name: str
@@ -53,7 +88,9 @@ class Stepper(Protocol):
     dense_order: int
     adaptive: bool
     copies: int
+    images: int
     evaluations: int
+    stability_limit: float
     dense: bool
 
     def allocate(self, model: Model, state: State) -> Memory:
@@ -108,7 +145,9 @@ class AlternatingDescent:
     order: int = 1
     dense_order: int = 1
     adaptive: bool = False
+    images: int = 0
     evaluations: int = 1
+    stability_limit: float = 2.0
 
     @property
     def copies(self) -> int:
@@ -188,18 +227,21 @@ class Tableau:
 
     ``b`` weights the solution; ``error`` (b minus the embedded method's weights) the estimate,
     of order ``error_order``. If ``first_same_as_last``, the last stage is taken at the solution.
-    ``dense`` are the coefficients of the interpolant's weights, a polynomial in the fraction of the
-    step without constant term for each stage, of order ``dense_order``; without them it is Hermite's
-    cubic, of states and velocities at both ends.
+    ``stability_limit`` is that of `Stepper`. ``dense`` are the coefficients of the interpolant's
+    weights, for each stage a polynomial in the fraction of the step without constant term, of order
+    ``dense_order``; without them it is Hermite's cubic, of states and velocities at both ends.
+    ``solution_share`` is alpha where error - alpha b weights the first and last stage alone.
     """
 
     name: str
     order: int
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]
+    stability_limit: float
     error: tuple[float, ...] = ()
     error_order: int = 0
     first_same_as_last: bool = False
+    solution_share: float | None = None
     dense: tuple[tuple[float, ...], ...] = ()
     dense_order: int = 3
 
@@ -218,10 +260,14 @@ class Tableau:
         return tuple(weights)
 
 
-HEUN = Tableau("heun", 2, a=((), (1.0,)), b=(1 / 2, 1 / 2))
+HEUN = Tableau("heun", 2, a=((), (1.0,)), b=(1 / 2, 1 / 2), stability_limit=2.0)
 
 RK4 = Tableau(
-    "rk4", 4, a=((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), b=(1 / 6, 1 / 3, 1 / 3, 1 / 6)
+    "rk4",
+    4,
+    a=((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)),
+    b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
+    stability_limit=2.785,
 )
 
 BS23 = Tableau(  # Bogacki and Shampine (1989)
@@ -229,9 +275,11 @@ BS23 = Tableau(  # Bogacki and Shampine (1989)
     3,
     a=((), (1 / 2,), (0.0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
     b=(2 / 9, 1 / 3, 4 / 9, 0.0),
+    stability_limit=2.512,
     error=(2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8),
     error_order=2,
     first_same_as_last=True,
+    solution_share=1 / 4,
 )
 
 _B5 = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84)
@@ -250,6 +298,7 @@ DOPRI5 = Tableau(  # Dormand and Prince (1980)
         _B5,
     ),
     b=(*_B5, 0.0),
+    stability_limit=3.306,
     error=tuple(high - low for high, low in zip((*_B5, 0.0), _B4, strict=True)),
     error_order=4,
     first_same_as_last=True,
@@ -298,6 +347,10 @@ class RungeKutta:
         return len(self.tableau.a)
 
     @property
+    def stability_limit(self) -> float:
+        return self.tableau.stability_limit
+
+    @property
     def copies(self) -> int:
         return len(self.tableau.a) + 1 + self.adaptive + self._needs_last
 
@@ -306,15 +359,25 @@ class RungeKutta:
         """Whether a state within a step takes a velocity that no stage is."""
         return self.dense and not self.tableau.first_same_as_last
 
+    @property
+    def images(self) -> int:
+        """How many arrays (m, n) `Images` takes in the Gram chart, if U moves."""
+        return 0 if self.tableau.solution_share is None else 4
+
     def allocate(self, model: Model, state: State) -> Memory:
         def empty() -> State:
             return State.empty(model.backend, model.state_shapes, model.moving)
 
+        images = None
+        if self.images and "U" in model.moving and not model.chart.pulls_back:
+            shape = model.state_shapes["U"]
+            images = Images(*(model.backend.empty(shape) for _ in range(self.images)))
         return Memory(
             [empty() for _ in self.tableau.a],
             trial=beside(model, state),
             error=empty() if self.adaptive else None,
             last=empty() if self._needs_last else None,
+            images=images,
         )
 
     def step(
@@ -330,7 +393,9 @@ class RungeKutta:
         assert trial is not None
 
         def operations() -> None:
-            self._combine_stages(model, state, memory.stages, step_size, trial, first_stage)
+            self._combine_stages(
+                model, state, memory.stages, step_size, trial, first_stage, memory.images
+            )
 
         memory.first_stage = True
         if self.adaptive:  # step sizes never repeat, and the stages change places
@@ -347,13 +412,20 @@ class RungeKutta:
         step_size: float,
         trial: State,
         first_stage: bool,
+        images: Images | None,
     ) -> None:
         """Compute all stages, but for the first if it is there, and the new state."""
         if not first_stage:
             velocity(model, state, out=stages[0])
+        if images is not None and not images.valid:
+            images.compute(model, state, stages[0])
         for row, stage in zip(self.tableau.a[1:], stages[1:], strict=True):
             _advance(model, state, step_size, row, stages, out=trial)
-            velocity(model, trial, out=stage)
+            with_A = images is not None and len(row) == 1
+            if images is not None and with_A:
+                terms = [(1.0, images.A), (step_size * row[0], images.G)]
+                model.backend.combine(terms, out=model.work.A)
+            velocity(model, trial, out=stage, with_A=with_A)
         if not self.tableau.first_same_as_last:
             _advance(model, state, step_size, self.tableau.b, stages, out=trial)
 
@@ -363,6 +435,8 @@ class RungeKutta:
         memory.first_stage = self.tableau.first_same_as_last
         if memory.first_stage:
             memory.stages.insert(0, memory.stages.pop())
+        if memory.images is not None:
+            memory.images.accept()
 
     def remember(self, model: Model, state: State, memory: Memory) -> None:
         """Do nothing: the state before a step is kept in any case."""
@@ -405,8 +479,12 @@ class RungeKutta:
             error, value = getattr(memory.error, name), getattr(new, name)
             k.combine(terms, out=error)
             if name == "U":
-                squared_error = chart.squared_norm(error, work.B)
                 squared_value = chart.squared_weight_norm(value, work.A)
+                if memory.images is None:
+                    squared_error = chart.squared_norm(error, work.B)
+                else:
+                    self._image_of_error(model, memory, memory.images, step_size)
+                    squared_error = max(0.0, k.dot(error, work.B))
             else:
                 squared_error, squared_value = k.dot(error, error), k.dot(value, value)
             size = model.dimensions.size(name)
@@ -416,6 +494,26 @@ class RungeKutta:
                 return float("inf")
             worst = max(worst, norm)
         return worst
+
+    def _image_of_error(
+        self, model: Model, memory: Memory, images: Images, step_size: float
+    ) -> None:
+        """B = e_U M = alpha (A_new - A) + h (error - alpha b) of G and G_new.
+
+        Keeps A and G of the new state: work.A changes places with ``new_A``.
+        """
+        k, work, tableau, alpha = (
+            model.backend,
+            model.work,
+            self.tableau,
+            self.tableau.solution_share,
+        )
+        assert alpha is not None
+        k.gemm(memory.stages[-1].U, model.chart.matrix, out=images.new_G)
+        work.A, images.new_A = images.new_A, work.A
+        first, last = (step_size * (tableau.error[i] - alpha * tableau.b[i]) for i in (0, -1))
+        terms = [(alpha, images.new_A), (-alpha, images.A), (first, images.G), (last, images.new_G)]
+        k.combine(terms, out=work.B)
 
 
 def beside(model: Model, state: State) -> State:

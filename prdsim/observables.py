@@ -61,16 +61,11 @@ class Observer:
         points draw their own, so that the run's are left alone.
         """
         forward(self._model, state)
-        row = {
+        return {
             **self._losses(state, step),
             **self._velocities(state),
-            **self._distances(state),
+            **self._distances_and_invariants(state),
         }
-        row["balance_drift"] = _drift(self._balance(state), self._balance_0)
-        row["critic_balance_drift"] = _drift(self._critic_balance(state), self._critic_balance_0)
-        row["invariant_error"] = 0.0
-        row["lambda_max"] = float("nan")
-        return row
 
     def _losses(self, state: State, step: int) -> dict[str, float]:
         """Losses, residual, score and penalty norms, mask flips; reads A, Z, leaves G, E."""
@@ -130,19 +125,39 @@ class Observer:
             sqrt(model.backend.dot(V, V)) if "V" in model.moving else 0.0,
         )
 
-    def _distances(self, state: State) -> dict[str, float]:
-        """Mean and largest ||u_j(t) - u_j(0)|| and ||v_j(t) - v_j(0)|| over neurons; reads A."""
+    def _distances_and_invariants(self, state: State) -> dict[str, float]:
+        """Mean and largest ||u_j(t) - u_j(0)|| and ||v_j(t) - v_j(0)|| over neurons; reads A.
+
+        And how far what the flow conserves has drifted.
+        """
         model, (difference_U, difference_V) = self._model, (self._velocity.U, self._velocity.V)
         squares_U = model.chart.squared_distances(state.U, model.work.A, difference_U)
         model.backend.combine([(1.0, state.V), (-1.0, self._V_0)], out=difference_V)
-        distances_U = np.sqrt(squares_U)
-        distances_V = np.sqrt(self._per_column(difference_V, difference_V))
+        squares_V = self._per_column(difference_V, difference_V)
+        distances_U, distances_V = np.sqrt(squares_U), np.sqrt(squares_V)
+        drift = self._balance(state) - self._balance_0
+        critic_drift = self._critic_balance(state) - self._critic_balance_0
         return {
             "distance_U_mean": float(np.mean(distances_U)),
             "distance_U_max": float(np.max(distances_U)),
             "distance_V_mean": float(np.mean(distances_V)),
             "distance_V_max": float(np.max(distances_V)),
+            "balance_drift": _relative_drift(drift, self._balance_0),
+            "critic_balance_drift": _relative_drift(critic_drift, self._critic_balance_0),
+            "invariant_error": self._invariant_error(drift, squares_U + squares_V),
         }
+
+    def _invariant_error(self, drift: HostArray, squared_distances: HostArray) -> float:
+        """mean_j |b_j(t) - b_j(0)| / mean_j (||u_j(t) - u_j(0)||^2 + ||v_j(t) - v_j(0)||^2).
+
+        The part of the neurons' squared distances that steps of finite size made: a relative error,
+        whatever the scale of the initial weights. 0 where nothing has moved; NaN where U or V is
+        held fixed, and b_j with it is no invariant.
+        """
+        if not {"U", "V"} <= set(self._model.moving):
+            return float("nan")
+        moved = float(np.mean(squared_distances))
+        return float(np.mean(np.abs(drift))) / moved if moved > 0.0 else 0.0
 
     def _balance(self, state: State) -> HostArray:
         """||u_j||^2 - ||v_j||^2, invariant along the flow of U and V; reads A."""
@@ -159,6 +174,6 @@ class Observer:
         return column_sums(self._model.backend, A, B)
 
 
-def _drift(balance: HostArray, balance_0: HostArray) -> float:
+def _relative_drift(drift: HostArray, balance_0: HostArray) -> float:
     """max_j |b_j(t) - b_j(0)| / (1 + max_j |b_j(0)|)."""
-    return float(np.max(np.abs(balance - balance_0)) / (1.0 + np.max(np.abs(balance_0))))
+    return float(np.max(np.abs(drift)) / (1.0 + np.max(np.abs(balance_0))))

@@ -29,7 +29,8 @@ class Stream(IntEnum):
     SYNTHETIC_INPUTS = 8
     SYNTHETIC_TEST_INPUTS = 9
     SYNTHETIC_TEACHER = 10
-    POWER_ITERATION = 11
+    KRYLOV_START = 11
+    TWINS = 12
 
 
 def uniforms(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__
+from .accuracy import warnings_of
 from .config import RunConfig, stored_config
 from .datasets import Dataset, from_arrays, load_dataset
 from .errors import ConfigError, DivergedError, PrdsimError, ResumeMismatchError
@@ -62,12 +63,19 @@ class Result:
     resolved: Resolved
     signal: signal.Signals | None = None
 
+    @property
+    def warnings(self) -> list[str]:
+        """What speaks against the accuracy of the run, and what to do; see `prdsim.accuracy`."""
+        return warnings_of(self.config, self.resolved.step_size, self.last)
+
 
 def run(
     config: RunConfig | None = None,
     *,
-    data: tuple[ArrayLike, ArrayLike] | None = None,
+    data: tuple[ArrayLike, ArrayLike] | Dataset | None = None,
     initial: Mapping[str, HostArray] | None = None,
+    resolved: Resolved | None = None,
+    stored_chart: Mapping[str, HostArray] | None = None,
     progress: Progress | bool = False,
     **keys: Any,
 ) -> Result:
@@ -76,9 +84,12 @@ def run(
     Args:
         config: The configuration; keywords ``keys`` replace some of its keys.
         data: (X, Y) in place of ``dataset``, one sample a row: X (n, d_in), Y (n, d_out) or
-            integer labels (n,). All of them are used; ``samples`` is ignored.
+            integer labels (n,). All of them are used; ``samples`` is ignored. A `Dataset` is used
+            as it stands.
         initial: U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,) at t = 0, in place of those
             that the seed draws.
+        resolved: What ``auto`` came to in an earlier run, to be used again, with the arrays of its
+            chart, ``stored_chart``.
         progress: True shows on stderr what is run and the memory that is predicted to need, then a
             bar on a terminal, lines elsewhere; or your own `Progress`.
 
@@ -98,7 +109,9 @@ def run(
     dataset = load_data(config, data)
     if data is not None:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
-    with Simulation(config, dataset.X, dataset.Y, initial=initial) as simulation:
+    with Simulation(
+        config, dataset.X, dataset.Y, initial=initial, resolved=resolved, stored_chart=stored_chart
+    ) as simulation:
         layout = _layout(simulation, dataset)
         with (
             StopRequest() as stop,
@@ -213,6 +226,8 @@ class _Run:
             return
         for moment in sorted({*scalars, *snapshots, simulation.time}):
             self._require_finite(moment)
+            if moment in snapshots:
+                simulation.measure_stability(moment)
             if moment in scalars:
                 self._record_scalars(moment)
             if moment in snapshots:
@@ -301,8 +316,12 @@ def _progress(progress: Progress | bool) -> Progress:
     return progress
 
 
-def load_data(config: RunConfig, data: tuple[ArrayLike, ArrayLike] | None = None) -> Dataset:
+def load_data(
+    config: RunConfig, data: tuple[ArrayLike, ArrayLike] | Dataset | None = None
+) -> Dataset:
     """Return the data set that a configuration names, or ``data`` (X, Y) treated as it asks."""
+    if isinstance(data, Dataset):
+        return data
     if data is not None:
         return from_arrays(
             *data, seed=config.seed, normalize=config.normalize, target=config.target

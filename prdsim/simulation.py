@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 from .backends import get_backend
 from .charts import cheapest_chart, make_chart, range_factors
 from .config import RunConfig
-from .errors import DivergedError
 from .gradients import begin_step, forward, velocity
 from .initial import draw_initial
 from .integrators import (
@@ -27,7 +26,7 @@ from .memory import check_memory, needed_bytes, size_text
 from .model import Model, State, build_model, dimensions_of
 from .observables import Observer
 from .schedule import Agenda, reaches
-from .step_size import automatic_step_size, round_down
+from .step_size import automatic_step_size, largest_kernel_eigenvalue, round_down
 from .trajectory.rows import RestartPoint
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class Resolved:
         return asdict(self)
 
 
-RESTART_SCALARS = ("step_size", "previous_error", "evaluations", "rejected_steps")
+RESTART_SCALARS = ("step_size", "previous_error", "evaluations", "rejected_steps", "lambda_max")
 """What a `RestartPoint` of a run carries beside step, time and arrays."""
 
 
@@ -110,6 +109,7 @@ class Simulation:
         self.step = 0
         self.time = 0.0
         self.evaluations = 0
+        self._lambda_max = float("nan")
         self._fixed = FixedSteps(self.resolved.step_size, self.resolved.ramp)
         self._control = self._step_control(self.stepper)
         self._contexts = ExitStack()
@@ -120,6 +120,7 @@ class Simulation:
             self._observer = Observer(self.model, self.state)
             self._memory = self.stepper.allocate(self.model, self.state)
             self._view = beside(self.model, self.state) if self.stepper.dense else None
+            self._viewed = (-1, 0.0)
             if restart is None:
                 self._begin()
             else:
@@ -263,10 +264,13 @@ class Simulation:
         needed = needed_bytes(self.config, sizes, self.backend, resolved.chart)
         count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
         threads = f", {count}" if resolved.device == "cpu" else ""
+        rate = ""
+        if self.config.critic_step_size is not None and self.config.adversary:
+            rate = f"; critic's speed beta = {resolved.critic_rate:.3g}"
         return (
             f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
             f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
-            f"{resolved.chart} chart; about {size_text(needed)} of memory for arrays"
+            f"{resolved.chart} chart{rate}; about {size_text(needed)} of memory for arrays"
         )
 
     def view(self, time: float | None = None) -> State:
@@ -278,6 +282,9 @@ class Simulation:
         if time is None or time >= self.time:
             return self.state
         assert self._view is not None
+        if self._viewed == (self.step, time):
+            return self._view
+        self._viewed = (self.step, time)
         begun = self.time - self._taken
         self.stepper.interpolate(
             self.model,
@@ -297,8 +304,17 @@ class Simulation:
             "step_size": self._control.step_size if self.stepper.adaptive else self._fixed.size,
             "evaluations": float(self.evaluations),
             "rejected_steps": float(self._control.rejected),
+            "lambda_max": self._lambda_max,
             **row,
         }
+
+    def measure_stability(self, time: float | None = None) -> None:
+        """Measure lambda_max of the tangent kernel at a state (see `view`), for fixed steps.
+
+        It stands in the rows of scalars until measured again. Adaptive methods need none.
+        """
+        if not self.stepper.adaptive:
+            self._lambda_max = largest_kernel_eigenvalue(self.model, self.view(time))
 
     def weights(self, time: float | None = None) -> dict[str, HostArray]:
         """Return U, V, W, a of a state (see `view`) on the host, as the paper has them."""
@@ -356,6 +372,7 @@ class Simulation:
                 "previous_error": self._control.previous_error,
                 "evaluations": float(self.evaluations),
                 "rejected_steps": float(self._control.rejected),
+                "lambda_max": self._lambda_max,
             },
         )
 
@@ -367,12 +384,15 @@ class Simulation:
         # Files of format version 1 count neither.
         self.evaluations = int(point.scalars.get("evaluations", 0))
         self._control.rejected = int(point.scalars.get("rejected_steps", 0))
+        self._lambda_max = point.scalars.get("lambda_max", float("nan"))
         for name, array in self.state:
             self.backend.to_device(point.arrays[name], array)
         for name in self._carried_velocities:
             stage = getattr(self._memory.stages[0], name)
             self.backend.to_device(point.arrays[f"velocity_{name}"], stage)
             self._memory.first_stage = True
+        if self._memory.images is not None:
+            self._memory.images.valid = False
 
     def _chart_name(self) -> str:
         if self.config.chart != "auto":
@@ -385,8 +405,7 @@ class Simulation:
         config, stepper, ramp = self.config, self.stepper, 1
         step_size = config.step_size
         if step_size == "auto":
-            fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
-            step_size = round_down(fraction * automatic_step_size(config, X, Y, initial))
+            step_size = automatic_step(config, X, Y, initial)
             ramp = 1 if config.adaptive or config.init_scale >= 1.0 else _RAMP
         rate = config.critic_rate
         if isinstance(stepper, AlternatingDescent):
@@ -400,6 +419,14 @@ class Simulation:
             ramp,
             rate,
         )
+
+
+def automatic_step(
+    config: RunConfig, X: HostArray, Y: HostArray, initial: dict[str, HostArray]
+) -> float:
+    """Return what ``step_size = "auto"`` comes to: a fraction of `automatic_step_size`."""
+    fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
+    return round_down(fraction * automatic_step_size(config, X, Y, initial))
 
 
 def _backend(config: RunConfig, resolved: Resolved | None) -> Backend:

@@ -181,7 +181,7 @@ def test_gate_does_not_hide_what_is_not_finite(k):
     assert np.isnan(out[0, :3]).all()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 8])
 @shapes
 def test_combine(k, shape, count):
     coefficients = [1.0, -1.0, 0.3, 2.0, 1 / 3, -7.0, 1e-3, 11.0][:count]

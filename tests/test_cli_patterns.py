@@ -64,7 +64,9 @@ def assert_refused(answer: Answer, code: int, *words: str) -> None:
 def test_analyze_shows_every_measure_of_a_run(run):
     answer = run("analyze", "b.h5")
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out.startswith("b: with diffusion; finished at step 20\n5 snapshots\n")
+    assert answer.out.startswith(
+        "b: with diffusion; finished at step 20\n  discretization: not assessed\n5 snapshots\n"
+    )
     for measure in MEASURES:
         shown = f"  {measure.meaning}  " in answer.out
         assert shown == (measure.group not in ON_DEMAND)
@@ -90,7 +92,7 @@ def test_analyze_writes_the_formats_that_names_end_in(run, folder):
 def test_analyze_gives_several_tables_in_one_order(run):
     answer = run("analyze", "neurons", "subspace", "rank", "b.h5", "--format", "json")
     assert list(json.loads(answer.out)) == [
-        *("run", "label", "status", "snapshots", "subspace", "neurons")
+        *("run", "label", "status", "discretization", "snapshots", "subspace", "neurons")
     ]
     assert len(json.loads(answer.out)["neurons"]) == 7
     csv_answer = run("analyze", "neurons", "subspace", "b.h5", "--format", "csv")

@@ -16,7 +16,10 @@ from support_runs import make_interrupted, make_pair, make_run
 from prdsim.analysis import Recording, Table, history, open_recording, recording_of, to_json
 from prdsim.analysis.comparison import Comparison, compare
 from prdsim.config import RunConfig
+from prdsim.convergence import Report, judge, percent
+from prdsim.convergence.assess import converge
 from prdsim.errors import ConfigError
+from prdsim.runner import resume
 
 WITHOUT, WITH = "without diffusion", "with diffusion"
 
@@ -72,6 +75,54 @@ def test_means_and_deviations_are_those_of_the_runs(runs):
     assert "without diffusion: mean" in table.to_text().splitlines()[3]
 
 
+def test_a_comparison_says_how_far_its_numbers_can_be_trusted(runs):
+    """The largest error of both sides; how many were assessed; or that a side was not at all."""
+
+    def column(*sides: list[Report | None]) -> str:
+        values = {"one": {"gini_U": np.ones(2)}, "two": {"gini_U": np.ones(2)}}
+        seeds = {"one": [0, 1], "two": [0, 1]}
+        reports = dict(zip(values, sides, strict=True))
+        made = Comparison(1.0, values, seeds, {}, reports=reports)
+        return str(made.table().rows[0]["discretization"])
+
+    half, one, fifty = (report_with("gini_U", change) for change in (0.005, 0.01, 0.5))
+    assert column([half, one], [half, half]) == "1 %"
+    assert column([half, None], [None, one]) == "1 % (2 of 4 runs)"
+    assert column([half, fifty], [half, half]) == "50 % (not converged)"
+    assert column([half, half], [None, None]) == "not assessed"
+    comparison = compare(runs)
+    assert comparison.reports == {WITHOUT: [None] * 3, WITH: [None] * 3}
+    assert {row["discretization"] for row in comparison.table().rows} == {"not assessed"}
+    assert "not assessed" in comparison.table().to_csv()
+
+
+def report_with(name: str, change: float) -> Report:
+    """A report in which a measure changes so much, at an accuracy of one percent."""
+    value = 1.0 + change - 1e-12
+    row = judge(name, value, [1.0, 1.0], [value], accuracy=0.01, ratio=2.0)
+    return Report("i", "c", 1.0, 1, 1.0, 1, 0.01, "gd", "0", "today", (), (row,))
+
+
+def test_a_report_beside_a_run_is_found_and_a_stale_one_is_said(tmp_path):
+    paths = make_pair(tmp_path)
+    for path in paths:
+        converge(path)
+    with open_recording(paths[0]) as one, open_recording(paths[1]) as two:
+        reports = [run.discretization for run in (one, two)]
+        comparison = compare([one, two])
+        errors = [report.by_name["cv_U"].error for report in reports if report is not None]
+        assert len(errors) == 2
+        assert percent(max(errors)) in comparison.discretization("cv_U")
+        assert comparison.notes == ()
+    resume(paths[1], steps=21)
+    with open_recording(paths[0]) as one, open_recording(paths[1]) as two:
+        comparison = compare([one, two])
+    assert comparison.discretization("cv_U") == "not assessed"
+    expected = "with-0: its discretization is stale: it was made when the run ended at t = 1"
+    assert expected in comparison.notes
+    assert expected in comparison.table().to_text()
+
+
 def test_higher_counts_the_pairs_in_which_diffusion_raises_a_measure(runs):
     rows = {row["measure"]: row["higher"] for row in compare(runs).table().rows}
     for name in ("distance_U_mean", "gini_V", "diffusion_U_mean"):
@@ -110,8 +161,8 @@ def test_three_labels_are_set_side_by_side_without_pairs(runs, tmp_path):
     ]
     assert "higher" not in table.columns
     assert table.notes[2] == "(3) 1 run with diffusion, D = 2"
-    head = table.to_text().splitlines()[4].split()
-    assert head == ["measure", *("(1)", "mean", "(2)", "mean", "(3)", "mean"), "meaning"]
+    head, last = table.to_text().splitlines()[4].split(), ("discretization", "meaning")
+    assert head == ["measure", *("(1)", "mean", "(2)", "mean", "(3)", "mean"), *last]
 
 
 # -- times -----------------------------------------------------------------------------------------

@@ -314,7 +314,10 @@ def test_runs_that_end_early_shorten_the_common_curve(runs, tmp_path):
         figure = draw("distances", [runs[0], short])
         (line,) = panels(figure)[0].lines
         assert np.array_equal(line.get_xdata(), runs[0].time[:3])
-        assert figure.get_supxlabel() == "a: interrupted at step 10 of 20"
+        assert figure.get_supxlabel().splitlines() == [
+            "a: interrupted at step 10 of 20",
+            "discretization not assessed",
+        ]
 
 
 def test_the_input_is_the_sample_that_is_asked_for(runs):

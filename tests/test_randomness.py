@@ -94,8 +94,8 @@ def test_generator_depends_on_seed_and_stream_alone():
 
 
 def test_generator_has_the_documented_key():
-    state = generator(2**64 - 1, Stream.POWER_ITERATION).bit_generator.state["state"]
-    assert state["key"].tolist() == [2**64 - 1, int(Stream.POWER_ITERATION)]
+    state = generator(2**64 - 1, Stream.KRYLOV_START).bit_generator.state["state"]
+    assert state["key"].tolist() == [2**64 - 1, int(Stream.KRYLOV_START)]
 
 
 def test_stream_numbers_never_change():
@@ -110,5 +110,6 @@ def test_stream_numbers_never_change():
         "SYNTHETIC_INPUTS": 8,
         "SYNTHETIC_TEST_INPUTS": 9,
         "SYNTHETIC_TEACHER": 10,
-        "POWER_ITERATION": 11,
+        "KRYLOV_START": 11,
+        "TWINS": 12,
     }

@@ -19,11 +19,14 @@ from support_runs import At, Killed
 from test_docs import check_command
 
 import prdsim
+from prdsim.analysis.comparison import Comparison
 from prdsim.analysis.scaling import Sizes, measure_scaling
+from prdsim.convergence import Report, judge
 from prdsim.errors import ConfigError
 from prdsim.figures import scaling as scaling_figure
 from prdsim.progress import Silent
 from prdsim.reproduction import available_studies, plan, reproduce
+from prdsim.reproduction.page import _table
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, open_trajectory
 
@@ -125,6 +128,19 @@ def test_numbers_on_the_page_are_those_of_the_runs(whole):
             with open_trajectory(whole / "runs" / f"digits-{side}-{seed}.h5") as run:
                 values.append(np.linalg.norm(run.U[-1] - run.U[0], axis=1).mean())
         assert f"{np.mean(values):.3g} ± {np.std(values, ddof=1):.2g} {label}" in page
+
+
+def test_the_page_says_how_far_its_numbers_can_be_trusted(whole):
+    page = (whole / "index.html").read_text()
+    assert page.count("<th>discretization</th>") == 1
+    rows = page.count("<tr><td>")
+    assert page.count("<td>not assessed</td></tr>") == rows > 30
+    assert "runs without them are not assessed" in page
+    row = judge("gini_U", 1.004, [1.0, 1.0], [1.004], accuracy=0.01, ratio=2.0)
+    report = Report("i", "c", 1.0, 1, 1.0, 1, 0.01, "gd", "0", "today", (), (row,))
+    values = {"one": {"gini_U": np.ones(1)}}
+    table = _table(Comparison(1.0, values, {"one": [0]}, {}, reports={"one": [report]}))
+    assert "<td>0.4 %</td></tr>" in table
 
 
 def test_every_command_on_the_page_parses(whole):

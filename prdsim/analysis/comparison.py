@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prdsim.convergence import NOT_ASSESSED, Report, error_text
 from prdsim.errors import ConfigError
 
 from .measures import MEANINGS, History, history
@@ -25,7 +26,8 @@ class Comparison:
     """Measures of runs at one time, by label: ``values[label][name]`` is (runs,), in their order.
 
     ``seeds[label]`` are the runs' seeds, -1 where runs are no pairs: unknown, or of other settings;
-    ``left_out`` names what one of the runs lacks, ``notes`` the runs measured at another time.
+    ``left_out`` names what one of the runs lacks, ``notes`` the runs measured at another time;
+    ``reports[label]`` are those of `prdsim converge` at this time, None for runs that have none.
     """
 
     time: float
@@ -33,6 +35,11 @@ class Comparison:
     seeds: dict[str, list[int]]
     left_out: dict[str, str]
     notes: tuple[str, ...] = ()
+    reports: dict[str, list[Report | None]] = field(default_factory=dict)
+
+    def discretization(self, name: str) -> str:
+        """Say how far a measure can be trusted: by its largest relative error in any run."""
+        return error_text(name, self.reports.values())
 
     def pairs(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return a measure of the first and the second label's runs that share their seed."""
@@ -65,6 +72,7 @@ class Comparison:
             legend.append(runs if mark == f"{label}:" else f"{mark} {runs}")
         if len(self.values) == 2:
             columns["higher"] = [self.higher(name) for name in names]
+        columns["discretization"] = [self.discretization(name) for name in names]
         columns["meaning"] = [MEANINGS[name] for name in names]
         return Table(f"at time {self.time:.6g}", columns, heads, notes=(*legend, *self.notes))
 
@@ -124,12 +132,22 @@ def compare(
         for label, runs in by_label(recordings).items()
     }
     left_out = {name: text for one in found.values() for name, text in one.left_out.items()}
-    notes = tuple(
-        f"{run.name} is measured at its nearest snapshot, t = {found[id(run)].time[0]:.6g}"
-        for run in recordings
-        if abs(found[id(run)].time[0] - at) > 1e-5 * at
-    )
-    return Comparison(at, values, seeds, left_out, notes)
+    times = {id(run): float(found[id(run)].time[0]) for run in recordings}
+    reports = {
+        label: [run.assessed(times[id(run)]).report for run in runs]
+        for label, runs in by_label(recordings).items()
+    }
+    notes = [note for run in recordings for note in _notes(run, times[id(run)], at)]
+    return Comparison(at, values, seeds, left_out, tuple(notes), reports)
+
+
+def _notes(run: Recording, time: float, wanted: float) -> Iterator[str]:
+    """Say what is peculiar about a run that is measured at a time."""
+    if abs(time - wanted) > 1e-5 * wanted:
+        yield f"{run.name} is measured at its nearest snapshot, t = {time:.6g}"
+    reason = run.assessed(time).reason
+    if reason not in ("", NOT_ASSESSED):
+        yield f"{run.name}: its discretization is {reason}"
 
 
 def _shared_names(histories: Sequence[History]) -> list[str]:

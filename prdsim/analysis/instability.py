@@ -259,7 +259,7 @@ def _by_krylov(products: HostProducts, count: int, accuracy: float, seed: int, s
     On driven tangents where these are the shorter vectors; on all coordinates where they are not,
     or where driven tangents cannot keep what they promise.
     """
-    start = generator(seed, Stream.POWER_ITERATION).standard_normal(products.size)
+    start = generator(seed, Stream.KRYLOV_START).standard_normal(products.size)
     start /= np.linalg.norm(start)
     allowed = 2.0 * accuracy + 100.0 * products.precision
     if _driven_are_shorter(products.size, entries(products.jacobian.driven_shapes)):
@@ -422,7 +422,7 @@ def find_equilibrium(
     """
     alone = config.replace(diffusion=False)
     with Simulation(alone, X, Y, initial=initial, backend=backend) as simulation:
-        simulation.advance(alone.steps)
+        simulation.advance(alone.step_limit)
         weights = {name: array.astype(np.float64) for name, array in simulation.weights().items()}
     jacobian = linearize(alone, X, Y, weights, "reaction", backend=simulation.backend)
     with jacobian.model.backend.active():

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prdsim.config import RunConfig, keys_of, stored_config
+from prdsim.convergence import NOT_ASSESSED, Found, Report, look_up
 from prdsim.errors import ConfigError, DamagedTrajectoryError, TrajectoryError
 from prdsim.trajectory import SnapshotArray, Trajectory, open_trajectory
 
@@ -168,6 +169,25 @@ class Recording:
         """Raise `ConfigError` unless the recording has W and a."""
         if self.W is None or self.a is None:
             raise ConfigError(f"{self.name}: this measure needs W and a beside U and V")
+
+    @cached_property
+    def _found(self) -> Found:
+        return Found(None, NOT_ASSESSED) if self.trajectory is None else look_up(self.trajectory)
+
+    @property
+    def discretization(self) -> Report | None:
+        """The run's report of `prdsim converge`, if there is one that belongs to it.
+
+        Raises `ReportError` if there is one that cannot be read.
+        """
+        return self._found.report
+
+    def assessed(self, time: float) -> Found:
+        """Return the run's report at a time, or why there is none; raises `ReportError`."""
+        report = self.discretization
+        if report is None or abs(report.time - time) <= 1e-5 * time:
+            return self._found
+        return Found(None, f"assessed at t = {report.time:.6g} alone")
 
     def weights(self, index: int) -> dict[str, Array]:
         """Return U, V, W, a of a snapshot, float64; raises `ConfigError` if W or a is missing."""

@@ -18,7 +18,8 @@ class Table:
     """Columns of equal length by name; ``heads`` says in words what a column holds.
 
     ``wide`` tables have a row per snapshot and many columns: as text they are shown turned, with a
-    few of their rows. ``notes`` are findings in words, which text and JSON hold as well.
+    few of their rows, and with ``margin``, a text by column, at the end of the column's line.
+    ``notes`` are findings in words, which text and JSON hold as well.
     """
 
     title: str
@@ -26,6 +27,7 @@ class Table:
     heads: Mapping[str, str] = field(default_factory=dict)
     wide: bool = False
     notes: tuple[str, ...] = ()
+    margin: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -59,6 +61,9 @@ class Table:
             [self.heads.get(name, name), *(_cell(column[i]) for i in shown if i < count)]
             for name, column in self._items()
         ]
+        if self.margin:
+            for row, name in zip(rows, self.columns, strict=True):
+                row.append(self.margin.get(name, ""))
         return _aligned(rows)
 
     def _upright(self) -> list[str]:
@@ -93,8 +98,10 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     """First column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "  "
-        + row[0].ljust(widths[0])
-        + "".join(f"  {cell.rjust(width)}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        (
+            "  "
+            + row[0].ljust(widths[0])
+            + "".join(f"  {cell.rjust(w)}" for cell, w in zip(row[1:], widths[1:], strict=True))
+        ).rstrip()
         for row in rows
     ]

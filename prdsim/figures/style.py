@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -12,6 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from prdsim.analysis import by_label
+from prdsim.convergence.report import figure_text
 from prdsim.files import write_whole
 
 if TYPE_CHECKING:
@@ -89,15 +92,30 @@ def plain(text: str) -> str:
 
 
 def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> None:
-    """Write above a figure what its runs learned, and below it which of them are not finished."""
+    """Write above a figure what its runs learned, below it how far their numbers can be trusted.
+
+    And which of the runs are not finished. Raises `ReportError` if a report cannot be read.
+    """
     seeds = sorted({run.config.seed for run in recordings if run.config is not None})
     words = ["; ".join(dict.fromkeys(run.setting for run in recordings))]
     if seeds:
         words[0] += f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     figure.suptitle(" | ".join([*words, *filter(None, notes)]), fontsize=8.5)
     unfinished = "; ".join(f"{run.name}: {run.status}" for run in recordings if not run.complete)
-    if unfinished:
-        figure.supxlabel(plain(unfinished), fontsize=8, color="#a03030")
+    reports = [
+        [run.assessed(float(run.time[-1])).report for run in runs]
+        for runs in by_label(recordings).values()
+    ]
+    fitting = round(_LETTERS * figure.get_figwidth())
+    lines = [unfinished, fill(figure_text(reports), fitting)]
+    figure.supxlabel(
+        plain("\n".join(filter(None, lines))),
+        fontsize=8 if unfinished else 7,
+        color="#a03030" if unfinished else GRAY,
+    )
+
+
+_LETTERS = 15  # of the line below a figure, to an inch
 
 
 def largest(arrays: Iterable[Array], *, share: float = 0.995) -> float:

@@ -57,7 +57,9 @@ nav a { margin-right: 1rem; }
 adversarial learning", made anew by prdsim $version from $runs runs: $seeds initial draws of each
 data set, once without and once with the adversary, from the same weights and samples. Settings are
 those of the preset <code>poster</code>: $preset. Numbers are means over the draws, &plusmn; their
-standard deviation. The runs of <code>theory</code> have other settings: see their commands.
+standard deviation. The column <i>discretization</i> is the largest relative error of any run, from
+replays at finer steps and twins (<code>prdsim converge</code>); runs without them are not assessed.
+The runs of <code>theory</code> have other settings: see their commands.
 </p>
 <nav>$links</nav>
 $sections
@@ -142,14 +144,15 @@ def _spread(values: np.ndarray) -> str:
 
 def _table(comparison: Comparison) -> str:
     labels = list(comparison.values)
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("measure", *labels, "higher"))
+    names = ("measure", *labels, "higher", "discretization")
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     rows = []
     for name in next(iter(comparison.values.values())):
         cells = "".join(f"<td>{_spread(comparison.values[label][name])}</td>" for label in labels)
         higher = comparison.higher(name) if len(labels) == 2 else ""
-        rows.append(
-            f"<tr><td>{html.escape(MEANINGS[name])}</td>{cells}<td>{html.escape(higher)}</td></tr>"
-        )
+        cells += f"<td>{html.escape(higher)}</td>"
+        cells += f"<td>{html.escape(comparison.discretization(name))}</td>"
+        rows.append(f"<tr><td>{html.escape(MEANINGS[name])}</td>{cells}</tr>")
     return f"<table><tr>{head}</tr>\n" + "\n".join(rows) + "</table>"
 
 

@@ -157,10 +157,7 @@ _THEORY_KEYS = {
     "width": 800,
     "trainable": "U,W,a",
     "diffusivity": 0.02,
-    "integrator": "rk4",
-    "step_size": 0.1,
-    "steps": 200,
-    "snapshots": "geometric:16",
+    "snapshots": "times:geometric:16",
 }
 """A run on which the premises hold: few samples, many neurons, weak diffusion."""
 

@@ -12,6 +12,8 @@ from typing import Any
 from prdsim.analysis import Recording, open_recording
 from prdsim.analysis.comparison import Comparison, compare
 from prdsim.config import RunConfig
+from prdsim.convergence import load_report
+from prdsim.convergence.assess import converge
 from prdsim.errors import ConfigError
 from prdsim.figures import Request, write
 from prdsim.files import make_folder, write_whole
@@ -37,6 +39,7 @@ def reproduce(
     *,
     seeds: int = 3,
     keys: Mapping[str, Any] | None = None,
+    assess: bool = True,
     force: bool = False,
     say: Callable[[str], None] = print,
     progress: bool = False,
@@ -44,8 +47,9 @@ def reproduce(
     """Run every study with and without diffusion, draw its figures, and write ``index.html``.
 
     Finished runs in the folder are kept, begun ones continued; the page is written last, so that
-    a folder that has one is complete. ``keys`` replace configuration keys in all runs; ``say``
-    takes a line for each thing done.
+    a folder that has one is complete. ``keys`` replace configuration keys in all runs; ``assess``
+    replays the first seed's runs as `prdsim converge` does, so that numbers and figures show their
+    discretization error; ``say`` takes a line for each thing done.
 
     Raises:
         ConfigError: the folder has a page already (and not ``force``), or runs of other settings.
@@ -67,6 +71,11 @@ def reproduce(
             side = "with" if config.diffusion else "without"
             say(f"run {done} of {total}: {name}, seed {config.seed}, {side} diffusion")
             stopped = _ensure(config, progress) if config.output in missing else None
+            if stopped is not None:
+                return Outcome(page, stopped)
+    if assess:
+        for config in (config for plan in plans.values() for config in plan if config.seed == 0):
+            stopped = _assess(Path(str(config.output)), say, progress)
             if stopped is not None:
                 return Outcome(page, stopped)
     shown = [_draw_study(folder, study, plans[study.name], say) for study in studies]
@@ -99,6 +108,15 @@ def _ensure(config: RunConfig, progress: bool) -> signal.Signals | None:
     path = Path(str(config.output))
     begun = path.exists()
     return (resume(path, progress=progress) if begun else run(config, progress=progress)).signal
+
+
+def _assess(path: Path, say: Callable[[str], None], progress: bool) -> signal.Signals | None:
+    """Make a run's report of convergence unless it has one; return a signal that stopped it."""
+    with open_trajectory(path) as trajectory:
+        if load_report(trajectory) is not None:
+            return None
+    say(f"{path.stem}: replayed at finer steps, and twice beside itself")
+    return converge(path, force=True, progress=progress).signal
 
 
 def _draw_study(

@@ -176,8 +176,8 @@ class Layout:
 
     `shapes` gives U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,); `restart_shapes` and
     `restart_scalars` name what a restart slot holds beside step and time; the plans list the
-    steps (whole numbers) or the times of the rows, ascending from 0. `initial` holds U, V, W, a at run precision; `chart` and
-    `data` are stored with the dtype they have.
+    steps (whole numbers) or the times of the rows, ascending from 0. `initial` holds U, V, W, a at
+    run precision; `chart` and `data` are stored with the dtype they have.
 
     Raises:
         PrdsimError: arguments that contradict each other (a fault in the caller).

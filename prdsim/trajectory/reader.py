@@ -278,12 +278,12 @@ class Trajectory:
 
     @property
     def planned_snapshots(self) -> np.ndarray:
-        """Planned steps (int64) or times (float64) of the snapshots, the committed ones included."""
+        """Planned steps (int64) or times (float64) of the snapshots, committed ones included."""
         return self._map.read_fixed(self._fd, "schedule/snapshots")
 
     @property
     def planned_scalars(self) -> np.ndarray:
-        """Planned steps (int64) or times (float64) of the scalars, the committed ones included."""
+        """Planned steps (int64) or times (float64) of the scalars, committed ones included."""
         return self._map.read_fixed(self._fd, "schedule/scalars")
 
     @property

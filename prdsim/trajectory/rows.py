@@ -21,7 +21,9 @@ _POINT = struct.Struct("<qd")
 
 def scalar_row(version: int) -> np.dtype:
     """Return one row of /scalars in a format version: step, then the columns in declared order."""
-    return np.dtype([(name, "<f8" if k else "<i8") for k, name in enumerate(scalar_columns(version))])
+    return np.dtype(
+        [(name, "<f8" if k else "<i8") for k, name in enumerate(scalar_columns(version))]
+    )
 
 
 def row_type(filemap: FileMap, group: str) -> np.dtype:

@@ -1,0 +1,23 @@
+"""How far a run's numbers can be trusted: replays at finer steps, twins, and a judgment of both.
+
+`judgment` decides, on numbers alone; `report` is the file beside the run, and the words for it;
+`replays` are the runs; `assess` puts them together. What analyses need of a report is here.
+"""
+
+from .judgment import HEADLINE, Row, Verdict, judge, percent
+from .report import NOT_ASSESSED, Found, Report, Sides, error_text, load_report, look_up
+
+__all__ = [
+    "HEADLINE",
+    "NOT_ASSESSED",
+    "Found",
+    "Report",
+    "Row",
+    "Sides",
+    "Verdict",
+    "error_text",
+    "judge",
+    "load_report",
+    "look_up",
+    "percent",
+]

@@ -1,0 +1,195 @@
+"""Assessing a run: its replays are made, measured, judged, and the report is written."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from prdsim import __version__
+from prdsim.analysis import GROUPS, Recording, history, open_recording
+from prdsim.errors import ConfigError, DataError, DivergedError
+from prdsim.files import make_folder
+from prdsim.progress import silent
+from prdsim.trajectory import Status, Trajectory, open_trajectory
+
+from .judgment import HEADLINE, Row, judge
+from .replays import Plan, Replay, ensure, plan_of, remove
+from .report import Replayed, Report, replay_folder, report_path, write_report
+
+_COUNTS = {"step", "time", "step_size", "evaluations", "rejected_steps", "lambda_max"}
+_DRIFTS = {"balance_drift", "critic_balance_drift", "invariant_error"}
+NO_FUNCTIONALS = frozenset(_COUNTS | _DRIFTS)
+"""Recorded scalars that are none of the flow's: they count steps, or are 0 in exact arithmetic."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The report and its file; or the signal that stopped it: call `converge` again to go on."""
+
+    path: Path
+    report: Report | None
+    signal: signal.Signals | None = None
+
+
+def converge(
+    path: str | Path,
+    *,
+    accuracy: float = 0.01,
+    time: float | None = None,
+    force: bool = False,
+    say: Callable[[str], None] = silent,
+    progress: bool = False,
+) -> Outcome:
+    """Replay a finished run at finer steps and beside itself, judge its numbers, write the report.
+
+    Functionals are judged, at the run's end or at the snapshot nearest to ``time``, never entries
+    of arrays: with a critic a perturbation of 1e-6 grows to a tenth of the state by t = 50, and no
+    step size makes entries reproducible. See `judge` for change, scatter, order and verdict.
+
+    Args:
+        path: The trajectory file.
+        accuracy: The relative change that is allowed, between 0 and 1.
+        time: When to judge; the end of the run if left out.
+        force: Replace a report that is there.
+        say: Takes a line before each replay.
+        progress: Show how far each replay is.
+
+    Raises:
+        ConfigError: the run is not finished, the time is not of the run, or there is a report.
+        DivergedError: the run itself left the finite numbers.
+        TrajectoryError: a file cannot be read, or another process is writing it.
+        BackendUnavailableError: the run's backend cannot work here.
+        OutputError: a replay or the report cannot be written.
+
+    """
+    if not 0.0 < accuracy < 1.0:
+        raise ConfigError(f"accuracy {accuracy:g} is not between 0 and 1; 0.01 is one percent")
+    with open_recording(path) as recording:
+        trajectory = recording.trajectory
+        assert trajectory is not None
+        index = _index(recording, trajectory, time)
+        target = report_path(trajectory.path)
+        if target.exists() and not force:
+            raise ConfigError(f"{target} exists; give --force to make it anew")
+        plan = plan_of(recording, trajectory, index)
+        folder = replay_folder(trajectory.path)
+        make_folder(folder)
+        for number, replay in enumerate(plan.replays, start=1):
+            say(f"replay {number} of {len(plan.replays)}: {replay.name}, {replay.setting}")
+            stopped = ensure(plan, replay, progress)
+            if stopped is not None:
+                return Outcome(target, None, stopped)
+        report = _report(recording, trajectory, index, plan, accuracy)
+    write_report(report, target)
+    remove(plan, folder)
+    return Outcome(target, report)
+
+
+def _index(recording: Recording, trajectory: Trajectory, time: float | None) -> int:
+    """Return the snapshot to judge at; raise unless the run can be judged there."""
+    path, status = trajectory.path, trajectory.live_status()
+    adaptive = recording.settings.adaptive
+    if status == Status.DIVERGED:
+        raise DivergedError(
+            f"{path}: the run diverged at step {trajectory.stop_step}: there is nothing to judge;\n"
+            f"start a new one with a smaller --{'rtol' if adaptive else 'step-size'}"
+        )
+    if not recording.complete:
+        raise ConfigError(
+            f"{path}: the run is not finished ({status} at step {trajectory.reached_step}); "
+            "prdsim resume continues it"
+        )
+    end = float(recording.time[-1])
+    if time is not None and not 0.0 < time <= end * (1 + 1e-5):  # shown with six digits
+        raise ConfigError(f"--time {time:g} is not between 0 and {end:.6g}, where the run ends")
+    index = len(recording) - 1 if time is None else recording.nearest(time)
+    if recording.time[index] <= 0.0:
+        raise ConfigError(
+            f"--time {time}: the nearest snapshot is the initial state; snapshots are at "
+            f"{', '.join(f'{t:.4g}' for t in recording.time[:5])}, ..."
+        )
+    return index
+
+
+def _report(
+    recording: Recording, trajectory: Trajectory, index: int, plan: Plan, accuracy: float
+) -> Report:
+    return Report(
+        run_id=str(trajectory.attributes["run_id"]),
+        config_sha256=str(trajectory.attributes["config_sha256"]),
+        run_time=float(recording.time[-1]),
+        run_step=int(recording.step[-1]),
+        time=float(recording.time[index]),
+        step=int(recording.step[index]),
+        accuracy=accuracy,
+        setting=f"{recording.settings.integrator}, {plan.setting}",
+        prdsim_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        replays=tuple(_replayed(replay) for replay in plan.replays),
+        rows=tuple(_rows(recording, index, plan, accuracy)),
+    )
+
+
+def _replayed(replay: Replay) -> Replayed:
+    with open_trajectory(replay.path) as there:
+        diverged = there.stop_reason if there.status is Status.DIVERGED else ""
+        return Replayed(replay.name, replay.setting, there.reached_step, diverged)
+
+
+def _rows(recording: Recording, index: int, plan: Plan, accuracy: float) -> Iterable[Row]:
+    """Judge every quantity that the run has, the headline first."""
+    values = quantities(recording, index)
+    finer, twins = (
+        [_quantities_of(replay, recording) for replay in group]
+        for group in (plan.finer, plan.twins)
+    )
+    for name in sorted(values, key=lambda name: name not in HEADLINE):
+        yield judge(
+            name,
+            values[name],
+            [there.get(name, np.nan) for there in finer],
+            [there.get(name, np.nan) for there in twins],
+            accuracy=accuracy,
+            ratio=plan.ratio,
+        )
+
+
+def _quantities_of(replay: Replay, like: Recording) -> dict[str, float]:
+    """Return the quantities at a replay's end; none if it did not get there."""
+    with open_recording(replay.path) as there:
+        if not there.complete:
+            return {}
+        return quantities(replace(there, grid=like.grid), -1)
+
+
+def quantities(recording: Recording, index: int) -> dict[str, float]:
+    """Return all that is judged at a snapshot: every measure that can be computed, and scalars.
+
+    A scalar that is a measure as well counts as the measure.
+    """
+    found = {
+        name: value
+        for name, value in _scalars_at(recording, recording.time[index]).items()
+        if name not in NO_FUNCTIONALS
+    }
+    for group in GROUPS:
+        try:
+            measured = history(recording, [group], snapshots=[index])
+        except (ConfigError, DataError):  # no grid, or no samples: nothing to measure
+            continue
+        found |= {name: float(measured[name][0]) for name in measured.values}
+    return found
+
+
+def _scalars_at(recording: Recording, time: float) -> dict[str, float]:
+    """Return the row of scalars at a time; nothing if there is none."""
+    columns = dict(recording.scalars or {})
+    row = int(np.argmin(np.abs(columns["time"] - time)))
+    if abs(columns["time"][row] - time) > 1e-9 * time:
+        return {}
+    return {name: float(column[row]) for name, column in columns.items()}

@@ -1,0 +1,228 @@
+"""The replays of a run: finer ones, and twins that begin a little beside it.
+
+They are ordinary trajectory files in a folder beside the run, so that what was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prdsim.analysis import Recording
+from prdsim.config import RunConfig
+from prdsim.datasets import Dataset
+from prdsim.errors import DivergedError
+from prdsim.progress import Progress
+from prdsim.randomness import Stream, generator
+from prdsim.runner import resume, run
+from prdsim.simulation import Resolved
+from prdsim.trajectory import Status, Trajectory, open_trajectory
+
+from .report import replay_folder
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import HostArray
+
+Stopped = signal.Signals | None
+
+PERTURBATION = 1e-6
+"""Of a twin's initial arrays X: ||dX||_F / ||X||_F."""
+
+TWINS = 2
+"""One may come back to the run by chance; of two, the one further away counts."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A replay to be made: its file, its settings, in words too, and how it begins."""
+
+    path: Path
+    config: RunConfig
+    resolved: Resolved
+    setting: str
+    initial: Mapping[str, HostArray]
+
+    @property
+    def name(self) -> str:
+        """The name of its file, without suffix."""
+        return self.path.stem
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The replays of a run: two finer ones, the finest last, then twins; and their samples.
+
+    ``ratio`` is by how much step size or tolerance falls from the run to the first and from that
+    to the second; ``setting`` says the run's own. ``chart`` holds the arrays of the run's.
+    """
+
+    setting: str
+    ratio: float
+    dataset: Dataset
+    chart: Mapping[str, HostArray]
+    finer: tuple[Replay, ...]
+    twins: tuple[Replay, ...]
+
+    @property
+    def replays(self) -> tuple[Replay, ...]:
+        """All of them, in the order in which they are made."""
+        return (*self.finer, *self.twins)
+
+
+def plan_of(recording: Recording, trajectory: Trajectory, index: int) -> Plan:
+    """Plan the replays of a finished run up to one of its snapshots.
+
+    They have the run's samples, initial arrays, backend, precision, chart and threads. Adaptive
+    integrators are replayed at rtol and atol divided by sqrt(10) and by 10; the others at a half
+    and a quarter of the step, the critic's alike, so that its speed stays as it is.
+
+    Raises:
+        DataError, ResumeMismatchError: the samples are not to be had.
+
+    """
+    folder, dataset = replay_folder(trajectory.path), _dataset(recording, trajectory)
+    resolved = Resolved(**trajectory.attributes["resolved"])
+    base = _base(recording.settings, resolved, dataset, float(recording.time[index]))
+    refined, ratio = (_tighter, math.sqrt(10)) if base.adaptive else (_smaller_step, 2.0)
+    initial, chart = (
+        {name: np.asarray(array) for name, array in arrays.items()}
+        for arrays in (trajectory.initial, trajectory.chart)
+    )
+
+    def replay(name: str, factor: float, begin: Mapping[str, HostArray]) -> Replay:
+        path = folder / f"{name}.h5"
+        config, fitting = refined(base, resolved, factor)
+        return Replay(path, config.replace(output=str(path)), fitting, _setting(config), begin)
+
+    finer = [replay(name, ratio**k, initial) for k, name in enumerate(_FINER, start=1)]
+    twins = [replay(f"twin-{k + 1}", 1, begin) for k, begin in enumerate(_twins(base, initial))]
+    return Plan(_setting(base), ratio, dataset, chart, tuple(finer), tuple(twins))
+
+
+_FINER = ("finer", "finest")
+
+
+def _dataset(recording: Recording, trajectory: Trajectory) -> Dataset:
+    """Return the samples as the run had them, in their order."""
+    X, Y = (np.ascontiguousarray(array, dtype=float) for array in recording.samples)
+    about = trajectory.attributes
+    name, sha256 = str(about["dataset"]), str(about["dataset_sha256"])
+    return Dataset(X, Y, name, recording.grid, sha256, name)
+
+
+def _base(config: RunConfig, resolved: Resolved, dataset: Dataset, end: float) -> RunConfig:
+    """Return a run's configuration as it was resolved, up to a time, recording both ends alone."""
+    return config.replace(
+        dataset=dataset.name,
+        samples=dataset.X.shape[1],
+        chart=resolved.chart,
+        step_size=resolved.step_size,
+        end_time=end,
+        steps=None,
+        snapshots="times:geometric:2",
+        scalars="times:geometric:2",
+        store_data=True,
+        force=True,
+    )
+
+
+def _tighter(config: RunConfig, resolved: Resolved, factor: float) -> tuple[RunConfig, Resolved]:
+    return config.replace(rtol=config.rtol / factor, atol=config.atol / factor), resolved
+
+
+def _smaller_step(
+    config: RunConfig, resolved: Resolved, factor: float
+) -> tuple[RunConfig, Resolved]:
+    """Divide the step, and gd's of the critic: both follow the same flow as before.
+
+    A run whose first steps grow goes on to do so for the same time.
+    """
+    step_size = resolved.step_size / factor
+    ramp = 1 if resolved.ramp == 1 else round(resolved.ramp * factor)
+    keys = {"step_size": step_size}
+    if config.critic_step_size is not None:
+        keys["critic_step_size"] = config.critic_step_size / factor
+    return config.replace(**keys), replace(resolved, step_size=step_size, ramp=ramp)
+
+
+def _setting(config: RunConfig) -> str:
+    """Say in words how finely a run follows the flow."""
+    if config.adaptive:
+        return f"rtol {config.rtol:.3g}, atol {config.atol:.3g}"
+    assert isinstance(config.step_size, float)
+    return f"step size {config.step_size:.4g}"
+
+
+def _twins(config: RunConfig, initial: Mapping[str, HostArray]) -> list[dict[str, HostArray]]:
+    """Return initial arrays with those that move perturbed by `PERTURBATION`, `TWINS` times."""
+    random = generator(config.seed, Stream.TWINS)
+
+    def perturbed(X: HostArray) -> HostArray:
+        X = X.astype(float)  # a millionth is little in float32
+        noise = random.standard_normal(X.shape)
+        size = np.linalg.norm(X) / np.linalg.norm(noise)
+        moved: HostArray = X + PERTURBATION * size * noise
+        return moved
+
+    return [
+        {name: perturbed(X) if name in config.moving else X for name, X in initial.items()}
+        for _ in range(TWINS)
+    ]
+
+
+def ensure(plan: Plan, replay: Replay, progress: Progress | bool = False) -> Stopped:
+    """Make a replay, or go on with it; return a signal that stopped it.
+
+    One that is there, finished or diverged, is kept; one of other settings is made anew. That one
+    diverges is no error: its file says so.
+    """
+    status = _status(replay, plan.dataset)
+    if status in (Status.FINISHED, Status.DIVERGED):
+        return None
+    with suppress(DivergedError):
+        if status is not None:
+            return resume(replay.path, progress=progress).signal
+        return run(
+            replay.config,
+            data=plan.dataset,
+            initial=dict(replay.initial),
+            resolved=replay.resolved,
+            stored_chart=plan.chart,
+            progress=progress,
+        ).signal
+    return None
+
+
+def _status(replay: Replay, dataset: Dataset) -> Status | None:
+    """Return the status of a replay's file; None if there is none of this replay."""
+    if not replay.path.exists():
+        return None
+    precision = replay.config.array_precision
+    with open_trajectory(replay.path) as there:
+        same = there.attributes.get("config_sha256") == replay.config.sha256()
+        same = same and there.attributes["resolved"] == replay.resolved.to_dict()
+        same = same and all(
+            np.array_equal(there.initial[name], X.astype(precision))
+            for name, X in replay.initial.items()
+        )
+        same = same and all(
+            np.array_equal(there.data[name], getattr(dataset, name).astype(precision))
+            for name in there.data
+        )
+        return there.status if same else None
+
+
+def remove(plan: Plan, folder: Path) -> None:
+    """Remove the replays' files, and their folder if nothing else is in it."""
+    for replay in plan.replays:
+        for path in folder.glob(f"*{replay.path.name}*"):
+            path.unlink()
+    with suppress(OSError):  # something of the user's is in it
+        folder.rmdir()

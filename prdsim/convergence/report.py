@@ -1,0 +1,266 @@
+"""The report of a run's convergence: a JSON file beside the run, and how others quote it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from prdsim.errors import ReportError
+from prdsim.files import write_whole
+
+from .judgment import HEADLINE, Row, Verdict, percent
+
+if TYPE_CHECKING:
+    from prdsim.trajectory import Trajectory
+
+FORMAT = "prdsim-convergence"
+FORMAT_VERSION = 1
+
+NOT_ASSESSED = "not assessed"
+
+Sides = Iterable[Sequence["Report | None"]]
+"""Reports by label: one a run, None for a run that has none."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A replay: its file's name, its step size or tolerances in words, and what became of it.
+
+    ``diverged`` says in a line how it left the finite numbers; it is empty if it did not.
+    """
+
+    name: str
+    setting: str
+    steps: int
+    diverged: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `prdsim converge` found of the run that ``run_id`` and ``config_sha256`` name.
+
+    ``run_time`` and ``run_step`` are where the run ends, ``time`` and ``step`` where it was judged;
+    ``accuracy`` is the relative change that was allowed, ``setting`` the run's own step size or
+    tolerances in words.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    run_id: str
+    config_sha256: str
+    run_time: float
+    run_step: int
+    time: float
+    step: int
+    accuracy: float
+    setting: str
+    prdsim_version: str
+    created: str
+    replays: tuple[Replayed, ...]
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Row]:
+        """The judged quantities by name."""
+        return {row.name: row for row in self.rows}
+
+    @property
+    def headline(self) -> list[Row]:
+        """The rows that decide, in their order: those of `HEADLINE` that the run has."""
+        return [self.by_name[name] for name in HEADLINE if name in self.by_name]
+
+    @property
+    def diverged(self) -> list[Replayed]:
+        """The replays that left the finite numbers."""
+        return [replay for replay in self.replays if replay.diverged]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every headline measure holds, and no replay diverged."""
+        return not self.diverged and all(row.holds for row in self.headline)
+
+    @property
+    def verdict(self) -> Verdict:
+        """That on the run as a whole, by its headline measures."""
+        if not self.holds:
+            return Verdict.NOT_CONVERGED
+        floor = any(row.verdict is Verdict.AT_THE_FLOOR for row in self.headline)
+        return Verdict.AT_THE_FLOOR if floor else Verdict.CONVERGED
+
+    @property
+    def error(self) -> float | None:
+        """The largest relative error of a headline measure; None if one is not known."""
+        errors = [row.error for row in self.headline if row.verdict is not Verdict.UNDEFINED]
+        known = [error for error in errors if error is not None]
+        return max(known, default=None) if len(known) == len(errors) else None
+
+    def words(self) -> str:
+        """Say in half a line what was found."""
+        largest = "unbounded" if self.error is None else percent(self.error)
+        return (
+            f"{self.verdict} at accuracy {percent(self.accuracy)}, t = {self.time:.6g}; "
+            f"largest error of a headline measure {largest}"
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """A report, or why there is none: `NOT_ASSESSED`, or ``stale: ...``."""
+
+    report: Report | None
+    reason: str = ""
+
+
+_CONTENT = TypeAdapter(Report)
+
+
+def report_path(run: Path) -> Path:
+    """Return where a run's report is: RUN.converge.json beside RUN.h5."""
+    return _beside(run, ".converge.json")
+
+
+def replay_folder(run: Path) -> Path:
+    """Return where its replays are while they are made: RUN.converge beside RUN.h5."""
+    return _beside(run, ".converge")
+
+
+def _beside(run: Path, ending: str) -> Path:
+    stem = run.stem if run.suffix in (".h5", ".hdf5") else run.name
+    return run.with_name(f"{stem}{ending}")
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write a report, whole or not at all; raises `OutputError`."""
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    content = {**head, **_CONTENT.dump_python(report, mode="json")}
+    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_report(path: Path) -> Report | None:
+    """Read a report; None if there is no such file.
+
+    Raises:
+        ReportError: it cannot be read, is damaged, or was written by a newer version.
+
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ReportError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise _damaged(path, "is not JSON") from None
+    return _parsed(path, content)
+
+
+def _parsed(path: Path, content: Any) -> Report:
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise _damaged(path, "is not a report of prdsim converge")
+    version = content.pop("format_version", None)
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ReportError(
+            f"{path} has format version {version}, this prdsim reads {FORMAT_VERSION}: update "
+            "prdsim, or make the report anew with prdsim converge --force"
+        )
+    if version != FORMAT_VERSION:
+        raise _damaged(path, f"has format version {version!r}")
+    try:
+        return _CONTENT.validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise _damaged(path, f"is damaged: {place}: {problem['msg']}") from None
+
+
+def _damaged(path: Path, problem: str) -> ReportError:
+    return ReportError(f"{path} {problem}; make it anew with prdsim converge --force")
+
+
+def look_up(trajectory: Trajectory) -> Found:
+    """Return the report of a trajectory as it stands, or why there is none.
+
+    A report of another run, of other settings, or of an earlier end of the run is stale.
+
+    Raises:
+        ReportError: there is one that cannot be read.
+
+    """
+    report = read_report(report_path(trajectory.path))
+    if report is None:
+        return Found(None, NOT_ASSESSED)
+    reason = _stale(report, trajectory)
+    return Found(None, f"stale: {reason}") if reason else Found(report)
+
+
+def _stale(report: Report, trajectory: Trajectory) -> str:
+    if report.run_id != trajectory.attributes.get("run_id"):
+        return "it was made for another run of this name"
+    if not len(trajectory.time) or trajectory.time[-1] != report.run_time:
+        return f"it was made when the run ended at t = {report.run_time:.6g}"
+    if report.config_sha256 != trajectory.attributes.get("config_sha256"):
+        return "it was made when the run had other settings"
+    return ""
+
+
+def load_report(trajectory: Trajectory) -> Report | None:
+    """Return the report of a trajectory, None if there is none that belongs to it.
+
+    `look_up` says why there is none. Raises `ReportError` if there is one that cannot be read.
+    """
+    return look_up(trajectory).report
+
+
+def error_text(name: str, sides: Sides, *, verdict: bool = True) -> str:
+    """Say how far a measure can be trusted in runs of some labels: by its largest relative error.
+
+    ``sides`` holds the reports of each label's runs. Where one has none, the measure is not
+    assessed; where only some of the runs have one, their number is said. That it has not converged
+    is said, too, unless ``verdict`` is False.
+    """
+    groups = [
+        [None if report is None else report.by_name.get(name) for report in side] for side in sides
+    ]
+    known = [[row for row in group if row is not None] for group in groups]
+    if not all(known) or not known:
+        return NOT_ASSESSED
+    rows = [row for group in known for row in group]
+    total = sum(map(len, groups))
+    holds = all(row.holds for row in rows)
+    failed = [str(Verdict.NOT_CONVERGED)] if verdict and not holds else []
+    counted = [f"{len(rows)} of {total} runs"] if len(rows) < total else []
+    beside = "; ".join([*failed, *counted])
+    return f"{_worst(rows)} ({beside})" if beside else _worst(rows)
+
+
+def _worst(rows: Sequence[Row]) -> str:
+    """Say the largest error, as far as there is one."""
+    defined = [row for row in rows if row.verdict is not Verdict.UNDEFINED]
+    if not defined:
+        return str(Verdict.UNDEFINED)
+    errors = [row.error for row in defined]
+    known = [error for error in errors if error is not None]
+    return percent(max(known)) if len(known) == len(errors) else "unbounded"
+
+
+_QUOTED = ("distance_U_mean", "cv_U")  # by figures
+
+
+def figure_text(sides: Sides) -> str:
+    """Say in a line what stands below a figure: the error of two measures, and what fails."""
+    groups = [list(side) for side in sides]
+    texts = {name: error_text(name, groups, verdict=False) for name in _QUOTED}
+    if NOT_ASSESSED in texts.values():
+        return f"discretization {NOT_ASSESSED}"
+    rows = [row for group in groups for report in group if report for row in report.headline]
+    failed = {row.name for row in rows if not row.holds}
+    quoted = ", ".join(f"{HEADLINE[name]} {text}" for name, text in texts.items())
+    others = ", ".join(short for name, short in HEADLINE.items() if name in failed)
+    more = f"; {Verdict.NOT_CONVERGED}: {others}" if failed else ""
+    return f"discretization: {quoted}{more}"
