@@ -37,13 +37,25 @@ def finish(result: Result) -> int:
     if result.signal is not None:
         click.echo(f"interrupted; continue with: prdsim resume {path}", err=True)
         return 128 + result.signal
-    longer = f"--steps {2 * result.step}"
-    if result.config.end_time is not None:
-        longer = f"--end-time {2 * result.time:g}"
     click.echo(f"next: prdsim converge {path}    how far these numbers can be trusted")
     click.echo(f"      prdsim inspect {path}    what the file holds")
-    click.echo(f"      prdsim resume {path} {longer}    go on")
+    click.echo(f"      prdsim resume {path} {_longer(result)}    go on")
     return 0
+
+
+def _longer(result: Result) -> str:
+    """Return options that double a finished run, in what it has come to the end of."""
+    from prdsim.trajectory import open_trajectory
+
+    options = []
+    if result.time == result.config.end_time:
+        with open_trajectory(result.path) as trajectory:
+            passed = trajectory.restart_time  # by a step that may be longer than all the run
+        time = result.time if passed < 2 * result.time else passed
+        options.append(f"--end-time {2 * time:g}")
+    if result.step >= result.config.step_limit:
+        options.append(f"--steps {2 * result.step}")
+    return " ".join(options)
 
 
 def _place(result: Result) -> str:

@@ -234,6 +234,40 @@ def test_run_and_resume_through_files(tmp_path):
         assert versions["cublas"] == "13.0.0"
 
 
+@integrators
+@pytest.mark.usefixtures("cupy")
+def test_a_run_recorded_by_time_goes_on_through_files(integrator, tmp_path):
+    """Rows within steps leave the device as they are: the file of a run never ended before."""
+    keys: dict[str, Any] = {
+        "backend": "cupy:0",
+        "diffusion": True,
+        "samples": 6,
+        "width": 8,
+        "outputs": 3,
+        "integrator": integrator,
+        "step_size": 0.05,
+        "snapshots": "times:every:0.04",
+        "scalars": "times:every:0.02",
+    }
+    whole = run(**keys, end_time=0.4, output=str(tmp_path / "whole.h5"))
+    run(**keys, end_time=0.2, output=str(tmp_path / "parts.h5"))
+    parts = resume(tmp_path / "parts.h5", end_time=0.4)
+    assert (whole.time, whole.step) == (parts.time, parts.step)
+    assert same_bits(dict(whole.state), dict(parts.state))
+    with open_trajectory(whole.path) as one, open_trajectory(parts.path) as two:
+        assert one.check() == two.check() == []
+        common, rows, others = np.intersect1d(one.time, two.time, return_indices=True)
+        assert len(common) >= 9
+        for name in ARRAYS:
+            assert np.array_equal(getattr(one, name)[rows], getattr(two, name)[others])
+        _, rows, others = np.intersect1d(
+            one.scalars["time"], two.scalars["time"], return_indices=True
+        )
+        assert len(rows) >= 18
+        for name, column in one.scalars.items():
+            assert np.array_equal(column[rows], two.scalars[name][others], equal_nan=True)
+
+
 # -- what a step may do ----------------------------------------------------------------------------
 
 PERIODS = {"gd": 1, "heun": 2, "rk4": 2}
