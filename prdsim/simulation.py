@@ -12,21 +12,14 @@ from .charts import cheapest_chart, make_chart, range_factors
 from .config import RunConfig
 from .gradients import begin_step, forward, velocity
 from .initial import draw_initial
-from .integrators import (
-    BS23,
-    AlternatingDescent,
-    Controller,
-    FixedSteps,
-    RungeKutta,
-    StepControl,
-    beside,
-    make_stepper,
-)
+from .integrators import AlternatingDescent, RungeKutta, beside, make_stepper
 from .memory import check_memory, needed_bytes, size_text
 from .model import Model, State, build_model, dimensions_of
 from .observables import Observer
 from .schedule import Agenda, reaches
+from .step_control import Controller, FixedSteps, StepControl
 from .step_size import automatic_step_size, largest_kernel_eigenvalue, round_down
+from .tableaux import BS23
 from .trajectory.rows import RestartPoint
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from support_cli import caller
 import prdsim
 from prdsim.accuracy import invariants_in_words, warnings_of
 from prdsim.config import RunConfig
-from prdsim.integrators import TABLEAUX, make_stepper
+from prdsim.integrators import make_stepper
+from prdsim.tableaux import TABLEAUX
 
 SMALL: dict[str, Any] = {
     "dataset": "digits",

@@ -22,7 +22,7 @@ from support import (
 
 from prdsim.charts import CHARTS
 from prdsim.errors import DivergedError
-from prdsim.integrators import Controller, FixedSteps, StepControl
+from prdsim.step_control import Controller, FixedSteps, StepControl
 
 integrators = pytest.mark.parametrize("integrator", INTEGRATORS)
 on_stand_ins = pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "-")

@@ -21,9 +21,11 @@ from support import (
 )
 
 from prdsim.charts import CHARTS
-from prdsim.integrators import TABLEAUX, Controller, RungeKutta, beside, make_stepper
+from prdsim.integrators import RungeKutta, beside, make_stepper
 from prdsim.randomness import Stream, uniforms
+from prdsim.step_control import Controller
 from prdsim.symbols import ARRAYS
+from prdsim.tableaux import TABLEAUX
 
 ORDERS = {"gd": 1, "heun": 2, "rk4": 4, "bs23": 3, "dopri5": 5}
 FLOWS = [name for name in INTEGRATORS if name != "gd"]
