@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .backends import get_backend
 from .charts import cheapest_chart, make_chart, range_factors
 from .config import RunConfig
+from .errors import PrdsimError
 from .gradients import begin_step, forward, velocity
 from .initial import draw_initial
 from .integrators import AlternatingDescent, RungeKutta, beside, make_stepper
@@ -102,6 +103,7 @@ class Simulation:
         self.step = 0
         self.time = 0.0
         self.evaluations = 0
+        self._taken = 0.0
         self._lambda_max = float("nan")
         self._fixed = FixedSteps(self.resolved.step_size, self.resolved.ramp)
         self._control = self._step_control(self.stepper)
@@ -270,11 +272,13 @@ class Simulation:
         """Return the present state, or that of a time within the last step, by interpolation.
 
         Valid until the next call or step. States within a step are there for runs to an
-        ``end_time``; for gd alone if `advance` was told of them.
+        ``end_time``; for gd alone if `advance` was told of them. Raises `PrdsimError` for a time
+        before the last step (a fault in the caller).
         """
         if time is None or time >= self.time:
             return self.state
-        assert self._view is not None
+        if self._view is None or time < self.time - self._taken * (1 + 1e-9):
+            raise PrdsimError(f"time {time:g} is not within the last step, up to {self.time:g}")
         if self._viewed == (self.step, time):
             return self._view
         self._viewed = (self.step, time)
@@ -371,7 +375,7 @@ class Simulation:
 
     def restore(self, point: RestartPoint) -> None:
         """Continue from a point that `restart_point` returned, in this run or an equal one."""
-        self.step, self.time = point.step, point.time
+        self.step, self.time, self._taken = point.step, point.time, 0.0
         self._control.step_size = point.scalars["step_size"]
         self._control.previous_error = point.scalars["previous_error"]
         # Files of format version 1 count neither.

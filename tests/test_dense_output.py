@@ -21,7 +21,7 @@ from support import (
 )
 
 from prdsim.charts import CHARTS
-from prdsim.errors import DivergedError
+from prdsim.errors import DivergedError, PrdsimError
 from prdsim.step_control import Controller, FixedSteps, StepControl
 
 integrators = pytest.mark.parametrize("integrator", INTEGRATORS)
@@ -229,3 +229,17 @@ def _counted(made: list[int]) -> Any:
         velocity(*arguments, **keys)
 
     return counted
+
+
+def test_a_time_before_the_last_step_is_refused():
+    with smooth_problem().simulation(integrator="bs23", end_time=1.0) as simulation:
+        simulation.advance(3)
+        begun = simulation.time
+        point = simulation.restart_point()
+        simulation.advance()
+        simulation.view((begun + simulation.time) / 2)
+        with pytest.raises(PrdsimError, match="is not within the last step"):
+            simulation.view(0.9 * begun)
+        simulation.restore(point)
+        with pytest.raises(PrdsimError, match="is not within the last step"):
+            simulation.view(0.9 * begun)
