@@ -340,7 +340,8 @@ def test_bad_use_gets_one_clear_error_and_writes_nothing(
 
 @pytest.mark.usefixtures("quick")
 def test_a_run_that_diverges_ends_it(run, tmp_path):
-    settings = ("--set", "step_size=1e120", "--set", "critic_step_size=1e120")
+    settings = ("--set", "integrator=gd", "--set", "step_size=1e120")
+    settings += ("--set", "critic_step_size=1e120")
     answer = run("reproduce", "-o", "r", "--dataset", "digits", "--seeds", 1, *TINY, *settings)
     assert answer.code == 5
     assert "diverged: " in answer.err
