@@ -112,6 +112,34 @@ def same_numbers(left: Mapping[str, float], right: Mapping[str, float]) -> bool:
     )
 
 
+def differing(
+    problem: Problem,
+    computed: Mapping[str, float],
+    expected: Mapping[str, float],
+    *,
+    rel: float,
+    absolute: float = 1e-12,
+) -> list[str]:
+    """The names of scalars of two rows that do not agree, relatively or absolutely.
+
+    A drift is the difference of balances, good to so much of 1 + max_j |b_j(0)|. `invariant_error`
+    divides it by the mean squared distance, which is as small as one likes at the start of a run.
+    """
+    assert computed.keys() == expected.keys()
+    U, V = problem.initial["U"], problem.initial["V"]
+    balance = 1.0 + np.abs((U**2).sum(axis=1) - (V**2).sum(axis=0)).max()
+    squares = expected["distance_U_mean"] ** 2 + expected["distance_V_mean"] ** 2
+
+    def agrees(name: str) -> bool:
+        allowed = max(rel * abs(expected[name]), absolute)
+        if name == "invariant_error" and squares > 0.0:
+            allowed += absolute * balance / squares
+        both_missing = isnan(computed[name]) and isnan(expected[name])
+        return both_missing or abs(computed[name] - expected[name]) <= allowed
+
+    return [name for name in expected if not agrees(name)]
+
+
 def same_bits(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:
     """Whether two sets of arrays are equal to the last bit."""
     return left.keys() == right.keys() and all(

@@ -21,7 +21,7 @@ from support import (
 )
 
 from prdsim.charts import CHARTS
-from prdsim.integrators import TABLEAUX, Controller, RungeKutta, make_stepper
+from prdsim.integrators import TABLEAUX, Controller, RungeKutta, beside, make_stepper
 from prdsim.randomness import Stream, uniforms
 from prdsim.symbols import ARRAYS
 
@@ -225,6 +225,121 @@ def test_solution_error_has_the_nominal_order(reference, integrator):
     assert min(errors) > 1e-11, "errors of the reference would show"
     for coarse, fine in pairwise(errors):
         assert abs(np.log2(coarse / fine) - ORDERS[integrator]) < 0.2, errors
+
+
+# -- states within a step --------------------------------------------------------------------------
+
+DENSE_ORDERS = {"gd": 1, "heun": 2, "bs23": 3, "rk4": 3, "dopri5": 4}
+
+
+def run_into_a_step(
+    problem: Problem, backend: str, name: str, steps: int, h: float, fraction: float
+) -> np.ndarray:
+    """The state at a fraction of the last of so many steps."""
+    keys = {"integrator": name, "diffusivity": DIFFUSIVITY, "gradient_penalty": PENALTY}
+    keys |= {"critic_rate": RATE, "critic_steps": 1, "penalty_points": "midpoint"}
+    model, state = problem.model(backend, **keys)
+    stepper = make_stepper(problem.config(**keys))
+    memory = stepper.allocate(model, state)
+    within = beside(model, state)
+    with model.backend.active():
+        for index in range(steps):
+            stepper.remember(model, state, memory)
+            new, _ = stepper.step(model, state, memory, index=index, step_size=h)
+            stepper.accept(state, new, memory)
+            state = new
+        stepper.interpolate(model, state, memory, fraction=fraction, step_size=h, out=within)
+        return pack(model.weights(within))
+
+
+def orders(errors: list[float], sizes: list[float]) -> list[float]:
+    """The exponents of the step size between neighbors."""
+    assert min(errors) > 1e-12, "errors of the reference would show"
+    steps = zip(pairwise(errors), pairwise(sizes), strict=True)
+    return [float(np.log(e[0] / e[1]) / np.log(h[0] / h[1])) for e, h in steps]
+
+
+@integrators
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("fraction", [0.3, 0.65])
+def test_states_within_a_step_have_the_order_of_the_interpolant(
+    reference, integrator, backend, fraction
+):
+    """Of one step from the exact state: an error of order q + 1, as a step of order q makes it."""
+    problem, _, _ = reference
+    velocity, _ = oracle_velocity(problem)
+    first = {"gd": 16, "heun": 16, "dopri5": 24}.get(integrator, 32)
+    sizes, errors = [END / (first * 2**i) for i in range(3)], []
+    for h in sizes:
+        exact = solve_ivp(
+            velocity, (0.0, fraction * h), pack(problem.initial), "DOP853", rtol=1e-13, atol=1e-13
+        ).y[:, -1]
+        computed = run_into_a_step(problem, backend, integrator, 1, h, fraction)
+        errors.append(float(np.linalg.norm(computed - exact)))
+    for order in orders(errors, sizes):
+        assert abs(order - 1 - DENSE_ORDERS[integrator]) < 0.2, errors
+    assert (
+        make_stepper(problem.config(integrator=integrator)).dense_order
+        == (DENSE_ORDERS[integrator])
+    )
+
+
+@integrators
+@pytest.mark.parametrize("fraction", [0.3, 0.65])
+def test_states_within_steps_are_as_good_as_those_at_their_ends(reference, integrator, fraction):
+    """The interpolant's error arises once, a step's in every step: the nominal order remains."""
+    problem, exact, _ = reference
+    counts = STEPS[integrator]
+    sizes = [END / (steps - 1 + fraction) for steps in counts]
+    errors = [
+        float(np.linalg.norm(run_into_a_step(problem, "numpy", integrator, n, h, fraction) - exact))
+        for n, h in zip(counts, sizes, strict=True)
+    ]
+    for order in orders(errors, sizes):
+        assert abs(order - ORDERS[integrator]) < 0.2, errors
+
+
+@integrators
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_interpolant_meets_both_ends_of_its_step(reference, integrator, backend):
+    """Some 10 roundings of the state, and as much as it moves in 1e-13 of a step."""
+    problem, _, _ = reference
+    h = END / 16
+    start = pack(problem.initial)
+    end = run_fixed(problem, integrator, 16, reference[2])
+    keys = (problem, backend, integrator)
+    assert relative_error(run_into_a_step(*keys, 1, h, 1e-13), start) < 1e-14
+    if integrator == "gd":  # `run_fixed` takes two updates of the critic
+        assert (
+            relative_error(
+                run_into_a_step(*keys, 16, h, 1 - 1e-13), run_into_a_step(*keys, 17, h, 1e-13)
+            )
+            < 1e-14
+        )
+    else:
+        assert relative_error(run_into_a_step(*keys, 16, h, 1 - 1e-13), end) < 1e-14
+
+
+@flows
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 1 / 3, 0.5, 0.9, 1.0])
+def test_the_weights_of_the_interpolant_sum_to_the_fraction(name, fraction):
+    """What moves uniformly is met exactly; at the end of the step they are the method's own."""
+    tableau = TABLEAUX[name]
+    weights = tableau.interpolant(fraction)
+    assert len(weights) == len(tableau.b) + (not tableau.first_same_as_last)
+    # dopri5's are sums of 28 numbers below 6, each rounded to eps / 2 of itself.
+    assert sum(weights) == pytest.approx(fraction, rel=0, abs=2e-14)
+    if fraction in (0.0, 1.0):
+        ends = [fraction * b for b in tableau.b]
+        assert weights == pytest.approx([*ends, *([0.0] * (len(weights) - len(ends)))], abs=1e-14)
+
+
+def test_the_interpolant_of_dormand_prince_is_the_one_scipy_has():
+    from scipy.integrate import RK45
+
+    dense = [row or (0.0,) * 4 for row in TABLEAUX["dopri5"].dense]
+    assert np.allclose(dense, RK45.P, rtol=1e-15, atol=0)
+    assert RK45.P.shape == (7, 4)
 
 
 def balances(problem: Problem, y: np.ndarray) -> np.ndarray:
