@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -156,7 +157,9 @@ def test_runs_of_the_first_draw_are_assessed_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     keys = {**KEYS, "steps": None, "integrator": "bs23", "end_time": 0.2, "step_size": "auto"}
     keys["snapshots"] = "times:every:0.1"
-    studies = available_studies(("digits",), None)
+    (digits,) = available_studies(("digits",), None)
+    studies = [replace(digits, pictures=digits.pictures[:1])]  # the others take minutes
+    monkeypatch.setattr(import_module("prdsim.reproduction.reproduce"), "GENERAL", ())
     assert reproduce(Path("r"), studies, seeds=2, keys=keys).signal is None
     reports = {path.name for path in Path("r/runs").glob("*.json")}
     assert reports == {"digits-without-0.converge.json", "digits-with-0.converge.json"}
