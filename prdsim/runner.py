@@ -22,7 +22,7 @@ from .errors import ConfigError, DivergedError, PrdsimError, ResumeMismatchError
 from .ordered_calls import OrderedCalls
 from .progress import Progress, Silent, announce, automatic_progress
 from .schedule import Agenda, Plan, Rule, extended, reaches
-from .simulation import RESTART_SCALARS, Resolved, Simulation
+from .simulation import CARRIED_SINCE_2, RESTART_SCALARS, Resolved, Simulation
 from .stopping import StopRequest
 from .trajectory import (
     SCALARS,
@@ -510,5 +510,6 @@ def _extend(path: Path, config: RunConfig, plans: _Plans) -> _Plans:
         snapshot_plan=plans.snapshots,
         scalar_plan=plans.scalars,
         attributes=_config_attributes(config),
+        carried=CARRIED_SINCE_2,
     )
     return plans

@@ -56,7 +56,10 @@ class Resolved:
         return asdict(self)
 
 
-RESTART_SCALARS = ("step_size", "previous_error", "evaluations", "rejected_steps", "lambda_max")
+CARRIED_SINCE_2 = {"evaluations": 0.0, "rejected_steps": 0.0, "lambda_max": float("nan")}
+"""What a `RestartPoint` carries since format version 2, and where runs of version 1 begin."""
+
+RESTART_SCALARS = ("step_size", "previous_error", *CARRIED_SINCE_2)
 """What a `RestartPoint` of a run carries beside step, time and arrays."""
 
 
@@ -376,12 +379,12 @@ class Simulation:
     def restore(self, point: RestartPoint) -> None:
         """Continue from a point that `restart_point` returned, in this run or an equal one."""
         self.step, self.time, self._taken = point.step, point.time, 0.0
-        self._control.step_size = point.scalars["step_size"]
-        self._control.previous_error = point.scalars["previous_error"]
-        # Files of format version 1 count neither.
-        self.evaluations = int(point.scalars.get("evaluations", 0))
-        self._control.rejected = int(point.scalars.get("rejected_steps", 0))
-        self._lambda_max = point.scalars.get("lambda_max", float("nan"))
+        scalars = {**CARRIED_SINCE_2, **point.scalars}
+        self._control.step_size = scalars["step_size"]
+        self._control.previous_error = scalars["previous_error"]
+        self.evaluations = int(scalars["evaluations"])
+        self._control.rejected = int(scalars["rejected_steps"])
+        self._lambda_max = scalars["lambda_max"]
         for name, array in self.state:
             self.backend.to_device(point.arrays[name], array)
         for name in self._carried_velocities:

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -31,8 +32,17 @@ from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, open_trajectory
 
 TINY = ("--set", "steps=20", "--set", "width=8", "--set", "samples=16", "--set", "backend=numpy")
-TINY += ("--set", "snapshots=every:10")
-KEYS = {"steps": 20, "width": 8, "samples": 16, "backend": "numpy", "snapshots": "every:10"}
+TINY += ("--set", "integrator=rk4", "--set", "step_size=0.05", "--set", "snapshots=every:10")
+TINY += ("--quick",)
+KEYS = {
+    "steps": 20,
+    "width": 8,
+    "samples": 16,
+    "backend": "numpy",
+    "integrator": "rk4",
+    "step_size": 0.05,  # so that all runs end at the same time
+    "snapshots": "every:10",
+}
 FEW = (plan._DISTANCES, plan._IMAGES[1], plan._BEYOND[0])  # figures that are drawn at once
 
 
@@ -58,7 +68,7 @@ def whole(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        reproduce(Path("r"), available_studies(("digits",), None), seeds=2, keys=KEYS)
+        reproduce(Path("r"), available_studies(("digits",), None), seeds=2, keys=KEYS, assess=False)
     return folder / "r"
 
 
@@ -141,6 +151,26 @@ def test_the_page_says_how_far_its_numbers_can_be_trusted(whole):
     values = {"one": {"gini_U": np.ones(1)}}
     table = _table(Comparison(1.0, values, {"one": [0]}, {}, reports={"one": [report]}))
     assert "<td>0.4 %</td></tr>" in table
+
+
+def test_runs_of_the_first_draw_are_assessed_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys = {**KEYS, "steps": None, "integrator": "bs23", "end_time": 0.2, "step_size": "auto"}
+    keys["snapshots"] = "times:every:0.1"
+    (digits,) = available_studies(("digits",), None)
+    studies = [replace(digits, pictures=digits.pictures[:1])]  # the others take minutes
+    monkeypatch.setattr(import_module("prdsim.reproduction.reproduce"), "GENERAL", ())
+    assert reproduce(Path("r"), studies, seeds=2, keys=keys).signal is None
+    reports = {path.name for path in Path("r/runs").glob("*.json")}
+    assert reports == {"digits-without-0.converge.json", "digits-with-0.converge.json"}
+    page = Path("r/index.html").read_text()
+    rows = page.count("<tr><td>")
+    assert page.count("<td>not assessed</td></tr>") < rows
+    times = stamps(tmp_path / "r")
+    said: list[str] = []
+    reproduce(Path("r"), studies, seeds=2, keys=keys, force=True, say=said.append)
+    assert stamps(tmp_path / "r") == times
+    assert not any("replayed" in line for line in said)
 
 
 def test_every_command_on_the_page_parses(whole):
@@ -263,7 +293,7 @@ def test_it_goes_on_where_it_stopped(run, tmp_path, monkeypatch, how, at):
         stopping(patch, at, how)
         if how is kill:
             with pytest.raises(Killed):
-                reproduce(Path("r"), studies, seeds=1, keys=KEYS, progress=True)
+                reproduce(Path("r"), studies, seeds=1, keys=KEYS, assess=False, progress=True)
         else:
             answer = run(*words, "-o", "r")
             assert answer.code == 143
@@ -340,7 +370,8 @@ def test_bad_use_gets_one_clear_error_and_writes_nothing(
 
 @pytest.mark.usefixtures("quick")
 def test_a_run_that_diverges_ends_it(run, tmp_path):
-    settings = ("--set", "step_size=1e120", "--set", "critic_step_size=1e120")
+    settings = ("--set", "integrator=gd", "--set", "step_size=1e120")
+    settings += ("--set", "critic_step_size=1e120")
     answer = run("reproduce", "-o", "r", "--dataset", "digits", "--seeds", 1, *TINY, *settings)
     assert answer.code == 5
     assert "diverged: " in answer.err

@@ -25,6 +25,7 @@ from prdsim.trajectory import (
     markdown_table,
     open_trajectory,
     posix,
+    rows,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -194,6 +195,7 @@ def test_restart_states_are_exact_and_the_last_committed_one_is_read(tmp_path):
         "previous_error": 1 / 3,
         "evaluations": 6,
         "rejected_steps": 0,
+        "lambda_max": 0.2,
     }
     assert point.arrays.keys() == states[2].keys()
     assert all(np.array_equal(point.arrays[name], states[2][name]) for name in states[2])
@@ -534,6 +536,26 @@ def test_a_golden_file_is_extended_to_the_present_version(name, golden):
         golden, snapshot_plan=(*longer[0], 60), scalar_plan=(*longer[1], 60), attributes={}
     )
     assert_holds_run(golden, *longer, old_rows=old_rows)
+
+
+@golden_files
+def test_restart_states_of_a_golden_file_get_the_numbers_they_lack(name, golden):
+    """And keep their own; both slots hold, and a later run carries them on."""
+    with TrajectoryWriter.open(golden) as writer:
+        before = writer.read_restart()
+    carried = dict.fromkeys(run.RESTART_SCALARS[2:], 77.0)
+    plans = dict(zip(("snapshot_plan", "scalar_plan"), PLANS[name], strict=True))
+    extend_trajectory(golden, **plans, attributes={}, carried=carried)
+    with open_trajectory(golden) as trajectory:
+        assert trajectory.check() == []
+        points = [rows.read_restart_slot(trajectory._map, trajectory._fd, k) for k in (0, 1)]
+    assert sorted(point.step for point in points) == [10, 13]
+    for point in points:
+        assert tuple(point.scalars) == run.RESTART_SCALARS
+        assert (point.scalars["evaluations"] == 77.0) == (name == "trajectory-v1.h5")
+    after = max(points, key=lambda point: point.step)
+    assert before.scalars.items() <= after.scalars.items()
+    assert all(np.array_equal(after.arrays[n], x) for n, x in before.arrays.items())
 
 
 @golden_files

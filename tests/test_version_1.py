@@ -140,6 +140,49 @@ def test_a_stopped_run_of_version_1_is_extended_too(run_v1, tmp_path):
     assert left.arrays["U"].tobytes() == right.arrays["U"].tobytes()
 
 
+class Killed(BaseException):
+    """Leaves a run as abruptly as a kill does: what was not committed is gone."""
+
+
+class Kill(Stop):
+    def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
+        if step >= self._step:
+            raise Killed
+
+
+def test_extended_it_survives_a_kill_like_any_other_run(run_v1, tmp_path):
+    """What it counts from the extension on is carried, and the same when computed again."""
+    whole = tmp_path / "whole.h5"
+    whole.write_bytes(run_v1.read_bytes())
+    prdsim.resume(whole, 40)
+    prdsim.resume(run_v1, 40, progress=Stop(22))
+    with pytest.raises(Killed):
+        prdsim.resume(run_v1, progress=Kill(38))
+    with open_trajectory(run_v1) as trajectory:
+        assert (trajectory.restart_step, trajectory.step[-1]) == (22, 36)
+    prdsim.resume(run_v1)
+    with open_trajectory(run_v1) as a, open_trajectory(whole) as b:
+        assert a.check() == b.check() == []
+        for name, column in a.scalars.items():
+            assert column.tobytes() == b.scalars[name].tobytes()
+        assert a.scalars["evaluations"][4:].tolist() == [3, 7, 11, 15, 19, 23, 27]
+
+
+def test_one_damaged_restart_state_is_extended_as_it_is(run_v1):
+    with TrajectoryWriter.open(run_v1) as writer:
+        point = writer.read_restart()
+        slot = writer.record.restart_slot
+        extent = writer._map["restart/U"]
+        writer.restart(point.step, point.time, point.arrays, point.scalars)
+        writer.commit(Status.INTERRUPTED, stop_step=13)
+    content = bytearray(run_v1.read_bytes())
+    content[extent.offset + slot * extent.row_bytes + 5] ^= 1  # the older of the two
+    run_v1.write_bytes(content)
+    assert prdsim.resume(run_v1, 40).stop_reason == "finished"
+    with open_trajectory(run_v1) as trajectory:
+        assert trajectory.check() == []
+
+
 @pytest.mark.parametrize("longer", [[], ["--steps", 30]])
 def test_its_summary_leaves_open_what_the_file_does_not_say(longer, run_v1, monkeypatch, capsys):
     """A stop before the next row: the last row known is one of version 1."""

@@ -449,9 +449,11 @@ class _Comparison:
         return self._agenda.next_time
 
     def __call__(self, simulation: Simulation) -> None:
-        for moment in simulation.due(self._agenda):
-            self._compare(simulation, moment, self._row)
-            self._row += 1
+        rows = range(self._row, len(self._trajectory.step))
+        # A replay takes a step at least: its end is in no file of the first snapshot alone.
+        for moment, row in zip(simulation.due(self._agenda), rows, strict=False):
+            self._compare(simulation, moment, row)
+            self._row = row + 1
 
     def _compare(self, simulation: Simulation, moment: float, row: int) -> None:
         for name, computed in simulation.weights(moment).items():

@@ -19,7 +19,7 @@ from prdsim.trajectory.create import built_file, write_first_record
 from prdsim.trajectory.layout import Attribute, Layout
 from prdsim.trajectory.lock import WriterLock
 from prdsim.trajectory.reader import Trajectory, open_trajectory
-from prdsim.trajectory.rows import read_rows, rolling_crc
+from prdsim.trajectory.rows import read_restart_slot, read_rows, rolling_crc
 
 _OWN = ("format", "format_version", "prdsim_version")
 
@@ -30,13 +30,14 @@ def extend_trajectory(
     snapshot_plan: Sequence[float],
     scalar_plan: Sequence[float],
     attributes: Mapping[str, Attribute],
+    carried: Mapping[str, float] | None = None,
 ) -> None:
     """Replace a trajectory by a copy with other planned rows; `attributes` change or join.
 
     The new plans must begin with the committed rows' steps, or times, a last unplanned one
     included. The copy's status is "interrupted": a run with steps left to do. It has the present
-    format version; scalars that the old one lacks are NaN, and counts begin at 0. A failure, or a
-    crash at any moment, leaves the old file as it is.
+    format version; scalars that the old one lacks are NaN, and numbers of restart states that it
+    lacks are those of `carried`. A failure, or a crash at any moment, leaves the old file as it is.
 
     Raises:
         TrajectoryLockedError: it is being written.
@@ -51,7 +52,7 @@ def extend_trajectory(
     lock = WriterLock(target)
     try:
         with open_trajectory(path) as old:
-            _extend(target, old, snapshot_plan, scalar_plan, attributes)
+            _extend(target, old, snapshot_plan, scalar_plan, attributes, carried or {})
     finally:
         lock.release()
 
@@ -62,6 +63,7 @@ def _extend(
     snapshot_plan: Sequence[float],
     scalar_plan: Sequence[float],
     attributes: Mapping[str, Attribute],
+    carried: Mapping[str, float],
 ) -> None:
     problems = old.check_content()
     if problems:
@@ -74,9 +76,12 @@ def _extend(
     ):
         if not np.array_equal(np.asarray(new)[: len(done)], done):
             raise PrdsimError(f"the new plan of {name} does not begin with the committed rows")
-    layout = _layout(old, snapshot_plan, scalar_plan, attributes)
+    joining = {n: value for n, value in carried.items() if n not in old._map.restart_scalars}
+    layout = _layout(old, snapshot_plan, scalar_plan, attributes, tuple(joining))
     with built_file(target, layout) as (temporary, filemap, fd):
         _copy_rows(old, filemap, fd)
+        if joining:
+            _complete_restarts(old, filemap, fd, joining)
         scalars = read_rows(filemap, fd, "scalars", old._record.scalar_rows)
         record = replace(
             old._record,
@@ -99,14 +104,15 @@ def _layout(
     snapshot_plan: Sequence[float],
     scalar_plan: Sequence[float],
     attributes: Mapping[str, Attribute],
+    joining: tuple[str, ...],
 ) -> Layout:
-    """Return the layout of an existing file, with other plans and attributes."""
+    """Return the layout of an existing file, with other plans, attributes and carried numbers."""
     extents = old._map.extents
     kept = {name: value for name, value in old._map.attributes.items() if name not in _OWN}
     return Layout(
         shapes={name: extents[f"initial/{name}"].shape for name in ARRAYS},
         restart_shapes={n: extents[f"restart/{n}"].shape[1:] for n in old._map.restart_arrays},
-        restart_scalars=old._map.restart_scalars,
+        restart_scalars=(*old._map.restart_scalars, *joining),
         precision=extents["initial/U"].dtype.name,
         snapshot_precision=extents["snapshots/U"].dtype.name,
         snapshot_plan=snapshot_plan,
@@ -135,3 +141,18 @@ def _copy_rows(old: Trajectory, filemap: FileMap, fd: int) -> None:
                 else:  # of a newer version than the old file's
                     data = np.full(1, np.nan, dtype=extent.dtype)
                 posix.pwrite(fd, posix.as_bytes(data), extent.offset + row * extent.row_bytes)
+
+
+def _complete_restarts(
+    old: Trajectory, filemap: FileMap, fd: int, joining: Mapping[str, float]
+) -> None:
+    """Give the restart states the numbers that the old file lacks; a damaged one stays damaged."""
+    for slot in range(2):
+        point = read_restart_slot(old._map, old._fd, slot)
+        if point is None:
+            continue
+        point = replace(point, scalars={**point.scalars, **joining})
+        for name, value in {**joining, "crc32": point.crc32()}.items():
+            extent = filemap[f"restart/{name}"]
+            data = np.full(1, value, dtype=extent.dtype)
+            posix.pwrite(fd, posix.as_bytes(data), extent.offset + slot * extent.row_bytes)

@@ -20,7 +20,13 @@ from prdsim.trajectory import SCALARS, Layout, Status, TrajectoryWriter
 
 SHAPES = {"U": (6, 5), "V": (3, 6), "W": (4, 3), "a": (4,)}
 RESTART_SHAPES = {**SHAPES, "velocity_U": SHAPES["U"]}
-RESTART_SCALARS = ("step_size", "previous_error", "evaluations", "rejected_steps")
+RESTART_SCALARS = (
+    "step_size",
+    "previous_error",
+    "evaluations",
+    "rejected_steps",
+    "lambda_max",
+)
 STEPS = 24
 SNAPSHOT_STEPS = (0, 1, 2, 4, 8, 16, 24)
 SCALAR_STEPS = tuple(range(0, STEPS + 1, 2))
@@ -111,6 +117,7 @@ def write_restart(writer: TrajectoryWriter, step: int, state: dict[str, np.ndarr
         "previous_error": 1.0 / (step + 1),
         "evaluations": 3.0 * step,
         "rejected_steps": float(step // 7),
+        "lambda_max": 0.1 * step,
     }
     writer.restart(step, STEP_SIZE * step, state, carry)
 
