@@ -42,7 +42,7 @@ class Fused(Protocol):
 
     def predict(
         self,
-        carried: Array,
+        carried: Array | None,
         matrix: Array,
         base: Array | None,
         V: Array,
@@ -51,7 +51,10 @@ class Fused(Protocol):
         out: Array,
         alpha: float,
     ) -> None:
-        """A = base + carried matrix (no base: 0), then out = alpha V relu(A)."""
+        """A = base + carried matrix (no base: 0), then out = alpha V relu(A).
+
+        Where nothing is carried A is read as it stands.
+        """
 
     def pull_back(
         self,

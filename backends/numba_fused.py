@@ -53,7 +53,7 @@ class NumbaFused:
 
     def predict(
         self,
-        carried: Array,
+        carried: Array | None,
         matrix: Array,
         base: Array | None,
         V: Array,
@@ -62,10 +62,11 @@ class NumbaFused:
         out: Array,
         alpha: float,
     ) -> None:
-        absent = base is None
+        absent, nothing = base is None, self._nothing
         _predict(
-            self._dtype.type(alpha), carried, matrix, absent, self._nothing if absent else base,
-            V, self._first, self._sums, A,
+            self._dtype.type(alpha),
+            carried is not None, nothing if carried is None else carried, matrix,
+            absent, nothing if absent else base, V, self._first, self._sums, A,
         )  # fmt: skip
         _add_up(self._sums, out)
 
@@ -119,7 +120,9 @@ def _add_up(sums: Array, out: Array) -> None:
 
 
 @kernel
-def _predict(alpha, carried, matrix, no_base, base, V, tiles, sums, A):  # type: ignore[no-untyped-def]
+def _predict(  # type: ignore[no-untyped-def]
+    alpha, has_carried, carried, matrix, no_base, base, V, tiles, sums, A
+):
     parts, tile_rows, tile_columns = tiles.shape
     m, n = A.shape
     d_out = V.shape[0]
@@ -130,12 +133,13 @@ def _predict(alpha, carried, matrix, no_base, base, V, tiles, sums, A):  # type:
         Z[:] = zero
         for panel in range(begin, end, _PANEL):
             panel_end = min(panel + _PANEL, end)
-            if not no_base:
+            if has_carried and not no_base:
                 A[panel:panel_end] = base[panel:panel_end]
-            product(
-                panel_end - panel, carried.shape[1], n, one, carried[panel:], carried.shape[1],
-                False, matrix, n, False, zero if no_base else one, A[panel:], n,
-            )  # fmt: skip
+            if has_carried:
+                product(
+                    panel_end - panel, carried.shape[1], n, one, carried[panel:], carried.shape[1],
+                    False, matrix, n, False, zero if no_base else one, A[panel:], n,
+                )  # fmt: skip
             for j in range(panel, panel_end, tile_rows):
                 rows = min(tile_rows, panel_end - j)
                 for p in range(0, n, tile_columns):

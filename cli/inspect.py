@@ -40,6 +40,7 @@ def command(path: Path, as_json: bool, check: bool) -> int:
         config = stored_config(trajectory)
         report = _report(trajectory, config, state)
         found = look_up(trajectory)
+        report["warnings"] = _warnings(trajectory, config)
         report["discretization"] = found.reason or (found.report and found.report.words())
         if check:
             report["problems"] = trajectory.check()
@@ -68,6 +69,17 @@ def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, 
     }
 
 
+def _warnings(trajectory: Trajectory, config: RunConfig) -> list[str]:
+    """Return what the last row of scalars says against the accuracy of the run."""
+    from prdsim.accuracy import warnings_of
+
+    columns = {name: column for name, column in trajectory.scalars.items() if len(column)}
+    if "invariant_error" not in columns:  # nothing recorded yet, or a file of format version 1
+        return []
+    last = {name: float(column[-1]) for name, column in columns.items()}
+    return warnings_of(config, trajectory.attributes["resolved"]["step_size"], last)
+
+
 def _plain(column: Any) -> list[Any]:
     """Return numbers as JSON knows them: infinities and NaN become null."""
     return [value if math.isfinite(value) else None for value in column.tolist()]
@@ -92,6 +104,7 @@ def _text(report: dict[str, Any]) -> str:
         f"  discretization: {report['discretization']}",
     ]
     lines += _table(report["scalars"])
+    lines += [f"  warning: {text}" for text in report["warnings"]]
     if report["status"] in ("killed", "interrupted", "failed"):
         lines.append(f"  continue with: prdsim resume {shlex.quote(report['path'])}")
     if "problems" in report:
@@ -126,7 +139,9 @@ def _table(scalars: dict[str, list[Any]]) -> list[str]:
     rows = sorted({round(i * (count - 1) / 4) for i in range(5)})
     columns = [("time", "time"), ("step", "step"), *_SHOWN]
     return [
-        f"  {label:26}" + "".join(_cell(scalars[name][i]) for i in rows) for name, label in columns
+        f"  {label:26}" + "".join(_cell(scalars[name][i]) for i in rows)
+        for name, label in columns
+        if name in scalars  # files of format version 1 lack some
     ]
 
 

@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
 def finish(result: Result) -> int:
     """Print the summary of a run; return the exit code."""
-    from prdsim.accuracy import invariants_in_words, warnings_of
+    from prdsim.accuracy import invariants_in_words
 
     first, last = result.first, result.last
-    resolved = result.resolved
     lines = [
         f"{result.stop_reason} at {_place(result)} ({_method(result)})",
         f"  supervised loss L_sup    {first['loss_sup']:.6g} -> {last['loss_sup']:.6g}",
@@ -28,21 +27,35 @@ def finish(result: Result) -> int:
         f"  distance of v_j          mean {last['distance_V_mean']:.4f}, "
         f"largest {last['distance_V_max']:.4f}",
         f"  drift of the invariants  {invariants_in_words(last)}",
+        "  discretization error     not assessed",
         f"  file                     {result.path} ({result.path.stat().st_size / 1e6:.1f} MB)",
     ]
     click.echo("\n".join(lines))
-    for text in warnings_of(result.config, resolved.step_size, last):
+    for text in result.warnings:
         click.echo(f"warning: {text}", err=True)
     path = shlex.quote(str(result.path))
     if result.signal is not None:
         click.echo(f"interrupted; continue with: prdsim resume {path}", err=True)
         return 128 + result.signal
-    click.echo(f"next: prdsim inspect {path}    what it holds")
-    if result.config.end_time is None:
-        click.echo(f"      prdsim resume {path} --steps {2 * result.step}    go on")
-    else:
-        click.echo(f"      prdsim resume {path} --end-time {2 * result.time:g}    go on")
+    click.echo(f"next: prdsim converge {path}    how far these numbers can be trusted")
+    click.echo(f"      prdsim inspect {path}    what the file holds")
+    click.echo(f"      prdsim resume {path} {_longer(result)}    go on")
     return 0
+
+
+def _longer(result: Result) -> str:
+    """Return options that double a finished run, in what it has come to the end of."""
+    from prdsim.trajectory import open_trajectory
+
+    options = []
+    if result.time == result.config.end_time:
+        with open_trajectory(result.path) as trajectory:
+            passed = trajectory.restart_time  # by a step that may be longer than all the run
+        time = result.time if passed < 2 * result.time else passed
+        options.append(f"--end-time {2 * time:g}")
+    if result.step >= result.config.step_limit:
+        options.append(f"--steps {2 * result.step}")
+    return " ".join(options)
 
 
 def _place(result: Result) -> str:

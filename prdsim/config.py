@@ -293,13 +293,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     # What shows patterns: small initial weights, so that what is learned stands out against the
     # initial noise; more samples than neurons, so that filters generalize instead of interpolating
     # single samples; a critic that has moved before diffusion first acts. The time is about the
-    # longest up to which functionals of a run can be predicted, see docs/accuracy.md.
+    # longest up to which functionals of a run can be predicted; at 1e-3 the spread of the distances
+    # on MNIST still errs by 4 %, see docs/accuracy.md.
     "poster": {
         "init_scale": 0.1,
         "width": 256,
         "samples": 500,
         "critic_warmup": 0.5,
         "end_time": 50.0,
+        "rtol": 3e-4,
     },
     # The set-up of Theorems 1 and 2: one output, V = +-1 fixed, unit inputs; scores are recorded
     # densely, since mu is the largest.

@@ -31,17 +31,22 @@ if TYPE_CHECKING:
 # -- the generator ---------------------------------------------------------------------------------
 
 
-def forward(model: Model, state: State) -> None:
-    """Pre-activations A = U X, features H = relu(A), prediction Z = s V H; leaves A, Z (and H)."""
+def forward(model: Model, state: State, *, with_A: bool = False) -> None:
+    """Pre-activations A = U X, features H = relu(A), prediction Z = s V H; leaves A, Z (and H).
+
+    ``with_A`` says that A is there already.
+    """
     k, work, chart = model.backend, model.work, model.chart
     if model.fused is not None:
+        U = None if with_A else state.U
         model.fused.predict(
-            state.U, chart.matrix, chart.base, state.V, A=work.A, out=work.Z, alpha=model.s
+            U, chart.matrix, chart.base, state.V, A=work.A, out=work.Z, alpha=model.s
         )
         return
-    if chart.base is not None:
-        k.copy(chart.base, out=work.A)
-    k.gemm(state.U, chart.matrix, out=work.A, beta=0.0 if chart.base is None else 1.0)
+    if not with_A:
+        if chart.base is not None:
+            k.copy(chart.base, out=work.A)
+        k.gemm(state.U, chart.matrix, out=work.A, beta=0.0 if chart.base is None else 1.0)
     k.relu(work.A, out=work.H)
     k.gemm(state.V, work.H, out=work.Z, alpha=model.s)
 
@@ -279,13 +284,14 @@ def _penalty_moments(model: Model, state: State) -> None:
 # -- the joint flow --------------------------------------------------------------------------------
 
 
-def velocity(model: Model, state: State, out: State) -> None:
+def velocity(model: Model, state: State, out: State, *, with_A: bool = False) -> None:
     """The joint flow's velocity of the arrays that move; the critic's at `critic_rate`.
 
     dU/dt, dV/dt descend L_aug; dW/dt, da/dt descend the critic's loss at the same Z.
+    ``with_A`` is `forward`'s.
     """
     k, work = model.backend, model.work
-    forward(model, state)
+    forward(model, state, with_A=with_A)
     drive(model, state)
     generator_velocity(model, state, work.E, out=out)
     if "W" in model.moving or "a" in model.moving:

@@ -3,20 +3,51 @@
 A stepper is stateless: a tableau, an order, and three functions. ``allocate`` makes the memory
 that steps need; ``step`` attempts one step of given size and returns the new state and an error
 estimate; ``interpolate`` gives the states within the last step. Whether an attempt stands, and how
-large the next one is, `Controller` decides.
+large the next one is, `prdsim.step_control` decides; methods as data stand in `prdsim.tableaux`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import sqrt
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .config import RunConfig
-from .errors import DivergedError
 from .gradients import begin_step, critic_gradient, drive, forward, generator_velocity, velocity
 from .model import Model, State
+from .tableaux import TABLEAUX, Tableau
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Array
+
+
+@dataclass(slots=True)
+class Images:
+    """What a step of bs23 in the Gram chart takes over from the one before, each (m, n).
+
+    ``A``: pre-activations at the state that it begins at; ``G`` = k_1 M, how fast they change
+    there; ``new_A``, ``new_G``: the same at the new state, should it be accepted. The error's norm
+    takes new_G, and the next step's second stage begins at A + h a_21 G: a product with M that is
+    made once serves both. ``valid`` says that A and G are those of the state.
+    """
+
+    A: Array
+    G: Array
+    new_A: Array
+    new_G: Array
+    valid: bool = False
+
+    def compute(self, model: Model, state: State, first_stage: State) -> None:
+        """Compute A and G anew: the same bits that an accepted step would have left."""
+        forward(model, state)
+        model.backend.copy(model.work.A, out=self.A)
+        model.backend.gemm(first_stage.U, model.chart.matrix, out=self.G)
+        self.valid = True
+
+    def accept(self) -> None:
+        """Make the new state the one that the next step begins at."""
+        self.A, self.new_A, self.G, self.new_G = self.new_A, self.A, self.new_G, self.G
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -38,6 +69,7 @@ class Memory:
     last_known: bool = False
     first_stage: bool = False
     swapped: bool = False
+    images: Images | None = None
 
 
 class Stepper(Protocol):
@@ -47,7 +79,8 @@ class Stepper(Protocol):
     that of the solution at a fixed time, ``dense_order`` that of states within a step; ``adaptive``
     says whether `step` returns an error estimate; ``copies`` counts the states that `allocate`
     makes, and ``evaluations`` the velocities of a step, the first one included. ``stability_limit``
-    is the largest h lambda for which dx/dt = -lambda x does not grow.
+    is the largest h lambda for which dx/dt = -lambda x does not grow; ``images`` counts the arrays
+    (m, n) that `allocate` makes beside the states in the Gram chart.
     """
 
     name: str
@@ -55,6 +88,7 @@ class Stepper(Protocol):
     dense_order: int
     adaptive: bool
     copies: int
+    images: int
     evaluations: int
     stability_limit: float
     dense: bool
@@ -111,6 +145,7 @@ class AlternatingDescent:
     order: int = 1
     dense_order: int = 1
     adaptive: bool = False
+    images: int = 0
     evaluations: int = 1
     stability_limit: float = 2.0
 
@@ -187,99 +222,6 @@ class AlternatingDescent:
 
 
 @dataclass(frozen=True)
-class Tableau:
-    """An explicit Runge-Kutta method: stage i starts from y + h sum_j a[i][j] k_j.
-
-    ``b`` weights the solution; ``error`` (b minus the embedded method's weights) the estimate,
-    of order ``error_order``. If ``first_same_as_last``, the last stage is taken at the solution.
-    ``stability_limit`` is that of `Stepper`. ``dense`` are the coefficients of the interpolant's
-    weights, for each stage a polynomial in the fraction of the step without constant term, of order
-    ``dense_order``; without them it is Hermite's cubic, of states and velocities at both ends.
-    """
-
-    name: str
-    order: int
-    a: tuple[tuple[float, ...], ...]
-    b: tuple[float, ...]
-    stability_limit: float
-    error: tuple[float, ...] = ()
-    error_order: int = 0
-    first_same_as_last: bool = False
-    dense: tuple[tuple[float, ...], ...] = ()
-    dense_order: int = 3
-
-    def interpolant(self, fraction: float) -> tuple[float, ...]:
-        """Return weights b(x) of y(x) = y_0 + h sum_i b_i(x) k_i at a fraction x of the step.
-
-        Of the stages and, unless first same as last, the velocity at the step's end after them.
-        """
-        x = fraction
-        if self.dense:
-            return tuple(sum(c * x ** (k + 1) for k, c in enumerate(row)) for row in self.dense)
-        ends = (*self.b, *([] if self.first_same_as_last else [0.0]))
-        weights = [b * x * x * (3.0 - 2.0 * x) for b in ends]
-        weights[0] += x * (1.0 - x) ** 2
-        weights[-1] -= x * x * (1.0 - x)
-        return tuple(weights)
-
-
-HEUN = Tableau("heun", 2, a=((), (1.0,)), b=(1 / 2, 1 / 2), stability_limit=2.0)
-
-RK4 = Tableau(
-    "rk4",
-    4,
-    a=((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)),
-    b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
-    stability_limit=2.785,
-)
-
-BS23 = Tableau(  # Bogacki and Shampine (1989)
-    "bs23",
-    3,
-    a=((), (1 / 2,), (0.0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
-    b=(2 / 9, 1 / 3, 4 / 9, 0.0),
-    stability_limit=2.512,
-    error=(2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8),
-    error_order=2,
-    first_same_as_last=True,
-)
-
-_B5 = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84)
-_B4 = (5179 / 57600, 0.0, 7571 / 16695, 393 / 640, -92097 / 339200, 187 / 2100, 1 / 40)
-
-DOPRI5 = Tableau(  # Dormand and Prince (1980)
-    "dopri5",
-    5,
-    a=(
-        (),
-        (1 / 5,),
-        (3 / 40, 9 / 40),
-        (44 / 45, -56 / 15, 32 / 9),
-        (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
-        (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
-        _B5,
-    ),
-    b=(*_B5, 0.0),
-    stability_limit=3.306,
-    error=tuple(high - low for high, low in zip((*_B5, 0.0), _B4, strict=True)),
-    error_order=4,
-    first_same_as_last=True,
-    dense=(  # Shampine (1986): of order 4, the best of its kind at the middle of the step
-        (1.0, -8048581381 / 2820520608, 8663915743 / 2820520608, -12715105075 / 11282082432),
-        (),
-        (0.0, 131558114200 / 32700410799, -68118460800 / 10900136933, 87487479700 / 32700410799),
-        (0.0, -1754552775 / 470086768, 14199869525 / 1410260304, -10690763975 / 1880347072),
-        (0.0, 127303824393 / 49829197408, -318862633887 / 49829197408, 701980252875 / 199316789632),
-        (0.0, -282668133 / 205662961, 2019193451 / 616988883, -1453857185 / 822651844),
-        (0.0, 40617522 / 29380423, -110615467 / 29380423, 69997945 / 29380423),
-    ),
-    dense_order=4,
-)
-
-TABLEAUX = {tableau.name: tableau for tableau in (HEUN, RK4, BS23, DOPRI5)}
-
-
-@dataclass(frozen=True)
 class RungeKutta:
     """One explicit Runge-Kutta method for the joint flow of the arrays that move."""
 
@@ -321,15 +263,25 @@ class RungeKutta:
         """Whether a state within a step takes a velocity that no stage is."""
         return self.dense and not self.tableau.first_same_as_last
 
+    @property
+    def images(self) -> int:
+        """How many arrays (m, n) `Images` takes in the Gram chart, if U moves."""
+        return 0 if self.tableau.solution_share is None else 4
+
     def allocate(self, model: Model, state: State) -> Memory:
         def empty() -> State:
             return State.empty(model.backend, model.state_shapes, model.moving)
 
+        images = None
+        if self.images and "U" in model.moving and not model.chart.pulls_back:
+            shape = model.state_shapes["U"]
+            images = Images(*(model.backend.empty(shape) for _ in range(self.images)))
         return Memory(
             [empty() for _ in self.tableau.a],
             trial=beside(model, state),
             error=empty() if self.adaptive else None,
             last=empty() if self._needs_last else None,
+            images=images,
         )
 
     def step(
@@ -345,7 +297,9 @@ class RungeKutta:
         assert trial is not None
 
         def operations() -> None:
-            self._combine_stages(model, state, memory.stages, step_size, trial, first_stage)
+            self._combine_stages(
+                model, state, memory.stages, step_size, trial, first_stage, memory.images
+            )
 
         memory.first_stage = True
         if self.adaptive:  # step sizes never repeat, and the stages change places
@@ -362,13 +316,20 @@ class RungeKutta:
         step_size: float,
         trial: State,
         first_stage: bool,
+        images: Images | None,
     ) -> None:
         """Compute all stages, but for the first if it is there, and the new state."""
         if not first_stage:
             velocity(model, state, out=stages[0])
+        if images is not None and not images.valid:
+            images.compute(model, state, stages[0])
         for row, stage in zip(self.tableau.a[1:], stages[1:], strict=True):
             _advance(model, state, step_size, row, stages, out=trial)
-            velocity(model, trial, out=stage)
+            with_A = images is not None and len(row) == 1
+            if images is not None and with_A:
+                terms = [(1.0, images.A), (step_size * row[0], images.G)]
+                model.backend.combine(terms, out=model.work.A)
+            velocity(model, trial, out=stage, with_A=with_A)
         if not self.tableau.first_same_as_last:
             _advance(model, state, step_size, self.tableau.b, stages, out=trial)
 
@@ -378,6 +339,8 @@ class RungeKutta:
         memory.first_stage = self.tableau.first_same_as_last
         if memory.first_stage:
             memory.stages.insert(0, memory.stages.pop())
+        if memory.images is not None:
+            memory.images.accept()
 
     def remember(self, model: Model, state: State, memory: Memory) -> None:
         """Do nothing: the state before a step is kept in any case."""
@@ -420,8 +383,12 @@ class RungeKutta:
             error, value = getattr(memory.error, name), getattr(new, name)
             k.combine(terms, out=error)
             if name == "U":
-                squared_error = chart.squared_norm(error, work.B)
                 squared_value = chart.squared_weight_norm(value, work.A)
+                if memory.images is None:
+                    squared_error = chart.squared_norm(error, work.B)
+                else:
+                    self._image_of_error(model, memory, memory.images, step_size)
+                    squared_error = max(0.0, k.dot(error, work.B))
             else:
                 squared_error, squared_value = k.dot(error, error), k.dot(value, value)
             size = model.dimensions.size(name)
@@ -431,6 +398,26 @@ class RungeKutta:
                 return float("inf")
             worst = max(worst, norm)
         return worst
+
+    def _image_of_error(
+        self, model: Model, memory: Memory, images: Images, step_size: float
+    ) -> None:
+        """B = e_U M = alpha (A_new - A) + h (error - alpha b) of G and G_new.
+
+        Keeps A and G of the new state: work.A changes places with ``new_A``.
+        """
+        k, work, tableau, alpha = (
+            model.backend,
+            model.work,
+            self.tableau,
+            self.tableau.solution_share,
+        )
+        assert alpha is not None
+        k.gemm(memory.stages[-1].U, model.chart.matrix, out=images.new_G)
+        work.A, images.new_A = images.new_A, work.A
+        first, last = (step_size * (tableau.error[i] - alpha * tableau.b[i]) for i in (0, -1))
+        terms = [(alpha, images.new_A), (-alpha, images.A), (first, images.G), (last, images.new_G)]
+        k.combine(terms, out=work.B)
 
 
 def beside(model: Model, state: State) -> State:
@@ -463,85 +450,6 @@ def _advance(
     for name in model.moving:
         terms = [(1.0, getattr(state, name)), *_terms(name, step_size, weights, stages)]
         model.backend.combine(terms, out=getattr(out, name))
-
-
-@dataclass(frozen=True)
-class Controller:
-    """Proportional-integral step-size control (Gustafsson, 1991) for an error of given order."""
-
-    error_order: int
-    safety: float = 0.9
-    smallest: float = 0.2
-    largest: float = 5.0
-
-    def factor(self, error: float, previous_error: float) -> float:
-        """Return by how much to change the step size after an accepted step."""
-        exponent = 1.0 / (self.error_order + 1)
-        error = max(error, 1e-10)
-        raw: float = self.safety * error ** (-0.7 * exponent) * previous_error ** (0.4 * exponent)
-        return min(self.largest, max(self.smallest, raw))
-
-    def factor_after_rejection(self, error: float) -> float:
-        """Return by how much to shrink a step whose error was too large, or not a number."""
-        if not error < float("inf"):
-            return self.smallest
-        raw: float = self.safety * error ** (-1.0 / (self.error_order + 1))
-        return min(1.0, max(self.smallest, raw))
-
-
-@dataclass
-class StepControl:
-    """The size of the next adaptive step, what it is chosen by, and how many were rejected.
-
-    ``smallest`` is the size below which a run counts as diverged.
-    """
-
-    controller: Controller
-    step_size: float
-    smallest: float = 0.0
-    previous_error: float = 1.0
-    rejected: int = 0
-
-    def step(self, attempt: Callable[[float], float], *, at_most: float = float("inf")) -> float:
-        """Attempt steps, of sizes that ``attempt`` takes, until an error is at most 1.
-
-        Returns the size of that step. Raises `DivergedError` where none stands.
-        """
-        size, first = min(self.step_size, at_most), True
-        while not (error := attempt(size)) <= 1.0:
-            first = False
-            self.rejected += 1
-            size *= self.controller.factor_after_rejection(error)
-            if size < self.smallest:
-                raise DivergedError(
-                    f"diverged: the step size fell to {size:.1e}\n"
-                    "loosen --rtol and --atol, or use a fixed-step integrator"
-                )
-        factor = self.controller.factor(error, self.previous_error)
-        self.step_size = size * (factor if first else min(1.0, factor))
-        self.previous_error = max(error, 1e-4)
-        return size
-
-
-@dataclass(frozen=True)
-class FixedSteps:
-    """Sizes and times of fixed steps; the first ``ramp`` of them grow in proportion to ``size``.
-
-    Times are computed from the number of steps, never accumulated.
-    """
-
-    size: float
-    ramp: int = 1
-
-    def size_of(self, index: int) -> float:
-        """Return the size of step ``index`` (from 0)."""
-        return self.size * min(1.0, (index + 1) / self.ramp)
-
-    def time(self, steps: int) -> float:
-        """Return the time after so many steps."""
-        if steps < self.ramp:
-            return self.size * (steps * (steps + 1) / (2 * self.ramp))
-        return self.size * (steps - (self.ramp - 1) / 2)
 
 
 def make_stepper(config: RunConfig) -> AlternatingDescent | RungeKutta:

@@ -23,6 +23,8 @@ def memory_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: 
     carried = {**sizes.state_shapes, "U": (sizes.m, CHARTS[chart].columns(sizes))}
     stepper = make_stepper(config)
     states = entries(carried) * (1 + stepper.copies + stepper.dense)
+    if chart == "gram" and "U" in config.moving:
+        states += stepper.images * sizes.m * sizes.n
     working = entries(
         {"Y": (sizes.d_out, sizes.n)},
         CHARTS[chart].shapes(sizes),

@@ -349,8 +349,13 @@ def _predict(o: Operands, fused: Fused, sizes: tuple[int, ...]) -> Iterator[Find
         yield Finding(f"{where}: A", share, o.both(columns + 3), _sum_of(columns, 3))
         # The features are those of A as it was rounded.
         H = np.maximum(o.k.to_host(A).astype(np.float64), 0.0)
-        share = _share(o.k.to_host(out), -0.3 * (V64 @ H), 0.3 * (np.abs(V64) @ H))
+        wanted, moduli = -0.3 * (V64 @ H), 0.3 * (np.abs(V64) @ H)
+        share = _share(o.k.to_host(out), wanted, moduli)
         yield Finding(f"{where}: V relu(A)", share, o.both(m + 3), _sum_of(m, 3))
+        given = o.unset((d_out, n))
+        fused.predict(None, *loaded[1:], A=A, out=given, alpha=-0.3)
+        share = _share(o.k.to_host(given), wanted, moduli)
+        yield Finding(f"{where}: V relu(A), A given", share, o.both(m + 3), _sum_of(m, 3))
 
 
 def _pull_back(

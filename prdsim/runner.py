@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__
+from .accuracy import warnings_of
 from .config import RunConfig, stored_config
 from .datasets import Dataset, from_arrays, load_dataset
 from .errors import ConfigError, DivergedError, PrdsimError, ResumeMismatchError
@@ -61,6 +62,11 @@ class Result:
     last: Mapping[str, float]
     resolved: Resolved
     signal: signal.Signals | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What speaks against the accuracy of the run, and what to do; see `prdsim.accuracy`."""
+        return warnings_of(self.config, self.resolved.step_size, self.last)
 
 
 def run(

@@ -12,21 +12,14 @@ from .charts import cheapest_chart, make_chart, range_factors
 from .config import RunConfig
 from .gradients import begin_step, forward, velocity
 from .initial import draw_initial
-from .integrators import (
-    BS23,
-    AlternatingDescent,
-    Controller,
-    FixedSteps,
-    RungeKutta,
-    StepControl,
-    beside,
-    make_stepper,
-)
+from .integrators import AlternatingDescent, RungeKutta, beside, make_stepper
 from .memory import check_memory, needed_bytes, size_text
 from .model import Model, State, build_model, dimensions_of
 from .observables import Observer
 from .schedule import Agenda, reaches
+from .step_control import Controller, FixedSteps, StepControl
 from .step_size import automatic_step_size, largest_kernel_eigenvalue, round_down
+from .tableaux import BS23
 from .trajectory.rows import RestartPoint
 
 if TYPE_CHECKING:
@@ -120,6 +113,7 @@ class Simulation:
             self._observer = Observer(self.model, self.state)
             self._memory = self.stepper.allocate(self.model, self.state)
             self._view = beside(self.model, self.state) if self.stepper.dense else None
+            self._viewed = (-1, 0.0)
             if restart is None:
                 self._begin()
             else:
@@ -281,6 +275,9 @@ class Simulation:
         if time is None or time >= self.time:
             return self.state
         assert self._view is not None
+        if self._viewed == (self.step, time):
+            return self._view
+        self._viewed = (self.step, time)
         begun = self.time - self._taken
         self.stepper.interpolate(
             self.model,
@@ -387,6 +384,8 @@ class Simulation:
             stage = getattr(self._memory.stages[0], name)
             self.backend.to_device(point.arrays[f"velocity_{name}"], stage)
             self._memory.first_stage = True
+        if self._memory.images is not None:
+            self._memory.images.valid = False
 
     def _chart_name(self) -> str:
         if self.config.chart != "auto":
@@ -399,8 +398,7 @@ class Simulation:
         config, stepper, ramp = self.config, self.stepper, 1
         step_size = config.step_size
         if step_size == "auto":
-            fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
-            step_size = round_down(fraction * automatic_step_size(config, X, Y, initial))
+            step_size = automatic_step(config, X, Y, initial)
             ramp = 1 if config.adaptive or config.init_scale >= 1.0 else _RAMP
         rate = config.critic_rate
         if isinstance(stepper, AlternatingDescent):
@@ -414,6 +412,14 @@ class Simulation:
             ramp,
             rate,
         )
+
+
+def automatic_step(
+    config: RunConfig, X: HostArray, Y: HostArray, initial: dict[str, HostArray]
+) -> float:
+    """Return what ``step_size = "auto"`` comes to: a fraction of `automatic_step_size`."""
+    fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
+    return round_down(fraction * automatic_step_size(config, X, Y, initial))
 
 
 def _backend(config: RunConfig, resolved: Resolved | None) -> Backend:

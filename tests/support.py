@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ from prdsim.simulation import Simulation
 
 BACKENDS = ("numpy", "numba")
 INTEGRATORS = ("gd", "heun", "rk4", "bs23", "dopri5")
+ADAPTIVE = ("bs23", "dopri5")
+PAPER = {"integrator": "gd", "critic_step_size": 0.01, "penalty_points": "random"}
+"""The paper's algorithm: alternating steps, penalty points drawn anew for every critic update."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,17 @@ class Problem:
         return {**arrays, "X": self.X.T.tolist(), "Y": self.Y.T.tolist()}
 
     def config(self, **keys: Any) -> RunConfig:
-        """A configuration of the problem's sizes; with the adversary unless told otherwise."""
+        """A configuration of the problem's sizes; with the adversary unless told otherwise.
+
+        gd draws its penalty points, so that what depends on the number of a step is part of it.
+        """
+        points = {"penalty_points": "random"} if keys.get("integrator") == "gd" else {}
         sizes = {
             "samples": self.X.shape[1],
             "width": self.initial["U"].shape[0],
             "critic_width": self.initial["W"].shape[0],
         }
-        return RunConfig(**{"diffusion": True, "step_size": 0.02, **sizes, **keys})
+        return RunConfig(**{"diffusion": True, "step_size": 0.02, **points, **sizes, **keys})
 
     def model(self, backend: str = "numpy", **keys: Any) -> tuple[Model, State]:
         """The model and its state at t = 0."""
@@ -94,6 +103,41 @@ def relative_error(computed: Any, expected: Any) -> float:
     computed, expected = np.asarray(computed, float), np.asarray(expected, float)
     assert computed.shape == expected.shape
     return float(np.linalg.norm(computed - expected) / (np.linalg.norm(expected) or 1.0))
+
+
+def same_numbers(left: Mapping[str, float], right: Mapping[str, float]) -> bool:
+    """Whether two sets of numbers are equal, NaN, which stands for what was not measured, too."""
+    return left.keys() == right.keys() and all(
+        left[name] == right[name] or (isnan(left[name]) and isnan(right[name])) for name in left
+    )
+
+
+def differing(
+    problem: Problem,
+    computed: Mapping[str, float],
+    expected: Mapping[str, float],
+    *,
+    rel: float,
+    absolute: float = 1e-12,
+) -> list[str]:
+    """The names of scalars of two rows that do not agree, relatively or absolutely.
+
+    A drift is the difference of balances, good to so much of 1 + max_j |b_j(0)|. `invariant_error`
+    divides it by the mean squared distance, which is as small as one likes at the start of a run.
+    """
+    assert computed.keys() == expected.keys()
+    U, V = problem.initial["U"], problem.initial["V"]
+    balance = 1.0 + np.abs((U**2).sum(axis=1) - (V**2).sum(axis=0)).max()
+    squares = expected["distance_U_mean"] ** 2 + expected["distance_V_mean"] ** 2
+
+    def agrees(name: str) -> bool:
+        allowed = max(rel * abs(expected[name]), absolute)
+        if name == "invariant_error" and squares > 0.0:
+            allowed += absolute * balance / squares
+        both_missing = isnan(computed[name]) and isnan(expected[name])
+        return both_missing or abs(computed[name] - expected[name]) <= allowed
+
+    return [name for name in expected if not agrees(name)]
 
 
 def same_bits(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:

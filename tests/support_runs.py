@@ -30,6 +30,7 @@ KEYS = {
     "backend": "numpy",
     "threads": 1,
 }
+_OF_GD = ("critic_step_size", "penalty_points")
 
 
 class Killed(BaseException):
@@ -54,9 +55,17 @@ class At:
         pass
 
 
+def keys_of_run(**keys: Any) -> dict[str, Any]:
+    """`KEYS` with some replaced; what is gd's alone only with gd."""
+    merged = {**KEYS, **keys}
+    if merged["integrator"] != "gd":
+        merged = {key: merged[key] for key in merged if key in keys or key not in _OF_GD}
+    return merged
+
+
 def make_run(path: Path, **keys: Any) -> Path:
     """A finished run, with diffusion only if asked for."""
-    return prdsim.run(**{**KEYS, **keys}, output=str(path)).path
+    return prdsim.run(**keys_of_run(**keys), output=str(path)).path
 
 
 def make_pair(folder: Path, seeds: int = 1, **keys: Any) -> list[Path]:
@@ -70,7 +79,7 @@ def make_pair(folder: Path, seeds: int = 1, **keys: Any) -> list[Path]:
 
 def make_interrupted(path: Path, step: int = 10, **keys: Any) -> Path:
     stop = At(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    result = prdsim.run(**{**KEYS, **keys}, output=str(path), progress=stop)
+    result = prdsim.run(**keys_of_run(**keys), output=str(path), progress=stop)
     assert result.stop_reason == "interrupted"
     return path
 
@@ -80,7 +89,7 @@ def make_killed(path: Path, step: int = 10, **keys: Any) -> Path:
         raise Killed
 
     with pytest.raises(Killed):
-        prdsim.run(**{**KEYS, **keys}, output=str(path), progress=At(step, kill))
+        prdsim.run(**keys_of_run(**keys), output=str(path), progress=At(step, kill))
     return path
 
 

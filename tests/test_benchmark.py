@@ -23,7 +23,7 @@ from support_cli import ROOT, Answer, Run, caller
 from prdsim.benchmark import agreement
 from prdsim.benchmark.contenders import RIVALS, make
 from prdsim.benchmark.measurement import REFERENCE, measure
-from prdsim.benchmark.problem import Problem
+from prdsim.benchmark.problem import Problem, comparable
 from prdsim.benchmark.processes import Entry, WorkerError, WorkerProcess
 from prdsim.benchmark.products import CHARTS_PRODUCTS
 from prdsim.benchmark.race import Block, race
@@ -208,6 +208,7 @@ def test_a_killed_worker_is_noticed(tmp_path):
         ({"critic": "minimax"}, "critic wgan-gp alone, not minimax"),
         ({"trainable": "U"}, "trainable U,V,W,a alone, not U"),
         ({"precision": "tf32"}, "float64 and float32 alone"),
+        ({"penalty_points": "gauss:3"}, "penalty_points random and midpoint alone"),
     ],
 )
 def test_what_rivals_have_no_program_for_is_refused(keys, words):
@@ -536,7 +537,7 @@ def test_every_planned_case_is_a_run_that_rivals_can_do():
     assert {planned.group for planned in cases} == set(titles)
     assert len({(planned.group, planned.name) for planned in cases}) == len(cases)
     for planned in cases:
-        config = RunConfig(**planned.keys)
+        config = comparable(RunConfig(**planned.keys))
         assert (config.integrator, config.critic, config.trainable) == ("gd", "wgan-gp", "U,V,W,a")
         labels = [entry.label for entry in planned.entries]
         assert len(set(labels)) == len(labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -88,18 +89,23 @@ def test_names_may_be_odd(run, tmp_path):
         ["--outputs", 1],
         ["--critic-width", 1],
         ["--target", "scalar"],
-        ["--target", "inputs", "--critic-step-size", 1e-4],
+        ["--target", "inputs", "--critic-rate", 1e-3],
         ["--normalize", "none"],
         ["--steps", 1, "--snapshots", "geometric:2"],
-        ["--snapshots", "every:100000", "--scalars-every", 1000],
-        ["--critic-steps", 0],
+        ["--snapshots", "every:100000", "--scalars", "every:1000"],
+        ["--end-time", 1e-3, "--snapshots", "times:every:100", "--scalars", "times:geometric:2"],
+        ["--end-time", 1e-3, "--snapshots", "geometric:3", "--scalars", "times:every:1e-4"],
+        ["--integrator", "gd", "--critic-steps", 0],
+        ["--integrator", "gd", "--critic-step-size", 0.01, "--penalty-points", "random"],
+        ["--penalty-points", "gauss:5"],
+        ["--critic-warmup", 0.1],
         ["--init-scale", 0],
         ["--trainable", "a,V"],
         ["--precision", "float32", "--snapshot-precision", "float64"],
         ["--correlation-length", 3],
         ["--gradient-penalty", 0],
         ["--diffusivity", 0],
-        ["--critic", "minimax", "--critic-step-size", 0.001],
+        ["--critic", "minimax", "--critic-rate", 0.125],
         ["--critic", "minimax", "--integrator", "heun", "--step-size", 0.01],
         ["--integrator", "rk4", "--step-size", 0.01, "--end-time", 0.05],
         ["--integrator", "bs23", "--step-size", 0.01, "--end-time", 0.05],
@@ -126,10 +132,49 @@ def test_progress_goes_to_stderr_and_the_summary_to_stdout(run):
 def test_the_summary_only_suggests_what_works(run):
     assert "prdsim resume a.h5 --steps 40" in run("run", *TINY, "-o", "a.h5").out
     assert run("resume", "a.h5", "--steps", 40).code == 0
-    timed = run("run", *TINY, "--step-size", 0.1, "--end-time", 0.5, "-o", "b.h5")
-    assert "finished at step 5" in timed.out
+    timed = run("run", *TINY, "--end-time", 0.005, "-o", "b.h5")
+    assert "finished at time 0.005, step " in timed.out
     assert "prdsim inspect b.h5" in timed.out
-    assert "resume" not in timed.out
+
+
+@pytest.mark.parametrize(
+    ("options", "end", "longer"),
+    [
+        (["--end-time", 1], "time 1, step 10 ", ["--end-time", "2"]),
+        (["--end-time", 1, "--steps", 20], "time 1, step 10 ", ["--end-time", "2"]),
+        (["--end-time", 1, "--steps", 6], "time 0.6, step 6 ", ["--steps", "12"]),
+        (
+            ["--end-time", 1, "--steps", 10],
+            "time 1, step 10 ",
+            ["--end-time", "2", "--steps", "20"],
+        ),
+        # One step, which passes twice the end time already.
+        (["--end-time", 0.04], "time 0.04, step 1 ", ["--end-time", "0.2"]),
+    ],
+    ids=lambda value: "_".join(map(str, value)) if isinstance(value, list) else None,
+)
+def test_what_the_summary_suggests_goes_on(run, options, end, longer):
+    fixed = ("--integrator", "rk4", "--step-size", 0.1)
+    answer = run("run", *TINY[:4], "--backend", "numpy", *fixed, *options, "-o", "a.h5")
+    assert answer.out.startswith(f"finished at {end}")
+    (suggested,) = re.findall(r"prdsim (resume a\.h5 .*?)    go on", answer.out)
+    assert suggested.split() == ["resume", "a.h5", *longer]
+    answer = run(*suggested.split())
+    assert answer.code == 0
+    assert answer.out.startswith("finished at ")
+
+
+def test_the_first_line_of_the_summary_says_how_the_run_was_computed(run):
+    adaptive = run("run", *TINY, "--threads", 1, "-o", "a.h5").out.splitlines()[0]
+    pattern = r"finished at step 20, time [\d.e-]+ \(bs23, rtol 0\.001, (\d+) steps rejected, "
+    found = re.match(pattern + r"(\d+) velocities; numpy, 1 thread\)$", adaptive)
+    assert found
+    rejected, velocities = map(int, found.groups())
+    assert velocities == 1 + 3 * (20 + rejected)  # the last stage is the next step's first
+    fixed = ("--integrator", "gd", "--step-size", 0.25, "--end-time", 2, "--threads", 2)
+    answer = run("run", *TINY, *fixed, "-o", "b.h5")
+    line = "finished at time 2, step 8 (gd, step size 0.25, 8 velocities; numpy, 2 threads)"
+    assert answer.out.splitlines()[0] == line
 
 
 # -- resume, inspect -------------------------------------------------------------------------------
@@ -153,7 +198,19 @@ def test_inspect_says_what_a_file_holds(run):
     text = run("inspect", "a.h5").out
     for words in ("finished at step 20 of 20", "synthetic, 8 samples", "with diffusion", "m = 6"):
         assert words in text
+    assert "bs23, rtol 0.001" in text
     assert "all checksums hold" in run("inspect", "--check", "a.h5").out
+
+
+def test_inspect_tells_times_of_a_run_to_a_time(run):
+    run("run", *TINY[:4], "--backend", "numpy", "--end-time", 2.5, "-o", "a.h5")
+    text = run("inspect", "a.h5").out
+    assert re.search(r"finished at step \d+; last snapshot at time 2\.5 of 2\.5\n", text)
+    assert "40 of 40 snapshots, 6 rows of scalars" in text
+    assert re.search(r"time +0 +0\.5 +1 +2 +2\.5\n", text)
+    report = json.loads(run("inspect", "--json", "a.h5").out)
+    assert (report["time"], report["end_time"], report["steps"]) == (2.5, 2.5, None)
+    assert report["scalars"]["time"] == [0, 0.5, 1, 1.5, 2, 2.5]
 
 
 def test_inspect_speaks_json(run):

@@ -65,7 +65,13 @@ def assert_refused(answer, code, *words):
         (["--critic", "gan"], ["critic", "wgan-gp", "minimax"]),
         (["--trainable", "U,X"], ["trainable", "U,V,W,a"]),
         (["--snapshots", "often"], ["snapshots", "geometric:COUNT", "every:STEPS"]),
+        (["--snapshots", "times:every:0"], ["snapshots", "times:every:TIME", "times:every:0.5"]),
+        (["--scalars", "times:geometric:1"], ["scalars", "at least 2 rows"]),
+        (["--scalars", "times:every:0.5"], ["scalars", "needs an end_time beside the steps"]),
+        (["--scalars-every", 5], ["--scalars-every", "--scalars"]),
         (["--integrator", "rk4", "--penalty-points", "random"], ["penalty_points", "gd"]),
+        (["--penalty-points", "gauss:0"], ["penalty_points", "gauss:K with K from 1 to 64"]),
+        (["--critic-step-size", 0.1], ["critic_step_size", "gd", "bs23", "critic_rate"]),
         (["--backend", "nunba"], ["nunba", "did you mean numba?"]),
         (["--backend", "fortran"], ["fortran", "no such backend"]),
         (["--backend", "numpy:1"], ["numpy has no devices"]),
@@ -111,9 +117,9 @@ def test_a_configuration_file_may_not_be_readable(run, tmp_path):
     [
         (["--width", 1_000_000_000], USAGE, ["GB of memory", "are free", "--width"]),
         (["--dataset", "synthetic", "--samples", 1_000_000_000], USAGE, ["1000000000", "GB"]),
-        (["--steps", 2_000_000_000, "--scalars-every", 1], USAGE, ["2,000,000,000 rows"]),
+        (["--steps", 2_000_000_000, "--scalars", "every:1"], USAGE, ["2,000,000,000 rows"]),
         (
-            ["--steps", 2_000_000_000, "--scalars-every", 10**6, "--snapshots", "every:1"],
+            ["--steps", 2_000_000_000, "--scalars", "every:1000000", "--snapshots", "every:1"],
             USAGE,
             ["2,000,000,000 rows"],
         ),
@@ -121,17 +127,38 @@ def test_a_configuration_file_may_not_be_readable(run, tmp_path):
             [
                 "--steps",
                 2_000_000_000,
-                "--scalars-every",
-                10**6,
+                "--scalars",
+                "every:1000000",
                 "--snapshots",
                 "geometric:99999999",
             ],
             USAGE,
             ["99,999,999 rows"],
         ),
+        (
+            ["--end-time", 50, "--scalars", "times:every:1e-9"],
+            USAGE,
+            ["times:every:1e-09", "50,000,000,000 rows"],
+        ),
+        (
+            ["--end-time", 50, "--snapshots", "times:geometric:99999999"],
+            USAGE,
+            ["99,999,997 rows"],
+        ),
         (["--steps", 9_000_000, "--snapshots", "every:1"], DATA, ["a.h5", "GB", "free"]),
+        (["--end-time", 50, "--snapshots", "times:every:1e-5"], DATA, ["a.h5", "GB", "free"]),
     ],
-    ids=["width", "samples", "scalars", "every", "geometric", "disk"],
+    ids=[
+        "width",
+        "samples",
+        "scalars",
+        "every",
+        "geometric",
+        "times",
+        "geometric times",
+        "disk",
+        "disk times",
+    ],
 )
 def test_enormous_sizes_are_refused_with_the_number_and_at_once(
     run, tmp_path, arguments, code, words
@@ -347,6 +374,17 @@ def test_a_finished_run_is_not_resumed_without_more_steps(run, copy):
     assert_refused(run("resume", copy, "--steps", 20), USAGE, "finished at step 20")
     assert_refused(run("resume", copy, "--steps", 5), USAGE, "planned for 20")
     assert_refused(run("resume", copy, "--steps", 0), USAGE, "--steps")
+    assert_refused(run("resume", copy, "--end-time", 9), USAGE, "planned by steps; give --steps")
+
+
+def test_a_finished_run_is_not_resumed_without_a_later_time(run):
+    assert run("run", *TINY[:4], "--backend", "numpy", "--end-time", 2, "-o", "a.h5").code == 0
+    assert_refused(run("resume", "a.h5"), USAGE, "finished at time 2", "--end-time T with T > 2.")
+    assert_refused(run("resume", "a.h5", "--end-time", 2), USAGE, "finished at time 2")
+    assert_refused(run("resume", "a.h5", "--end-time", 1.5), USAGE, "planned for 2.0; give the new")
+    assert_refused(run("resume", "a.h5", "--end-time", 0), USAGE, "--end-time")
+    assert_refused(run("resume", "a.h5", "--steps", 10**6), USAGE, "finished at time 2")
+    assert run("resume", "a.h5", "--end-time", 3).code == 0
 
 
 @pytest.mark.parametrize("change", ["seed", "empty", "missing"])
@@ -374,12 +412,15 @@ def first_bad_step(config: prdsim.RunConfig) -> int:
 
 @pytest.mark.parametrize("diffusion", [False, True])
 def test_a_diverging_run_names_the_step_and_keeps_what_was_good(run, tmp_path, diffusion):
-    keys = {"samples": 8, "width": 6, "steps": 500, "step_size": 60.0, "diffusion": diffusion}
+    keys = {"samples": 8, "width": 6, "integrator": "gd", "steps": 500, "step_size": 60.0}
+    keys |= {"diffusion": diffusion, "critic_step_size": 0.01}
     step = first_bad_step(prdsim.RunConfig(backend="numpy", **keys))
     assert step > 1
     flag = "--diffusion" if diffusion else "--no-diffusion"
-    answer = run("run", *TINY, "--steps", 500, "--step-size", 60, flag, "-o", "a.h5")
-    announced, *lines = [x for x in answer.err.splitlines() if not x.startswith("step ")]
+    settings = ("--integrator", "gd", "--steps", 500, "--step-size", 60, flag)
+    settings += ("--critic-step-size", 0.01)
+    answer = run("run", *TINY, *settings, "-o", "a.h5")
+    announced, *lines = [x for x in answer.err.splitlines() if "  step " not in x]
     assert announced.startswith("6 neurons, 8 samples")
     assert answer.code == DIVERGED
     assert f"is not finite from step {step} on" in lines[0]
@@ -396,7 +437,8 @@ def test_a_diverging_run_names_the_step_and_keeps_what_was_good(run, tmp_path, d
 
 
 def test_a_diverging_critic_is_told_from_a_diverging_generator(run):
-    answer = run("run", *TINY, "--diffusion", "--critic-step-size", 1e6, "-o", "a.h5")
+    settings = ("--integrator", "gd", "--diffusion", "--critic-step-size", 1e6)
+    answer = run("run", *TINY, *settings, "-o", "a.h5")
     assert answer.code == DIVERGED
     assert "--critic-step-size 5e+05" in answer.err
 

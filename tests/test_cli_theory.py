@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from support_cli import caller
-from support_runs import KEYS, make_diverged, make_pair, make_run
+from support_runs import make_diverged, make_pair, make_run
 
 import prdsim
 from prdsim.analysis import (
@@ -37,6 +37,7 @@ THEORY = {
     "integrator": "rk4",
     "step_size": 0.1,
     "steps": 60,
+    "end_time": None,
     "snapshots": "every:10",
     "scalars": "every:1",
     "diffusivity": 0.02,
@@ -234,7 +235,6 @@ def test_stability_away_from_an_equilibrium_gets_no_verdict(run, folder):
 
 def test_a_verdict_is_given_where_the_reaction_rests(tmp_path, monkeypatch, capsys):
     keys = {
-        **KEYS,
         "samples": 8,
         "width": 16,
         "steps": 600,

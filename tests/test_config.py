@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prdsim.config import PRESETS, RunConfig, group_of, keys_of, load_config
+from prdsim.config import PRESETS, STEP_LIMIT, RunConfig, group_of, keys_of, load_config
 from prdsim.errors import ConfigError
 
 KEYS = list(RunConfig.model_fields)
@@ -23,10 +23,9 @@ INTEGERS = [
     "critic_width",
     "seed",
     "critic_steps",
-    "critic_warmup",
+    "step_ramp",
     "steps",
     "threads",
-    "scalars_every",
 ]
 NUMBERS = [
     "correlation_length",
@@ -34,6 +33,7 @@ NUMBERS = [
     "diffusivity",
     "critic_step_size",
     "critic_rate",
+    "critic_warmup",
     "gradient_penalty",
     "step_size",
     "end_time",
@@ -48,14 +48,22 @@ CHOICES = [
     "target",
     "output_init",
     "critic",
-    "penalty_points",
     "integrator",
     "precision",
     "chart",
     "snapshot_precision",
     "preset",
 ]
-TEXTS = ["dataset", "data_dir", "trainable", "backend", "output", "snapshots"]
+TEXTS = [
+    "dataset",
+    "data_dir",
+    "trainable",
+    "penalty_points",
+    "backend",
+    "output",
+    "snapshots",
+    "scalars",
+]
 MAY_BE_ZERO = [
     "seed",
     "critic_steps",
@@ -89,26 +97,41 @@ def test_every_key_is_of_one_of_the_kinds_below():
 
 def test_defaults_are_the_documented_ones():
     config = RunConfig()
-    assert (config.dataset, config.samples, config.width, config.steps) == (
-        "synthetic",
-        256,
-        512,
-        2000,
-    )
+    assert (config.dataset, config.samples, config.width) == ("synthetic", 256, 512)
     assert (config.diffusion, config.diffusivity, config.critic) == (False, 1.0, "wgan-gp")
-    assert (config.critic_steps, config.critic_step_size, config.gradient_penalty) == (
-        5,
-        0.01,
+    assert (config.critic_rate, config.gradient_penalty, config.penalty_points) == (
+        1.0,
         10.0,
+        "midpoint",
     )
+    assert (config.critic_steps, config.critic_step_size, config.critic_warmup) == (5, None, 0.0)
     assert (config.integrator, config.step_size, config.rtol, config.atol) == (
-        "gd",
+        "bs23",
         "auto",
-        1e-5,
+        1e-3,
         1e-8,
     )
-    assert (config.snapshots, config.scalars_every) == ("geometric:40", 10)
+    assert (config.end_time, config.steps) == (50.0, None)
+    assert (str(config.snapshot_rule), str(config.scalar_rule)) == (
+        "times:geometric:40",
+        "times:every:0.5",
+    )
     assert (config.backend, config.precision, config.chart) == ("auto", "float64", "auto")
+
+
+def test_a_run_ends_at_a_time_unless_steps_are_given_and_then_records_by_step():
+    by_step = RunConfig(steps=2000)
+    assert (by_step.end_time, by_step.steps, by_step.step_limit) == (None, 2000, 2000)
+    assert (str(by_step.snapshot_rule), str(by_step.scalar_rule)) == ("geometric:40", "every:10")
+    both = RunConfig(steps=2000, end_time=3.0)
+    assert (both.end_time, both.step_limit) == (3.0, 2000)
+    assert both.snapshot_rule.by_time
+    assert both.scalar_rule.by_time
+    assert RunConfig().step_limit == STEP_LIMIT == 10_000_000
+    # A preset's end stands; steps are a limit beside it.
+    preset = RunConfig(preset="theory", steps=7)
+    assert (preset.end_time, preset.step_limit) == (PRESETS["theory"]["end_time"], 7)
+    assert RunConfig(end_time=3.0, steps=7, snapshots="every:2").snapshot_rule.by_time is False
 
 
 def test_every_key_explains_itself_and_belongs_to_a_group():
@@ -117,7 +140,15 @@ def test_every_key_explains_itself_and_belongs_to_a_group():
         assert RunConfig.model_fields[key].description
         assert group_of(key) in groups
     assert keys_of(*groups) == KEYS
-    assert keys_of("time") == ["integrator", "step_size", "steps", "end_time", "rtol", "atol"]
+    assert keys_of("time") == [
+        "integrator",
+        "end_time",
+        "rtol",
+        "atol",
+        "step_size",
+        "step_ramp",
+        "steps",
+    ]
 
 
 def test_a_configuration_does_not_change():
@@ -228,6 +259,7 @@ def test_trainable_lists_arrays_once(value):
     assert text.endswith(f"got {value!r}")
 
 
+@pytest.mark.parametrize("key", ["snapshots", "scalars"])
 @pytest.mark.parametrize(
     "value",
     [
@@ -246,12 +278,64 @@ def test_trainable_lists_arrays_once(value):
         "every:10:20",
         " every:10",
         "geometric:²",
+        "times",
+        "times:",
+        "times:40",
+        "times:every",
+        "times:every:0",
+        "times:every:-0.5",
+        "times:every:nan",
+        "times:every:inf",
+        "times:every:x",
+        "times:geometric:1",
+        "times:geometric:2.5",
+        "times:times:every:1",
+        "time:every:1",
+        "Times:every:1",
     ],
 )
-def test_snapshots_are_a_rule_with_a_count(value):
-    text = refusal(snapshots=value)
-    assert text.startswith("snapshots: ")
+def test_rules_of_recording_have_a_kind_and_a_number(key, value):
+    text = refusal(**{key: value})
+    assert text.startswith(f"{key}: ")
     assert "geometric" in text
+
+
+@pytest.mark.parametrize("key", ["snapshots", "scalars"])
+def test_rules_of_recording_say_how_they_are_written(key):
+    assert refusal(**{key: "often"}) == (
+        f"{key}: must be times:geometric:COUNT or times:every:TIME, such as times:every:0.5; or, "
+        "by step, geometric:COUNT or every:STEPS, such as every:100, got 'often'"
+    )
+    assert refusal(**{key: "geometric:1"}) == (
+        f"{key}: geometric needs at least 2 rows: the first and the last, got 'geometric:1'"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "no such",
+        "auto",
+        "gauss",
+        "gauss:",
+        "gauss:0",
+        "gauss:65",
+        "gauss:1.5",
+        "gauss:-3",
+        "gauss:x",
+        "gauss:²",
+        "gauss:3:4",
+        "Midpoint",
+        "midpoint:1",
+        "random:2",
+        " random",
+    ],
+)
+def test_penalty_points_are_one_of_three_kinds(value):
+    assert refusal(penalty_points=value) == (
+        f"penalty_points: must be midpoint, random or gauss:K with K from 1 to 64, got {value!r}"
+    )
 
 
 @pytest.mark.parametrize("key", ["dataset", "backend", "output", "data_dir"])
@@ -272,10 +356,43 @@ def test_flows_are_deterministic(integrator):
     assert not RunConfig(integrator=integrator, penalty_points="midpoint").random_penalty_points
 
 
-def test_penalty_points_are_random_for_gd_alone():
-    assert RunConfig().random_penalty_points
-    assert RunConfig(penalty_points="random").random_penalty_points
+@pytest.mark.parametrize("integrator", ["heun", "rk4", "bs23", "dopri5"])
+def test_the_critic_of_a_flow_has_a_rate_and_no_update_size(integrator):
+    assert refusal(integrator=integrator, critic_step_size=0.01) == (
+        f"critic_step_size: is for integrator gd, not {integrator}, whose critic moves at "
+        "critic_rate"
+    )
+    assert RunConfig(integrator="gd", critic_step_size=0.01).critic_step_size == 0.01
+
+
+def test_penalty_points_are_random_for_gd_alone_and_where_asked_for():
+    assert not RunConfig().random_penalty_points
+    assert not RunConfig(integrator="gd").random_penalty_points
+    assert RunConfig(integrator="gd", penalty_points="random").random_penalty_points
     assert not RunConfig(penalty_points="midpoint").random_penalty_points
+    for points in ("gauss:1", "gauss:64"):
+        assert RunConfig(penalty_points=points).penalty_points == points
+        assert not RunConfig(penalty_points=points).random_penalty_points
+
+
+def test_a_run_without_an_end_is_refused():
+    text = "end_time: give a time at which the run ends, or steps"
+    assert refusal(end_time=None) == refusal(end_time=None, steps=None) == text
+    assert RunConfig(end_time=None, steps=3).end_time is None
+
+
+@pytest.mark.parametrize("key", ["snapshots", "scalars"])
+def test_rules_by_step_need_steps_and_rules_by_time_an_end_time(key):
+    assert refusal(**{key: "every:5"}) == (
+        f"{key}: every:5 counts steps, and needs their number: give steps, or record by time, "
+        "such as times:every:5"
+    )
+    assert refusal(steps=9, **{key: "times:every:0.5"}) == (
+        f"{key}: times:every:0.5 needs an end_time beside the steps"
+    )
+    both = RunConfig(steps=9, end_time=2.0, **{key: "times:every:0.5"})
+    assert getattr(both, key) == "times:every:0.5"
+    assert getattr(RunConfig(steps=9, **{key: "every:5"}), key) == "every:5"
 
 
 # -- derived values --------------------------------------------------------------------------------
@@ -366,7 +483,9 @@ def test_presets_are_valid_and_do_what_they_say(name):
         ("dataset=true", "dataset", "true"),
         ("output=a=b.h5", "output", "a=b.h5"),
         ("trainable=U,V", "trainable", "U,V"),
-        ("snapshots=every:5", "snapshots", "every:5"),
+        ("snapshots=times:every:5", "snapshots", "times:every:5"),
+        ("scalars=times:geometric:5", "scalars", "times:geometric:5"),
+        ("penalty-points=gauss:8", "penalty_points", "gauss:8"),
     ],
 )
 def test_settings_are_read_as_the_key_needs(text, key, value):
@@ -384,6 +503,7 @@ def test_settings_are_read_as_the_key_needs(text, key, value):
         ("samples=", "samples: must be an integer, got ''"),
         ("step_size=nan", "step_size: must be a finite number"),
         ("rtol=nan", "rtol: must be"),
+        ("snapshots=every:5", "snapshots: every:5 counts steps"),
         ("diffusion=True", "diffusion: must be true or false, got 'True'"),
         ("widht=3", "did you mean width?"),
         ("=3", "--set =3: must be key=value"),
@@ -455,12 +575,13 @@ configurations = st.fixed_dictionaries(
         "diffusion": st.booleans(),
         "init_scale": st.floats(0, 1e300),
         "step_size": st.one_of(st.just("auto"), st.floats(1e-300, 1e300), st.integers(1, 9)),
-        "end_time": st.one_of(st.none(), st.floats(1e-300, 1e300)),
+        "end_time": st.floats(1e-300, 1e300),
+        "steps": st.one_of(st.none(), st.integers(1, 2**31 - 1)),
         "critic_width": st.one_of(st.none(), st.integers(1, 99)),
         "trainable": st.sampled_from(["U", "V,U", "U,V,W,a"]),
         "preset": st.sampled_from([None, "poster", "theory"]),
         "dataset": st.sampled_from(["mnist", "größe.npz", 'quo"te.csv']),
-        "penalty_points": st.sampled_from(["auto", "random", "midpoint"]),
+        "penalty_points": st.sampled_from(["midpoint", "gauss:8"]),
     },
 )
 
@@ -487,13 +608,14 @@ def test_replace_is_checked_like_the_constructor():
 
 
 def test_the_fingerprint_ignores_what_decides_no_number():
-    config = RunConfig()
+    config = RunConfig(steps=9)
     for other in (
         {"output": "x.h5"},
         {"force": True},
         {"data_dir": "d"},
         {"snapshots": "every:3"},
         {"scalars": "every:1"},
+        {"restart_seconds": 1.0},
         {"store_data": False},
     ):
         assert config.replace(**other).sha256() == config.sha256(), other
@@ -505,16 +627,17 @@ def test_the_fingerprint_notices_everything_that_decides_a_number():
         "outputs": 3, "correlation_length": 2.0, "width": 3, "critic_width": 3, "init_scale": 0.5,
         "output_init": "normal", "trainable": "U", "seed": 1, "diffusion": True,
         "diffusivity": 0.5, "critic": "minimax", "critic_steps": 1, "critic_step_size": 0.5,
-        "critic_warmup": 1, "critic_rate": 2.0, "gradient_penalty": 1.0,
-        "penalty_points": "midpoint", "integrator": "rk4", "step_size": 0.5, "end_time": 3.0,
-        "rtol": 0.1, "atol": 0.1, "steps": 3, "backend": "numpy", "precision": "float32",
-        "chart": "weight", "threads": 1,
+        "critic_warmup": 1.0, "critic_rate": 2.0, "gradient_penalty": 1.0,
+        "penalty_points": "random", "integrator": "rk4", "step_size": 0.5, "end_time": 3.0,
+        "rtol": 0.1, "atol": 0.1, "step_ramp": 3, "steps": 3, "backend": "numpy",
+        "precision": "float32", "chart": "weight", "threads": 1,
     }  # fmt: skip
     assert set(changed) == {*keys_of("data", "network", "adversary", "time", "computing")} - {
         "data_dir"
     }
-    prints = [RunConfig().sha256()]
-    prints += [RunConfig(**{key: value}).sha256() for key, value in changed.items()]
+    start = RunConfig(integrator="gd")  # which each of the keys may be given for
+    prints = [start.sha256()]
+    prints += [start.replace(**{key: value}).sha256() for key, value in changed.items()]
     assert all(before != after for before, after in pairwise(sorted(prints)))
 
 

@@ -52,6 +52,9 @@ from prdsim.trajectory import SCALARS, Status, open_trajectory
 
 NAN = math.nan
 GD = {"integrator": "gd"}
+FLOW = {"penalty_points": "midpoint", "critic_step_size": None}  # what integrators but gd take
+BY_TIME = {"end_time": 1.0, "steps": None, "snapshots": None, "scalars": None}
+BS23 = {**FLOW, **BY_TIME, "integrator": "bs23", "rtol": 1e-2, "atol": 1e-6}
 HALF = {"accuracy": 0.01, "ratio": 2.0}
 # Without diffusion, smooth; and a step some eight times the largest that is sensible.
 FINE = {**GD, "steps": 80, "step_size": 0.005, "snapshots": "every:20"}
@@ -294,16 +297,14 @@ def test_fixed_steps_are_halved_twice_and_the_critic_keeps_its_speed(tmp_path):
 
 
 def test_a_flow_of_fixed_steps_keeps_the_critics_keys(tmp_path):
-    path = make_run(tmp_path / "a.h5", integrator="heun", diffusion=True)
+    path = make_run(tmp_path / "a.h5", **FLOW, integrator="heun", diffusion=True)
     base, finer = planned(path).twins[0].config, planned(path).finer[0].config
     assert finer.step_size == 0.025
     assert (finer.critic_rate, finer.critic_warmup) == (base.critic_rate, base.critic_warmup)
 
 
 def test_tolerances_are_divided_by_the_root_of_ten_and_ten(tmp_path):
-    keys = {"integrator": "bs23", "rtol": 1e-2, "atol": 1e-6, "end_time": 1.0, "steps": None}
-    keys |= {"snapshots": None, "scalars": None}
-    plan = planned(make_run(tmp_path / "a.h5", **keys))
+    plan = planned(make_run(tmp_path / "a.h5", **BS23))
     rtols = [replay.config.rtol for replay in plan.finer]
     assert rtols == [pytest.approx(1e-2 / math.sqrt(10)), pytest.approx(1e-3)]
     assert plan.finer[1].config.atol == pytest.approx(1e-7)
@@ -312,7 +313,7 @@ def test_tolerances_are_divided_by_the_root_of_ten_and_ten(tmp_path):
 
 
 def test_replays_resolve_nothing_anew(tmp_path):
-    keys = {"step_size": "auto", "init_scale": 0.1, "integrator": "heun"}
+    keys = {"step_size": "auto", "init_scale": 0.1, "integrator": "heun", **FLOW}
     plan = planned(make_run(tmp_path / "a.h5", **keys))
     with open_trajectory(tmp_path / "a.h5") as run:
         resolved = run.attributes["resolved"]
@@ -351,13 +352,15 @@ def test_twins_begin_a_millionth_beside_what_moves(tmp_path, diffusion):
         ("gram", "float32", True),
     ],
 )
-@pytest.mark.parametrize("integrator", ["gd", "heun"])
+@pytest.mark.parametrize(
+    "method", [GD, {**FLOW, "integrator": "heun"}, BS23], ids=["gd", "heun", "bs23"]
+)
 def test_a_replay_at_the_runs_settings_repeats_its_bits(
-    tmp_path, chart, precision, store_data, integrator
+    tmp_path, chart, precision, store_data, method
 ):
     """What differs in a replay is then the step or the perturbation alone."""
     keys = {"precision": precision, "store_data": store_data, "chart": chart, "diffusion": True}
-    path = make_run(tmp_path / "a.h5", integrator=integrator, **keys)
+    path = make_run(tmp_path / "a.h5", **method, **keys)
     plan = planned(path)
     (tmp_path / "a.converge").mkdir()
     with open_trajectory(path) as run:
@@ -432,9 +435,7 @@ def test_a_run_of_large_steps_fails_with_its_numbers(coarse):
 
 
 def test_an_adaptive_run_is_replayed_to_the_same_time(tmp_path):
-    keys = {"integrator": "bs23", "rtol": 1e-3, "end_time": 1.0, "steps": None}
-    keys |= {"snapshots": None, "scalars": None}
-    outcome = converge(make_run(tmp_path / "a.h5", **keys))
+    outcome = converge(make_run(tmp_path / "a.h5", **{**BS23, "rtol": 1e-3, "atol": 1e-8}))
     assert outcome.report is not None
     assert outcome.report.verdict is Verdict.CONVERGED
     assert outcome.report.time == 1.0

@@ -58,8 +58,10 @@ def test_graphs_change_no_bit_in_any_chart(cupy, integrator, chart):
 
 
 @fixed_steps
-@pytest.mark.parametrize("keys", [{"diffusion": False}, {"critic_warmup": 3}], ids=str)
-def test_graphs_change_no_bit_without_a_critic_or_with_a_long_first_step(integrator, keys):
+@pytest.mark.parametrize(
+    "keys", [{"diffusion": False}, {"critic_warmup": 0.03}, {"step_ramp": 3}], ids=str
+)
+def test_graphs_change_no_bit_without_a_critic_after_a_warm_up_or_a_ramp(integrator, keys):
     check_same_bits(random_problem(3), integrator=integrator, **keys)
 
 
@@ -76,15 +78,19 @@ def test_adaptive_steps_are_never_recorded(cupy, integrator):
     assert (probe, cupy.graphs - before) == (1, 0)
 
 
-def test_a_long_first_step_has_no_graph_of_its_own(cupy):
-    """Nor does it take the place of the others' when a run is put back to its start."""
-    problem, keys = random_problem(1), {"critic_warmup": 4, "steps": ENOUGH}
+@fixed_steps
+def test_a_warm_up_and_the_steps_of_a_ramp_have_no_graphs_of_their_own(cupy, integrator):
+    """Nor do they take the place of the others' when a run is put back to its start."""
+    problem = random_problem(1)
+    keys = {"integrator": integrator, "critic_warmup": 0.03, "step_ramp": 3, "steps": ENOUGH + 2}
     with problem.simulation("cupy", **keys) as simulation:
         start, before = simulation.restart_point(), cupy.graphs
-        for _ in range(WARM_UP):
+        simulation.advance(2)  # the third one is as long as those after it
+        assert cupy.graphs == before
+        for _ in range(WARM_UP - 1):
             simulation.restore(start)
-            simulation.advance(ENOUGH)
-        assert cupy.graphs == before + 1
+            simulation.advance(ENOUGH + 2)
+        assert cupy.graphs == before + (1 if integrator == "gd" else 2)
         computed = simulation.restart_point().arrays
     assert same_bits(computed, end(problem, graphs=False, **keys))
 
@@ -119,6 +125,7 @@ def test_a_run_resumed_among_graphs_is_that_of_a_run_without(integrator, tmp_pat
         "width": 8,
         "outputs": 3,
         "step_size": 0.01,
+        "penalty_points": "random" if integrator == "gd" else "midpoint",
     }
     run(**keys, steps=ENOUGH + 1, output=str(tmp_path / "parts.h5"))
     parts = resume(tmp_path / "parts.h5", 3 * ENOUGH)
@@ -179,7 +186,7 @@ def test_an_interrupt_while_recording_leaves_a_backend_that_works(monkeypatch):
             monkeypatch.setattr(Stream, "note", note)
             signal.raise_signal(signal.SIGINT)
 
-    with problem.simulation("cupy", steps=ENOUGH) as simulation:
+    with problem.simulation("cupy", integrator="gd", steps=ENOUGH) as simulation:
         monkeypatch.setattr(Stream, "note", note_and_interrupt)
         with pytest.raises(KeyboardInterrupt):
             simulation.advance(ENOUGH)

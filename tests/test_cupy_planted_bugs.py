@@ -341,7 +341,7 @@ BUGS = [
     Bug(
         "the number of a step is recorded with it",
         prdsim.integrators,
-        "model.backend.replay(memory, (updates, step_size), operations)",
+        "model.backend.replay(memory, (size, step_size), operations)",
         "model.backend.replay(\n"
         "            memory, step_size, lambda: (begin_step(model, index), operations())\n"
         "        )",
@@ -364,8 +364,8 @@ BUGS = [
     Bug(
         "the step size of the recording",
         prdsim.integrators,
-        "model.backend.replay(memory, (updates, step_size), operations)",
-        "model.backend.replay(memory, updates, operations)",
+        "model.backend.replay(memory, (size, step_size), operations)",
+        "model.backend.replay(memory, size, operations)",
         "graphs",
     ),
     # the physics as issued to the device (the references were computed before)
@@ -401,8 +401,8 @@ BUGS = [
     Bug(
         "the critic climbs",
         prdsim.integrators,
-        "(-self.critic_step_size, work.critic_W)",
-        "(self.critic_step_size, work.critic_W)",
+        "(-step_size, work.critic_W)",
+        "(step_size, work.critic_W)",
         "trajectories",
     ),
     Bug(

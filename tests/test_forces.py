@@ -47,7 +47,7 @@ def test_every_neuron_is_that_of_scalar_loops(backend, sizes):
 @pytest.mark.parametrize("chart", ["weight", "range", "gram"])
 def test_together_they_are_the_recorded_scalars_at_every_step(backend, chart):
     problem = random_problem(3)
-    keys = {"chart": chart, "diffusivity": 0.6, "critic_step_size": 0.1}
+    keys = {"chart": chart, "diffusivity": 0.6, "integrator": "gd", "critic_step_size": 0.1}
     forces = Forces(problem.config(**keys), problem.X, problem.Y, backend=backend)
     with problem.simulation(backend, **keys) as simulation:
         for _ in range(4):

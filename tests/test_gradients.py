@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from oracle import equations, losses, tape
-from support import BACKENDS, Problem, random_problem, relative_error
+from support import BACKENDS, PAPER, Problem, random_problem, relative_error
 
 from prdsim import gradients
 from prdsim.model import State
@@ -151,7 +151,7 @@ def test_critic_gradient_follows_the_equations(sizes, backend, penalty, points):
     data = problem.lists
     n = len(data["Y"])
     keys = {"gradient_penalty": penalty, "penalty_points": points, "seed": 9}
-    W, a = critic_gradients(problem, backend, **keys)
+    W, a = critic_gradients(problem, backend, integrator="gd", **keys)
     e = uniforms(9, Stream.PENALTY_POINTS, 3, 2, n) if points == "random" else np.full(n, 0.5)
     Z = losses.predictions(data["U"], data["V"], data["X"])
     expected_W, expected_a = equations.critic_gradients(
@@ -172,7 +172,7 @@ def test_critic_gradient_is_that_of_the_published_wgan_gp_loss(sizes):
         lambda W, a: losses.loss_wgan_gp(W, a, Z, data["Y"], e, 10.0, taped_slope),
         [data["W"], data["a"]],
     )
-    W, a = critic_gradients(problem)
+    W, a = critic_gradients(problem, **PAPER)
     assert relative_error(W, expected_W) < TOLERANCE
     assert relative_error(a, expected_a) < TOLERANCE
 
@@ -208,9 +208,12 @@ def test_joint_velocity_is_the_flow_of_all_four_arrays(backend):
         assert relative_error(computed, reference) < TOLERANCE, name
 
 
-def test_penalty_points_leave_the_prediction_alone():
+@pytest.mark.parametrize(
+    "keys", [PAPER, {"penalty_points": "midpoint"}, {"penalty_points": "gauss:3"}], ids=str
+)
+def test_penalty_points_leave_the_prediction_alone(keys):
     """All critic updates of a gd step see the same Z: the gradient must not overwrite it."""
-    model, state = random_problem(9).model()
+    model, state = random_problem(9).model(**keys)
     gradients.forward(model, state)
     kept = {name: getattr(model.work, name).copy() for name in ("A", "H", "Z")}
     gradients.begin_step(model, 0)
@@ -358,7 +361,7 @@ def test_autodiff_of_the_published_losses_in_pytorch():
     expected_W, expected_a = torch.autograd.grad(loss_critic, (W, a))
 
     whole = generator_gradients(problem, "numpy", "whole", diffusivity=0.7)
-    computed_W, computed_a = critic_gradients(problem)
+    computed_W, computed_a = critic_gradients(problem, **PAPER)
     for computed, expected in [
         (whole.U, -expected_U),
         (whole.V, -expected_V),

@@ -308,14 +308,30 @@ def test_watching_changes_no_bit_of_the_run(integrator):
     assert np.allclose(history.distances, np.linalg.norm(change, axis=1), rtol=1e-12)
 
 
+TIMED = {"steps": None, "end_time": 3.0}
+TIMED |= {"snapshots": "times:every:0.17", "scalars": "times:every:1.1"}
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
-    "keys", [{}, {"snapshot_precision": "float32"}, {"chart": "range"}], ids=str
+    "keys",
+    [
+        {"integrator": "gd", "critic_step_size": 0.01, "penalty_points": "random"},
+        {"snapshot_precision": "float32"},
+        {"chart": "range"},
+        # Steps of 0.2, of which most have a snapshot within and no row of scalars.
+        {**TIMED, "integrator": "gd", "step_size": 0.2},
+        {**TIMED, "integrator": "rk4", "step_size": 0.2},
+        TIMED,
+        {**TIMED, "steps": 5},
+        {"snapshots": "every:3", "scalars": "every:2", "end_time": 0.25, "steps": 999},
+    ],
+    ids=str,
 )
 def test_a_file_is_replayed_to_the_same_bits(backend, keys, tmp_path):
     config = {"dataset": "digits", "samples": 20, "width": 12, "steps": 40, "diffusion": True}
     path = tmp_path / "run.h5"
-    result = run(**config, backend=backend, threads=1, output=str(path), **keys)
+    result = run(**{**config, **keys}, backend=backend, threads=1, output=str(path))
     with open_trajectory(path) as trajectory:
         history = replay_couplings(trajectory)
         assert history.difference == 0.0
@@ -330,9 +346,12 @@ def test_a_file_is_replayed_to_the_same_bits(backend, keys, tmp_path):
         assert np.allclose(shares, history.span_shares, atol=1e-9)
 
 
-def test_a_replay_that_goes_elsewhere_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "plan", [{"integrator": "gd", "steps": 30}, {"steps": 30}, {"end_time": 0.3}], ids=str
+)
+def test_a_replay_that_goes_elsewhere_is_refused(plan, tmp_path):
     path = tmp_path / "run.h5"
-    config = {"dataset": "digits", "samples": 20, "width": 12, "steps": 30, "diffusion": True}
+    config = {"dataset": "digits", "samples": 20, "width": 12, "diffusion": True, **plan}
     run(**config, backend="numba", threads=1, output=str(path))
     other = NumpyBackend(threads=1)
     with open_trajectory(path) as trajectory:
@@ -343,24 +362,32 @@ def test_a_replay_that_goes_elsewhere_is_refused(tmp_path):
             replay_couplings(trajectory, backend=other, tolerance=0.0)
 
 
-def test_an_interrupted_run_is_replayed_as_far_as_it_came(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"steps": 40, "snapshots": "every:8", "scalars": "every:4"},
+        {"end_time": 9.0, "snapshots": "times:every:0.01", "scalars": "times:every:0.1"},
+    ],
+    ids=["steps", "times"],
+)
+def test_an_interrupted_run_is_replayed_as_far_as_it_came(plan, tmp_path, monkeypatch):
     from prdsim.simulation import Simulation
 
     path, advance = tmp_path / "run.h5", Simulation.advance
 
-    def fail(simulation: Simulation, steps: int = 1) -> None:
+    def fail(simulation: Simulation, steps: int = 1, **view: float) -> None:
         if simulation.step == 17:
             raise KeyboardInterrupt
-        advance(simulation, steps)
+        advance(simulation, steps, **view)
 
-    config = {"dataset": "digits", "samples": 10, "width": 5, "steps": 40, "scalars": "every:4"}
+    config = {"dataset": "digits", "samples": 10, "width": 5, **plan}
     with monkeypatch.context() as patch:
         patch.setattr(Simulation, "advance", fail)
         with pytest.raises(KeyboardInterrupt):
-            run(**config, snapshots="every:8", backend="numpy", threads=1, output=str(path))
+            run(**config, backend="numpy", threads=1, output=str(path))
     with open_trajectory(path) as trajectory:
         last = float(trajectory.time[-1])
-        assert 0 < trajectory.step[-1] <= 16
+        assert 0 < trajectory.step[-1] <= 17
         history = replay_couplings(trajectory)
         assert history.times[-1] == last
         assert history.difference == 0.0

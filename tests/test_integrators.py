@@ -20,9 +20,12 @@ from support import (
     smooth_problem,
 )
 
-from prdsim.integrators import TABLEAUX, Controller, RungeKutta, make_stepper
+from prdsim.charts import CHARTS
+from prdsim.integrators import RungeKutta, beside, make_stepper
 from prdsim.randomness import Stream, uniforms
+from prdsim.step_control import Controller
 from prdsim.symbols import ARRAYS
+from prdsim.tableaux import TABLEAUX
 
 ORDERS = {"gd": 1, "heun": 2, "rk4": 4, "bs23": 3, "dopri5": 5}
 FLOWS = [name for name in INTEGRATORS if name != "gd"]
@@ -192,10 +195,7 @@ def run_fixed(problem: Problem, name: str, steps: int, open_gates: Any) -> np.nd
     """Take steps of END / steps without error control; return U, V, W, a as one vector."""
     keys = {"integrator": name, "diffusivity": DIFFUSIVITY, "gradient_penalty": PENALTY}
     h = END / steps
-    if name == "gd":  # its limit is the flow with rate = critic_steps critic_step_size / h
-        keys |= {"penalty_points": "midpoint", "critic_steps": 2, "critic_step_size": RATE * h / 2}
-    else:
-        keys |= {"critic_rate": RATE}
+    keys |= {"critic_rate": RATE, "critic_steps": 2, "penalty_points": "midpoint"}
     model, state = problem.model(**keys)
     stepper = make_stepper(problem.config(**keys))
     memory = stepper.allocate(model, state)
@@ -227,6 +227,121 @@ def test_solution_error_has_the_nominal_order(reference, integrator):
     assert min(errors) > 1e-11, "errors of the reference would show"
     for coarse, fine in pairwise(errors):
         assert abs(np.log2(coarse / fine) - ORDERS[integrator]) < 0.2, errors
+
+
+# -- states within a step --------------------------------------------------------------------------
+
+DENSE_ORDERS = {"gd": 1, "heun": 2, "bs23": 3, "rk4": 3, "dopri5": 4}
+
+
+def run_into_a_step(
+    problem: Problem, backend: str, name: str, steps: int, h: float, fraction: float
+) -> np.ndarray:
+    """The state at a fraction of the last of so many steps."""
+    keys = {"integrator": name, "diffusivity": DIFFUSIVITY, "gradient_penalty": PENALTY}
+    keys |= {"critic_rate": RATE, "critic_steps": 1, "penalty_points": "midpoint"}
+    model, state = problem.model(backend, **keys)
+    stepper = make_stepper(problem.config(**keys))
+    memory = stepper.allocate(model, state)
+    within = beside(model, state)
+    with model.backend.active():
+        for index in range(steps):
+            stepper.remember(model, state, memory)
+            new, _ = stepper.step(model, state, memory, index=index, step_size=h)
+            stepper.accept(state, new, memory)
+            state = new
+        stepper.interpolate(model, state, memory, fraction=fraction, step_size=h, out=within)
+        return pack(model.weights(within))
+
+
+def orders(errors: list[float], sizes: list[float]) -> list[float]:
+    """The exponents of the step size between neighbors."""
+    assert min(errors) > 1e-12, "errors of the reference would show"
+    steps = zip(pairwise(errors), pairwise(sizes), strict=True)
+    return [float(np.log(e[0] / e[1]) / np.log(h[0] / h[1])) for e, h in steps]
+
+
+@integrators
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("fraction", [0.3, 0.65])
+def test_states_within_a_step_have_the_order_of_the_interpolant(
+    reference, integrator, backend, fraction
+):
+    """Of one step from the exact state: an error of order q + 1, as a step of order q makes it."""
+    problem, _, _ = reference
+    velocity, _ = oracle_velocity(problem)
+    first = {"gd": 16, "heun": 16, "dopri5": 24}.get(integrator, 32)
+    sizes, errors = [END / (first * 2**i) for i in range(3)], []
+    for h in sizes:
+        exact = solve_ivp(
+            velocity, (0.0, fraction * h), pack(problem.initial), "DOP853", rtol=1e-13, atol=1e-13
+        ).y[:, -1]
+        computed = run_into_a_step(problem, backend, integrator, 1, h, fraction)
+        errors.append(float(np.linalg.norm(computed - exact)))
+    for order in orders(errors, sizes):
+        assert abs(order - 1 - DENSE_ORDERS[integrator]) < 0.2, errors
+    assert (
+        make_stepper(problem.config(integrator=integrator)).dense_order
+        == (DENSE_ORDERS[integrator])
+    )
+
+
+@integrators
+@pytest.mark.parametrize("fraction", [0.3, 0.65])
+def test_states_within_steps_are_as_good_as_those_at_their_ends(reference, integrator, fraction):
+    """The interpolant's error arises once, a step's in every step: the nominal order remains."""
+    problem, exact, _ = reference
+    counts = STEPS[integrator]
+    sizes = [END / (steps - 1 + fraction) for steps in counts]
+    errors = [
+        float(np.linalg.norm(run_into_a_step(problem, "numpy", integrator, n, h, fraction) - exact))
+        for n, h in zip(counts, sizes, strict=True)
+    ]
+    for order in orders(errors, sizes):
+        assert abs(order - ORDERS[integrator]) < 0.2, errors
+
+
+@integrators
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_interpolant_meets_both_ends_of_its_step(reference, integrator, backend):
+    """Some 10 roundings of the state, and as much as it moves in 1e-13 of a step."""
+    problem, _, _ = reference
+    h = END / 16
+    start = pack(problem.initial)
+    end = run_fixed(problem, integrator, 16, reference[2])
+    keys = (problem, backend, integrator)
+    assert relative_error(run_into_a_step(*keys, 1, h, 1e-13), start) < 1e-14
+    if integrator == "gd":  # `run_fixed` takes two updates of the critic
+        assert (
+            relative_error(
+                run_into_a_step(*keys, 16, h, 1 - 1e-13), run_into_a_step(*keys, 17, h, 1e-13)
+            )
+            < 1e-14
+        )
+    else:
+        assert relative_error(run_into_a_step(*keys, 16, h, 1 - 1e-13), end) < 1e-14
+
+
+@flows
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 1 / 3, 0.5, 0.9, 1.0])
+def test_the_weights_of_the_interpolant_sum_to_the_fraction(name, fraction):
+    """What moves uniformly is met exactly; at the end of the step they are the method's own."""
+    tableau = TABLEAUX[name]
+    weights = tableau.interpolant(fraction)
+    assert len(weights) == len(tableau.b) + (not tableau.first_same_as_last)
+    # dopri5's are sums of 28 numbers below 6, each rounded to eps / 2 of itself.
+    assert sum(weights) == pytest.approx(fraction, rel=0, abs=2e-14)
+    if fraction in (0.0, 1.0):
+        ends = [fraction * b for b in tableau.b]
+        assert weights == pytest.approx([*ends, *([0.0] * (len(weights) - len(ends)))], abs=1e-14)
+
+
+def test_the_interpolant_of_dormand_prince_is_the_one_scipy_has():
+    from scipy.integrate import RK45
+
+    dense = [row or (0.0,) * 4 for row in TABLEAUX["dopri5"].dense]
+    assert np.allclose(dense, RK45.P, rtol=1e-15, atol=0)
+    assert RK45.P.shape == (7, 4)
 
 
 def balances(problem: Problem, y: np.ndarray) -> np.ndarray:
@@ -262,9 +377,11 @@ def test_invariants_drift_at_least_at_the_nominal_order(reference, integrator):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gd_is_the_published_algorithm(backend):
-    """Critic updates at a fixed Z, extra ones before the first step, then one Euler step.
+    """A warm-up at the first Z, then in each step critic updates at a fixed Z and one Euler step.
 
-    Eight gradients are chained; each is good to 1e-13 and no mask is near a kink: 1e-12.
+    The warm-up's updates have numbers of their own within step 0, and as many as eta is contained
+    in its time at `critic_rate`. Eight gradients are chained; each is good to 1e-13 and no mask is
+    near a kink: 1e-12.
     """
     problem = random_problem(3)
     h, eta, updates, warmup, penalty, D, seed = 0.05, 0.02, 2, 3, 10.0, 0.7, 4
@@ -274,7 +391,8 @@ def test_gd_is_the_published_algorithm(backend):
 
     for step in range(2):
         Z = predictions(U.tolist(), V.tolist(), data["X"])
-        for update in range(updates + (warmup if step == 0 else 0)):
+        extra = range(updates, updates + warmup) if step == 0 else ()
+        for update in (*extra, *range(updates)):
             e = uniforms(seed, Stream.PENALTY_POINTS, step, update, len(Z)).tolist()
             dW, da = equations.critic_gradients(W.tolist(), a.tolist(), Z, data["Y"], e, penalty)
             W, a = W - eta * np.array(dW), a - eta * np.array(da)
@@ -284,25 +402,29 @@ def test_gd_is_the_published_algorithm(backend):
         U = U + h * (np.array(parts.reaction_U) + D * np.array(parts.diffusion_U))
         V = V + h * (np.array(parts.reaction_V) + D * np.array(parts.diffusion_V))
 
-    with problem.simulation(
-        backend,
-        step_size=h,
-        critic_steps=updates,
-        critic_step_size=eta,
-        critic_warmup=warmup,
-        diffusivity=D,
-        seed=seed,
-    ) as simulation:
-        simulation.advance(2)
-        weights = simulation.weights()
-    for name, expected in zip(ARRAYS, (U, V, W, a), strict=True):
-        assert relative_error(weights[name], expected) < 1e-12, name
+    keys = {
+        "integrator": "gd",
+        "penalty_points": "random",
+        "step_size": h,
+        "critic_steps": updates,
+        "diffusivity": D,
+        "seed": seed,
+    }
+    explicit = {"critic_step_size": eta, "critic_warmup": warmup * eta}
+    rate = updates * eta / h  # of which the same size of an update follows
+    for given in (explicit, {"critic_rate": rate, "critic_warmup": warmup * eta / rate}):
+        with problem.simulation(backend, **keys, **given) as simulation:
+            assert simulation.resolved.critic_rate == pytest.approx(rate, rel=1e-15)
+            simulation.advance(2)
+            weights = simulation.weights()
+        for name, expected in zip(ARRAYS, (U, V, W, a), strict=True):
+            assert relative_error(weights[name], expected) < 1e-12, name
 
 
 @pytest.mark.parametrize("updates", [0, 1])
 def test_gd_without_critic_steps_leaves_the_critic_alone(updates):
     problem = random_problem(3)
-    with problem.simulation(critic_steps=updates) as simulation:
+    with problem.simulation(integrator="gd", critic_steps=updates) as simulation:
         simulation.advance(3)
         moved = not np.array_equal(simulation.weights()["W"], problem.initial["W"])
     assert moved == (updates > 0)
@@ -344,7 +466,7 @@ def test_a_frozen_partner_does_not_change_how_the_others_move_in_the_first_gd_st
     problem = random_problem(6)
     weights = {}
     for trainable in ("U,V,W,a", "U,W,a", "V,W,a"):
-        with problem.simulation(trainable=trainable) as simulation:
+        with problem.simulation(integrator="gd", trainable=trainable) as simulation:
             simulation.advance()
             weights[trainable] = simulation.weights()
     assert np.array_equal(weights["U,V,W,a"]["U"], weights["U,W,a"]["U"])
@@ -382,10 +504,14 @@ def test_one_step_is_the_same_on_numpy_and_numba(integrator, critic, penalty):
 @integrators
 @pytest.mark.parametrize("critic", ["wgan-gp", "minimax"])
 def test_fifty_steps_are_the_same_on_numpy_and_numba(integrator, critic):
-    """1e-10 relative: 50 steps of 1e-14, and room for growth by 200 while masks agree."""
+    """1e-10 relative: 50 steps of 1e-14, and room for growth by 200 while masks agree.
+
+    Of adaptive steps, whose size would follow the growth, an error estimate at rtol = 1e-3 leaves
+    eps / rtol of its digits wrong: 2e-13 of a step size, within the same room.
+    """
     problem = random_problem(20, d_in=20, n=17, m=19, m_c=13)
     keys = {"integrator": integrator, "critic": critic, "step_size": 0.01}
-    keys |= {"critic_step_size": 0.001}  # minimax sums over samples: 0.01 would diverge
+    keys |= {"critic_rate": 0.5}  # minimax sums over samples: 5 would diverge
     assert_close(*trajectories(problem, 50, **keys), 1e-10)
 
 
@@ -398,12 +524,14 @@ def test_sizes_of_one_are_the_same_on_numpy_and_numba(integrator, sizes):
     assert_close(*trajectories(problem, 5, integrator=integrator, step_size=0.002), 1e-12)
 
 
-def test_parity_in_parallel_loops():
+@pytest.mark.parametrize("integrator", ["gd", "bs23"])
+def test_parity_in_parallel_loops(integrator):
     """Arrays above Numba's threshold for threads; sums of 400 products: 400 eps = 9e-14 a step."""
     problem = random_problem(22, d_in=5, n=400, m=400, m_c=400)
     weights = []
     for backend in BACKENDS:
-        with problem.simulation(backend, threads=2, step_size=1e-3) as simulation:
+        keys = {"threads": 2, "step_size": 1e-3, "integrator": integrator}
+        with problem.simulation(backend, **keys) as simulation:
             simulation.advance(2)
             weights.append(simulation.weights())
     assert_close(*weights, 1e-12)
@@ -451,9 +579,21 @@ def test_controller_shrinks_after_every_rejection():
     assert controller.factor_after_rejection(8.0) == pytest.approx(0.9 / 2)  # 8^(1/3)
 
 
+def test_the_share_of_the_solution_leaves_the_first_and_last_stage_alone():
+    """error - alpha b is zero in between: what the image of an error in the Gram chart rests on."""
+    shares = {name: tableau.solution_share for name, tableau in TABLEAUX.items()}
+    assert shares == {"heun": None, "rk4": None, "bs23": 1 / 4, "dopri5": None}
+    rest = [e - w / 4 for e, w in zip(TABLEAUX["bs23"].error, TABLEAUX["bs23"].b, strict=True)]
+    assert rest == pytest.approx([-1 / 8, 0.0, 0.0, -1 / 8], abs=1e-16)
+
+
+@pytest.mark.parametrize("chart", CHARTS)
 @pytest.mark.parametrize("integrator", ["bs23", "dopri5"])
-def test_error_estimate_is_the_documented_norm(integrator):
-    """The largest over arrays of ||e||_F / (atol sqrt(size) + rtol ||X||_F), from the oracle."""
+def test_error_estimate_is_the_documented_norm(integrator, chart):
+    """The largest over arrays of ||e||_F / (atol sqrt(size) + rtol ||X||_F), from the oracle.
+
+    In every chart, of a first attempt and of one after a rejected one.
+    """
     problem = smooth_problem()
     velocity, _ = oracle_velocity(problem)
     tableau, h, rtol, atol = TABLEAUX[integrator], 0.3, 1e-3, 1e-2
@@ -469,10 +609,18 @@ def test_error_estimate_is_the_documented_norm(integrator):
         for e, x in zip(np.split(error, ends), np.split(new, ends), strict=True)
     )
     model, state = problem.model(
-        integrator=integrator, diffusivity=DIFFUSIVITY, gradient_penalty=PENALTY, critic_rate=RATE
+        integrator=integrator,
+        diffusivity=DIFFUSIVITY,
+        gradient_penalty=PENALTY,
+        critic_rate=RATE,
+        chart=chart,
     )
     stepper = RungeKutta(tableau, rtol, atol)
-    _, norm = stepper.step(model, state, stepper.allocate(model, state), index=0, step_size=h)
+    memory = stepper.allocate(model, state)
+    _, norm = stepper.step(model, state, memory, index=0, step_size=h)
+    stepper.step(model, state, memory, index=0, step_size=2.0 * h)
+    _, again = stepper.step(model, state, memory, index=0, step_size=h)
+    assert again == norm
     # The estimate is a difference of nearly equal sums: 7 stages, each good to 1e-14 of |h k|.
     cancellation = 1e-13 * h * max(np.abs(k).max() for k in ks) / atol
     assert norm == pytest.approx(expected, rel=1e-9, abs=cancellation)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from oracle import equations, losses
-from support import BACKENDS, random_problem, relative_error, smooth_problem
+from support import BACKENDS, INTEGRATORS, random_problem, relative_error, smooth_problem
 
 from prdsim.gradients import critic_gradient, forward, velocity
 from prdsim.model import State
@@ -99,10 +99,11 @@ def test_every_neuron_is_a_pair_of_morphogens_coupled_by_one_matrix(backend, dif
 
 
 @backends
-def test_u_stays_in_the_row_space_of_the_data(backend):
+@pytest.mark.parametrize("integrator", INTEGRATORS)
+def test_u_stays_in_the_row_space_of_the_data(backend, integrator):
     """U(t) - U(0) = C X^T: what a projection onto span X leaves is rounding of U itself."""
     problem = random_problem(5, d_in=9, n=3)
-    with problem.simulation(backend) as simulation:
+    with problem.simulation(backend, integrator=integrator) as simulation:
         simulation.advance(20)
         moved = simulation.weights()["U"] - problem.initial["U"]
     Q, _ = np.linalg.qr(problem.X)
@@ -129,7 +130,8 @@ def test_recorded_drift_of_an_accurate_run_is_rounding(backend, critic):
 
 def test_recorded_drift_notices_a_frozen_partner():
     """The balance is an invariant only while both partners move."""
-    with smooth_problem().simulation(trainable="U,W", step_size=1e-2) as simulation:
+    keys = {"integrator": "gd", "trainable": "U,W", "step_size": 1e-2}
+    with smooth_problem().simulation(**keys) as simulation:
         simulation.advance(20)
         row = simulation.observe()
     assert row["balance_drift"] > 1e-3

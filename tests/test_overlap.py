@@ -40,10 +40,19 @@ KEYS: dict[str, Any] = {
     "samples": 6,
     "width": 8,
     "outputs": 3,
+    "integrator": "gd",
+    "penalty_points": "random",
     "step_size": 0.01,
     "steps": 24,
     "snapshots": "every:4",
     "scalars": "every:3",
+}
+BY_TIME: dict[str, Any] = {  # several rows lie within one step
+    "step_size": 0.02,
+    "steps": None,
+    "end_time": 0.25,
+    "snapshots": "times:every:0.007",
+    "scalars": "times:every:0.003",
 }
 
 
@@ -168,10 +177,13 @@ def run_in(folder: Path, patch: pytest.MonkeyPatch, **keys: Any) -> Result:
 @pytest.mark.usefixtures("cupy", "reproducible")
 @pytest.mark.parametrize("integrator", ["gd", "rk4", "bs23"])
 @pytest.mark.parametrize("restart_seconds", [0.0, 60.0])
+@pytest.mark.parametrize("recorded", [{}, BY_TIME], ids=["by step", "by time"])
 def test_the_file_is_byte_for_byte_that_of_writing_in_turn(
-    integrator, restart_seconds, tmp_path, monkeypatch
+    integrator, restart_seconds, recorded, tmp_path, monkeypatch
 ):
-    keys = {"integrator": integrator, "restart_seconds": restart_seconds}
+    points = "random" if integrator == "gd" else "midpoint"
+    keys = {"integrator": integrator, "penalty_points": points, **recorded}
+    keys["restart_seconds"] = restart_seconds
     run_in(tmp_path / "behind", monkeypatch, **keys)
     in_turn(monkeypatch)
     run_in(tmp_path / "in turn", monkeypatch, **keys)
@@ -179,7 +191,10 @@ def test_the_file_is_byte_for_byte_that_of_writing_in_turn(
     assert behind == turn
     with open_trajectory(tmp_path / "behind" / "run.h5") as trajectory:
         assert trajectory.check() == []
-        assert trajectory.step.tolist() == list(range(0, 25, 4))
+        if recorded:
+            assert trajectory.time.tolist() == [*(i * 0.007 for i in range(36)), 0.25]
+        else:
+            assert trajectory.step.tolist() == list(range(0, 25, 4))
 
 
 @on_stand_ins
@@ -208,9 +223,9 @@ class Told:
     def __init__(self, at: Any) -> None:
         self._at = at
 
-    def start(self, step: int, steps: int) -> None: ...
+    def start(self, done: float, total: float) -> None: ...
 
-    def update(self, step: int, loss: float) -> None:  # noqa: ARG002
+    def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
         self._at(step)
 
     def close(self) -> None: ...
@@ -284,10 +299,10 @@ def test_one_snapshot_at_a_time_leaves(monkeypatch, tmp_path):
     leaving: weakref.WeakSet[Any] = weakref.WeakSet()
     start, snapshot = Simulation.start_weights, TrajectoryWriter.snapshot
 
-    def started(simulation: Simulation) -> Any:
+    def started(simulation: Simulation, *time: float) -> Any:
         under_way.append(simulation.step)
         most.append(len(under_way))
-        copies = start(simulation)
+        copies = start(simulation, *time)
         leaving.update(copy.__self__ for copy in copies.values())
         return copies
 

@@ -20,8 +20,9 @@ import prdsim
 PATIENCE = 120.0  # seconds; nothing comes near it unless it hangs
 SMALL = ("--dataset", "digits", "--samples", "8", "--width", "6", "--backend", "numpy")
 SMALL += ("--threads", "1", "--diffusion", "--step-size", "0.01")
-FOREVER = ("--steps", "10000000", "--scalars-every", "1000", "--restart-seconds", "0.1")
-ENDLESS_STEP = ("--steps", "5", "--critic-steps", "1000000000")
+FOREVER = ("--integrator", "rk4", "--steps", "10000000", "--scalars", "every:1000")
+FOREVER += ("--restart-seconds", "0.1")
+ENDLESS_STEP = ("--integrator", "gd", "--steps", "5", "--critic-steps", "1000000000")
 
 Program = subprocess.Popen[str]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle.equations import tangent_kernel
-from support import BACKENDS, Problem, random_problem, same_bits
+from support import ADAPTIVE, BACKENDS, INTEGRATORS, Problem, random_problem, same_bits
 
 from prdsim import step_size
 from prdsim.charts import CHARTS
@@ -146,32 +146,61 @@ def test_auto_is_refused_where_products_overflow():
     assert "--step-size" in str(caught.value)
 
 
-def test_auto_does_not_depend_on_backend_precision_diffusion_or_integrator():
+def test_auto_does_not_depend_on_backend_precision_diffusion_or_the_method_of_fixed_steps():
+    """A sixteenth of 1/lambda_max for them, a thousandth as an adaptive method's first step."""
     problem = random_problem(7)
     variants: list[dict[str, Any]] = [
         {"backend": "numpy"},
         {"backend": "numba"},
         {"backend": "numba", "precision": "float32"},
-        {"backend": "numpy", "integrator": "dopri5"},
+        {"backend": "numpy", "integrator": "rk4"},
+        {"backend": "numpy", "integrator": "bs23"},
+        {"backend": "numba", "integrator": "dopri5"},
         {"backend": "numpy", "diffusion": False},
     ]
-    taken = set()
+    whole = automatic(problem)
     for keys in variants:
+        keys = {"integrator": "gd", **keys}
+        adaptive = keys["integrator"] in ADAPTIVE
         with problem.simulation(**{"step_size": "auto", **keys}) as simulation:
-            taken.add(simulation.resolved.step_size)
+            assert simulation.resolved.step_size == round_down(
+                whole * (1e-3 if adaptive else 1 / 16)
+            )
             assert simulation.observe()["step_size"] == simulation.resolved.step_size
-    assert taken == {automatic(problem)}
+
+
+@pytest.mark.parametrize("integrator", INTEGRATORS)
+def test_automatic_fixed_steps_grow_where_weights_begin_small(integrator):
+    """In 64 steps, unless told otherwise; steps of a given size, or adaptive ones, do not."""
+    problem = random_problem(7)
+
+    def ramp(**keys: Any) -> int:
+        keys = {"integrator": integrator, "step_size": "auto", **keys}
+        with problem.simulation(**keys) as simulation:
+            simulation.advance(3)
+            ramp, size = simulation.resolved.ramp, simulation.resolved.step_size
+            if integrator not in ADAPTIVE:  # 1 + 2 + 3 parts in so many of a step
+                sizes = sum(min(1.0, (i + 1) / ramp) for i in range(3))
+                assert simulation.time == pytest.approx(size * sizes, rel=1e-14)
+            return ramp
+
+    small = 1 if integrator in ADAPTIVE else 64
+    assert ramp(init_scale=0.1) == ramp(init_scale=0.99) == small
+    assert ramp(init_scale=1.0) == ramp(init_scale=0.1, step_size=0.01) == 1
+    assert ramp(init_scale=0.1, step_ramp=5) == ramp(step_size=0.01, step_ramp=5) == 5
 
 
 def test_auto_is_stable_for_gradient_descent_without_diffusion():
-    """Euler steps of 1/lambda_max: the loss falls at every step."""
+    """Euler steps of 1/lambda_max, and all the more of a sixteenth: the loss always falls."""
     problem = random_problem(8, m=40)
-    with problem.simulation(step_size="auto", diffusion=False) as simulation:
-        losses = [simulation.observe()["loss_sup"]]
-        for _ in range(20):
-            simulation.advance()
-            losses.append(simulation.observe()["loss_sup"])
-    assert all(after < before for before, after in pairwise(losses))
+    for size in ("auto", automatic(problem)):
+        keys = {"integrator": "gd", "step_size": size, "diffusion": False}
+        with problem.simulation(**keys) as simulation:
+            losses = [simulation.observe()["loss_sup"]]
+            for _ in range(20):
+                simulation.advance()
+                losses.append(simulation.observe()["loss_sup"])
+        assert all(after < before for before, after in pairwise(losses))
 
 
 @pytest.mark.parametrize("trainable", ["W,a", "W"])

@@ -15,6 +15,7 @@ from support import BACKENDS, random_problem, relative_error, same_bits, smooth_
 
 from prdsim import gradients
 from prdsim.charts import CHARTS, range_factors
+from prdsim.errors import ConfigError
 from prdsim.model import Model, State
 from prdsim.symbols import ARRAYS
 from prdsim.tangent import Driven, Flow, Linearization, driven_entries
@@ -224,9 +225,24 @@ def test_penalty_points_are_the_midpoints_whatever_the_integrator():
     products = []
     for integrator in ("gd", "rk4"):
         model, state = problem.model(**{**KEYS, "integrator": integrator})
-        assert model.random_penalty_points == (integrator == "gd")
+        assert model.penalty_nodes == (() if integrator == "gd" else ((0.5, 1.0),))
         products.append(applied(Linearization(model, state), tangent_of(model)))
     assert same_bits(*products)
+
+
+def test_the_jacobian_of_a_penalty_averaged_over_several_points_is_refused_in_words():
+    """One point is the midpoint; without a moving critic there is no penalty to differentiate."""
+    problem = random_problem(6)
+    midpoint, one = (
+        applied(Linearization(*problem.model(**KEYS, penalty_points=points)), tangent)
+        for tangent in [tangent_of(problem.model(**KEYS)[0])]
+        for points in ("midpoint", "gauss:1")
+    )
+    assert same_bits(midpoint, one)
+    averaged = {**KEYS, "penalty_points": "gauss:4"}
+    with pytest.raises(ConfigError, match="penalty_points: the Jacobian of a moving critic"):
+        Linearization(*problem.model(**averaged))
+    Linearization(*problem.model(**averaged, trainable="U,V"))
 
 
 def test_a_vanishing_critic_gradient_contributes_nothing():

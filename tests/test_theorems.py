@@ -54,6 +54,7 @@ def train(path: Path, **keys: Any) -> Path:
     data = (rng.standard_normal((8, 16)), rng.standard_normal((8, 1)))
     given = {"preset": "theory", "width": 2000, "critic_width": 30, "backend": "numpy"}
     time = {"integrator": "rk4", "step_size": 0.1, "steps": 60, "snapshots": "geometric:15"}
+    time["scalars"] = "every:1"
     output = path / "run.h5"
     prdsim.run(data=data, output=str(output), force=True, **{**given, **time, **keys})
     return output
@@ -391,15 +392,16 @@ def test_snapshots_from_the_start_are_needed():
 # -- mu --------------------------------------------------------------------------------------------
 
 
-def test_the_preset_records_every_step_and_a_coarser_cadence_is_told(tmp_path):
+def test_the_preset_records_densely_and_a_coarser_cadence_is_told(tmp_path):
     keys = {**CRITIC, "width": 300, "steps": 20}
-    fine = report_of(train(tmp_path, **keys))
-    assert len(fine.scores.time) == 21
+    dense = prdsim.RunConfig(preset="theory").scalars
+    fine = report_of(train(tmp_path, **keys, scalars=dense))
+    assert np.array_equal(fine.scores.time, 0.05 * np.arange(41))  # 20 steps of 0.1
     assert fine.constants.mu == fine.scores.value.max()
     assert not any("measured at" in note for note in fine.notes)
     coarse = report_of(train(tmp_path, **keys, scalars="every:8"))
     assert any("mu was measured at 4 times of a run of 20 steps" in note for note in coarse.notes)
-    assert coarse.constants.mu == fine.scores.value[[0, 8, 16, 20]].max()
+    assert coarse.constants.mu == fine.scores.value[[0, 16, 32, 40]].max()
 
 
 def test_a_mu_of_ones_own_is_judged(tmp_path):
@@ -421,11 +423,13 @@ def test_the_papers_mu_is_shown_beside_with_diffusion_alone(tmp_path):
     assert (without.paper_mu, without.paper_mu_bounds, without.constants.mu) == (None, None, 0.0)
 
 
+@pytest.mark.parametrize("scalars", ["every:1", "times:every:0.05"])
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
-def test_replayed_scores_are_those_that_moved_u(tmp_path, backend):
+def test_replayed_scores_are_those_that_moved_u(tmp_path, backend, scalars):
     """By gd: the critic after its updates, at the predictions before the step."""
     keys = {**CRITIC, "integrator": "gd", "width": 40, "steps": 12, "diffusivity": 0.7}
-    keys |= {"snapshots": "every:1", "critic_warmup": 30, "backend": backend, "threads": 1}
+    keys |= {"critic_step_size": 0.01, "penalty_points": "random", "critic_warmup": 0.3}
+    keys |= {"snapshots": "every:1", "scalars": scalars, "backend": backend, "threads": 1}
     path = train(tmp_path, **keys)
     with prdsim.open_trajectory(path) as trajectory:
         X, time = trajectory.data["X"], trajectory.time

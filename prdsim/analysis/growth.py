@@ -13,6 +13,7 @@ is done neuron by neuron is done on the host in float64, some neurons at a time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -331,11 +332,13 @@ def integrate_couplings(
     backend: Backend | None = None,
     progress: Progress | None = None,
     watch: Callable[[Simulation], None] = lambda _: None,
+    next_watched: Callable[[], float] = lambda: math.inf,
 ) -> CouplingHistory:
     """Run a simulation in memory and integrate C_j over it, at the cadence of the scalars.
 
     Arguments are as for `Simulation`; ``watch`` is called with it at the start and after every
-    step. No file is written. The run takes the same steps as without.
+    step, and ``next_watched`` returns the next time within a step that it will look at. No file is
+    written. The run takes the same steps as without.
     Raises `ConfigError` if the memory does not suffice, and what a run raises.
     """
     shown = progress or Silent()
@@ -368,7 +371,7 @@ def integrate_couplings(
                     shown.update(simulation.progress[0], simulation.step, loss)
                 if simulation.finished:
                     break
-                simulation.advance(next_view=agenda.next_time)
+                simulation.advance(next_view=min(agenda.next_time, next_watched()))
         finally:
             shown.close()
         integral.finish()
@@ -419,15 +422,16 @@ def replay_couplings(
         backend=backend,
         progress=progress,
         watch=comparison,
+        next_watched=comparison.next_time,
     )
     return replace(history, difference=comparison.difference)
 
 
 def _up_to_last_snapshot(trajectory: Trajectory) -> RunConfig:
     """Return the configuration that ends a replay where the file's snapshots do."""
-    config, last = stored_config(trajectory), float(trajectory.time[-1])
-    if config.end_time is not None and last > 0.0:
-        return config.replace(end_time=last)
+    config, last = stored_config(trajectory), trajectory.recorded_snapshots[-1]
+    if last.dtype.kind == "f" and last > 0.0:
+        return config.replace(end_time=float(last))
     return config.replace(steps=max(1, int(trajectory.step[-1])))
 
 
@@ -436,17 +440,16 @@ class _Comparison:
 
     def __init__(self, trajectory: Trajectory, tolerance: float) -> None:
         self._trajectory, self._tolerance = trajectory, tolerance
-        self._agenda = Agenda(trajectory.time.tolist())
+        self._agenda = Agenda(trajectory.recorded_snapshots.tolist())
         self._row = 0
         self.difference = 0.0
 
-    @property
     def next_time(self) -> float:
-        """The time of the next snapshot."""
+        """Return the time of the next snapshot, if it may lie within a step."""
         return self._agenda.next_time
 
     def __call__(self, simulation: Simulation) -> None:
-        for moment in self._agenda.due(simulation.step, simulation.time):
+        for moment in simulation.due(self._agenda):
             self._compare(simulation, moment, self._row)
             self._row += 1
 

@@ -439,7 +439,7 @@ def applied_scores(
     steps = int(trajectory.scalars["step"][-1])
     diffusivity, values = config.diffusivity, np.empty(steps)
     with Simulation(
-        config,
+        config.replace(steps=max(steps, 1), end_time=None, snapshots=None, scalars=None),
         X.astype(np.float64),
         Y.astype(np.float64),
         initial=dict(trajectory.initial),

@@ -19,7 +19,7 @@ from prdsim.memory import check_memory
 from prdsim.model import Dimensions, dimensions_of
 from prdsim.randomness import Stream, uniforms
 from prdsim.runner import load_data
-from prdsim.step_size import automatic_step_size
+from prdsim.simulation import automatic_step
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray
@@ -42,25 +42,26 @@ class Problem:
 
     @classmethod
     def of(cls, config: RunConfig) -> Problem:
-        """Load the data and draw the weights of a configuration, by default for the paper's steps.
+        """Load the data and draw the weights of a configuration, as `comparable` completes it.
 
         Raises `ConfigError` for a configuration that the rivals have no program for or that does
         not fit into memory, and `DataError`.
         """
-        paper = {"integrator": "gd", "penalty_points": "random"}
-        config = config.replace(
-            **{key: value for key, value in paper.items() if key not in config.model_fields_set}
-        )
-        _require_comparable(config)
+        config = comparable(config)
         dataset = load_data(config)
         sizes = dimensions_of(config, dataset.X.shape[0], dataset.Y.shape[0], dataset.X.shape[1])
         check_memory(config, sizes, NumpyBackend(config.array_precision), "weight")
         initial = draw_initial(config, sizes)
         step_size = config.step_size
         if step_size == "auto":
-            step_size = automatic_step_size(config, dataset.X, dataset.Y, initial)
+            step_size = automatic_step(config, dataset.X, dataset.Y, initial)
         endless = config.replace(
-            step_size=float(step_size), steps=_ENDLESS, end_time=None, critic_warmup=0.0
+            step_size=float(step_size),
+            steps=_ENDLESS,
+            end_time=None,
+            critic_warmup=0.0,
+            snapshots=None,
+            scalars=None,
         )
         return cls(endless, dataset.X, dataset.Y, initial)
 
@@ -112,8 +113,14 @@ class Problem:
             return RunConfig.from_json(str(arrays["config"])).replace(**keys)
 
 
-def _require_comparable(config: RunConfig) -> None:
-    """Raise `ConfigError` unless the rivals implement what a configuration asks for."""
+def comparable(config: RunConfig) -> RunConfig:
+    """Return a configuration with the paper's steps where it does not say which.
+
+    Raises `ConfigError` unless the rivals implement what it asks for.
+    """
+    given = config.model_fields_set
+    if "integrator" not in given:
+        config = config.replace(integrator="gd")
     only = {"integrator": "gd", "critic": "wgan-gp", "trainable": "U,V,W,a"}
     for key, value in only.items():
         given = getattr(config, key)
@@ -123,3 +130,4 @@ def _require_comparable(config: RunConfig) -> None:
         raise ConfigError("bench compares penalty_points random and midpoint alone")
     if config.precision == "tf32":
         raise ConfigError("bench compares precision float64 and float32 alone, not tf32")
+    return config if "penalty_points" in given else config.replace(penalty_points="random")

@@ -68,7 +68,7 @@ def check_50_steps(precision: str) -> None:
     float32 keeps its bound. tf32 may err 8 times as much as NumPy with rounded factors: a device
     that cuts instead errs twice as much in each, and not at random.
     """
-    problem, keys = smooth_problem(), {"step_size": 0.005}
+    problem, keys = smooth_problem(), {"integrator": "gd", "step_size": 0.005}
     exact = final(problem, "numpy", 50, **keys)
     error = worst(final(problem, "cupy", 50, precision=precision, **keys), exact)
     assert worst(exact, problem.initial) > 0.1, "nothing moved"
@@ -106,7 +106,7 @@ def check_steps_repeat(cupy: HostCupy, problem: Problem, period: int = 1, **keys
     an array outside of the graph. And no allocation, no copy to or from the host, nothing on
     another stream. After ``period`` steps the buffers come round; each of them has its graph.
     """
-    with problem.simulation("cupy", steps=100, **keys) as simulation:
+    with problem.simulation("cupy", steps=100, **{"integrator": "gd", **keys}) as simulation:
         counts = (cupy.allocations, cupy.host_copies, cupy.uploads)
         graphs, steps, logs = cupy.graphs, period * (WARM_UP + 3), []
         for _ in range(WARM_UP + 3):
@@ -117,7 +117,7 @@ def check_steps_repeat(cupy: HostCupy, problem: Problem, period: int = 1, **keys
         assert cupy.graphs - graphs == period, "a graph for each pair of old and new state"
         assert len({operation.stream for log in logs for operation in log}) == 1, "other streams"
         numbers = [op.scalars[0] for log in logs for op in log if op.name == "set_word"]
-        numbered = simulation.model.random_penalty_points
+        numbered = not simulation.model.penalty_nodes
         assert numbers == (list(range(steps)) if numbered else []), "numbers of steps"
     assert all(op.kind != "graph" for log in logs[:WARM_UP] for op in log)
     eager = [[_without_number(operation) for operation in log] for log in logs]
