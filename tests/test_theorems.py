@@ -400,7 +400,7 @@ def test_the_preset_records_densely_and_a_coarser_cadence_is_told(tmp_path):
     assert fine.constants.mu == fine.scores.value.max()
     assert not any("measured at" in note for note in fine.notes)
     coarse = report_of(train(tmp_path, **keys, scalars="every:8"))
-    assert any("mu was measured at 4 of 21 states" in note for note in coarse.notes)
+    assert any("mu was measured at 4 times of a run of 20 steps" in note for note in coarse.notes)
     assert coarse.constants.mu == fine.scores.value[[0, 16, 32, 40]].max()
 
 

@@ -468,12 +468,12 @@ def _recorded_scores(trajectory: Trajectory, config: RunConfig, n: int) -> Score
 
 def _notes(trajectory: Trajectory, config: RunConfig, *, replay: bool) -> Iterable[str]:
     steps = trajectory.scalars["step"]
-    states, rows = int(steps[-1]) + 1, len(steps)
+    taken, rows = int(steps[-1]), len(steps)
     if config.adversary and not replay:
-        if rows < states:
+        if rows <= taken:
             yield (
-                f"mu was measured at {rows} of {states} states: it may be larger between "
-                "(--scalars times:every:TIME records more)"
+                f"mu was measured at {rows} times of a run of {taken} steps: it may be larger "
+                "between (--scalars times:every:TIME records more)"
             )
         if config.integrator == "gd" and {"W", "a"} & set(config.moving):
             yield (
