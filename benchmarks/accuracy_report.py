@@ -64,7 +64,7 @@ def table(title: str, runs: dict[str, dict[str, float]]) -> str:
     ]
     for name, run in runs.items():
         if name != REFERENCE:
-            changes = [change(run[key], reference[key]) for key in COLUMNS]
+            changes = [change(key, run[key], reference[key]) for key in COLUMNS]
             rows.append([f"`{name}`", count(run), *changes, drift(run)])
     lines = [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]]
     return "\n".join([f"**{title}** (first row: values; below: per cent of them)", "", *lines])
@@ -82,15 +82,16 @@ def plain(value: float) -> str:
     return f"{value:.3g}"
 
 
-def change(value: float, reference: float) -> str:
-    """Return a change in per cent; of values about 0 the value itself."""
-    if reference == 0.0 or abs(reference) < 5e-3 > abs(value):
+def change(key: str, value: float, reference: float) -> str:
+    """Return a change in per cent; of shares, and of values about 0, the value itself."""
+    if key == "inactive_neurons" or abs(reference) < 5e-3 > abs(value):
         return f"({value:.2g})"
     return f"{100 * (value / reference - 1):+.1f}"
 
 
 def drift(run: dict[str, float]) -> str:
-    return f"{100 * run['invariant_error']:.2g} %"
+    percent = 100 * run["invariant_error"]
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
 
 
 def draw(cases: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
