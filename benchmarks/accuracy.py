@@ -33,7 +33,9 @@ CASES: dict[str, dict[str, Any]] = {
     "digits": {"preset": "poster", "dataset": "digits"},
     "mnist": {"preset": "poster", "dataset": "mnist", "split": "test"},
 }
-ADAPTIVE = {f"bs23 {rtol:.0e}".replace("e-0", "e-"): rtol for rtol in (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)}
+ADAPTIVE = {
+    f"bs23 {rtol:.0e}".replace("e-0", "e-"): rtol for rtol in (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+}
 FIXED = {
     "gd h": ("gd", 1),
     "gd h/4": ("gd", 4),

@@ -23,7 +23,6 @@ INTEGERS = [
     "critic_width",
     "seed",
     "critic_steps",
-    "step_ramp",
     "steps",
     "threads",
 ]
@@ -146,7 +145,6 @@ def test_every_key_explains_itself_and_belongs_to_a_group():
         "rtol",
         "atol",
         "step_size",
-        "step_ramp",
         "steps",
     ]
 
@@ -443,7 +441,8 @@ def test_each_layer_goes_over_the_one_before(tmp_path):
     """defaults < preset < TOML < --set < options, shown key by key."""
     path = toml(tmp_path, 'preset = "poster"\nsamples = 11\nsteps = 11\nseed = 11\n')
     config = load_config(path, settings=["steps=22", "seed=22"], options={"seed": "33"})
-    assert config.rtol == RunConfig().rtol
+    assert config.atol == RunConfig().atol
+    assert config.rtol == PRESETS["poster"]["rtol"] != RunConfig().rtol
     assert config.init_scale == PRESETS["poster"]["init_scale"] != RunConfig().init_scale
     assert (config.samples, config.steps, config.seed) == (11, 22, 33)
 
@@ -629,7 +628,7 @@ def test_the_fingerprint_notices_everything_that_decides_a_number():
         "diffusivity": 0.5, "critic": "minimax", "critic_steps": 1, "critic_step_size": 0.5,
         "critic_warmup": 1.0, "critic_rate": 2.0, "gradient_penalty": 1.0,
         "penalty_points": "random", "integrator": "rk4", "step_size": 0.5, "end_time": 3.0,
-        "rtol": 0.1, "atol": 0.1, "step_ramp": 3, "steps": 3, "backend": "numpy",
+        "rtol": 0.1, "atol": 0.1, "steps": 3, "backend": "numpy",
         "precision": "float32", "chart": "weight", "threads": 1,
     }  # fmt: skip
     assert set(changed) == {*keys_of("data", "network", "adversary", "time", "computing")} - {

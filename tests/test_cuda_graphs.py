@@ -57,10 +57,18 @@ def test_graphs_change_no_bit_in_any_chart(cupy, integrator, chart):
     check_steps_repeat(cupy, problem, 1 if integrator == "gd" else 2, **keys)
 
 
+RAMP = {"init_scale": 0.5, "step_size": "auto"}
+"""Keys of fixed steps that grow at first; over three of them where `short_ramp` is used."""
+
+
+@pytest.fixture
+def short_ramp(monkeypatch):
+    monkeypatch.setattr("prdsim.simulation._RAMP", 3)
+
+
 @fixed_steps
-@pytest.mark.parametrize(
-    "keys", [{"diffusion": False}, {"critic_warmup": 0.03}, {"step_ramp": 3}], ids=str
-)
+@pytest.mark.usefixtures("short_ramp")
+@pytest.mark.parametrize("keys", [{"diffusion": False}, {"critic_warmup": 0.03}, RAMP], ids=str)
 def test_graphs_change_no_bit_without_a_critic_after_a_warm_up_or_a_ramp(integrator, keys):
     check_same_bits(random_problem(3), integrator=integrator, **keys)
 
@@ -79,10 +87,11 @@ def test_adaptive_steps_are_never_recorded(cupy, integrator):
 
 
 @fixed_steps
+@pytest.mark.usefixtures("short_ramp")
 def test_a_warm_up_and_the_steps_of_a_ramp_have_no_graphs_of_their_own(cupy, integrator):
     """Nor do they take the place of the others' when a run is put back to its start."""
     problem = random_problem(1)
-    keys = {"integrator": integrator, "critic_warmup": 0.03, "step_ramp": 3, "steps": ENOUGH + 2}
+    keys = {"integrator": integrator, "critic_warmup": 0.03, **RAMP, "steps": ENOUGH + 2}
     with problem.simulation("cupy", **keys) as simulation:
         start, before = simulation.restart_point(), cupy.graphs
         simulation.advance(2)  # the third one is as long as those after it
