@@ -32,9 +32,11 @@ def command(path: Path, accuracy: float, time: float | None, force: bool, form: 
 
     Replays the finished run at a tolerance, or with steps, divided twice, and two twins that begin
     1e-6 beside it; this takes six to eight times as long as the run. Of every scalar and measure:
-    value, change with the finest replay, scatter of the twins, observed order, and a verdict.
+    value, change with the finer replay that is further away, scatter of the twins, observed order,
+    and a verdict.
 
-    The report is kept as RUN.converge.json, and quoted by compare, analyze, plot and reproduce.
+    The report is kept as RUN.converge.json, and quoted by inspect, compare, analyze, plot and
+    reproduce.
     Ctrl-C stops; the same command goes on. Exit code 1 if a headline measure has not converged.
     """
     from prdsim.convergence.assess import converge

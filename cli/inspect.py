@@ -32,20 +32,30 @@ _SHOWN = (
 def command(path: Path, as_json: bool, check: bool) -> int:
     """Say what a trajectory file holds. Works on a file that is being written, and leaves it be."""
     from prdsim.config import stored_config
-    from prdsim.convergence import look_up
     from prdsim.trajectory import open_trajectory
 
     with open_trajectory(path) as trajectory:
         state = trajectory.live_status()
         config = stored_config(trajectory)
         report = _report(trajectory, config, state)
-        found = look_up(trajectory)
         report["warnings"] = _warnings(trajectory, config)
-        report["discretization"] = found.reason or (found.report and found.report.words())
+        report["discretization"], damaged = _discretization(trajectory)
         if check:
             report["problems"] = trajectory.check()
     click.echo(json.dumps(report, indent=2) if as_json else _text(report))
-    return 3 if report.get("problems") else 0
+    return 3 if report.get("problems") or damaged else 0
+
+
+def _discretization(trajectory: Trajectory) -> tuple[str, bool]:
+    """Say what is known of the run's accuracy, and whether its report cannot be read."""
+    from prdsim.convergence import look_up
+    from prdsim.errors import ReportError
+
+    try:
+        found = look_up(trajectory)
+    except ReportError as error:
+        return f"unknown: {error}", True
+    return found.reason if found.report is None else found.report.words(), False
 
 
 def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, Any]:

@@ -47,9 +47,7 @@ def _drift(config: RunConfig, step_size: float, scalars: Mapping[str, float]) ->
     allowed = invariant_tolerance(config)
     if not scalars["invariant_error"] > allowed:
         return ""
-    remedy = (
-        f"--rtol {config.rtol / 10:.2g}" if config.adaptive else f"--step-size {step_size / 4:.2g}"
-    )
+    remedy = f"--rtol {config.rtol / 10:.2g}" if config.adaptive else _smaller(config, step_size, 4)
     return (
         f"the flow's invariants drifted by {invariants_in_words(scalars)}, more than "
         f"{_percent(allowed)}: results are the step's, not the model's; try {remedy}"
@@ -67,5 +65,13 @@ def _instability(config: RunConfig, step_size: float, scalars: Mapping[str, floa
     return (
         f"step size {step_size:g} is beyond the limit of stability of {config.integrator}, "
         f"{limit:g} / lambda_max = {limit / lambda_max:.2g} now; "
-        f"try --step-size {1 / (16 * lambda_max):.2g}"
+        f"try {_smaller(config, step_size, 16 * step_size * lambda_max)}"
     )
+
+
+def _smaller(config: RunConfig, step_size: float, factor: float) -> str:
+    """Return the options of a fixed step so many times smaller, of the same critic's speed."""
+    options = f"--step-size {step_size / factor:.2g}"
+    if config.critic_step_size is not None:
+        options += f" --critic-step-size {config.critic_step_size / factor:.2g}"
+    return options

@@ -422,7 +422,7 @@ def _config_to_resume(
     ):
         if given is not None and planned is not None and given < planned:
             raise ConfigError(
-                f"--{option} {given}: {path} is planned for {planned}; give the new total"
+                f"--{option} {given}: {path} is planned for {planned}; give a later end"
             )
     if end_time is not None and config.end_time is None:
         raise ConfigError(f"--end-time {end_time}: {path} was planned by steps; give --steps")
@@ -445,13 +445,14 @@ def _require_something_left(trajectory: Trajectory, config: RunConfig) -> None:
     path = trajectory.path
     if reaches(trajectory.restart_time, config.end_time):
         raise ConfigError(
-            f"{path}: the run is finished at time {config.end_time:g}; "
-            f"--end-time T with T > {trajectory.restart_time:.6g} continues it"
+            f"{path}: the run is finished at time {trajectory.time[-1]:g}; "
+            f"--end-time T with T > {trajectory.restart_time:.6g}, the end of its last step, "
+            "continues it"
         )
     if trajectory.restart_step >= config.step_limit:
         raise ConfigError(
-            f"{path}: the run is finished at step {config.steps}; "
-            f"--steps N with N > {config.steps} continues it"
+            f"{path}: the run is finished at step {trajectory.restart_step}; "
+            f"--steps N with N > {trajectory.restart_step} continues it"
         )
 
 

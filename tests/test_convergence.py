@@ -20,6 +20,7 @@ from support_cli import Run, caller
 from support_runs import KEYS, Killed, make_run
 
 import prdsim
+from prdsim.accuracy import warnings_of
 from prdsim.analysis import history, open_recording
 from prdsim.analysis.comparison import compare
 from prdsim.config import RunConfig
@@ -293,7 +294,7 @@ def test_fixed_steps_are_halved_twice_and_the_critic_keeps_its_speed(tmp_path):
     assert {(config.critic_warmup, config.critic_steps) for config in configs} == {(0.3, 5)}
     assert {replay.resolved.critic_rate for replay in plan.replays} == {5 * 0.04 / 0.05}
     assert plan.ratio == 2.0
-    assert plan.setting == "step size 0.05"
+    assert plan.setting == "step size 0.05, critic's 0.04"
 
 
 def test_a_flow_of_fixed_steps_keeps_the_critics_keys(tmp_path):
@@ -751,8 +752,32 @@ def test_a_damaged_report_is_never_taken_for_none(run, tmp_path, words):
     if words == ("converge",):
         refused(answer, 2, "a.converge.json exists")
         assert run("converge", "a.h5", "--force").code in (0, 1)
+    elif words == ("inspect",):  # the run itself is shown, and its checksums are not in doubt
+        assert (answer.code, answer.err) == (3, "")
+        assert "discretization: unknown: " in answer.out
+        assert "a.converge.json is not JSON" in answer.out
+        assert "supervised loss" in answer.out
     else:
         refused(answer, 3, "a.converge.json is not JSON; make it anew with prdsim converge --force")
+
+
+def test_a_damaged_replay_is_made_anew(run, tmp_path):
+    make_run(tmp_path / "a.h5", **GD)
+    whole = run("converge", "a.h5").out
+    (tmp_path / "a.converge").mkdir()
+    (tmp_path / "a.converge" / "finer.h5").write_text("not a trajectory")
+    assert run("converge", "a.h5", "--force").out == whole
+    assert not (tmp_path / "a.converge").exists()
+
+
+def test_a_critic_with_updates_of_its_own_is_named_in_settings_and_remedies(run, tmp_path):
+    """A smaller step alone would be that of a faster critic: another model."""
+    make_run(tmp_path / "a.h5", **GD, critic_step_size=0.02, diffusion=True)
+    answer = run("converge", "a.h5")
+    assert ", critic's 0.005" in answer.out
+    config, row = RunConfig(integrator="gd", critic_step_size=0.02), {"lambda_max": 0.0}
+    (text,) = warnings_of(config, 0.1, {**row, "invariant_error": 0.5})
+    assert text.endswith("try --step-size 0.025 --critic-step-size 0.005")
 
 
 def test_figures_say_it_below(fine, coarse, tmp_path):

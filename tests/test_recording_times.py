@@ -299,21 +299,22 @@ def refused(path: Path, message: str, **longer: Any) -> None:
 
 def test_a_run_cannot_be_planned_shorter(tmp_path):
     path = run(tmp_path / "run.h5").path
-    refused(
-        path, r"--end-time 1\.2: .*run\.h5 is planned for 1\.3; give the new total", end_time=1.2
-    )
+    refused(path, r"--end-time 1\.2: .*run\.h5 is planned for 1\.3; give a later end", end_time=1.2)
 
 
 @pytest.mark.parametrize("end_time", [None, END])
 def test_a_finished_run_needs_a_later_time(end_time, tmp_path):
     path = run(tmp_path / "run.h5", integrator="rk4").path
-    message = r"run\.h5: the run is finished at time 1\.3; --end-time T with T > 1\.35 continues it"
+    message = (
+        r"run\.h5: the run is finished at time 1\.3; "
+        r"--end-time T with T > 1\.35, the end of its last step, continues it"
+    )
     refused(path, message, end_time=end_time)
 
 
 def test_a_time_that_the_last_step_has_passed_is_over(tmp_path):
     path = run(tmp_path / "run.h5", integrator="rk4").path
-    message = r"the run is finished at time 1\.33; --end-time T with T > 1\.35 continues it"
+    message = r"the run is finished at time 1\.3; --end-time T with T > 1\.35, the end of its last"
     refused(path, message, end_time=1.33)
 
 

@@ -545,7 +545,7 @@ def test_an_interrupted_run_goes_on_to_more_steps_than_planned(tmp_path, whole):
     [
         (None, r"finished at step 40; --steps N with N > 40"),
         (40, r"finished at step 40; --steps N with N > 40"),
-        (39, r"--steps 39: .*run\.h5 is planned for 40; give the new total"),
+        (39, r"--steps 39: .*run\.h5 is planned for 40; give a later end"),
     ],
 )
 def test_a_finished_run_needs_more_steps(steps, message, tmp_path):
@@ -558,7 +558,7 @@ def test_a_finished_run_needs_more_steps(steps, message, tmp_path):
 
 def test_an_interrupted_run_cannot_be_planned_shorter(tmp_path):
     path = stopped(tmp_path / "run.h5", 13).path
-    with pytest.raises(ConfigError, match="planned for 40; give the new total"):
+    with pytest.raises(ConfigError, match="planned for 40; give a later end"):
         prdsim.resume(path, 20)
 
 

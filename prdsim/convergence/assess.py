@@ -74,6 +74,8 @@ def converge(
         assert trajectory is not None
         index = _index(recording, trajectory, time)
         target = report_path(trajectory.path)
+        if target.is_dir():
+            raise ConfigError(f"{target} is a folder; its name is that of the report: move it")
         if target.exists() and not force:
             raise ConfigError(f"{target} exists; give --force to make it anew")
         plan = plan_of(recording, trajectory, index)

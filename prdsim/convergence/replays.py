@@ -18,7 +18,7 @@ import numpy as np
 from prdsim.analysis import Recording
 from prdsim.config import RunConfig
 from prdsim.datasets import Dataset
-from prdsim.errors import DivergedError
+from prdsim.errors import DamagedTrajectoryError, DivergedError, NotATrajectoryError
 from prdsim.progress import Progress
 from prdsim.randomness import Stream, generator
 from prdsim.runner import resume, run
@@ -157,7 +157,10 @@ def _setting(config: RunConfig) -> str:
     if config.adaptive:
         return f"rtol {config.rtol:.3g}, atol {config.atol:.3g}"
     assert isinstance(config.step_size, float)
-    return f"step size {config.step_size:.4g}"
+    critic = config.critic_step_size
+    return f"step size {config.step_size:.4g}" + (
+        "" if critic is None else f", critic's {critic:.4g}"
+    )
 
 
 def _twins(config: RunConfig, initial: Mapping[str, HostArray]) -> list[dict[str, HostArray]]:
@@ -201,9 +204,19 @@ def ensure(plan: Plan, replay: Replay, progress: Progress | bool = False) -> Sto
 
 
 def _status(replay: Replay, dataset: Dataset) -> Status | None:
-    """Return the status of a replay's file; None if there is none of this replay."""
+    """Return the status of a replay's file; None if there is none of this replay, or it is damaged.
+
+    A replay is nobody's data: what cannot be read is made anew.
+    """
     if not replay.path.exists():
         return None
+    try:
+        return _status_of_file(replay, dataset)
+    except (NotATrajectoryError, DamagedTrajectoryError):
+        return None
+
+
+def _status_of_file(replay: Replay, dataset: Dataset) -> Status | None:
     precision = replay.config.array_precision
     with open_trajectory(replay.path) as there:
         same = there.attributes.get("config_sha256") == replay.config.sha256()

@@ -54,10 +54,10 @@ nav a { margin-right: 1rem; }
 <body>
 <h1>Pattern formation with and without diffusion</h1>
 <p>The figures of Rout's poster "Towards a pseudo-reaction-diffusion model for Turing instability in
-adversarial learning", made anew by prdsim $version from $runs runs: $seeds initial draws of each
-data set, once without and once with the adversary, from the same weights and samples. Settings are
-those of the preset <code>poster</code>: $preset. Numbers are means over the draws, &plusmn; their
-standard deviation. The column <i>discretization</i> is the largest relative error of any run, from
+adversarial learning", made anew by prdsim $version from $runs runs: $seeds of each data set, once
+without and once with the adversary, from the same weights and samples. Settings are those of the
+preset <code>poster</code>, with the keys given: $preset. Numbers are means over the draws, &plusmn;
+their standard deviation. The column <i>discretization</i> is the largest relative error of any run, from
 replays at finer steps and twins (<code>prdsim converge</code>); runs without them are not assessed.
 The runs of <code>theory</code> have other settings: see their commands.
 </p>
@@ -76,12 +76,13 @@ def make_page(shown: Sequence[Shown], plans: Mapping[str, Sequence[RunConfig]], 
     """Return the page as HTML; pictures are named relative to it."""
     names = [part.name for part in shown if part.name]
     links = [f'<a href="#{name}">{name}</a>' for name in [*names, "runs"]]
-    preset = ", ".join(f"{key} = {value}" for key, value in PRESETS["poster"].items())
     configs = [config for plan in plans.values() for config in plan]
+    poster = next((c for c in configs if c.preset == "poster"), RunConfig(preset="poster"))
+    preset = ", ".join(f"{key} = {getattr(poster, key)}" for key in PRESETS["poster"])
     return _PAGE.substitute(
         version=__version__,
         runs=len(configs),
-        seeds=seeds,
+        seeds="one initial draw" if seeds == 1 else f"{seeds} initial draws",
         preset=html.escape(preset),
         links="".join(links),
         sections="\n".join(_section(part) for part in shown),
@@ -100,7 +101,9 @@ def _section(part: Shown) -> str:
     blocks += [_figure(*picture, part.comparison) for picture in part.pictures]
     if part.comparison is not None:
         blocks += [
-            f'<h3>Measures (<a href="numbers/{part.name}.csv">csv</a>)</h3>',
+            f"<h3>Measures at t = {part.comparison.time:.6g} "
+            f'(<a href="numbers/{part.name}.csv">csv</a>)</h3>',
+            *(f"<p>{html.escape(note)}</p>" for note in part.comparison.notes),
             _table(part.comparison),
         ]
     return "\n".join(blocks)
