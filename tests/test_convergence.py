@@ -680,7 +680,7 @@ def test_the_command_fails_a_run_of_large_steps_with_numbers(run, tmp_path):
     answer = run("converge", "a.h5")
     assert answer.code == 1
     assert re.search(r"\n  changed too much: .*cv_U \(\d+(\.\d+)? %\)", answer.out)
-    assert "\n  run again like its finest replay: step size 0.25\n" in answer.out
+    assert "\n  run again like its finest replay: step size 0.25, critic's 0.0025\n" in answer.out
 
 
 def test_the_command_refuses_what_it_cannot_judge(run, tmp_path):

@@ -565,7 +565,7 @@ def test_an_interrupted_run_cannot_be_planned_shorter(tmp_path):
 @pytest.mark.parametrize("steps", [None, 20_000])
 def test_a_run_that_reached_its_end_time_is_finished(steps, tmp_path):
     path = prdsim.run(**keys(end_time=0.1, steps=10_000), output=str(tmp_path / "run.h5")).path
-    message = r"finished at time 0\.1; --end-time T with T > 0\.1 continues it"
+    message = r"finished at time 0\.1; --end-time T with T > 0\.1, the end of its last"
     with pytest.raises(ConfigError, match=message):
         prdsim.resume(path, steps)
 
