@@ -658,8 +658,8 @@ def test_the_command_says_what_holds(run, tmp_path):
     make_run(tmp_path / "a.h5", **FINE)
     answer = run("converge", "a.h5")
     assert answer.code == 0
-    assert "a.h5 at t = 0.4, step 80 (gd, step size 0.005)\n" in answer.out
-    assert "  finest: step size 0.00125, 320 steps\n" in answer.out
+    assert "a.h5 at t = 0.4, step 80 (gd, step size 0.005, critic's 0.01)\n" in answer.out
+    assert "  finest: step size 0.00125, critic's 0.0025, 320 steps\n" in answer.out
     assert re.search(r"  cv_U +\d\.\d+ +0\.\d+ % +< 0\.01 % +\d\.\d +converged\n", answer.out)
     assert "converged at accuracy 1 %, t = 0.4; largest error of a headline" in answer.out
     assert "replay 4 of 4: twin-2, step size 0.005" in answer.err

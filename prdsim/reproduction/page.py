@@ -58,8 +58,8 @@ adversarial learning", made anew by prdsim $version from $runs runs: $seeds of e
 without and once with the adversary, from the same weights and samples. Settings are those of the
 preset <code>poster</code>, with the keys given: $preset. Numbers are means over the draws, &plusmn;
 their standard deviation. The column <i>discretization</i> is the largest relative error of any run,
-from replays at finer steps and twins (<code>prdsim converge</code>); runs without them are not
-assessed.
+from replays at finer steps and twins (<code>prdsim converge</code>);
+runs without them are not assessed.
 The runs of <code>theory</code> have other settings: see their commands.
 </p>
 <nav>$links</nav>
