@@ -84,7 +84,7 @@ def plan_of(recording: Recording, trajectory: Trajectory, index: int) -> Plan:
     and a quarter of the step, the critic's alike, so that its speed stays as it is.
 
     Raises:
-        DataError, ResumeMismatchError: the samples are not to be had.
+        DataError, ResumeMismatchError: the samples are unavailable.
 
     """
     folder, dataset = replay_folder(trajectory.path), _dataset(recording, trajectory)
