@@ -22,6 +22,7 @@ from typing import Any
 from prdsim import __version__
 from prdsim.analysis import history, open_recording
 from prdsim.config import RunConfig
+from prdsim.convergence import HEADLINE
 from prdsim.initial import draw_initial
 from prdsim.model import dimensions_of
 from prdsim.runner import load_data, resume, run
@@ -46,8 +47,7 @@ FIXED = {
 BEFORE = "gd, update 0.01"
 METHODS = (*ADAPTIVE, *FIXED, BEFORE)
 
-MEASURES = ("distance_U_mean", "distance_V_mean", "cv_U", "gini_U", "ks_U", "morans_i_U")
-MEASURES = (*MEASURES, "inactive_neurons")
+MEASURES = tuple(HEADLINE)
 SCALARS = ("loss_sup", "balance_drift", "invariant_error", "evaluations", "rejected_steps")
 
 

@@ -49,9 +49,11 @@ def main() -> None:
         sys.exit(f"{options.results}: cannot be read: {error}")
     page = options.docs / "accuracy.md"
     tables = "\n\n".join(table(TITLES[name], runs) for name, runs in report["cases"].items())
-    block = rf"\1\n{tables}\n\n\2".replace("\\1", "\\g<1>").replace("\\2", "\\g<2>")
     pattern = r"(<!-- measured: methods -->\n).*?(<!-- end of measured: methods -->)"
-    page.write_text(re.sub(pattern, block, page.read_text(), flags=re.DOTALL))
+    text = re.sub(
+        pattern, lambda m: f"{m[1]}\n{tables}\n\n{m[2]}", page.read_text(), flags=re.DOTALL
+    )
+    page.write_text(text)
     draw(report["cases"], options.docs / "pictures" / "chatter.png")
 
 

@@ -20,8 +20,8 @@ def invariant_tolerance(config: RunConfig) -> float:
     """Return the `invariant_error` above which a run is warned about.
 
     Calibrated on the three cases of docs/accuracy.md: runs whose functionals err by 5 % or more lie
-    above it, those at the default tolerance at a half of it or less. The drift of gd
-    is smaller for the same error of its results.
+    above it, those at the default tolerance at about a half of it or less. The drift of gd is
+    smaller for the same error of its results.
     """
     return _INVARIANT_TOLERANCE_OF_GD if config.integrator == "gd" else _INVARIANT_TOLERANCE
 

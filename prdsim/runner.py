@@ -392,7 +392,7 @@ def _versions(simulation: Simulation) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Plans:
-    """Planned rows of a file, and those that it holds, which end the first ones."""
+    """The planned rows of a file: steps, or times."""
 
     snapshots: Plan
     scalars: Plan

@@ -176,9 +176,7 @@ class Simulation:
         self.time = time
 
     def _adaptive_step(self) -> None:
-        taken = self._control.step(lambda size: self._attempt(size, allowed=1.0))
-        self.time += taken
-        self._taken = taken
+        self.time += self._control.step(lambda size: self._attempt(size, allowed=1.0))
 
     def _attempt(self, step_size: float, allowed: float = float("inf")) -> float:
         """Attempt a step; let it stand if its error is allowed; return the error."""
