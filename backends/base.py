@@ -1,7 +1,7 @@
 """The protocol every backend implements: memory, transfer and a small array vocabulary.
 
-The physics (`prdsim.gradients`) is written once over these operations. A backend knows arrays and
-nothing of generators or critics. Rules that hold for every operation:
+The physics (`prdsim.physics.gradients`) is written once over these operations. A backend knows
+arrays and nothing of generators or critics. Rules that hold for every operation:
 
 * Arrays are C-contiguous, of the backend's ``dtype``, in the paper's orientation; `gemm` alone
   also takes their transposes (``A.T``).
@@ -75,12 +75,12 @@ class Fused(Protocol):
         An ``out`` that is None is left out; ``out_V`` may be V. Overwrites ``B``.
         """
 
-    def step_product(
+    def gate_product(
         self, W: Array, points: Array, weights: Array, *, out: Array, alpha: float
     ) -> None:
         """out = alpha weights^T 1{W points >= 0}; points and out (d_out, n), weights as W."""
 
-    def step_moments(
+    def gate_moments(
         self, W: Array, points: Array, values: Array, *, out: Array, alpha: float, beta: float
     ) -> None:
         """out = alpha 1{W points >= 0} values^T + beta out; points, values (d_out, n)."""
@@ -160,7 +160,7 @@ class Backend(Protocol):
     def relu(self, A: Array, out: Array) -> None:
         """out_ij = max(A_ij, 0)."""
 
-    def step(self, A: Array, out: Array) -> None:
+    def heaviside(self, A: Array, out: Array) -> None:
         """out_ij = 1{A_ij >= 0}, as 0.0 or 1.0; the derivative of relu, with relu'(0) = 1."""
 
     def gate(self, B: Array, A: Array, out: Array) -> None:
@@ -185,7 +185,7 @@ class Backend(Protocol):
         """out_0 = value, a whole number in [0, 2^64); ``out`` holds one uint64."""
 
     def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
-        """out_p uniform in [0, 1), by `prdsim.randomness.uniforms`: the same on every backend.
+        """out_p uniform in [0, 1), by `prdsim.physics.randomness.uniforms`: alike on every backend.
 
         ``step`` holds one uint64, as `set_word` leaves it: a recording must not keep the number.
         """
@@ -207,8 +207,8 @@ class Backend(Protocol):
     def all_finite(self, A: Array) -> bool:
         """Return whether no entry is infinite or NaN (waits for the device)."""
 
-    def signs(self, A: Array, out: Array) -> None:
+    def gates(self, A: Array, out: Array) -> None:
         """out_ij = 1{A_ij >= 0}, as uint8."""
 
-    def sign_changes(self, A: Array, signs: Array) -> int:
-        """Return how many 1{A_ij >= 0} differ from ``signs`` (waits for the device)."""
+    def gate_changes(self, A: Array, gates: Array) -> int:
+        """Return how many 1{A_ij >= 0} differ from ``gates`` (waits for the device)."""

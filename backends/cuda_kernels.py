@@ -52,12 +52,12 @@ def _combination(count: int) -> tuple[str, str]:
 _ELEMENTWISE = {
     "copy": ("const real* A, real* out", "out[i] = A[i];"),
     "relu": ("const real* A, real* out", "out[i] = A[i] < 0 ? (real)0 : A[i];"),  # NaN passes
-    "step": ("const real* A, real* out", "out[i] = A[i] >= 0 ? (real)1 : (real)0;"),
+    "heaviside": ("const real* A, real* out", "out[i] = A[i] >= 0 ? (real)1 : (real)0;"),
     "gate": (
         "const real* B, const real* A, real* out",
         "out[i] = B[i] * (A[i] >= 0 ? (real)1 : (real)0);",
     ),
-    "signs": ("const real* A, unsigned char* out", "out[i] = A[i] >= 0;"),
+    "gates": ("const real* A, unsigned char* out", "out[i] = A[i] >= 0;"),
     "interpolate": (
         "const real* e, const real* Y, const real* Z, real* out, integer columns",
         "out[i] = Z[i] + e[i % columns] * (Y[i] - Z[i]);",
@@ -88,9 +88,9 @@ _TOTALS = {
     "dot": ("const real* A, const real* B", "(double)A[i] * (double)B[i]"),
     "sum": ("const real* A", "(double)A[i]"),
     "not_finite": ("const real* A", "A[i] - A[i] == 0 ? 0 : 1"),
-    "sign_changes": (
-        "const real* A, const unsigned char* signs",
-        "(A[i] >= 0) != (signs[i] != 0) ? 1 : 0",
+    "gate_changes": (
+        "const real* A, const unsigned char* gates",
+        "(A[i] >= 0) != (gates[i] != 0) ? 1 : 0",
     ),
 }
 
@@ -111,9 +111,9 @@ class Cost:
 _COSTS = {
     "copy": Cost(2, 0),
     "relu": Cost(2, 1),
-    "step": Cost(2, 1),
+    "heaviside": Cost(2, 1),
     "gate": Cost(3, 2),
-    "signs": Cost(1, 1, bytes=1),
+    "gates": Cost(1, 1, bytes=1),
     "interpolate": Cost(3, 3),
     "scale_rows": Cost(2, 1),
     "scale_columns": Cost(2, 1),
@@ -124,7 +124,7 @@ _COSTS = {
     "dot": Cost(2, 2),
     "sum": Cost(1, 1),
     "not_finite": Cost(1, 2),
-    "sign_changes": Cost(1, 2, bytes=1),
+    "gate_changes": Cost(1, 2, bytes=1),
     "row_dots": Cost(2, 2),
     "column_dots": Cost(2, 2),
 }

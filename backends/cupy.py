@@ -245,8 +245,8 @@ class CupyBackend:
     def relu(self, A: Array, out: Array) -> None:
         self._elementwise("relu", A, out, size=out.size)
 
-    def step(self, A: Array, out: Array) -> None:
-        self._elementwise("step", A, out, size=out.size)
+    def heaviside(self, A: Array, out: Array) -> None:
+        self._elementwise("heaviside", A, out, size=out.size)
 
     def gate(self, B: Array, A: Array, out: Array) -> None:
         self._elementwise("gate", B, A, out, size=out.size)
@@ -310,11 +310,11 @@ class CupyBackend:
     def all_finite(self, A: Array) -> bool:
         return self._total("not_finite", A) == 0.0
 
-    def signs(self, A: Array, out: Array) -> None:
-        self._elementwise("signs", A, out, size=out.size)
+    def gates(self, A: Array, out: Array) -> None:
+        self._elementwise("gates", A, out, size=out.size)
 
-    def sign_changes(self, A: Array, signs: Array) -> int:
-        return int(self._total("sign_changes", A, signs))
+    def gate_changes(self, A: Array, gates: Array) -> int:
+        return int(self._total("gate_changes", A, gates))
 
     # -- launches ------------------------------------------------------------------------------
 

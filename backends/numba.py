@@ -72,8 +72,8 @@ class NumbaBackend(NumpyBackend):
     def relu(self, A: Array, out: Array) -> None:
         _relu(A.reshape(-1), out.reshape(-1))
 
-    def step(self, A: Array, out: Array) -> None:
-        _step(A.reshape(-1), out.reshape(-1))
+    def heaviside(self, A: Array, out: Array) -> None:
+        _heaviside(A.reshape(-1), out.reshape(-1))
 
     def gate(self, B: Array, A: Array, out: Array) -> None:
         _gate(B.reshape(-1), A.reshape(-1), out.reshape(-1))
@@ -114,8 +114,8 @@ class NumbaBackend(NumpyBackend):
     def all_finite(self, A: Array) -> bool:
         return bool(_all_finite(A.reshape(-1)))
 
-    def sign_changes(self, A: Array, signs: Array) -> int:
-        return int(_sign_changes(A.reshape(-1), signs.reshape(-1)))
+    def gate_changes(self, A: Array, gates: Array) -> int:
+        return int(_gate_changes(A.reshape(-1), gates.reshape(-1)))
 
 
 def _stored(M: Array) -> tuple[Array, bool]:
@@ -136,7 +136,7 @@ def _relu(A: Array, out: Array) -> None:
 
 
 @kernel
-def _step(A: Array, out: Array) -> None:
+def _heaviside(A: Array, out: Array) -> None:
     for i in prange(A.size):
         out[i] = 1 if A[i] >= 0 else 0
 
@@ -282,8 +282,8 @@ def _all_finite(A: Array) -> bool:
 
 
 @kernel
-def _sign_changes(A: Array, signs: Array) -> int:
+def _gate_changes(A: Array, gates: Array) -> int:
     changes = 0
     for i in prange(A.size):
-        changes += (A[i] >= 0) != (signs[i] != 0)
+        changes += (A[i] >= 0) != (gates[i] != 0)
     return changes

@@ -92,20 +92,20 @@ class NumbaFused:
             self._first, self._second, self._V, B, A,
         )  # fmt: skip
 
-    def step_product(
+    def gate_product(
         self, W: Array, points: Array, weights: Array, *, out: Array, alpha: float
     ) -> None:
         gates = W.shape[0] * points.shape[1]
         operands = W, points, weights, self._sums, self._first
-        _step_product(self._dtype.type(alpha), *operands, entries=gates)
+        _gate_product(self._dtype.type(alpha), *operands, entries=gates)
         _add_up(self._sums, out)
 
-    def step_moments(
+    def gate_moments(
         self, W: Array, points: Array, values: Array, *, out: Array, alpha: float, beta: float
     ) -> None:
         scalar, gates = self._dtype.type, W.shape[0] * points.shape[1]
         operands = W, points, values, out, self._first
-        _step_moments(scalar(alpha), scalar(beta), *operands, entries=gates)
+        _gate_moments(scalar(alpha), scalar(beta), *operands, entries=gates)
 
 
 @kernel
@@ -226,7 +226,7 @@ def _open_gates(W, rows, points, row_points, columns, P):  # type: ignore[no-unt
 
 
 @kernel
-def _step_product(alpha, W, points, weights, sums, tiles):  # type: ignore[no-untyped-def]
+def _gate_product(alpha, W, points, weights, sums, tiles):  # type: ignore[no-untyped-def]
     parts, tile_rows, tile_columns = tiles.shape
     m_c, d_out = W.shape
     n = points.shape[1]
@@ -247,7 +247,7 @@ def _step_product(alpha, W, points, weights, sums, tiles):  # type: ignore[no-un
 
 
 @kernel
-def _step_moments(alpha, beta, W, points, values, out, tiles):  # type: ignore[no-untyped-def]
+def _gate_moments(alpha, beta, W, points, values, out, tiles):  # type: ignore[no-untyped-def]
     parts, tile_rows, tile_columns = tiles.shape
     m_c, d_out = W.shape
     n = points.shape[1]

@@ -13,8 +13,8 @@ import scipy
 from scipy.linalg import blas
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from prdsim import randomness
 from prdsim.errors import BackendUnavailableError
+from prdsim.physics import randomness
 
 from .base import Fused
 
@@ -131,7 +131,7 @@ class NumpyBackend:
     def relu(self, A: Array, out: Array) -> None:
         np.maximum(A, 0.0, out=out)
 
-    def step(self, A: Array, out: Array) -> None:
+    def heaviside(self, A: Array, out: Array) -> None:
         flat = out.reshape(-1)
         for block, truths in self._blocks(A):
             np.greater_equal(A.reshape(-1)[block], 0.0, out=truths)
@@ -216,14 +216,14 @@ class NumpyBackend:
             finite &= bool(np.isfinite(A.reshape(-1)[block], out=truths).all())
         return finite
 
-    def signs(self, A: Array, out: Array) -> None:
+    def gates(self, A: Array, out: Array) -> None:
         np.greater_equal(A, 0.0, out=out.view(np.bool_))
 
-    def sign_changes(self, A: Array, signs: Array) -> int:
+    def gate_changes(self, A: Array, gates: Array) -> int:
         changes = 0
         for block, truths in self._blocks(A):
             np.greater_equal(A.reshape(-1)[block], 0.0, out=truths)
-            np.not_equal(truths.view(np.uint8), signs.reshape(-1)[block], out=truths)
+            np.not_equal(truths.view(np.uint8), gates.reshape(-1)[block], out=truths)
             changes += int(np.count_nonzero(truths))
         return changes
 

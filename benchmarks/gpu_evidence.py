@@ -29,8 +29,8 @@ from prdsim import __version__
 from prdsim.backends import cuda_kernels, get_backend
 from prdsim.config import RunConfig
 from prdsim.errors import PrdsimError
-from prdsim.runner import run
-from prdsim.simulation import Simulation
+from prdsim.running.runner import run
+from prdsim.running.simulation import Simulation
 
 ROOT = Path(__file__).resolve().parent.parent
 PRECISIONS = ("float64", "float32", "tf32")
@@ -119,7 +119,7 @@ def machine() -> dict[str, Any]:
 
 def tests(device: int, seconds: float) -> dict[str, Any]:
     """Run `pytest -m gpu`; no test may be skipped."""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "tests/test_gpu.py"]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "tests/backends/test_gpu.py"]
     result = _execute(command, seconds, _environment(device))
     tail = result.stdout.splitlines()[-15:] or [""]
     return {"holds": result.returncode == 0 and "skipped" not in tail[-1], "output": tail}
@@ -273,7 +273,7 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
     calls: dict[str, Callable[[], object]] = {
         "copy": lambda: k.copy(A, out=out),
         "relu": lambda: k.relu(A, out=out),
-        "step": lambda: k.step(A, out=out),
+        "heaviside": lambda: k.heaviside(A, out=out),
         "gate": lambda: k.gate(A, B, out=out),
         "signs": lambda: k.signs(A, out=signs),
         "interpolate": lambda: k.interpolate(columns, A, B, out=out),
@@ -285,7 +285,7 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
         "dot": lambda: k.dot(A, B),
         "sum": lambda: k.sum(A),
         "not_finite": lambda: k.all_finite(A),
-        "sign_changes": lambda: k.sign_changes(A, signs),
+        "gate_changes": lambda: k.gate_changes(A, signs),
     }
     for count in range(1, cuda_kernels.LARGEST_COMBINATION + 1):
         terms = [(0.5, array) for array in arrays[:count]]
@@ -397,7 +397,7 @@ def sanitizer(device: int, seconds: float) -> dict[str, Any]:
         return {"compute_sanitizer": "not found"}
     script = (  # without CuPy's pool, which would hide what is written outside an array
         "import cupy, sys, pytest; cupy.cuda.set_allocator(None);"
-        "sys.exit(pytest.main(['-q', '-m', 'gpu', 'tests/test_gpu.py',"
+        "sys.exit(pytest.main(['-q', '-m', 'gpu', 'tests/backends/test_gpu.py',"
         " '-k', 'operations_agree and (elementwise or reductions or uniforms)']))"
     )
     rows: dict[str, Any] = {"holds": True}

@@ -32,8 +32,8 @@ from prdsim.benchmark.problem import Problem
 from prdsim.benchmark.processes import Entry, WorkerProcess
 from prdsim.benchmark.products import CHARTS_PRODUCTS
 from prdsim.benchmark.thresholds import Verdict, verdicts
-from prdsim.charts import CHARTS
 from prdsim.config import RunConfig
+from prdsim.physics.charts import CHARTS
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PRECISIONS = ("float64", "float32")

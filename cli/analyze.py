@@ -116,7 +116,7 @@ def _errors(found: Found) -> dict[str, Any]:
 def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
     """Compute what is asked for, in the order of the list."""
     from prdsim.analysis import history, neuron_table, subspace_table
-    from prdsim.analysis.theory import (
+    from prdsim.analysis.theory_tables import (
         coupling_history,
         coupling_table,
         stability_of,

@@ -52,7 +52,7 @@ def command(
     from prdsim.benchmark.measurement import entries_here, measure
     from prdsim.config import load_config
     from prdsim.errors import ConfigError
-    from prdsim.stopping import StopByException
+    from prdsim.running.stopping import StopByException
 
     if not seconds > 0:  # NaN passes click's range
         raise ConfigError(f"--seconds {seconds}: must be a number of seconds, such as 0.3")

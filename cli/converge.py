@@ -51,7 +51,7 @@ def command(path: Path, accuracy: float, time: float | None, force: bool, form: 
 
 
 def _text(run: Path, target: Path, report: Report, form: str) -> str:
-    from prdsim.analysis.measures import MEANINGS
+    from prdsim.analysis.patterns.measures import MEANINGS
     from prdsim.analysis.table import Table
 
     if form == "json":

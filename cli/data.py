@@ -63,7 +63,7 @@ def fetch_datasets(
         raise click.UsageError("--mirror is the folder of one data set: fetch one at a time")
     from prdsim.datasets.download_progress import automatic_report
     from prdsim.datasets.fetch import fetch_dataset
-    from prdsim.stopping import StopByException
+    from prdsim.running.stopping import StopByException
 
     report = automatic_report()
     try:

@@ -81,7 +81,7 @@ def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, 
 
 def _warnings(trajectory: Trajectory, config: RunConfig) -> list[str]:
     """Return what the last row of scalars says against the accuracy of the run."""
-    from prdsim.accuracy import warnings_of
+    from prdsim.running.accuracy import warnings_of
 
     columns = {name: column for name, column in trajectory.scalars.items() if len(column)}
     if "invariant_error" not in columns:  # nothing recorded yet, or a file of format version 1

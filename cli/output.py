@@ -35,7 +35,7 @@ def format_of(output: Path | None) -> str:
 
 def deliver(text: str, output: Path | None) -> None:
     """Print a text, or write it to a file, whole or not at all; raises `OutputError`."""
-    from prdsim.files import write_whole
+    from prdsim.files.small import write_whole
 
     if output is None:
         click.echo(text, nl=False)

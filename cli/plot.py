@@ -55,7 +55,7 @@ def command(words: tuple[str, ...], **options: Any) -> int:
     from prdsim.analysis import open_recording
     from prdsim.errors import ConfigError
     from prdsim.figures import Request, check, write
-    from prdsim.files import make_folder
+    from prdsim.files.small import make_folder
     from prdsim.progress import tracked
 
     if not paths and any(kind.needs_run for kind in kinds):

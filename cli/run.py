@@ -23,7 +23,7 @@ def command(config: Path | None, settings: tuple[str, ...], **options: Any) -> i
 
     merged = load_config(config, settings=settings, options=given_options(options))
 
-    from prdsim.runner import run
+    from prdsim.running.runner import run
 
     from .summary import finish
 

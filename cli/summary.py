@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from prdsim.runner import Result
+    from prdsim.running.runner import Result
 
 
 def finish(result: Result) -> int:
     """Print the summary of a run; return the exit code."""
-    from prdsim.accuracy import invariants_in_words
+    from prdsim.running.accuracy import invariants_in_words
 
     first, last = result.first, result.last
     lines = [

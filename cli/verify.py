@@ -11,7 +11,7 @@ import click
 from .shared_options import backends_option, takes_config
 
 if TYPE_CHECKING:
-    from prdsim.verification import Check, Report
+    from prdsim.verification.ladder import Check, Report
 
 
 @click.command(name="verify")
@@ -43,7 +43,7 @@ def command(
     cannot work here.
     """
     from prdsim.config import load_config
-    from prdsim.verification import DEFAULTS, Report, candidates, verify
+    from prdsim.verification.ladder import DEFAULTS, Report, candidates, verify
 
     small = [] if config else [f"{key}={value}" for key, value in DEFAULTS.items()]
     merged = load_config(config, settings=[*small, *settings])

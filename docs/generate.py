@@ -15,8 +15,8 @@ from typing import Any, get_args
 
 from prdsim.backends.base import Backend
 from prdsim.config import PRESETS, RunConfig, group_of
-from prdsim.randomness import Stream
-from prdsim.tableaux import TABLEAUX
+from prdsim.physics.randomness import Stream
+from prdsim.running.tableaux import TABLEAUX
 from prdsim.trajectory import markdown_table
 
 DOCS = Path(__file__).resolve().parent

@@ -12,9 +12,9 @@ __version__ = "0.2.0"
 
 _HOMES = {
     "RunConfig": "prdsim.config",
-    "run": "prdsim.runner",
-    "resume": "prdsim.runner",
-    "Simulation": "prdsim.simulation",
+    "run": "prdsim.running.runner",
+    "resume": "prdsim.running.runner",
+    "Simulation": "prdsim.running.simulation",
     "Trajectory": "prdsim.trajectory",
     "open_trajectory": "prdsim.trajectory",
     "load_dataset": "prdsim.datasets",

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .errors import ConfigError
+from prdsim.errors import ConfigError
 
 Plan = list[int] | list[float]
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from prdsim.backends import get_backend
-from prdsim.charts import make_chart
 from prdsim.config import RunConfig
-from prdsim.model import Model, State, build_model
-from prdsim.simulation import Simulation
+from prdsim.physics.charts import make_chart
+from prdsim.physics.model import Model, build_model
+from prdsim.physics.state import State
+from prdsim.running.simulation import Simulation
 
 BACKENDS = ("numpy", "numba")
 INTEGRATORS = ("gd", "heun", "rk4", "bs23", "dopri5")

@@ -4,7 +4,7 @@ Measures take arrays; `history`, `neuron_table` and `subspace_table` take a traj
 recording made of arrays by `recording_of`, and read one snapshot at a time.
 """
 
-from .measures import (
+from prdsim.analysis.patterns.measures import (
     GROUPS,
     MEASURES,
     ON_DEMAND,
@@ -14,9 +14,21 @@ from .measures import (
     growth_of,
     history,
 )
-from .recording import Recording, Snapshot, by_label, open_recording, recording_of, told_apart
-from .table import Table, to_json
-from .tables import neuron_table, scaling_like, scaling_table, subspace_table
+from prdsim.analysis.patterns.per_neuron import (
+    neuron_table,
+    scaling_like,
+    scaling_table,
+    subspace_table,
+)
+from prdsim.analysis.recording import (
+    Recording,
+    Snapshot,
+    by_label,
+    open_recording,
+    recording_of,
+    told_apart,
+)
+from prdsim.analysis.table import Table, to_json
 
 __all__ = [
     "GROUPS",

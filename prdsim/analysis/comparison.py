@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prdsim.analysis.patterns.measures import MEANINGS, History, history
+from prdsim.analysis.recording import Recording, by_label, recording_of, told_apart
+from prdsim.analysis.table import Table
 from prdsim.convergence import NOT_ASSESSED, Report, error_text
 from prdsim.errors import ConfigError
-
-from .measures import MEANINGS, History, history
-from .recording import Recording, by_label, recording_of, told_apart
-from .table import Table
 
 if TYPE_CHECKING:
     from prdsim.trajectory import Trajectory

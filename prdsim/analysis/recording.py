@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prdsim.analysis.arrays import require_real
 from prdsim.config import RunConfig, keys_of, stored_config
 from prdsim.convergence import NOT_ASSESSED, Found, Report, look_up
 from prdsim.errors import ConfigError, DamagedTrajectoryError, TrajectoryError
 from prdsim.trajectory import SnapshotArray, Trajectory, open_trajectory
-
-from .arrays import require_real
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -355,7 +354,7 @@ def _reached(trajectory: Trajectory, *, whole: bool) -> str:
 
 
 def _samples(trajectory: Trajectory, config: RunConfig) -> tuple[Array, Array]:
-    from prdsim.runner import stored_data
+    from prdsim.running.runner import stored_data
 
     return stored_data(trajectory, config)
 

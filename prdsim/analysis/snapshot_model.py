@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prdsim.backends import get_backend
-from prdsim.charts import WeightChart
 from prdsim.config import RunConfig
 from prdsim.errors import BackendUnavailableError, DataError
-from prdsim.model import State, build_model
+from prdsim.physics.charts import WeightChart
+from prdsim.physics.model import build_model
+from prdsim.physics.state import State
 
 if TYPE_CHECKING:
     from prdsim.backends.base import Backend, HostArray
 
 
 class SnapshotModel:
-    """A `prdsim.model.Model` and one state, into which snapshots are loaded.
+    """A `prdsim.physics.model.Model` and one state, into which snapshots are loaded.
 
     ``config`` gives widths and diffusivity, ``X`` (d_in, n) and ``Y`` (d_out, n) are the samples
     as used; ``backend`` is as for `cpu_backend`. Memory is that of the workspace of a step; a

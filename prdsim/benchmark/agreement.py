@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prdsim.rounding import SPREAD
+from prdsim.verification.rounding import SPREAD
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray
-
-    from .problem import Problem
+    from prdsim.benchmark.problem import Problem
 
 CHECKED_STEPS = 3
 _NO_FLIP = 0.01  # expected gates on the wrong side, below which there are none

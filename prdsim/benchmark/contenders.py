@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prdsim.backends import get_backend
+from prdsim.benchmark.problem import Problem
+from prdsim.benchmark.products import CHARTS_PRODUCTS, Products
 from prdsim.config import RunConfig
-from prdsim.memory import needed_bytes
-from prdsim.model import dimensions_of
-from prdsim.runner import run
-from prdsim.simulation import Simulation
-
-from .problem import Problem
-from .products import CHARTS_PRODUCTS, Products
+from prdsim.physics.model import dimensions_of
+from prdsim.running.memory import needed_bytes
+from prdsim.running.runner import run
+from prdsim.running.simulation import Simulation
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray
@@ -91,14 +90,14 @@ class WholeRuns:
 
 
 def _numpy(problem: Problem, threads: int) -> Contender:
-    from .numpy_rival import NumpyRival
+    from prdsim.benchmark.numpy_rival import NumpyRival
 
     return NumpyRival(problem, threads)
 
 
 def _torch(compiled: bool) -> Callable[..., Contender]:
     def make(problem: Problem, threads: int, device: str = "cpu") -> Contender:
-        from .torch_rival import TorchRival
+        from prdsim.benchmark.torch_rival import TorchRival
 
         return TorchRival(problem, threads, compiled=compiled, device=device)
 
@@ -106,7 +105,9 @@ def _torch(compiled: bool) -> Callable[..., Contender]:
 
 
 def _jax(problem: Problem, threads: int, device: str = "cpu") -> Contender:  # noqa: ARG001
-    from .jax_rival import JaxRival  # its threads and device are the worker's surroundings
+    from prdsim.benchmark.jax_rival import (
+        JaxRival,  # its threads and device are the worker's surroundings
+    )
 
     return JaxRival(problem)
 

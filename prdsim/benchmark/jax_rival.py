@@ -15,8 +15,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray
-
-    from .problem import Problem
+    from prdsim.benchmark.problem import Problem
 
 
 class JaxRival:

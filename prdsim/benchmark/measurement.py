@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prdsim.backends import backend_names, backend_status, get_backend
-from prdsim.charts import CHARTS
+from prdsim.benchmark.agreement import CHECKED_STEPS, Agreement, compare
+from prdsim.benchmark.contenders import RIVALS
+from prdsim.benchmark.problem import Problem
+from prdsim.benchmark.processes import Entry, WorkerError, WorkerProcess
+from prdsim.benchmark.products import CHARTS_PRODUCTS
+from prdsim.benchmark.race import Block, Timing, race
 from prdsim.config import RunConfig
+from prdsim.physics.charts import CHARTS
 from prdsim.progress import Say, silent
-
-from .agreement import CHECKED_STEPS, Agreement, compare
-from .contenders import RIVALS
-from .problem import Problem
-from .processes import Entry, WorkerError, WorkerProcess
-from .products import CHARTS_PRODUCTS
-from .race import Block, Timing, race
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray

@@ -10,8 +10,7 @@ from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray
-
-    from .problem import Problem
+    from prdsim.benchmark.problem import Problem
 
 
 class NumpyRival:

@@ -13,13 +13,14 @@ import numpy as np
 from prdsim.backends.numpy import NumpyBackend
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
-from prdsim.initial import draw_initial
-from prdsim.integrators import AlternatingDescent, make_stepper
-from prdsim.memory import check_memory
-from prdsim.model import Dimensions, dimensions_of
-from prdsim.randomness import Stream, uniforms
-from prdsim.runner import load_data
-from prdsim.simulation import automatic_step
+from prdsim.physics.initial import draw_initial
+from prdsim.physics.model import dimensions_of
+from prdsim.physics.randomness import Stream, uniforms
+from prdsim.physics.state import Dimensions
+from prdsim.running.integrators import AlternatingDescent, make_stepper
+from prdsim.running.memory import check_memory
+from prdsim.running.runner import load_data
+from prdsim.running.simulation import automatic_step
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray

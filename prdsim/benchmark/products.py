@@ -11,9 +11,8 @@ from prdsim.backends.numpy import NumpyBackend
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray
-    from prdsim.model import Dimensions
-
-    from .problem import Problem
+    from prdsim.benchmark.problem import Problem
+    from prdsim.physics.state import Dimensions
 
 CHARTS_PRODUCTS: dict[str, Callable[[Dimensions], tuple[int, bool]]] = {
     "weight": lambda sizes: (sizes.d_in, True),

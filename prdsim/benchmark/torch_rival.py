@@ -14,8 +14,7 @@ from torch.nn.functional import linear
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray
-
-    from .problem import Problem
+    from prdsim.benchmark.problem import Problem
 
 
 class TorchRival:

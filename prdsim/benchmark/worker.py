@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .contenders import Contender
+    from prdsim.benchmark.contenders import Contender
 
 
 def main(specification: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ class _Worker:
     """A contender and what may be asked of it."""
 
     def __init__(self, specification: dict[str, Any]) -> None:
-        from .contenders import make
+        from prdsim.benchmark.contenders import make
 
         self._contender: Contender = make(
             specification["kind"],

@@ -4,8 +4,16 @@
 `replays` are the runs; `assess` puts them together. What analyses need of a report is here.
 """
 
-from .judgment import HEADLINE, Row, Verdict, judge, percent
-from .report import NOT_ASSESSED, Found, Report, Sides, error_text, load_report, look_up
+from prdsim.convergence.judgment import HEADLINE, Row, Verdict, judge, percent
+from prdsim.convergence.report import (
+    NOT_ASSESSED,
+    Found,
+    Report,
+    Sides,
+    error_text,
+    load_report,
+    look_up,
+)
 
 __all__ = [
     "HEADLINE",

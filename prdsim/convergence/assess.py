@@ -12,14 +12,13 @@ import numpy as np
 
 from prdsim import __version__
 from prdsim.analysis import GROUPS, Recording, history, open_recording
+from prdsim.convergence.judgment import HEADLINE, Row, judge
+from prdsim.convergence.replays import Plan, Replay, ensure, plan_of, remove
+from prdsim.convergence.report import Replayed, Report, replay_folder, report_path, write_report
 from prdsim.errors import ConfigError, DataError, DivergedError
-from prdsim.files import make_folder
+from prdsim.files.small import make_folder
 from prdsim.progress import silent
 from prdsim.trajectory import Status, Trajectory, open_trajectory
-
-from .judgment import HEADLINE, Row, judge
-from .replays import Plan, Replay, ensure, plan_of, remove
-from .report import Replayed, Report, replay_folder, report_path, write_report
 
 _COUNTS = {"step", "time", "step_size", "evaluations", "rejected_steps", "lambda_max"}
 _DRIFTS = {"balance_drift", "critic_balance_drift", "invariant_error"}

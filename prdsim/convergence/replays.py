@@ -17,15 +17,14 @@ import numpy as np
 
 from prdsim.analysis import Recording
 from prdsim.config import RunConfig
+from prdsim.convergence.report import replay_folder
 from prdsim.datasets import Dataset
 from prdsim.errors import DamagedTrajectoryError, DivergedError, NotATrajectoryError
+from prdsim.physics.randomness import Stream, generator
 from prdsim.progress import Progress
-from prdsim.randomness import Stream, generator
-from prdsim.runner import resume, run
-from prdsim.simulation import Resolved
+from prdsim.running.runner import resume, run
+from prdsim.running.simulation import Resolved
 from prdsim.trajectory import Status, Trajectory, open_trajectory
-
-from .report import replay_folder
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from prdsim.convergence.judgment import HEADLINE, Row, Verdict, percent
 from prdsim.errors import ReportError
-from prdsim.files import write_whole
-
-from .judgment import HEADLINE, Row, Verdict, percent
+from prdsim.files.small import write_whole
 
 if TYPE_CHECKING:
     from prdsim.trajectory import Trajectory

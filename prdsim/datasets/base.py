@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prdsim.errors import ConfigError, DataError
-from prdsim.randomness import Stream, generator
+from prdsim.physics.randomness import Stream, generator
 from prdsim.symbols import Normalization, Target
 
 

@@ -27,7 +27,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from prdsim import __version__
 from prdsim.datasets.download_progress import Report
 from prdsim.errors import DataError
-from prdsim.trajectory import posix
+from prdsim.files import posix
 
 _SCHEMES = ("http", "https")
 _CHUNK = 1 << 16

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any, Protocol, TextIO
 
+from prdsim.files.posix import format_bytes
 from prdsim.progress import progress_stream
-from prdsim.trajectory.posix import format_bytes
 
 
 class Report(Protocol):

@@ -28,7 +28,7 @@ from prdsim.datasets.download import (
 )
 from prdsim.datasets.download_progress import Report, Silent
 from prdsim.errors import ConfigError, DataError, OutputError, TrajectoryLockedError
-from prdsim.trajectory.lock import WriterLock
+from prdsim.files.lock import WriterLock
 
 Manifest = Mapping[str, Any]
 State = Literal["ok", "missing", "wrong", "unverified"]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from prdsim.datasets.base import Source, check_memory
 from prdsim.errors import ConfigError
-from prdsim.randomness import Stream, generator
+from prdsim.physics.randomness import Stream, generator
 from prdsim.symbols import Split, Target
 
 GRID = (28, 28)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from prdsim.analysis import Recording, recording_of
 from prdsim.errors import ConfigError
-
-from . import (
+from prdsim.figures import (
     distances,
     features,
     filters,
@@ -29,8 +28,8 @@ from . import (
     symmetry,
     theory,
 )
-from .request import Request
-from .style import SUFFIXES, settings, write_figure
+from prdsim.figures.request import Request
+from prdsim.figures.style import SUFFIXES, settings, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

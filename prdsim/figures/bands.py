@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .style import Array, line_of
+from prdsim.figures.style import Array, line_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .bands import band_note, draw_measure, time_axis
-from .request import Request
-from .style import annotate, new_figure
+from prdsim.figures.bands import band_note, draw_measure, time_axis
+from prdsim.figures.request import Request
+from prdsim.figures.style import annotate, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

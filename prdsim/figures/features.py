@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .filters import tiles_across
-from .request import Request
-from .style import (
+from prdsim.figures.filters import tiles_across
+from prdsim.figures.request import Request
+from prdsim.figures.style import (
     DARK,
     Array,
     annotate,

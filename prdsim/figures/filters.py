@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .request import Request
-from .style import Array, annotate, extended, largest, mosaic, new_figure, show_image
+from prdsim.figures.request import Request
+from prdsim.figures.style import Array, annotate, extended, largest, mosaic, new_figure, show_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

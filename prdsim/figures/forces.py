@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prdsim.analysis import forces_of
-
-from .bands import band_note, draw_measure, time_axis, value_axis
-from .request import Request
-from .style import GRAY, WITH, annotate, new_figure
+from prdsim.figures.bands import band_note, draw_measure, time_axis, value_axis
+from prdsim.figures.request import Request
+from prdsim.figures.style import GRAY, WITH, annotate, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

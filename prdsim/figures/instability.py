@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prdsim.analysis import History, growth_of, history
-from prdsim.analysis.theory import coupling_history, stability_of
-
-from .bands import time_axis, value_axis
-from .filters import tiles_across
-from .request import Request
-from .style import (
+from prdsim.analysis.theory_tables import coupling_history, stability_of
+from prdsim.figures.bands import time_axis, value_axis
+from prdsim.figures.filters import tiles_across
+from prdsim.figures.request import Request
+from prdsim.figures.style import (
     DARK,
     PARTS,
     WITH,

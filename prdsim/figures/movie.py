@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.animation import FFMpegWriter, PillowWriter
 
-from prdsim.analysis.distances import hidden_distances
+from prdsim.analysis.patterns.distances import hidden_distances
 from prdsim.errors import ConfigError, OutputError
-
-from .filters import tiles_across
-from .request import Request
-from .style import annotate, largest, line_of, mosaic, new_figure, settings, show_image
+from prdsim.figures.filters import tiles_across
+from prdsim.figures.request import Request
+from prdsim.figures.style import (
+    annotate,
+    largest,
+    line_of,
+    mosaic,
+    new_figure,
+    settings,
+    show_image,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,11 +5,10 @@ Each function takes a `Request` of one run or more, and raises what drawing woul
 
 from __future__ import annotations
 
-from prdsim.analysis.embedding import require_tsne
-from prdsim.analysis.theorem_report import check_set_up
-from prdsim.analysis.theory import require_trajectory
-
-from .request import Request
+from prdsim.analysis.patterns.embedding import require_tsne
+from prdsim.analysis.theory.verdicts import check_set_up
+from prdsim.analysis.theory_tables import require_trajectory
+from prdsim.figures.request import Request
 
 
 def images(request: Request) -> None:

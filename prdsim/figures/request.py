@@ -10,11 +10,10 @@ from typing import Literal
 import numpy as np
 
 from prdsim.analysis import History, Recording, by_label, history, told_apart
-from prdsim.analysis.distances import hidden_distances
+from prdsim.analysis.patterns.distances import hidden_distances
 from prdsim.errors import ConfigError
-
-from .bands import Histories
-from .style import Array, plain
+from prdsim.figures.bands import Histories
+from prdsim.figures.style import Array, plain
 
 Neurons = Literal["displacement", "random"] | tuple[int, ...]
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prdsim.analysis import scaling_like
-from prdsim.analysis.forces import FORCES
-from prdsim.analysis.scaling import ScalingRow, Sizes
-
-from .request import Request
-from .style import GRAY, WITH, WITHOUT, new_figure
+from prdsim.analysis.theory.forces import FORCES
+from prdsim.analysis.theory.scaling import ScalingRow, Sizes
+from prdsim.figures.request import Request
+from prdsim.figures.style import GRAY, WITH, WITHOUT, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +33,8 @@ _SIZES = {
 def draw_scaling(request: Request) -> Figure:
     """Draw each norm against each size: measured, predicted, and the slope of the paper's bound.
 
-    At white noise inputs of `prdsim.analysis.scaling.BASE`; initial weights as in the first run.
+    At white noise inputs of `prdsim.analysis.theory.scaling.BASE`; initial weights as in the first
+    run.
     """
     scaling = scaling_like(request.recordings[0] if request.recordings else None)
     figure = new_figure(12.0, 10.0)

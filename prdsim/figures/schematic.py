@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.patches import Circle, FancyArrowPatch
 
-from .request import Request
-from .style import WITH, WITHOUT, new_figure
+from prdsim.figures.request import Request
+from prdsim.figures.style import WITH, WITHOUT, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from prdsim.analysis import by_label
 from prdsim.convergence.report import figure_text
-from prdsim.files import write_whole
+from prdsim.files.small import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,16 +9,15 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import norm
 
 from prdsim.analysis import by_label
-from prdsim.analysis.distances import hidden_distances
-from prdsim.analysis.distribution import excess_kurtosis, normal_distance
-from prdsim.analysis.embedding import principal_plane, tsne
-from prdsim.analysis.order import morans_i, peak_wavelength, radial_spectrum
-from prdsim.analysis.spread import coefficient_of_variation, gini
-from prdsim.analysis.subspace import trajectory_shares
-
-from .bands import band_note, draw_measure, time_axis
-from .request import Request
-from .style import DARK, annotate, color_of, line_of, new_figure
+from prdsim.analysis.patterns.distances import hidden_distances
+from prdsim.analysis.patterns.distribution import excess_kurtosis, normal_distance
+from prdsim.analysis.patterns.embedding import principal_plane, tsne
+from prdsim.analysis.patterns.order import morans_i, peak_wavelength, radial_spectrum
+from prdsim.analysis.patterns.spread import coefficient_of_variation, gini
+from prdsim.analysis.patterns.subspace import trajectory_shares
+from prdsim.figures.bands import band_note, draw_measure, time_axis
+from prdsim.figures.request import Request
+from prdsim.figures.style import DARK, annotate, color_of, line_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

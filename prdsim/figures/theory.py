@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prdsim.analysis.bernoulli import fit_bernoulli, plateau
-from prdsim.analysis.theorem_report import (
+from prdsim.analysis.theory.bernoulli import fit_bernoulli, plateau
+from prdsim.analysis.theory.bounds import residual_bound
+from prdsim.analysis.theory.verdicts import (
     BoundReport,
     TheoremReport,
     recorded_constants,
     theorem_report,
 )
-from prdsim.analysis.theorems import residual_bound
-from prdsim.analysis.theory import require_trajectory
+from prdsim.analysis.theory_tables import require_trajectory
 from prdsim.errors import DataError
-
-from .request import Request
-from .style import GRAY, WITH, WITHOUT, YELLOW, annotate, color_of, new_figure
+from prdsim.figures.request import Request
+from prdsim.figures.style import GRAY, WITH, WITHOUT, YELLOW, annotate, color_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

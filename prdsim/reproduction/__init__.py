@@ -1,6 +1,6 @@
 """All figures of the poster from one call: runs, pictures, numbers and a page that shows them."""
 
-from .plan import STUDIES, Study, available_studies
-from .reproduce import Outcome, reproduce
+from prdsim.reproduction.plan import STUDIES, Study, available_studies
+from prdsim.reproduction.reproduce import Outcome, reproduce
 
 __all__ = ["STUDIES", "Outcome", "Study", "available_studies", "reproduce"]

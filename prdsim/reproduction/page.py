@@ -14,11 +14,10 @@ import numpy as np
 from prdsim import __version__
 from prdsim.analysis import Recording
 from prdsim.analysis.comparison import Comparison
-from prdsim.analysis.measures import MEANINGS
+from prdsim.analysis.patterns.measures import MEANINGS
 from prdsim.config import PRESETS, RunConfig
 from prdsim.figures import FIGURES
-
-from .plan import Picture, run_command
+from prdsim.reproduction.plan import Picture, run_command
 
 
 @dataclass(frozen=True)

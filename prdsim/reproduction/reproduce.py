@@ -16,13 +16,12 @@ from prdsim.convergence import load_report
 from prdsim.convergence.assess import converge
 from prdsim.errors import ConfigError
 from prdsim.figures import Request, write
-from prdsim.files import make_folder, write_whole
+from prdsim.files.small import make_folder, write_whole
 from prdsim.progress import tracked
-from prdsim.runner import resume, run
+from prdsim.reproduction.page import Shown, make_page
+from prdsim.reproduction.plan import GENERAL, Picture, Study
+from prdsim.running.runner import resume, run
 from prdsim.trajectory import Status, open_trajectory
-
-from .page import Shown, make_page
-from .plan import GENERAL, Picture, Study
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from prdsim.trajectory.layout import (
     markdown_table,
 )
 from prdsim.trajectory.reader import SnapshotArray, Trajectory, open_trajectory
-from prdsim.trajectory.rows import RestartPoint
 from prdsim.trajectory.writer import TrajectoryWriter, create_trajectory
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "SCALARS",
     "CommitRecord",
     "Layout",
-    "RestartPoint",
     "ScalarField",
     "SnapshotArray",
     "Status",

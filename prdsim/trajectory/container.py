@@ -23,7 +23,8 @@ from prdsim.errors import (
     NotATrajectoryError,
     TrajectoryError,
 )
-from prdsim.trajectory import commit, posix
+from prdsim.files import posix
+from prdsim.trajectory import commit
 from prdsim.trajectory.commit import CommitRecord
 from prdsim.trajectory.layout import FORMAT, FORMAT_VERSION, Attribute, DatasetSpec, changes
 

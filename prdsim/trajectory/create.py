@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from prdsim.errors import ConfigError, OutputError
-from prdsim.trajectory import posix
+from prdsim.files import posix
 from prdsim.trajectory.commit import CommitRecord
 from prdsim.trajectory.container import FileMap, create_container, read_map
 from prdsim.trajectory.layout import DatasetSpec, Layout, changes

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from prdsim.errors import DamagedTrajectoryError, OutputError, PrdsimError
+from prdsim.files import posix
+from prdsim.files.lock import WriterLock
 from prdsim.symbols import ARRAYS
-from prdsim.trajectory import posix
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap
 from prdsim.trajectory.create import built_file, write_first_record
 from prdsim.trajectory.layout import Attribute, Layout
-from prdsim.trajectory.lock import WriterLock
 from prdsim.trajectory.reader import Trajectory, open_trajectory
-from prdsim.trajectory.rows import read_restart_slot, read_rows, rolling_crc
+from prdsim.trajectory.rows import read_restart_slot, read_rows, restart_crc, rolling_crc
 
 _OWN = ("format", "format_version", "prdsim_version")
 
@@ -152,7 +152,7 @@ def _complete_restarts(
         if point is None:
             continue
         point = replace(point, scalars={**point.scalars, **joining})
-        for name, value in {**joining, "crc32": point.crc32()}.items():
+        for name, value in {**joining, "crc32": restart_crc(point)}.items():
             extent = filemap[f"restart/{name}"]
             data = np.full(1, value, dtype=extent.dtype)
             posix.pwrite(fd, posix.as_bytes(data), extent.offset + slot * extent.row_bytes)

@@ -15,8 +15,9 @@ from typing import Any, Self
 import numpy as np
 
 from prdsim.errors import DamagedTrajectoryError, TrajectoryError
+from prdsim.files import lock
 from prdsim.symbols import ARRAYS
-from prdsim.trajectory import commit, lock
+from prdsim.trajectory import commit
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.layout import scalar_columns

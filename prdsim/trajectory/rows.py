@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 
 import numpy as np
 
+from prdsim.files import posix
+from prdsim.physics.state import RestartPoint
 from prdsim.symbols import ARRAYS
-from prdsim.trajectory import posix
 from prdsim.trajectory.container import FileMap
 from prdsim.trajectory.layout import scalar_columns
 
@@ -31,23 +31,14 @@ def row_type(filemap: FileMap, group: str) -> np.dtype:
     return scalar_row(filemap.version) if group == "scalars" else SNAPSHOT_ROW
 
 
-@dataclass(frozen=True)
-class RestartPoint:
-    """The exact state of a run after `step` accepted steps, as its stepper carries it."""
-
-    step: int
-    time: float
-    arrays: dict[str, np.ndarray]
-    scalars: dict[str, float]
-
-    def crc32(self) -> int:
-        """Return the checksum of the whole slot."""
-        crc = zlib.crc32(_POINT.pack(self.step, self.time))
-        for value in self.scalars.values():
-            crc = zlib.crc32(struct.pack("<d", value), crc)
-        for array in self.arrays.values():
-            crc = zlib.crc32(posix.as_bytes(array), crc)
-        return crc
+def restart_crc(point: RestartPoint) -> int:
+    """Return the checksum of a whole restart slot."""
+    crc = zlib.crc32(_POINT.pack(point.step, point.time))
+    for value in point.scalars.values():
+        crc = zlib.crc32(struct.pack("<d", value), crc)
+    for array in point.arrays.values():
+        crc = zlib.crc32(posix.as_bytes(array), crc)
+    return crc
 
 
 def array_crc(step: int, time: float, array: np.ndarray) -> int:
@@ -81,4 +72,4 @@ def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | No
         arrays={name: value(name) for name in filemap.restart_arrays},
         scalars={name: float(value(name)) for name in filemap.restart_scalars},
     )
-    return point if point.crc32() == int(value("crc32")) else None
+    return point if restart_crc(point) == int(value("crc32")) else None

@@ -23,20 +23,21 @@ from prdsim.errors import (
     TrajectoryError,
     TrajectoryLockedError,
 )
+from prdsim.files import posix
+from prdsim.files.lock import WriterLock
+from prdsim.physics.state import RestartPoint
 from prdsim.schedule import is_by_time
 from prdsim.symbols import ARRAYS
-from prdsim.trajectory import posix
 from prdsim.trajectory.commit import CommitRecord, Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.create import build_and_publish, check_target, remove_strays
 from prdsim.trajectory.layout import FORMAT_VERSION, Layout, scalar_columns
-from prdsim.trajectory.lock import WriterLock
 from prdsim.trajectory.rows import (
     SNAPSHOT_ROW,
-    RestartPoint,
     array_crc,
     read_restart_slot,
     read_rows,
+    restart_crc,
     rolling_crc,
     row_type,
 )
@@ -342,7 +343,7 @@ class TrajectoryWriter:
         values: dict[str, object] = {"step": np.int64(step), "time": np.float64(time)}
         values |= {name: np.float64(value) for name, value in point.scalars.items()}
         values |= point.arrays
-        values["crc32"] = np.uint32(point.crc32())
+        values["crc32"] = np.uint32(restart_crc(point))
         with self._writing():
             for name, value in values.items():
                 dtype = self._map[f"restart/{name}"].dtype

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from prdsim import randomness
+from prdsim.physics import randomness
 
 SHAPES = [(1, 1), (1, 7), (7, 1), (5, 3), (70, 41)]
 # Subnormal float32 numbers are left out: CuPy compiles for a device that takes them for zero.
@@ -64,7 +64,7 @@ def elementwise(k: Any) -> None:
             cases: list[tuple[str, Any, np.ndarray]] = [
                 ("copy", lambda out: k.copy(a, out), A),  # noqa: B023 - called in this turn, like all here
                 ("relu", lambda out: k.relu(a, out), np.where(A < 0, k.dtype.type(0), A)),  # noqa: B023
-                ("step", lambda out: k.step(a, out), (A >= 0).astype(k.dtype)),  # noqa: B023
+                ("heaviside", lambda out: k.heaviside(a, out), (A >= 0).astype(k.dtype)),  # noqa: B023
                 ("gate", lambda out: k.gate(b, a, out), B * (A >= 0)),  # noqa: B023
                 (
                     "gate of infinities",
@@ -86,8 +86,8 @@ def elementwise(k: Any) -> None:
                 out = on_device(k, A)
                 operation(out)
                 assert same(k.to_host(out), expected), f"in place, shape {A.shape}"
-            signs = result_of(k, lambda out: k.signs(a, out), A.shape, "uint8")  # noqa: B023
-            assert same(signs, (A >= 0).astype(np.uint8))
+            gates = result_of(k, lambda out: k.gates(a, out), A.shape, "uint8")  # noqa: B023
+            assert same(gates, (A >= 0).astype(np.uint8))
         _combinations(k)
         _penalty_weights(k)
 
@@ -118,7 +118,7 @@ def _penalty_weights(k: Any) -> None:
 
 
 def uniforms(k: Any) -> None:
-    """The bits of `prdsim.randomness.uniforms`, for large and small words."""
+    """The bits of `prdsim.physics.randomness.uniforms`, for large and small words."""
     for words in [(5, 5, 7, 2), (2**64 - 1, 6, 10**9, 0), (0, 5, 0, 0), (2**63, 5, 2**40, 1)]:
         for n in (1, 1000):
             seed, stream, step, update = words
@@ -145,9 +145,9 @@ def reductions(k: Any) -> None:
         assert abs(k.dot(a, b) - exact.sum()) <= bound * abs(exact).sum(), f"dot, {shape}"
         total = A.astype(np.float64).sum()
         assert abs(k.sum(a) - total) <= bound * abs(A.astype(np.float64)).sum(), f"sum, {shape}"
-        signs = on_device(k, (A >= 0).astype(np.uint8), "uint8")
-        assert k.sign_changes(a, signs) == 0
-        assert k.sign_changes(b, signs) == np.count_nonzero((A >= 0) != (B >= 0))
+        gates = on_device(k, (A >= 0).astype(np.uint8), "uint8")
+        assert k.gate_changes(a, gates) == 0
+        assert k.gate_changes(b, gates) == np.count_nonzero((A >= 0) != (B >= 0))
         assert k.all_finite(a)
         places = {0, A.size // 2, A.size - 1} if A.size < 66_000 else {A.size - 1}
         for bad, place in product((np.nan, np.inf, -np.inf), places):

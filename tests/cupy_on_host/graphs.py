@@ -16,7 +16,7 @@ from support import Problem, random_problem, same_bits
 
 from prdsim.backends import get_backend
 from prdsim.backends.cuda_graphs import WARM_UP
-from prdsim.simulation import Simulation
+from prdsim.running.simulation import Simulation
 
 from .device import CUDARuntimeError, Graph, HostCupy, Stream
 

@@ -1,0 +1,1 @@
+"""Measures of the patterns in the weights."""

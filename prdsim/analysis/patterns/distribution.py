@@ -1,0 +1,76 @@
+"""The entries of a weight array against the normal distribution they were drawn from."""
+
+from __future__ import annotations
+
+from math import isfinite, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtr
+
+from prdsim.analysis.arrays import Reals, real_array
+from prdsim.errors import ConfigError
+
+
+def skewness(entries: ArrayLike) -> float:
+    """Return the third standardized moment of all entries of an array (m, d_in); 0 for a normal.
+
+    Moments are about the entries' own mean, divided by their number. NaN for equal entries.
+
+    Raises:
+        ConfigError: not an array (m, d_in) of finite real numbers.
+
+    """
+    return float(np.mean(_standardized(entries) ** 3))
+
+
+def excess_kurtosis(entries: ArrayLike) -> float:
+    """Return the fourth standardized moment less 3 of all entries of an array; 0 for a normal.
+
+    Positive: heavier tails than a normal's; the least value is -2, of two equal halves. Moments are
+    about the entries' own mean, divided by their number. NaN for equal entries.
+
+    Raises:
+        ConfigError: not an array (m, d_in) of finite real numbers.
+
+    """
+    return float(np.mean(_standardized(entries) ** 4)) - 3.0
+
+
+def normal_distance(entries: ArrayLike, sigma: float | None = None) -> float:
+    """Return the Kolmogorov-Smirnov distance of all entries of an array from N(0, sigma^2).
+
+    That is the largest difference between the share of entries up to a value and the normal
+    distribution function, 0 to 1. ``sigma`` None stands for the root mean square of the entries:
+    only the shape counts then. A number, such as the initial scale, counts growth as well. About
+    0.87 / sqrt(number of entries) is what a sample of the very normal has; as the scale may be
+    fitted and entries depend on each other, no p-value is given. NaN when sigma is None and all
+    entries are 0, which have no shape.
+
+    Raises:
+        ConfigError: not an array (m, d_in) of finite real numbers, or sigma is not positive.
+
+    """
+    ordered = np.sort(real_array("entries", entries, ndim=2), axis=None)
+    scale = _root_mean_square(ordered) if sigma is None else float(sigma)
+    if sigma is not None and not (isfinite(scale) and scale > 0.0):
+        raise ConfigError(f"sigma must be a positive number, or None for the entries' own: {sigma}")
+    if scale == 0.0:
+        return float("nan")
+    normal = ndtr(ordered / scale)
+    steps = np.arange(len(ordered) + 1) / len(ordered)
+    # The share of entries jumps at each of them: both sides of the jump count.
+    return float(max(np.max(steps[1:] - normal), np.max(normal - steps[:-1])))
+
+
+def _root_mean_square(numbers: Reals) -> float:
+    return sqrt(float(np.mean(np.square(numbers))))
+
+
+def _standardized(entries: ArrayLike) -> Reals:
+    """(x - mean) / standard deviation of all entries; NaN for equal ones."""
+    numbers = real_array("entries", entries, ndim=2)
+    if numbers.min() == numbers.max():  # the mean of equal numbers may be rounded off them
+        return np.full(numbers.shape, np.nan)
+    centered: Reals = numbers - numbers.mean()
+    return centered / _root_mean_square(centered)

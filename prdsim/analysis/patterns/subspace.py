@@ -1,0 +1,97 @@
+"""How many directions the weights move in: of one change, and of a whole trajectory."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import entr
+
+from prdsim.analysis.arrays import Reals, non_negative, real_array, row_blocks
+from prdsim.errors import ConfigError
+
+
+class Snapshots(Protocol):
+    """An array (K, m, d_in) that is read by `array[:, rows, :]`: a file's snapshots, or NumPy's."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(K, m, d_in)."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a part of it."""
+
+
+def singular_values(change: ArrayLike) -> Reals:
+    """Return the singular values of a change U(t) - U(0), (m, d_in), the largest first.
+
+    Raises:
+        ConfigError: not an array (m, d_in) of finite real numbers.
+
+    """
+    values = np.linalg.svd(real_array("change", change, ndim=2), compute_uv=False)
+    return np.asarray(values, dtype=np.float64)
+
+
+def effective_rank(values: ArrayLike) -> float:
+    """Return the effective rank exp(-sum_i p_i log p_i), p = s / sum s, of singular values s.
+
+    1 for one direction, k for k equal ones, and between for uneven ones; NaN when all are 0.
+    Source: O. Roy and M. Vetterli, EUSIPCO 2007.
+
+    Raises:
+        ConfigError: a value is negative or not finite, or there is none.
+
+    """
+    numbers = non_negative("singular values", values)
+    total = float(numbers.sum())
+    return float(np.exp(entr(numbers / total).sum())) if total > 0.0 else float("nan")
+
+
+def participation_ratio(values: ArrayLike) -> float:
+    """Return the participation ratio (sum_i s_i^2)^2 / sum_i s_i^4 of singular values s.
+
+    1 for one direction, k for k equal ones. Weak directions count less than in `effective_rank`.
+    NaN when all are 0. Source: R. J. Bell and P. Dean, Discuss. Faraday Soc. 50, 55 (1970).
+
+    Raises:
+        ConfigError: a value is negative or not finite, or there is none.
+
+    """
+    numbers = non_negative("singular values", values)
+    if numbers.max() == 0.0:
+        return float("nan")
+    squares = np.square(numbers / numbers.max())  # fourth powers of small numbers would be 0
+    return float(squares.sum() ** 2 / np.square(squares).sum())
+
+
+def trajectory_shares(snapshots: Snapshots) -> Reals:
+    """Return the shares (K,) of a trajectory's variance in its principal directions, falling.
+
+    The K snapshots, (K, m, d_in), are points in m d_in dimensions; their variance is about their
+    mean. The shares sum to 1, and ``shares[:k].sum()`` is the part of the motion in a space of k
+    dimensions. NaN when nothing moves. Neurons are read in blocks, so that the whole is never in
+    memory; shares come from squares, so that those below 1e-15 or so are rounding.
+
+    A random walk of many steps in many dimensions has shares of about 6 / (pi k)^2, 0.61, 0.15,
+    0.07, ... too. Source: J. Antognini and J. Sohl-Dickstein, arXiv:1806.08805.
+
+    Raises:
+        ConfigError: not an array (K, m, d_in), or it holds anything but finite real numbers.
+
+    """
+    shape = snapshots.shape
+    if len(shape) != 3 or 0 in shape:
+        raise ConfigError(f"snapshots must be (K, m, d_in) and not empty, but are {tuple(shape)}")
+    gram = np.zeros((shape[0], shape[0]))
+    for rows in row_blocks(shape[1], shape[0] * shape[2]):
+        block = real_array("snapshots", snapshots[:, rows, :], ndim=3).reshape(shape[0], -1)
+        # From the first snapshot, so that what stands still is exactly 0 and small moves keep
+        # their digits; then from the mean.
+        moved = block - block[0]
+        moved -= moved.mean(axis=0)
+        gram += moved @ moved.T
+    variances = np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
+    total = float(variances.sum())
+    return variances / total if total > 0.0 else np.full(shape[0], np.nan)

@@ -1,0 +1,1 @@
+"""Growth rates, modes and equilibria of the flow, and the Turing condition."""

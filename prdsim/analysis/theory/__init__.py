@@ -1,0 +1,1 @@
+"""The paper's theorems, growth laws and scaling, with explicit constants."""

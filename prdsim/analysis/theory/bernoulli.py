@@ -1,0 +1,187 @@
+"""Growth laws of the paper: logistic, and the Bernoulli equation of psi = ||z - y||^2.
+
+    dP/dt = r P (1 - P / K)                                      poster eq. (1)
+    dpsi/dt <= r sqrt(psi) (1 - sqrt(psi) / K)                   poster eq. (2)
+
+For the theorems' set-up r = lambda_1 mu and K = kappa mu
+(`prdsim.analysis.theory.bounds.Constants`). With equality, sqrt(psi) relaxes exponentially to K, at
+the rate r / (2 K) = lambda_0 / 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import least_squares
+
+from prdsim.errors import DataError
+
+Floats = NDArray[np.float64]
+
+
+def logistic(t: ArrayLike, P_0: float, r: float, K: float) -> Floats:
+    """Return P(t) of logistic growth from P_0 >= 0 with rate r and capacity K > 0, eq. (1)."""
+    decay: Floats = np.exp(-r * np.asarray(t, dtype=np.float64))
+    return K * P_0 / (P_0 + (K - P_0) * decay)
+
+
+def bernoulli(t: ArrayLike, psi_0: float, r: float, K: float) -> Floats:
+    """Return psi(t) of eq. (2) with equality, from psi_0 >= 0, K > 0.
+
+    sqrt(psi(t)) = K + (sqrt(psi_0) - K) exp(-r t / (2 K)): K is in units of ||z - y||.
+    """
+    return relaxation(t, sqrt(psi_0), r / (2.0 * K), K) ** 2
+
+
+def relaxation(t: ArrayLike, start: float, rate: float, K: float) -> Floats:
+    """Return K + (start - K) exp(-rate t), which sqrt(psi) of eq. (2) is with rate = r / (2 K).
+
+    In this form it is defined for K = r = 0 too, where a residual decays to nothing.
+    """
+    decay: Floats = np.exp(-rate * np.asarray(t, dtype=np.float64))
+    return K + (start - K) * decay
+
+
+@dataclass(frozen=True)
+class BernoulliFit:
+    """The curve that `fit_bernoulli` found; errors are standard errors.
+
+    ``rate`` = r / (2 K) of the approach to K, which is determined where K and r are 0 too;
+    ``deviation`` is the root mean square of what is left of sqrt(psi).
+    """
+
+    psi_0: float
+    r: float
+    K: float
+    rate: float
+    r_error: float
+    K_error: float
+    rate_error: float
+    deviation: float
+
+    def __call__(self, t: ArrayLike) -> Floats:
+        """Return psi(t) of the fitted curve, for t counted from the first record."""
+        return relaxation(t, sqrt(self.psi_0), self.rate, self.K) ** 2
+
+
+def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
+    """Fit r and K >= 0 of `bernoulli` to records psi (k,) at times (k,), k >= 4.
+
+    Least squares in sqrt(psi), through the first record. It starts at the best of a grid of
+    rates, each with its best K, which is linear. The standard errors take deviations as
+    independent; those of a run are not, so they tell how well the curve is determined, no more.
+
+    Raises:
+        DataError: records that are no series, or that determine no curve: constant, still
+            straight at the end, or over between the first two of them.
+    """
+    t, values = _series(time, psi, "psi", shortest=4)
+    rho, t = np.sqrt(values), t - t[0]
+    rates = _rates(t)
+    start = min(rates, key=lambda rate: _misfit(t, rho, rate))
+    if start in (rates[0], rates[-1]) or np.ptp(rho) == 0.0:
+        raise DataError(
+            "psi determines no Bernoulli curve: it ends where it begins, is still straight at the "
+            "end, or over between the first two records; record longer or more often"
+        )
+    K = _best_K(t, rho, start)
+    scale = float(np.max(rho))
+
+    def deviations(parameters: Floats) -> Floats:
+        rate, K = parameters * (start, scale)
+        return (relaxation(t, rho[0], rate, K) - rho) / scale
+
+    solution = least_squares(
+        deviations, (1.0, K / scale), bounds=(0.0, np.inf), xtol=1e-12, ftol=1e-12, gtol=1e-12
+    )
+    rate, K = (float(value) for value in solution.x * (start, scale))
+    return _with_errors(t, rho, rate, K)
+
+
+def _rates(t: Floats) -> Floats:
+    """Rates from a hundredth over the whole time to e^-10 left at the second record."""
+    return np.geomspace(0.01 / t[-1], 10.0 / t[1], 200)
+
+
+def _best_K(t: Floats, rho: Floats, rate: float) -> float:
+    """The K >= 0 of least squares: rho - rho_0 e^(-rate t) = K (1 - e^(-rate t))."""
+    grown = -np.expm1(-rate * t)
+    return max(0.0, float(grown @ (rho - rho[0] * (1.0 - grown)) / (grown @ grown)))
+
+
+def _misfit(t: Floats, rho: Floats, rate: float) -> float:
+    return float(np.sum((relaxation(t, rho[0], rate, _best_K(t, rho, rate)) - rho) ** 2))
+
+
+def _with_errors(t: Floats, rho: Floats, rate: float, K: float) -> BernoulliFit:
+    """Standard errors from the Jacobian J in (rate, K): covariance s^2 (J^T J)^-1."""
+    left = relaxation(t, rho[0], rate, K) - rho
+    decay = np.exp(-rate * t)
+    J = np.stack([-(rho[0] - K) * t * decay, 1.0 - decay], axis=1)
+    try:
+        covariance = np.linalg.inv(J.T @ J) * (left @ left) / (len(t) - 2)
+    except np.linalg.LinAlgError:
+        raise DataError("psi determines no Bernoulli curve: it begins where it ends") from None
+    slope = np.array([2.0 * K, 2.0 * rate])  # of r = 2 rate K
+    return BernoulliFit(
+        psi_0=float(rho[0] ** 2),
+        r=2.0 * rate * K,
+        K=K,
+        rate=rate,
+        r_error=sqrt(slope @ covariance @ slope),
+        K_error=sqrt(covariance[1, 1]),
+        rate_error=sqrt(covariance[0, 0]),
+        deviation=sqrt(float(np.mean(left**2))),
+    )
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Where a residual comes to rest: its ``level``, ``since`` when it is taken, and whether it is.
+
+    ``drift`` is the change of the mean from the tenth of time before; see `plateau`.
+    """
+
+    level: float
+    since: float
+    drift: float
+    settled: bool
+
+
+def plateau(time: ArrayLike, sqrt_psi: ArrayLike) -> Plateau:
+    """Return the mean of sqrt(psi) (k,) over the records in the last tenth of time (k,).
+
+    Settled if that differs from the mean over the tenth before by no more than 1 % of itself and
+    a millionth of the largest record, which counts as 0.
+
+    Raises:
+        DataError: no series, or no record in one of the two tenths.
+    """
+    t, rho = _series(time, sqrt_psi, "sqrt(psi)", shortest=2)
+    since, before = (t[-1] - share * (t[-1] - t[0]) for share in (0.1, 0.2))
+    last, earlier = rho[t >= since], rho[(t >= before) & (t < since)]
+    if not len(earlier):
+        raise DataError("sqrt(psi): too few records for a plateau; record scalars more often")
+    level = float(np.mean(last))
+    drift = level - float(np.mean(earlier))
+    settled = abs(drift) <= 0.01 * level + 1e-6 * float(np.max(rho))
+    return Plateau(level, float(since), drift, settled)
+
+
+def _series(
+    time: ArrayLike, values: ArrayLike, name: str, *, shortest: int
+) -> tuple[Floats, Floats]:
+    t, series = (np.asarray(array, dtype=np.float64) for array in (time, values))
+    if t.ndim != 1 or t.shape != series.shape or len(t) < shortest:
+        raise DataError(
+            f"{name}: needs {shortest} or more records, each with its time; got shapes "
+            f"{series.shape} and {t.shape}"
+        )
+    if not (np.all(np.isfinite(series)) and np.all(series >= 0.0)):
+        raise DataError(f"{name}: must be finite and not negative")
+    if not np.all(np.diff(t) > 0.0):
+        raise DataError(f"{name}: times must increase")
+    return t, series

@@ -1,0 +1,112 @@
+"""Reaction and diffusion of every neuron: the norms that the paper's Theorem 3 compares.
+
+Row j of R^u and D^u, column j of R^v and D^v (paper eqs. 48-55) drive neuron j, du_j/dt = R^u_j +
+D D^u_j and dv_j/dt = R^v_j + D D^v_j (eq. 4). The equations are those of
+`prdsim.physics.gradients`; here they are evaluated at weights on the host, a snapshot at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prdsim.analysis.snapshot_model import SnapshotModel, settings_of
+from prdsim.config import RunConfig
+from prdsim.physics.charts import column_sums, row_sums
+from prdsim.physics.gradients import forward, generator_velocity, residual, score_field
+from prdsim.physics.state import State
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Array, Backend, HostArray
+
+FORCES = ("reaction_U", "diffusion_U", "reaction_V", "diffusion_V")
+"""||R^u_j||, D ||D^u_j||, ||R^v_j||, D ||D^v_j||: the fields of `ForceNorms`."""
+
+
+@dataclass(frozen=True)
+class ForceNorms:
+    """Norms of reaction and diffusion by neuron j, each (m,), float64.
+
+    Reaction: ||R^u_j||, ||R^v_j||. Diffusion: D ||D^u_j||, D ||D^v_j||, as it enters the
+    velocity; 0 without diffusion.
+    """
+
+    reaction_U: HostArray
+    diffusion_U: HostArray
+    reaction_V: HostArray
+    diffusion_V: HostArray
+
+
+class Forces:
+    """Evaluates reaction and diffusion of a run at its snapshots; made once for all of them.
+
+    ``config`` gives widths and diffusivity, ``X`` (d_in, n) and ``Y`` (d_out, n) are the samples
+    as used. ``backend`` computes: an instance, or a name; ``auto`` is numba, else numpy, in
+    float64 whatever the run's precision. Memory is that of the workspace of a step; a snapshot
+    adds nothing.
+
+    U and V are both looked at, also where ``trainable`` holds one of them fixed: the terms of eqs.
+    52-55 are functions of the state. For arrays that move, the root of the summed squares is the
+    recorded ``reaction_norm_U`` and its like, which are 0 for arrays that do not.
+    Raises `DataError` if X and Y do not hold the same number of samples, and
+    `BackendUnavailableError`.
+
+    Example::
+
+        forces = Forces(trajectory.config, X, Y)
+        forces.norms(U, V, W, a).reaction_U
+    """
+
+    def __init__(
+        self, config: RunConfig, X: HostArray, Y: HostArray, *, backend: Backend | str = "auto"
+    ) -> None:
+        config = config.replace(trainable="U,V")
+        self._at = SnapshotModel(config, X, Y, backend=backend)
+        with self._at.backend.active():
+            self._velocity = State.empty(self._at.backend, self._at.model.state_shapes, ("U", "V"))
+
+    def norms(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> ForceNorms:
+        """Return the norms at U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,).
+
+        Raises `DataError` for arrays of other shapes.
+        """
+        model, state = self._at.model, self._at.state
+        with self._at.backend.active():
+            self._at.load({"U": U, "V": V, "W": W, "a": a})
+            forward(model, state)
+            residual(model, out=model.work.E)
+            reaction_U, reaction_V = self._norms(model.work.E)
+            diffusion_U, diffusion_V = np.zeros_like(reaction_U), np.zeros_like(reaction_V)
+            if model.diffusivity > 0.0:
+                score_field(model, state)
+                diffusion_U, diffusion_V = self._norms(model.work.G)
+        D = model.diffusivity
+        return ForceNorms(reaction_U, D * diffusion_U, reaction_V, D * diffusion_V)
+
+    def _norms(self, E: Array) -> tuple[HostArray, HostArray]:
+        """Norms by neuron of the velocities that a drive gives U and V; reads A (and H)."""
+        k, velocity = self._at.backend, self._velocity
+        generator_velocity(self._at.model, self._at.state, E, out=velocity)
+        squares_U = row_sums(k, velocity.U, velocity.U)
+        squares_V = column_sums(k, velocity.V, velocity.V)
+        return np.sqrt(squares_U), np.sqrt(squares_V)
+
+
+def force_norms(
+    U: HostArray,
+    V: HostArray,
+    W: HostArray,
+    a: HostArray,
+    X: HostArray,
+    Y: HostArray,
+    *,
+    diffusivity: float = 1.0,
+    backend: Backend | str = "auto",
+) -> ForceNorms:
+    """Return the norms at one state on data X (d_in, n), Y (d_out, n); see `Forces`.
+
+    ``diffusivity`` is D; 0 is without diffusion.
+    """
+    return Forces(settings_of(U, W, diffusivity), X, Y, backend=backend).norms(U, V, W, a)

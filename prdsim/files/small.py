@@ -1,0 +1,29 @@
+"""Writing small files: whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prdsim.errors import OutputError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, and give it its own when it is whole.
+
+    Raises `OutputError` if it cannot be written; nothing is left behind then.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there; raises `OutputError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be made: {error.strerror}") from None

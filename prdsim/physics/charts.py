@@ -1,0 +1,338 @@
+"""Charts: exact coordinates in which U may be carried.
+
+U(t) - U_0 always lies in the row space of X^T. A chart chooses coordinates for it, linear in the
+velocity, so that every integrator gives the same trajectory in exact arithmetic. In each of them
+
+    A = base + carried M,      d(carried)/dt = s B M^T  (Gram: s B),      B = (V^T E) * 1{A >= 0}
+
+| chart  | carried                  | M                  | base      | U                    |
+|--------|--------------------------|--------------------|-----------|----------------------|
+| weight | U (m, d_in)              | X (d_in, n)        |           | U                    |
+| range  | P = U Q (m, r)           | R (r, n), X = Q R  |           | U_0 + (P - P_0) Q^T  |
+| gram   | C (m, n), 0 at the start | K = X^T X (n, n)   | A_0 = U_0 X | U_0 + C X^T        |
+
+The base is always U_0, never a later state, so that looking at a run cannot change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Array, Backend, HostArray
+    from prdsim.physics.state import Dimensions, Shapes
+
+
+class Chart(Protocol):
+    """What integrators, gradients and files need to know of the coordinates of U.
+
+    "U" below means the carried array, in the chart's coordinates; ``A`` its pre-activations, as
+    `prdsim.physics.gradients.forward` leaves them.
+    """
+
+    name: str
+    matrix: Array
+    """M, by which the carried array is multiplied."""
+    base: Array | None
+    """What is added to it, if anything."""
+    pulls_back: bool
+    """Whether velocities are s B M^T; else s B."""
+
+    @staticmethod
+    def columns(sizes: Dimensions) -> int:
+        """Return how many columns the carried array has, at the most."""
+
+    @staticmethod
+    def shapes(sizes: Dimensions) -> Shapes:
+        """Return the shapes of the arrays a chart allocates, at the most."""
+
+    def shape(self, m: int) -> tuple[int, int]:
+        """Return the shape of the carried array for m neurons."""
+
+    def start(self, out: Array) -> None:
+        """out = the carried array at t = 0."""
+
+    def weights(self, U: Array) -> Array:
+        """Return the weights U (m, d_in) on the device; valid until the next call."""
+
+    def squared_norm(self, dU: Array, scratch: Array) -> float:
+        """Return the squared Frobenius norm, in weight space, of a difference or velocity.
+
+        ``scratch`` is (m, n) and overwritten.
+        """
+
+    def squared_weight_norm(self, U: Array, A: Array) -> float:
+        """Return the squared Frobenius norm of the weights."""
+
+    def squared_norms(self, U: Array, A: Array) -> HostArray:
+        """Return ||u_j||^2 of the weights, (m,), float64."""
+
+    def squared_distances(self, U: Array, A: Array, scratch: Array) -> HostArray:
+        """Return ||u_j - u_j(0)||^2, (m,), float64; ``scratch`` has U's shape, is overwritten."""
+
+    def arrays(self) -> dict[str, HostArray]:
+        """Return what the trajectory file must keep to read the coordinates again."""
+
+
+def load(backend: Backend, host: HostArray) -> Array:
+    """Return a new array on the device that holds a host array."""
+    array = backend.empty(host.shape)
+    backend.to_device(host, array)
+    return array
+
+
+def row_sums(backend: Backend, A: Array, B: Array) -> HostArray:
+    """Return sum_j A_ij B_ij by row, on the host, float64."""
+    sums = backend.empty((A.shape[0],), "float64")
+    backend.row_dots(A, B, out=sums)
+    return backend.to_host(sums)
+
+
+def column_sums(backend: Backend, A: Array, B: Array) -> HostArray:
+    """Return sum_i A_ij B_ij by column, on the host, float64."""
+    sums = backend.empty((A.shape[1],), "float64")
+    backend.column_dots(A, B, out=sums)
+    return backend.to_host(sums)
+
+
+class _OverWeights:
+    """What the charts share: U_0 on the device, and sums over rows."""
+
+    base: Array | None = None
+    pulls_back: bool = True
+
+    def __init__(self, backend: Backend, U_0: HostArray) -> None:
+        self._backend = backend
+        self._U_0 = load(backend, U_0)
+
+    def _row_sums(self, A: Array, B: Array) -> HostArray:
+        return row_sums(self._backend, A, B)
+
+    def arrays(self) -> dict[str, HostArray]:
+        return {}
+
+
+class WeightChart(_OverWeights):
+    """U itself; 4 m d_in n operations a step."""
+
+    name = "weight"
+
+    def __init__(self, backend: Backend, X: HostArray, U_0: HostArray) -> None:
+        super().__init__(backend, U_0)
+        self.matrix = load(backend, X)
+
+    @staticmethod
+    def columns(sizes: Dimensions) -> int:
+        return sizes.d_in
+
+    @staticmethod
+    def shapes(sizes: Dimensions) -> Shapes:
+        return {"U_0": (sizes.m, sizes.d_in), "X": (sizes.d_in, sizes.n)}
+
+    def shape(self, m: int) -> tuple[int, int]:
+        return (m, self.matrix.shape[0])
+
+    def start(self, out: Array) -> None:
+        self._backend.copy(self._U_0, out=out)
+
+    def weights(self, U: Array) -> Array:
+        return U
+
+    def squared_norm(self, dU: Array, scratch: Array) -> float:  # noqa: ARG002
+        return self._backend.dot(dU, dU)
+
+    def squared_weight_norm(self, U: Array, A: Array) -> float:  # noqa: ARG002
+        return self._backend.dot(U, U)
+
+    def squared_norms(self, U: Array, A: Array) -> HostArray:  # noqa: ARG002
+        return self._row_sums(U, U)
+
+    def squared_distances(self, U: Array, A: Array, scratch: Array) -> HostArray:  # noqa: ARG002
+        self._backend.combine([(1.0, U), (-1.0, self._U_0)], out=scratch)
+        return self._row_sums(scratch, scratch)
+
+
+class RangeChart(_OverWeights):
+    """P = U Q in an orthonormal basis Q (d_in, r) of the range of X; 4 m r n operations a step."""
+
+    name = "range"
+
+    def __init__(self, backend: Backend, Q: HostArray, R: HostArray, U_0: HostArray) -> None:
+        super().__init__(backend, U_0)
+        self._Q, self.matrix = load(backend, Q), load(backend, R)
+        m = U_0.shape[0]
+        self._P_0, self._difference = (backend.empty(self.shape(m)) for _ in range(2))
+        self._weights = backend.empty(U_0.shape)
+        backend.gemm(self._U_0, self._Q, out=self._P_0)
+        # ||u_j||^2 beside what P holds of it: X never reaches that part of U.
+        self._rest = self._row_sums(self._U_0, self._U_0) - self._row_sums(self._P_0, self._P_0)
+
+    @staticmethod
+    def columns(sizes: Dimensions) -> int:
+        return min(sizes.d_in, sizes.n)
+
+    @staticmethod
+    def shapes(sizes: Dimensions) -> Shapes:
+        r = RangeChart.columns(sizes)
+        factors = {"Q": (sizes.d_in, r), "R": (r, sizes.n)}
+        weights = dict.fromkeys(("U_0", "weights"), (sizes.m, sizes.d_in))
+        return {**factors, **weights, **dict.fromkeys(("P_0", "difference"), (sizes.m, r))}
+
+    def shape(self, m: int) -> tuple[int, int]:
+        return (m, self.matrix.shape[0])
+
+    def start(self, out: Array) -> None:
+        self._backend.copy(self._P_0, out=out)
+
+    def weights(self, U: Array) -> Array:
+        k = self._backend
+        k.combine([(1.0, U), (-1.0, self._P_0)], out=self._difference)
+        k.copy(self._U_0, out=self._weights)
+        k.gemm(self._difference, self._Q.T, out=self._weights, beta=1.0)
+        return self._weights
+
+    def squared_norm(self, dU: Array, scratch: Array) -> float:  # noqa: ARG002
+        return self._backend.dot(dU, dU)
+
+    def squared_weight_norm(self, U: Array, A: Array) -> float:  # noqa: ARG002
+        return float(self._rest.sum()) + self._backend.dot(U, U)
+
+    def squared_norms(self, U: Array, A: Array) -> HostArray:  # noqa: ARG002
+        return self._rest + self._row_sums(U, U)
+
+    def squared_distances(self, U: Array, A: Array, scratch: Array) -> HostArray:  # noqa: ARG002
+        self._backend.combine([(1.0, U), (-1.0, self._P_0)], out=scratch)
+        return self._row_sums(scratch, scratch)
+
+    def arrays(self) -> dict[str, HostArray]:
+        k = self._backend
+        return {"Q": k.to_host(self._Q), "R": k.to_host(self.matrix)}
+
+
+class GramChart(_OverWeights):
+    """C with U = U_0 + C X^T: velocities are s B itself; 2 m n^2 operations a step.
+
+    With D = C K = A - A_0, norms of weights are sums over C: ||C X^T||^2 = sum C * D and, since
+    U_0 X = A_0, ||u_j||^2 = ||u_j(0)||^2 + sum_p C_jp (A + A_0)_jp.
+    """
+
+    name = "gram"
+    pulls_back = False
+
+    def __init__(self, backend: Backend, X: HostArray, U_0: HostArray) -> None:
+        super().__init__(backend, U_0)
+        (m, d_in), n = U_0.shape, X.shape[1]
+        self._X = load(backend, X)
+        self.matrix, self.base = backend.empty((n, n)), backend.empty((m, n))
+        self._weights = backend.empty((m, d_in))
+        backend.gemm(self._X.T, self._X, out=self.matrix)
+        backend.gemm(self._U_0, self._X, out=self.base)
+        self._squared_norms_0 = self._row_sums(self._U_0, self._U_0)
+
+    @staticmethod
+    def columns(sizes: Dimensions) -> int:
+        return sizes.n
+
+    @staticmethod
+    def shapes(sizes: Dimensions) -> Shapes:
+        weights = dict.fromkeys(("U_0", "weights"), (sizes.m, sizes.d_in))
+        grams = {"K": (sizes.n, sizes.n), "A_0": (sizes.m, sizes.n)}
+        return {"X": (sizes.d_in, sizes.n), **weights, **grams}
+
+    def shape(self, m: int) -> tuple[int, int]:
+        return (m, self.matrix.shape[0])
+
+    def start(self, out: Array) -> None:
+        self._backend.to_device(np.zeros(out.shape), out)
+
+    def weights(self, U: Array) -> Array:
+        k = self._backend
+        k.copy(self._U_0, out=self._weights)
+        k.gemm(U, self._X.T, out=self._weights, beta=1.0)
+        return self._weights
+
+    def squared_norm(self, dU: Array, scratch: Array) -> float:
+        self._backend.gemm(dU, self.matrix, out=scratch)
+        return max(0.0, self._backend.dot(dU, scratch))
+
+    def squared_weight_norm(self, U: Array, A: Array) -> float:
+        dot = self._backend.dot
+        return max(0.0, float(self._squared_norms_0.sum()) + dot(U, A) + dot(U, self.base))
+
+    def squared_norms(self, U: Array, A: Array) -> HostArray:
+        return self._squared_norms_0 + self._row_sums(U, A) + self._row_sums(U, self.base)
+
+    def squared_distances(self, U: Array, A: Array, scratch: Array) -> HostArray:
+        self._backend.combine([(1.0, A), (-1.0, self.base)], out=scratch)
+        squares: HostArray = np.maximum(self._row_sums(U, scratch), 0.0)
+        return squares
+
+
+CHARTS: dict[str, type[WeightChart | RangeChart | GramChart]] = {
+    "weight": WeightChart,
+    "range": RangeChart,
+    "gram": GramChart,
+}
+
+
+def make_chart(
+    name: str,
+    backend: Backend,
+    X: HostArray,
+    U_0: HostArray,
+    stored: Mapping[str, HostArray] | None = None,
+) -> Chart:
+    """Return a chart for inputs X (d_in, n) and initial weights U_0 (m, d_in).
+
+    ``stored`` are the `Chart.arrays` of an earlier run: the range's basis is never computed anew,
+    since another library may choose another one.
+    """
+    if name == "range":
+        Q, R = (stored["Q"], stored["R"]) if stored else range_factors(X)
+        return RangeChart(backend, Q, R, U_0)
+    return WeightChart(backend, X, U_0) if name == "weight" else GramChart(backend, X, U_0)
+
+
+def range_factors(X: HostArray) -> tuple[HostArray, HostArray]:
+    """Return Q (d_in, r) with orthonormal columns and R (r, n) with X = Q R, float64.
+
+    By singular values: r counts those above max(d_in, n) eps times the largest, below which they
+    are rounding errors of the others. At least 1, so that no array is empty.
+    """
+    Q, sigma, Vt = np.linalg.svd(np.asarray(X, np.float64), full_matrices=False)
+    rank = max(1, int((sigma > max(X.shape) * np.finfo(np.float64).eps * sigma[0]).sum()))
+    return np.ascontiguousarray(Q[:, :rank]), sigma[:rank, None] * Vt[:rank]
+
+
+# Rates that `auto` reckons with, by backend and bytes of a number: operations and bytes a second.
+# Only their ratio matters: on a CPU core a product does some 5 to 10 operations while one byte
+# comes from memory, on a GPU some 10 to 20. They are constants, so that the same run is carried
+# in the same coordinates everywhere, however loaded a machine is.
+_RATES = {
+    ("cpu", 8): (1.0e11, 2.0e10),
+    ("cpu", 4): (2.0e11, 2.0e10),
+    ("gpu", 8): (5.0e13, 3.0e12),
+    ("gpu", 4): (4.5e13, 3.0e12),
+    ("gpu", 2): (3.0e14, 3.0e12),  # tf32
+}
+
+
+def cheapest_chart(sizes: Dimensions, backend: str, precision: str) -> str:
+    """Return ``weight`` or ``gram``, whichever is predicted to step faster: a pure function.
+
+    Products of the chart at a shipped rate, and the traffic of what is read and written beside
+    them. ``range`` depends on the rank of X, which shapes do not tell; it must be asked for.
+    """
+    kind = "gpu" if backend == "cupy" else "cpu"
+    itemsize = 8 if precision == "float64" else 4
+    rate, bandwidth = _RATES[kind, 2 if precision == "tf32" else itemsize]
+    m, n, d_in = sizes.m, sizes.n, sizes.d_in
+    # Beside the products: A_0 read, C read and written (gram); U read and written (weight).
+    seconds = {
+        "weight": 4.0 * m * d_in * n / rate + 2.0 * m * d_in * itemsize / bandwidth,
+        "gram": 2.0 * m * n * n / rate + 3.0 * m * n * itemsize / bandwidth,
+    }
+    return min(seconds, key=lambda name: seconds[name])

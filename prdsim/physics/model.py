@@ -1,0 +1,167 @@
+"""The model on a backend: sizes, state, data, constants and the workspace of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prdsim.config import RunConfig
+from prdsim.physics.charts import Chart, load
+from prdsim.physics.state import Dimensions, Shapes, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prdsim.backends.base import Array, Backend, Fused, HostArray
+
+
+class Workspace:
+    """Everything a step computes on its way, allocated once.
+
+    A = U X pre-activations and H = relu(A) features (m, n); B = (V^T E) * 1{A >= 0} (m, n);
+    Z prediction, E drive, G score field, Y_hat penalty points, Q critic gradients there
+    (d_out, n); P critic pre-activations or their step (m_c, n); aW = a_r w_r, N the critic's
+    moments, and critic_W, critic_a its gradients; e, c, squared_norms per sample (n,). ``step``
+    holds the number of the step, one uint64, which penalty points are drawn by. A backend's fused
+    operations do without H and P, which are not there then.
+    """
+
+    A: Array
+    H: Array
+    B: Array
+    Z: Array
+    E: Array
+    G: Array
+    Y_hat: Array
+    Q: Array
+    P: Array
+    aW: Array
+    N: Array
+    critic_W: Array
+    critic_a: Array
+    e: Array
+    c: Array
+    squared_norms: Array
+    step: Array
+
+    def __init__(self, backend: Backend, dimensions: Dimensions, *, fused: bool) -> None:
+        for name, shape in dimensions.workspace_shapes(fused=fused).items():
+            setattr(self, name, backend.empty(shape))
+        self.step = backend.empty((1,), "uint64")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The equations' constants, the data and the workspace, on one backend and in one chart.
+
+    ``diffusivity`` is D, and 0 without diffusion; ``s`` = 1/sqrt(d_out m) and ``s_c`` =
+    1/sqrt(m_c) are the scalings of the two networks; ``moving`` names the arrays that move;
+    ``fused`` is what the backend has in place of several operations, if anything;
+    ``penalty_nodes`` are the e in [0, 1] at which the penalty is taken, with weights that add up to
+    1, and () where e_p is drawn anew for every critic update.
+    ``Y_points``, ``Y_values`` (d_out, k) stand for the targets in sums over samples,
+    sum_p f(y_p) y_p^T = sum_k f(points_k) values_k^T: Y itself, or its distinct columns and their
+    multiples.
+    """
+
+    backend: Backend
+    fused: Fused | None
+    chart: Chart
+    dimensions: Dimensions
+    Y: Array
+    Y_points: Array
+    Y_values: Array
+    work: Workspace
+    s: float
+    s_c: float
+    diffusivity: float
+    minimax: bool
+    gradient_penalty: float
+    penalty_nodes: tuple[tuple[float, float], ...]
+    critic_rate: float
+    moving: tuple[str, ...]
+    seed: int
+
+    @property
+    def state_shapes(self) -> Shapes:
+        """Shapes of the carried arrays: U in the chart's coordinates."""
+        shapes = self.dimensions.state_shapes
+        return {**shapes, "U": self.chart.shape(self.dimensions.m)}
+
+    def start(self, initial: Mapping[str, HostArray]) -> State:
+        """Return the state at t = 0 from V, W, a on the host; U is the chart's."""
+        state = State.empty(self.backend, self.state_shapes)
+        self.chart.start(out=state.U)
+        for name in ("V", "W", "a"):
+            self.backend.to_device(initial[name], getattr(state, name))
+        return state
+
+    def weights(self, state: State) -> dict[str, HostArray]:
+        """Return U, V, W, a on the host, U as the paper has it."""
+        device = {**dict(state), "U": self.chart.weights(state.U)}
+        return {name: self.backend.to_host(array) for name, array in device.items()}
+
+    def start_weights(self, state: State) -> dict[str, Callable[[], HostArray]]:
+        """Begin to copy U, V, W, a, as they are now, to the host; see `Backend.start_copy`."""
+        device = {**dict(state), "U": self.chart.weights(state.U)}
+        return {name: self.backend.start_copy(array) for name, array in device.items()}
+
+
+def build_model(
+    config: RunConfig, backend: Backend, chart: Chart, X: HostArray, Y: HostArray
+) -> Model:
+    """Put data (X: d_in x n, Y: d_out x n) and constants of a configuration on a backend."""
+    dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
+    device_Y = load(backend, Y)
+    fused = backend.fused(dimensions.m, dimensions.m_c, dimensions.d_out, dimensions.n)
+    if fused is not None:
+        fused.allocate()
+    Y_points, Y_values = device_Y, device_Y
+    if fused is not None and config.adversary and config.critic == "wgan-gp":
+        Y_points, Y_values = _distinct_targets(backend, Y, device_Y)
+    return Model(
+        backend=backend,
+        fused=fused,
+        chart=chart,
+        dimensions=dimensions,
+        Y=device_Y,
+        Y_points=Y_points,
+        Y_values=Y_values,
+        work=Workspace(backend, dimensions, fused=fused is not None),
+        s=1 / sqrt(dimensions.d_out * dimensions.m),
+        s_c=1 / sqrt(dimensions.m_c),
+        diffusivity=config.effective_diffusivity,
+        minimax=config.critic == "minimax",
+        gradient_penalty=config.gradient_penalty,
+        penalty_nodes=_penalty_nodes(config.penalty_points),
+        critic_rate=config.critic_rate,
+        moving=config.moving,
+        seed=config.seed,
+    )
+
+
+def _penalty_nodes(points: str) -> tuple[tuple[float, float], ...]:
+    """Return `Model.penalty_nodes`; gauss:K is Gauss and Legendre's rule for the average over e."""
+    if points == "random":
+        return ()
+    if points == "midpoint":
+        return ((0.5, 1.0),)
+    nodes, weights = np.polynomial.legendre.leggauss(int(points.removeprefix("gauss:")))
+    return tuple((float(1 + x) / 2, float(w) / 2) for x, w in zip(nodes, weights, strict=True))
+
+
+def _distinct_targets(backend: Backend, Y: HostArray, device_Y: Array) -> tuple[Array, Array]:
+    """Return `Model.Y_points` and `Model.Y_values`: labels are few, whatever the samples."""
+    points, counts = np.unique(Y, axis=1, return_counts=True)
+    if len(counts) > Y.shape[1] // 2:
+        return device_Y, device_Y
+    return load(backend, points), load(backend, counts * points)
+
+
+def dimensions_of(config: RunConfig, d_in: int, d_out: int, n: int) -> Dimensions:
+    """Return the sizes of a run on data of the given sizes."""
+    return Dimensions(d_in, d_out, n, config.width, config.critic_width or config.width)

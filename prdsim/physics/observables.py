@@ -1,0 +1,180 @@
+"""The scalars of a state: losses, norms of reaction and diffusion, distances, invariants.
+
+Each row of ``/scalars`` describes the state at its step. Observing reads the state and overwrites
+the workspace, which every step computes anew: it changes no bit of the run.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prdsim.physics.charts import column_sums, row_sums
+from prdsim.physics.gradients import (
+    begin_step,
+    forward,
+    generator_velocity,
+    input_gradient,
+    penalty_gradients,
+    penalty_points,
+    residual,
+    score_field,
+)
+from prdsim.physics.model import Model
+from prdsim.physics.randomness import Stream
+from prdsim.physics.state import Shapes, State
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Array, HostArray
+
+
+class Observer:
+    """Computes a row of scalars; keeps what the initial state determines.
+
+    ``initial`` is the state at t = 0, which distances, invariants and mask flips refer to.
+    """
+
+    def __init__(self, model: Model, initial: State) -> None:
+        k, sizes = model.backend, model.dimensions
+        self._model = model
+        self._V_0 = k.empty((sizes.d_out, sizes.m))
+        k.copy(initial.V, out=self._V_0)
+        self._velocity = State.empty(k, model.state_shapes, ("U", "V"))
+        forward(model, initial)
+        self._gates = k.empty((sizes.m, sizes.n), "uint8")
+        k.gates(model.work.A, out=self._gates)
+        self._balance_0 = self._balance(initial)
+        self._critic_balance_0 = self._critic_balance(initial)
+
+    @staticmethod
+    def shapes(state_shapes: Shapes) -> Shapes:
+        """Return the shapes of the floating-point arrays an observer allocates."""
+        V = state_shapes["V"]
+        return {"velocity_U": state_shapes["U"], "velocity_V": V, "V_0": V}
+
+    def observe(self, state: State, *, step: int) -> dict[str, float]:
+        """Return the scalars of a state by the names of the file format.
+
+        Norms are Frobenius norms; ``diffusion_norm`` is that of D D^u and D D^v, the terms as
+        they enter the velocity, and 0 without diffusion. Losses and norms that need penalty
+        points draw their own, so that the run's are left alone.
+        """
+        forward(self._model, state)
+        return {
+            **self._losses(state, step),
+            **self._velocities(state),
+            **self._distances_and_invariants(state),
+        }
+
+    def _losses(self, state: State, step: int) -> dict[str, float]:
+        """Losses, residual, score and penalty norms, mask flips; reads A, Z, leaves G, E."""
+        model, work, k = self._model, self._model.work, self._model.backend
+        n = model.dimensions.n
+        flips = k.gate_changes(work.A, self._gates) / (model.dimensions.m * n)
+        begin_step(model, step)
+        penalty_norm, penalty = 0.0, 0.0
+        for weight in penalty_points(model, stream=Stream.OBSERVED_PENALTY_POINTS, update=0):
+            penalty_gradients(model, state)
+            norms = np.sqrt(self._per_column(work.Q, work.Q))
+            penalty_norm += weight * float(np.mean(norms))
+            penalty += weight * model.gradient_penalty * float(np.mean((norms - 1.0) ** 2))
+        # g is homogeneous: g(y) = y . grad g(y), for targets as for predictions.
+        input_gradient(model, state, model.Y, out=work.G)
+        adversarial_at_Y = k.dot(model.Y, work.G)
+        score_field(model, state)
+        score_norms = np.sqrt(self._per_column(work.G, work.G))
+        loss_adv = k.dot(work.Z, work.G)
+        residual(model, out=work.E)
+        residual_norm = sqrt(k.dot(work.E, work.E))
+        loss_sup = 0.5 * residual_norm**2
+        loss_aug = loss_sup - model.diffusivity * loss_adv
+        wasserstein = (loss_adv - adversarial_at_Y) / n
+        return {
+            "loss_sup": loss_sup,
+            "loss_adv": loss_adv,
+            "loss_aug": loss_aug,
+            "loss_critic": -loss_aug if model.minimax else wasserstein + penalty,
+            "residual_norm": residual_norm,
+            "score_norm_mean": float(np.mean(score_norms)),
+            "penalty_norm_mean": penalty_norm,
+            "mask_flips": flips,
+        }
+
+    def _velocities(self, state: State) -> dict[str, float]:
+        """Norms of reaction and diffusion; reads E = Y - Z and G."""
+        model, work = self._model, self._model.work
+        reaction_U, reaction_V = self._velocity_norms(state, work.E)
+        diffusion_U, diffusion_V = 0.0, 0.0
+        if model.diffusivity > 0.0:
+            diffusion_U, diffusion_V = self._velocity_norms(state, work.G)
+        return {
+            "reaction_norm_U": reaction_U,
+            "reaction_norm_V": reaction_V,
+            "diffusion_norm_U": model.diffusivity * diffusion_U,
+            "diffusion_norm_V": model.diffusivity * diffusion_V,
+        }
+
+    def _velocity_norms(self, state: State, E: Array) -> tuple[float, float]:
+        """Norms of the velocities a drive gives U and V, 0 for an array that does not move."""
+        model = self._model
+        generator_velocity(model, state, E, out=self._velocity)
+        U, V = self._velocity.U, self._velocity.V
+        return (
+            sqrt(model.chart.squared_norm(U, model.work.B)) if "U" in model.moving else 0.0,
+            sqrt(model.backend.dot(V, V)) if "V" in model.moving else 0.0,
+        )
+
+    def _distances_and_invariants(self, state: State) -> dict[str, float]:
+        """Mean and largest ||u_j(t) - u_j(0)|| and ||v_j(t) - v_j(0)|| over neurons; reads A.
+
+        And how far what the flow conserves has drifted.
+        """
+        model, (difference_U, difference_V) = self._model, (self._velocity.U, self._velocity.V)
+        squares_U = model.chart.squared_distances(state.U, model.work.A, difference_U)
+        model.backend.combine([(1.0, state.V), (-1.0, self._V_0)], out=difference_V)
+        squares_V = self._per_column(difference_V, difference_V)
+        distances_U, distances_V = np.sqrt(squares_U), np.sqrt(squares_V)
+        drift = self._balance(state) - self._balance_0
+        critic_drift = self._critic_balance(state) - self._critic_balance_0
+        return {
+            "distance_U_mean": float(np.mean(distances_U)),
+            "distance_U_max": float(np.max(distances_U)),
+            "distance_V_mean": float(np.mean(distances_V)),
+            "distance_V_max": float(np.max(distances_V)),
+            "balance_drift": _relative_drift(drift, self._balance_0),
+            "critic_balance_drift": _relative_drift(critic_drift, self._critic_balance_0),
+            "invariant_error": self._invariant_error(drift, squares_U + squares_V),
+        }
+
+    def _invariant_error(self, drift: HostArray, squared_distances: HostArray) -> float:
+        """mean_j |b_j(t) - b_j(0)| / mean_j (||u_j(t) - u_j(0)||^2 + ||v_j(t) - v_j(0)||^2).
+
+        The part of the neurons' squared distances that steps of finite size made: a relative error,
+        whatever the scale of the initial weights. 0 where nothing has moved; NaN where U or V is
+        held fixed, and b_j with it is no invariant.
+        """
+        if not {"U", "V"} <= set(self._model.moving):
+            return float("nan")
+        moved = float(np.mean(squared_distances))
+        return float(np.mean(np.abs(drift))) / moved if moved > 0.0 else 0.0
+
+    def _balance(self, state: State) -> HostArray:
+        """||u_j||^2 - ||v_j||^2, invariant along the flow of U and V; reads A."""
+        squares_U = self._model.chart.squared_norms(state.U, self._model.work.A)
+        return squares_U - self._per_column(state.V, state.V)
+
+    def _critic_balance(self, state: State) -> HostArray:
+        """||w_r||^2 - a_r^2, invariant along the flow of W and a."""
+        a: HostArray = self._model.backend.to_host(state.a).astype(np.float64)
+        balance: HostArray = row_sums(self._model.backend, state.W, state.W) - a**2
+        return balance
+
+    def _per_column(self, A: Array, B: Array) -> HostArray:
+        return column_sums(self._model.backend, A, B)
+
+
+def _relative_drift(drift: HostArray, balance_0: HostArray) -> float:
+    """max_j |b_j(t) - b_j(0)| / (1 + max_j |b_j(0)|)."""
+    return float(np.max(np.abs(drift)) / (1.0 + np.max(np.abs(balance_0))))

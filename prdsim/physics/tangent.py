@@ -1,0 +1,429 @@
+"""The flow's Jacobian, applied to a tangent vector: derived by hand, never formed.
+
+The symbols are those of `prdsim.physics.gradients`; d before one means its derivative along a
+tangent (dU, dV, dW, da). Masks are constant almost everywhere, and are held:
+
+    dH = 1{A >= 0} * (dU X)           dZ = s (V dH + dV H)
+    dG = s_c d(aW)^T 1{W Z >= 0}      with row r of d(aW) = da_r w_r + a_r dw_r
+    dE = -dZ + D dG
+
+    d(dU/dt) = s [(V^T dE + dV^T E) * 1{A >= 0}] X^T
+    d(dV/dt) = s (dE H^T + E dH^T)
+
+    dQ = s_c d(aW)^T 1{W Y_hat >= 0}
+    d(c_p q_p) = c_p dq_p + t_p (t_p . dq_p),       t_p = q_p sqrt(2 gp / n) / ||q_p||^(3/2)
+    dN = s_c [1{W Z >= 0} dZ^T / n + 1{W Y_hat >= 0} d(c * Q)^T]
+    d(dw_r/dt) = -critic_rate (da_r N_r + a_r dN_r)
+    d(da_r/dt) = -critic_rate (dw_r . N_r + w_r . dN_r)
+
+The score field G and the gradients Q depend on Z through masks alone: neither has a part in dZ.
+The penalty is taken at the midpoints e_p = 1/2, the default of the joint flow; a minimax critic has
+dN = s_c D 1{W Z >= 0} dZ^T alone.
+
+**Driven tangents.** The dU of a product is told by dE and dV alone, which on wide networks are far
+fewer numbers than dU has. Tangents of that form are called driven here:
+
+    dU = s [(V^T e + v^T E) * 1{A >= 0}] X^T,       e (d_out, n), v (d_out, m)
+
+The Jacobian maps every tangent to a driven one, with e' = dE and v' = dV; so but for the first
+one, all vectors of a Krylov space are driven, whatever the tangent that it starts from. Inner
+products in weight space come with a product, since for any tangent dU~
+
+    <dU, dU~> = <e, s V dH~> + <v, s E dH~^T>,      dH~ = 1{A >= 0} * (dU~ X)
+
+(e, v) is not unique, and the part of it that stands for nothing may grow from product to product;
+`prdsim.analysis.stability.krylov` watches that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from math import sqrt
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from prdsim.errors import ConfigError
+from prdsim.physics.charts import CHARTS, load
+from prdsim.physics.gradients import (
+    critic_gradient,
+    drive,
+    feature_change,
+    forward,
+    generator_velocity,
+    penalty_gradients,
+    prediction_change,
+    pull_back,
+    push_forward,
+    velocity,
+)
+from prdsim.physics.model import Model, Workspace
+from prdsim.physics.state import Dimensions, Shapes, State, entries
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Array, Backend
+
+Flow = Literal["reaction", "frozen", "joint"]
+"""Which flow is linearized: without diffusion, with a frozen critic, or with a moving one."""
+
+
+@dataclass(slots=True)
+class Driven:
+    """A driven tangent on a backend: e, v in place of dU, and dV, dW, da; None for what is not."""
+
+    e: Array
+    v: Array
+    V: Array
+    W: Array
+    a: Array
+
+    def __iter__(self) -> Iterator[tuple[str, Array]]:
+        """Yield the arrays that are there, by name, in the order of the fields."""
+        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return ((name, array) for name, array in pairs if array is not None)
+
+    @classmethod
+    def empty(cls, backend: Backend, shapes: Shapes) -> Driven:
+        """Return uninitialized arrays of the given shapes; None for those without one."""
+        names = (field.name for field in fields(cls))
+        return cls(*(backend.empty(shapes[n]) if n in shapes else None for n in names))
+
+
+class Linearization:
+    """The Jacobian of a flow at one state, matrix-free; later steps do not disturb it.
+
+    ``flow`` is that of U, V without diffusion ("reaction"), with diffusion from a critic that
+    holds still ("frozen"), or the whole joint flow ("joint"). The arrays of the model that do not
+    move are constants. The first two are gradient flows, and their Jacobians, minus the Hessians
+    of L_sup and L_aug, are symmetric in the weight and range charts.
+
+    A product costs 4 m r n operations (range chart). It allocates nothing.
+
+    Example::
+
+        jacobian = Linearization(simulation.model, simulation.state, "frozen")
+        jacobian.product(tangent, out=change)
+    """
+
+    def __init__(self, model: Model, state: State, flow: Flow = "joint") -> None:
+        k, sizes = model.backend, model.dimensions
+        moving = tuple(name for name in model.moving if flow == "joint" or name in "UV")
+        self.flow = flow
+        self.model = replace(
+            model,
+            fused=None,
+            Y_points=model.Y,  # distinct targets are for fused operations alone
+            Y_values=model.Y,
+            work=Workspace(k, sizes, fused=False),
+            diffusivity=0.0 if flow == "reaction" else model.diffusivity,
+            penalty_nodes=((0.5, 1.0),),
+            moving=moving,
+        )
+        self.state = State.empty(k, model.state_shapes)
+        self.critic_moves = bool({"W", "a"} & set(moving))
+        if self.critic_moves and len(model.penalty_nodes) > 1:
+            raise ConfigError(
+                "penalty_points: the Jacobian of a moving critic is that of the midpoints; "
+                "a run at gauss:K has another"
+            )
+        self._scratch: Array | None = None
+        self._K: Array | None = None
+        for name, shape in _extra_shapes(sizes, critic_moves=self.critic_moves).items():
+            setattr(self, f"_{name}", k.empty(shape))
+        k.to_device(np.zeros((sizes.d_out, sizes.n)), self._dZ)  # should neither U nor V move
+        self.at(state)
+
+    _dZ: Array
+    _dE: Array
+    _gates: Array
+    _dQ: Array
+    _T: Array
+    _daW: Array
+    _dN: Array
+    _dots: Array
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The arrays whose tangents a product reads and writes."""
+        return self.model.moving
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the Jacobian is: that of a gradient flow, in orthonormal coordinates."""
+        return not self.critic_moves and self.model.chart.pulls_back
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shapes of the arrays of a tangent: U in the chart's coordinates."""
+        return {name: self.model.state_shapes[name] for name in self.moving}
+
+    @property
+    def driven_shapes(self) -> Shapes:
+        """Shapes of the arrays of a driven tangent."""
+        return driven_shapes(self.model.dimensions, self.shapes)
+
+    def velocity(self, out: State, E: Array | None = None) -> None:
+        """out = the velocity of U, V, of those that move, from a drive: the flow's own, or E."""
+        drive = self.model.work.E if E is None else E
+        generator_velocity(self.model, self.state, drive, out=out)
+
+    def drive_rate(self) -> float:
+        """Return ||dE/dt||_F / ||E||_F along the flow itself, masks held; 0 where E = 0.
+
+        It is how fast the Jacobian's own coefficients change, per unit of time.
+        """
+        model, k = self.model, self.model.backend
+        along = State.empty(k, model.state_shapes, self.moving)
+        velocity(model, self.state, out=along)  # computes anew what products read
+        push_forward(model, self.state, along, out=self._dZ)
+        self._drive_product(along)
+        squares = k.dot(model.work.E, model.work.E)
+        return sqrt(k.dot(self._dE, self._dE) / squares) if squares > 0.0 else 0.0
+
+    def at(self, state: State) -> None:
+        """Linearize anew, at another state; it is copied."""
+        k, model = self.model.backend, self.model
+        for name, array in state:
+            k.copy(array, out=getattr(self.state, name))
+        forward(model, self.state)  # leaves A, H
+        drive(model, self.state)  # leaves E
+        if self.critic_moves:
+            self._linearize_critic()
+
+    def _linearize_critic(self) -> None:
+        """Leave N, the masks at Z and Y_hat, c and T."""
+        k, model, work, state = self.model.backend, self.model, self.model.work, self.state
+        critic_gradient(model, state, update=0)  # leaves N, Y_hat, c
+        k.gemm(state.W, work.Z, out=self._gates)
+        k.heaviside(self._gates, out=self._gates)
+        if self._penalized:
+            penalty_gradients(model, state)  # leaves Q and P = 1{W Y_hat >= 0}
+            k.scale_columns(self._penalty_slopes(), work.Q, out=self._T)
+
+    @property
+    def _penalized(self) -> bool:
+        return not self.model.minimax and self.model.gradient_penalty > 0.0
+
+    def _penalty_slopes(self) -> Array:
+        """sqrt(2 gp / n) / ||q_p||^(3/2), and 0 where q_p = 0; reads squared_norms."""
+        model, k = self.model, self.model.backend
+        squares = k.to_host(model.work.squared_norms).astype(np.float64)
+        slopes = np.zeros_like(squares)
+        np.power(squares, -0.75, out=slopes, where=squares > 0.0)
+        return load(k, sqrt(2.0 * model.gradient_penalty / model.dimensions.n) * slopes)
+
+    # -- products ------------------------------------------------------------------------------
+
+    def product(self, tangent: State, out: State) -> None:
+        """out = the Jacobian times a tangent; both hold the arrays that move, others may be None.
+
+        ``out`` must not be the tangent.
+        """
+        push_forward(self.model, self.state, tangent, out=self._dZ)
+        self._drive_product(tangent)
+        if "V" in self.moving:
+            self._V_product(out.V)
+        if "U" in self.moving:
+            self._drive_back(self._dE, tangent.V)
+            pull_back(self.model, out=out.U, alpha=self.model.s)
+        if self.critic_moves:
+            self._critic_product(tangent, out)
+
+    def driven_product(self, tangent: Driven, out: Driven, dual: Driven) -> None:
+        """out = the Jacobian times a driven tangent; dual = the tangent's dual.
+
+        The inner product of the tangent with any driven one is the sum, over the arrays of the
+        latter, of inner products with those of the dual. Costs no more than a product, and on wide
+        inputs less: K = X^T X takes the place of the chart's matrix if it is cheaper to apply.
+        """
+        k, work = self.model.backend, self.model.work
+        if "U" in self.moving:
+            if self._scratch is None:
+                self._prepare_driven()
+            self._drive_back(tangent.e, tangent.v)
+            if self._K is None:
+                pull_back(self.model, out=self._scratch, alpha=self.model.s)
+                feature_change(self.model, self._scratch)
+            else:
+                k.gemm(work.B, self._K, out=self._scratch, alpha=self.model.s)
+                k.gate(self._scratch, work.A, out=work.B)
+        self._respond(tangent, out, dual)
+
+    def driven_response(self, tangent: State, out: Driven, dual: Driven) -> None:
+        """out = the Jacobian times any tangent, as a driven one; dual = the tangent's dual."""
+        if "U" in self.moving:
+            feature_change(self.model, tangent.U)
+        self._respond(tangent, out, dual)
+
+    def expand(self, driven: Driven, out: State) -> None:
+        """out = a driven tangent, dU in the chart's coordinates; ``out`` holds what moves."""
+        if "U" in self.moving:
+            self._drive_back(driven.e, driven.v)
+            pull_back(self.model, out=out.U, alpha=self.model.s)
+        self._copy_rest(driven, out)
+
+    def _prepare_driven(self) -> None:
+        """Make room, and K where it is cheaper to apply than the chart's matrix twice."""
+        k, model = self.model.backend, self.model
+        m, columns = self.state.U.shape
+        by_K = model.chart.pulls_back and _kernel_is_cheaper(model.dimensions.n, columns)
+        shapes = _room(m, model.dimensions.n, columns, by_K=by_K)
+        self._scratch = k.empty(shapes["scratch"])
+        if by_K:
+            self._K = k.empty(shapes["K"])
+            k.gemm(model.chart.matrix.T, model.chart.matrix, out=self._K)
+
+    def _respond(self, tangent: State | Driven, out: Driven, dual: Driven) -> None:
+        """The product and the dual of a tangent whose dH is in B."""
+        k, moving = self.model.backend, self.moving
+        prediction_change(self.model, self.state, tangent.V, out=self._dZ, of_U=dual.e)
+        self._drive_product(tangent)
+        if "V" in moving:
+            self._V_product(out.V, of_U=dual.v)
+        if "U" in moving:
+            k.copy(self._dE, out=out.e)
+            if "V" in moving:
+                k.copy(tangent.V, out=out.v)
+        if self.critic_moves:
+            self._critic_product(tangent, out)
+        self._copy_rest(tangent, dual)
+
+    def _copy_rest(self, source: State | Driven, out: State | Driven) -> None:
+        """out = V, W, a of another tangent, of those that move."""
+        for name in ("V", "W", "a"):
+            if name in self.moving:
+                self.model.backend.copy(getattr(source, name), out=getattr(out, name))
+
+    def _critic_product_weights(self, tangent: State | Driven) -> None:
+        """d(aW), row by row da_r w_r + a_r dw_r, of the arrays that move."""
+        k, state, moving = self.model.backend, self.state, self.moving
+        if "W" in moving:
+            k.scale_rows(state.a, tangent.W, out=self._daW)
+        if "a" in moving:
+            target = self._dN if "W" in moving else self._daW
+            k.scale_rows(tangent.a, state.W, out=target)
+            if "W" in moving:
+                k.combine([(1.0, self._daW), (1.0, self._dN)], out=self._daW)
+
+    def _drive_product(self, tangent: State | Driven) -> None:
+        """dE = -dZ + D dG; reads dZ, leaves d(aW)."""
+        k, model = self.model.backend, self.model
+        k.combine([(-1.0, self._dZ)], out=self._dE)
+        if self.critic_moves:
+            self._critic_product_weights(tangent)
+            D = model.diffusivity
+            k.gemm(self._daW.T, self._gates, out=self._dE, alpha=model.s_c * D, beta=1.0)
+
+    def _V_product(self, out: Array, of_U: Array | None = None) -> None:
+        """out = d(dV/dt), ``of_U`` its part s E dH^T from dU; reads dE and, in B, dH."""
+        k, model, work = self.model.backend, self.model, self.model.work
+        k.gemm(self._dE, work.H.T, out=out, alpha=model.s)
+        if of_U is not None:
+            k.gemm(work.E, work.B.T, out=of_U, alpha=model.s)
+            k.combine([(1.0, out), (1.0, of_U)], out=out)
+        elif "U" in self.moving:
+            k.gemm(work.E, work.B.T, out=out, alpha=model.s, beta=1.0)
+
+    def _drive_back(self, e: Array, v: Array) -> None:
+        """B = (V^T e + v^T E) * 1{A >= 0}, without v if V does not move."""
+        k, work = self.model.backend, self.model.work
+        k.gemm(self.state.V.T, e, out=work.B)
+        if "V" in self.moving:
+            k.gemm(v.T, work.E, out=work.B, beta=1.0)
+        k.gate(work.B, work.A, out=work.B)
+
+    def _moments_product(self) -> None:
+        """dN, the critic's moments along the tangent; reads dZ and d(aW)."""
+        k, model, work = self.model.backend, self.model, self.model.work
+        share = model.diffusivity if model.minimax else 1.0 / model.dimensions.n
+        k.gemm(self._gates, self._dZ.T, out=self._dN, alpha=model.s_c * share)
+        if not self._penalized:
+            return
+        dQ, T = self._dQ, self._T
+        k.gemm(self._daW.T, work.P, out=dQ, alpha=model.s_c)
+        k.column_dots(T, dQ, out=self._dots)
+        k.scale_columns(work.c, dQ, out=dQ)
+        k.scale_columns(self._dots, T, out=self._dE)  # dE has been used
+        k.combine([(1.0, dQ), (1.0, self._dE)], out=dQ)
+        k.gemm(work.P, dQ.T, out=self._dN, alpha=model.s_c, beta=1.0)
+
+    def _critic_product(self, tangent: State | Driven, out: State | Driven) -> None:
+        """d(dW/dt) and d(da/dt) of those that move; reads N, dZ and d(aW), overwrites dE."""
+        self._moments_product()
+        k, work, state, moving = self.model.backend, self.model.work, self.state, self.moving
+        rate = self.model.critic_rate
+        scratch = work.critic_W
+        if "W" in moving:
+            k.scale_rows(state.a, self._dN, out=scratch)
+            k.combine([(-rate, scratch)], out=out.W)
+            if "a" in moving:
+                k.scale_rows(tangent.a, work.N, out=scratch)
+                k.combine([(1.0, out.W), (-rate, scratch)], out=out.W)
+        if "a" in moving:
+            k.row_dots(state.W, self._dN, out=out.a)
+            if "W" in moving:
+                k.row_dots(tangent.W, work.N, out=work.critic_a)
+                k.combine([(1.0, out.a), (1.0, work.critic_a)], out=out.a)
+            k.combine([(-rate, out.a)], out=out.a)
+
+
+def driven_shapes(sizes: Dimensions, shapes: Shapes) -> Shapes:
+    """Shapes of a driven tangent where arrays of such shapes move.
+
+    Without U there is no e, without U or V no v.
+    """
+    driven: dict[str, tuple[int, ...]] = {}
+    if "U" in shapes:
+        driven["e"] = (sizes.d_out, sizes.n)
+        if "V" in shapes:
+            driven["v"] = (sizes.d_out, sizes.m)
+    return driven | {name: shape for name, shape in shapes.items() if name != "U"}
+
+
+def _extra_shapes(sizes: Dimensions, *, critic_moves: bool) -> Shapes:
+    """Shapes of what a linearization holds beside a workspace and a state."""
+    samples, critic = (sizes.d_out, sizes.n), (sizes.m_c, sizes.d_out)
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("dZ", "dE"), samples)
+    if critic_moves:
+        shapes |= {"gates": (sizes.m_c, sizes.n), "dots": (sizes.n,)}
+        shapes |= {**dict.fromkeys(("dQ", "T"), samples), **dict.fromkeys(("daW", "dN"), critic)}
+    return shapes
+
+
+def _kernel_is_cheaper(n: int, columns: int) -> bool:
+    """Whether K (n, n) is cheaper to apply than a matrix (columns, n) and its transpose."""
+    return n < 2 * columns
+
+
+def _room(m: int, n: int, columns: int, *, by_K: bool) -> Shapes:
+    """Shapes of what products of driven tangents take beside."""
+    return {"K": (n, n), "scratch": (m, n)} if by_K else {"scratch": (m, columns)}
+
+
+def driven_entries(sizes: Dimensions, shapes: Shapes) -> int:
+    """Predict the numbers that products of driven tangents take, three tangents with them.
+
+    ``shapes`` are those of the arrays that move, in the range chart.
+    """
+    columns = CHARTS["range"].columns(sizes)
+    by_K = _kernel_is_cheaper(sizes.n, columns)
+    room = _room(sizes.m, sizes.n, columns, by_K=by_K) if "U" in shapes else {}
+    return entries(room) + 3 * entries(driven_shapes(sizes, shapes))
+
+
+def linearization_bytes(sizes: Dimensions, backend: Backend, flow: Flow = "joint") -> int:
+    """Predict the bytes of a `Linearization` and its model, in the range chart, at the most.
+
+    The model's own workspace is not among them (a run has it anyway); states and tangents are: the
+    state, its copy, the two of a product, and the one along the flow.
+    """
+    chart = CHARTS["range"]
+    carried = {**sizes.state_shapes, "U": (sizes.m, chart.columns(sizes))}
+    numbers = entries(
+        {"Y": (sizes.d_out, sizes.n)},
+        chart.shapes(sizes),
+        sizes.workspace_shapes(fused=False),
+        _extra_shapes(sizes, critic_moves=flow == "joint"),
+    )
+    return (numbers + 5 * entries(carried)) * backend.dtype.itemsize

@@ -1,0 +1,77 @@
+"""What a run's own numbers tell of its accuracy: the drift of its invariants, and its fixed step.
+
+Both are there during any run and cost next to nothing. They can show that a run does not follow the
+flow; that it does, `prdsim converge` shows, by computing it again with smaller errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isnan
+
+from prdsim.config import RunConfig
+from prdsim.running.integrators import make_stepper
+
+_INVARIANT_TOLERANCE = 0.01
+_INVARIANT_TOLERANCE_OF_GD = 0.005
+
+
+def invariant_tolerance(config: RunConfig) -> float:
+    """Return the `invariant_error` above which a run is warned about.
+
+    Calibrated on the three cases of docs/accuracy.md: runs whose functionals err by 5 % or more lie
+    above it, those at the default tolerance at about a half of it or less. The drift of gd is
+    smaller for the same error of its results.
+    """
+    return _INVARIANT_TOLERANCE_OF_GD if config.integrator == "gd" else _INVARIANT_TOLERANCE
+
+
+def invariants_in_words(scalars: Mapping[str, float]) -> str:
+    """Say how far the flow's invariants have drifted, by a row of scalars."""
+    error = scalars["invariant_error"]
+    if isnan(error):
+        return "no invariant: U or V is held fixed"
+    return f"{_percent(error)} of the squared distances"
+
+
+def warnings_of(config: RunConfig, step_size: float, scalars: Mapping[str, float]) -> list[str]:
+    """Return what speaks against a run's accuracy, and what to do, a line each.
+
+    ``step_size`` is that of fixed steps, ``scalars`` the last row of the run.
+    """
+    found = [_drift(config, step_size, scalars), _instability(config, step_size, scalars)]
+    return [text for text in found if text]
+
+
+def _drift(config: RunConfig, step_size: float, scalars: Mapping[str, float]) -> str:
+    allowed = invariant_tolerance(config)
+    if not scalars["invariant_error"] > allowed:
+        return ""
+    remedy = f"--rtol {config.rtol / 10:.2g}" if config.adaptive else _smaller(config, step_size, 4)
+    return (
+        f"the flow's invariants drifted by {invariants_in_words(scalars)}, more than "
+        f"{_percent(allowed)}: results are the step's, not the model's; try {remedy}"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
+
+
+def _instability(config: RunConfig, step_size: float, scalars: Mapping[str, float]) -> str:
+    limit, lambda_max = make_stepper(config).stability_limit, scalars["lambda_max"]
+    if config.adaptive or not step_size * lambda_max > limit:
+        return ""
+    return (
+        f"step size {step_size:g} is beyond the limit of stability of {config.integrator}, "
+        f"{limit:g} / lambda_max = {limit / lambda_max:.2g} now; "
+        f"try {_smaller(config, step_size, 16 * step_size * lambda_max)}"
+    )
+
+
+def _smaller(config: RunConfig, step_size: float, factor: float) -> str:
+    """Return the options of a fixed step so many times smaller, of the same critic's speed."""
+    options = f"--step-size {step_size / factor:.2g}"
+    if config.critic_step_size is not None:
+        options += f" --critic-step-size {config.critic_step_size / factor:.2g}"
+    return options

@@ -1,0 +1,435 @@
+"""A run in memory: the state, the step, and what can be asked of them. No file, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from prdsim.backends import get_backend
+from prdsim.config import RunConfig
+from prdsim.errors import PrdsimError
+from prdsim.physics.charts import cheapest_chart, make_chart, range_factors
+from prdsim.physics.gradients import begin_step, forward, velocity
+from prdsim.physics.initial import draw_initial
+from prdsim.physics.model import Model, build_model, dimensions_of
+from prdsim.physics.observables import Observer
+from prdsim.physics.state import RestartPoint, State
+from prdsim.running.integrators import AlternatingDescent, RungeKutta, beside, make_stepper
+from prdsim.running.memory import check_memory, needed_bytes, size_text
+from prdsim.running.step_control import Controller, FixedSteps, StepControl
+from prdsim.running.step_size import automatic_step_size, largest_kernel_eigenvalue, round_down
+from prdsim.running.tableaux import BS23
+from prdsim.schedule import Agenda, reaches
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Backend, HostArray
+
+_SMALLEST_STEP = 1e-12  # of the first step size; a smaller adaptive step means a blow-up
+
+# What `auto` is of 1 / lambda_max at t = 0. A fixed step of 1/16 follows the flow to some per cent
+# through the kinks of the score field, 1 chatters at them; an adaptive one finds its size within a
+# few steps, and begins far below it, since small weights begin where all kinks meet (z = 0).
+_FIXED_FRACTION, _FIRST_ADAPTIVE_FRACTION = 1 / 16, 1e-3
+_RAMP = 64  # steps until an automatic fixed one has its full size, where weights begin small
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What the ``auto`` of a configuration came to; a resumed run uses the same.
+
+    ``ramp`` is that of `FixedSteps`; ``critic_rate`` the critic's speed beta, which for gd may
+    follow from a size of its updates (None: a file of format version 1).
+    """
+
+    backend: str
+    device: str
+    chart: str
+    step_size: float
+    threads: int
+    ramp: int = 1
+    critic_rate: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+CARRIED_SINCE_2 = {"evaluations": 0.0, "rejected_steps": 0.0, "lambda_max": float("nan")}
+"""What a `RestartPoint` carries since format version 2, and where runs of version 1 begin."""
+
+RESTART_SCALARS = ("step_size", "previous_error", *CARRIED_SINCE_2)
+"""What a `RestartPoint` of a run carries beside step, time and arrays."""
+
+
+class Simulation:
+    """One run: enter it as a context, `advance` it, look at it.
+
+    ``X`` (d_in, n) and ``Y`` (d_out, n) are host arrays, float64. ``initial`` (U, V, W, a),
+    ``resolved`` and ``stored_chart`` (`Chart.arrays`) repeat those of an earlier run; without them
+    they follow from ``config``. It goes on from ``restart``, if given, else begins at t = 0. A
+    ``backend`` given as an instance computes, whatever ``config`` and ``resolved`` name.
+    Raises `ConfigError` if the run cannot fit into memory, and `BackendUnavailableError`.
+
+    Example::
+
+        with Simulation(config, X, Y) as simulation:
+            simulation.advance(100)
+            simulation.weights()["U"]
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        X: HostArray,
+        Y: HostArray,
+        *,
+        initial: Mapping[str, HostArray] | None = None,
+        resolved: Resolved | None = None,
+        stored_chart: Mapping[str, HostArray] | None = None,
+        restart: RestartPoint | None = None,
+        backend: Backend | None = None,
+    ) -> None:
+        self.config = config
+        self.backend = backend or _backend(config, resolved)
+        self.dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
+        self.stepper = make_stepper(config)
+        chart_name = resolved.chart if resolved else self._chart_name()
+        check_memory(config, self.dimensions, self.backend, chart_name)
+        if chart_name == "range" and not stored_chart:
+            stored_chart = dict(zip("QR", range_factors(X), strict=True))
+            if not resolved and len(stored_chart["R"]) == X.shape[0]:
+                chart_name = "weight"  # the whole space: nothing to gain
+        first = dict(initial or draw_initial(config, self.dimensions))
+        self.resolved = resolved or self._resolve(X, Y, first, chart_name)
+        self.step = 0
+        self.time = 0.0
+        self.evaluations = 0
+        self._taken = 0.0
+        self._lambda_max = float("nan")
+        self._fixed = FixedSteps(self.resolved.step_size, self.resolved.ramp)
+        self._control = self._step_control(self.stepper)
+        self._contexts = ExitStack()
+        with self.backend.active():
+            chart = make_chart(chart_name, self.backend, X, first["U"], stored_chart)
+            self.model = build_model(config, self.backend, chart, X, Y)
+            self.state = self.model.start(first)
+            self._observer = Observer(self.model, self.state)
+            self._memory = self.stepper.allocate(self.model, self.state)
+            self._view = beside(self.model, self.state) if self.stepper.dense else None
+            self._viewed = (-1, 0.0)
+            if restart is None:
+                self._begin()
+            else:
+                self.restore(restart)
+        precision = self.config.array_precision
+        self.initial = {name: array.astype(precision) for name, array in first.items()}
+
+    def __enter__(self) -> Self:
+        self._contexts.enter_context(self.backend.active())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._contexts.close()
+
+    # -- going on ------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """Whether the end time, or the last step, has been reached."""
+        return reaches(self.time, self.config.end_time) or self.step >= self.config.step_limit
+
+    @property
+    def shown_time(self) -> float:
+        """The present time, or the end time, which the last step may have passed."""
+        end = self.config.end_time
+        return end if end is not None and reaches(self.time, end) else self.time
+
+    @property
+    def progress(self) -> tuple[float, float]:
+        """How far the run is, and how far it goes: in time, or in steps without an end time."""
+        if self.config.end_time is None:
+            return self.step, self.config.step_limit
+        return self.shown_time, self.config.end_time
+
+    def advance(self, steps: int = 1, *, next_view: float = float("inf")) -> None:
+        """Take up to ``steps`` accepted steps, fewer if the run is finished before.
+
+        No step is shortened, neither for the end time nor for a record. ``next_view`` is the time
+        at which a state will be asked for next, which gd must know. Raises `DivergedError` where
+        an adaptive step size has shrunk to nothing.
+        """
+        for _ in range(steps):
+            if self.finished:
+                return
+            if self.stepper.adaptive:
+                self._adaptive_step()
+            else:
+                self._fixed_step(min(next_view, self.config.end_time or next_view))
+
+    def _fixed_step(self, next_view: float) -> None:
+        time = self._fixed.time(self.step + 1)
+        if self.stepper.dense and next_view < time:
+            self.stepper.remember(self.model, self.state, self._memory)
+        self._attempt(self._fixed.size_of(self.step))
+        self.time = time
+
+    def _adaptive_step(self) -> None:
+        self.time += self._control.step(lambda size: self._attempt(size, allowed=1.0))
+
+    def _attempt(self, step_size: float, allowed: float = float("inf")) -> float:
+        """Attempt a step; let it stand if its error is allowed; return the error."""
+        self.evaluations += self.stepper.evaluations - self._memory.first_stage
+        new, error = self.stepper.step(
+            self.model, self.state, self._memory, index=self.step, step_size=step_size
+        )
+        if error <= allowed:
+            self.stepper.accept(self.state, new, self._memory)
+            self.state = new
+            self.step += 1
+            self._taken = step_size
+        return error
+
+    def _step_control(self, stepper: AlternatingDescent | RungeKutta) -> StepControl:
+        order = stepper.tableau.error_order if isinstance(stepper, RungeKutta) else 0
+        first = self.resolved.step_size
+        return StepControl(Controller(order), first, smallest=_SMALLEST_STEP * first)
+
+    def _begin(self) -> None:
+        """Let the critic warm up, and compute the velocity that the first step begins with."""
+        critic = tuple(name for name in self.config.moving if name in "Wa")
+        if self.config.critic_warmup > 0.0 and critic:
+            self._warm_up(replace(self.model, moving=critic))
+        if self._carried_velocities:
+            velocity(self.model, self.state, out=self._memory.stages[0])
+            self._memory.first_stage = True
+            self.evaluations += 1
+
+    def _warm_up(self, model: Model) -> None:
+        """Move the critic alone for the time of its warm-up, at the prediction of t = 0.
+
+        By gd's updates, or by bs23, whatever the integrator of the run: its error is that of the
+        tolerance. ``model`` is that of the critic alone.
+        """
+        config, stepper = self.config, self.stepper
+        if isinstance(stepper, AlternatingDescent):
+            size = stepper.critic_update_size(self._fixed.size)
+            count = round(config.critic_warmup * config.critic_rate / size)
+            forward(model, self.state)
+            begin_step(model, 0)  # the first step itself draws the penalty points of 0, 1, ...
+            stepper.update_critic(
+                model, self.state, range(stepper.critic_steps, stepper.critic_steps + count), size
+            )
+            return
+        method = RungeKutta(BS23, config.rtol, config.atol)
+        control, left = self._step_control(method), config.critic_warmup
+        memory, state = method.allocate(model, self.state), self.state
+
+        def attempt(size: float) -> float:
+            nonlocal state
+            new, error = method.step(model, state, memory, index=0, step_size=size)
+            if error <= 1.0:
+                method.accept(state, new, memory)
+                state = new
+            return error
+
+        while left > 1e-12 * config.critic_warmup:
+            left -= control.step(attempt, at_most=left)
+        for name in model.moving:
+            self.backend.copy(getattr(state, name), out=getattr(self.state, name))
+
+    def due(self, agenda: Agenda) -> list[float]:
+        """Return the times of an agenda's rows that the last step has made due.
+
+        Where the run is finished one of them is the last, which need not be planned.
+        """
+        due = agenda.due(self.step, self.time)
+        if not self.finished:
+            return due
+        last = self.shown_time
+        if last == self.time:  # which a planned one may exceed by rounding
+            last = max([last, *due])
+        return [*(moment for moment in due if moment < last), last]
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """Return in a line what is run, on what, and how much memory that is predicted to need."""
+        sizes, resolved = self.dimensions, self.resolved
+        needed = needed_bytes(self.config, sizes, self.backend, resolved.chart)
+        count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
+        threads = f", {count}" if resolved.device == "cpu" else ""
+        rate = ""
+        if self.config.critic_step_size is not None and self.config.adversary:
+            rate = f"; critic's speed beta = {resolved.critic_rate:.3g}"
+        return (
+            f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
+            f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
+            f"{resolved.chart} chart{rate}; about {size_text(needed)} of memory for arrays"
+        )
+
+    def view(self, time: float | None = None) -> State:
+        """Return the present state, or that of a time within the last step, by interpolation.
+
+        Valid until the next call or step. States within a step are there for runs to an
+        ``end_time``; for gd alone if `advance` was told of them. Raises `PrdsimError` for a time
+        before the last step (a fault in the caller).
+        """
+        if time is None or time >= self.time:
+            return self.state
+        if self._view is None or time < self.time - self._taken * (1 + 1e-9):
+            raise PrdsimError(f"time {time:g} is not within the last step, up to {self.time:g}")
+        if self._viewed == (self.step, time):
+            return self._view
+        self._viewed = (self.step, time)
+        begun = self.time - self._taken
+        self.stepper.interpolate(
+            self.model,
+            self.state,
+            self._memory,
+            fraction=min(1.0, max(0.0, (time - begun) / self._taken)),
+            step_size=self._taken,
+            out=self._view,
+        )
+        return self._view
+
+    def observe(self, time: float | None = None) -> dict[str, float]:
+        """Return the scalars of a state (see `view`), by the names of the file format."""
+        row = self._observer.observe(self.view(time), step=self.step)
+        return {
+            "time": self.time if time is None else time,
+            "step_size": self._control.step_size if self.stepper.adaptive else self._fixed.size,
+            "evaluations": float(self.evaluations),
+            "rejected_steps": float(self._control.rejected),
+            "lambda_max": self._lambda_max,
+            **row,
+        }
+
+    def measure_stability(self, time: float | None = None) -> None:
+        """Measure lambda_max of the tangent kernel at a state (see `view`), for fixed steps.
+
+        It stands in the rows of scalars until measured again. Adaptive methods need none.
+        """
+        if not self.stepper.adaptive:
+            self._lambda_max = largest_kernel_eigenvalue(self.model, self.view(time))
+
+    def weights(self, time: float | None = None) -> dict[str, HostArray]:
+        """Return U, V, W, a of a state (see `view`) on the host, as the paper has them."""
+        return self.model.weights(self.view(time))
+
+    def start_weights(self, time: float | None = None) -> dict[str, Callable[[], HostArray]]:
+        """Begin to copy U, V, W, a of a state (see `view`); return what waits for each.
+
+        It may be called in any thread.
+        """
+        return self.model.start_weights(self.view(time))
+
+    def non_finite_array(self, time: float | None = None) -> str | None:
+        """Return the name of an array of a state (see `view`) that holds an infinity or NaN.
+
+        The critic's are looked at first: within a step of gd they move before U and V do, so that
+        what is wrong with all of them began there.
+        """
+        state = self.view(time)
+        for name in ("a", "W", "V", "U"):
+            if not self.backend.all_finite(getattr(state, name)):
+                return name
+        return None
+
+    # -- leaving and coming back ---------------------------------------------------------------
+
+    @property
+    def _carried_velocities(self) -> tuple[str, ...]:
+        stepper = self.stepper
+        reuses = isinstance(stepper, RungeKutta) and stepper.tableau.first_same_as_last
+        return self.config.moving if reuses else ()
+
+    @property
+    def restart_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays of a `RestartPoint` of this run."""
+        shapes = self.model.state_shapes
+        velocities = {f"velocity_{name}": shapes[name] for name in self._carried_velocities}
+        return {**shapes, **velocities}
+
+    def restart_point(self) -> RestartPoint:
+        """Return all that the run needs to continue with the same bits, in host memory.
+
+        U stands in the chart's coordinates; velocity_<array> is there where the method uses its
+        last stage again.
+        """
+        arrays = dict(self.state)
+        for name in self._carried_velocities:
+            arrays[f"velocity_{name}"] = getattr(self._memory.stages[0], name)
+        return RestartPoint(
+            self.step,
+            self.time,
+            {name: self.backend.to_host(array) for name, array in arrays.items()},
+            {
+                "step_size": self._control.step_size,
+                "previous_error": self._control.previous_error,
+                "evaluations": float(self.evaluations),
+                "rejected_steps": float(self._control.rejected),
+                "lambda_max": self._lambda_max,
+            },
+        )
+
+    def restore(self, point: RestartPoint) -> None:
+        """Continue from a point that `restart_point` returned, in this run or an equal one."""
+        self.step, self.time, self._taken = point.step, point.time, 0.0
+        scalars = {**CARRIED_SINCE_2, **point.scalars}
+        self._control.step_size = scalars["step_size"]
+        self._control.previous_error = scalars["previous_error"]
+        self.evaluations = int(scalars["evaluations"])
+        self._control.rejected = int(scalars["rejected_steps"])
+        self._lambda_max = scalars["lambda_max"]
+        for name, array in self.state:
+            self.backend.to_device(point.arrays[name], array)
+        for name in self._carried_velocities:
+            stage = getattr(self._memory.stages[0], name)
+            self.backend.to_device(point.arrays[f"velocity_{name}"], stage)
+            self._memory.first_stage = True
+        if self._memory.images is not None:
+            self._memory.images.valid = False
+
+    def _chart_name(self) -> str:
+        if self.config.chart != "auto":
+            return self.config.chart
+        return cheapest_chart(self.dimensions, self.backend.name, self.backend.precision)
+
+    def _resolve(
+        self, X: HostArray, Y: HostArray, initial: dict[str, HostArray], chart: str
+    ) -> Resolved:
+        config, stepper, ramp = self.config, self.stepper, 1
+        step_size = config.step_size
+        if step_size == "auto":
+            step_size = automatic_step(config, X, Y, initial)
+            ramp = 1 if config.adaptive or config.init_scale >= 1.0 else _RAMP
+        rate = config.critic_rate
+        if isinstance(stepper, AlternatingDescent):
+            rate = stepper.critic_steps * stepper.critic_update_size(step_size) / step_size
+        return Resolved(
+            self.backend.name,
+            self.backend.device,
+            chart,
+            float(step_size),
+            self.backend.threads,
+            ramp,
+            rate,
+        )
+
+
+def automatic_step(
+    config: RunConfig, X: HostArray, Y: HostArray, initial: dict[str, HostArray]
+) -> float:
+    """Return what ``step_size = "auto"`` comes to: a fraction of `automatic_step_size`."""
+    fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
+    return round_down(fraction * automatic_step_size(config, X, Y, initial))
+
+
+def _backend(config: RunConfig, resolved: Resolved | None) -> Backend:
+    if resolved is None:
+        return get_backend(config.backend, precision=config.precision, threads=config.threads)
+    device = resolved.device.partition(":")[2]
+    name = f"{resolved.backend}:{device}" if device else resolved.backend
+    return get_backend(name, precision=config.precision, threads=resolved.threads)

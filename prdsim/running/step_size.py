@@ -1,0 +1,123 @@
+"""The tangent kernel's largest eigenvalue, and the automatic step size that follows from it."""
+
+from __future__ import annotations
+
+from decimal import ROUND_FLOOR, Decimal
+from math import isfinite, isnan, sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import eigh_tridiagonal
+
+from prdsim.backends.numpy import NumpyBackend
+from prdsim.config import RunConfig
+from prdsim.errors import ConfigError
+from prdsim.physics.charts import WeightChart
+from prdsim.physics.gradients import forward, tangent_kernel_product
+from prdsim.physics.model import Model, build_model
+from prdsim.physics.randomness import Stream, generator
+from prdsim.physics.state import State
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import HostArray
+
+_TOLERANCE = 1e-4  # of the eigenpair's residual, relative; the eigenvalue errs by far less
+_PRODUCTS = 200  # some 20 are the rule; after so many two digits stand whatever the spectrum
+
+
+def automatic_step_size(
+    config: RunConfig, X: HostArray, Y: HostArray, initial: dict[str, HostArray]
+) -> float:
+    """Return 1 / lambda_max of K = J J^T at t = 0, rounded down to two significant digits.
+
+    J is the Jacobian of the prediction Z in the arrays of U, V that move; the flow of L_sup is
+    stable for Euler steps below 2 / lambda_max. Computed on the host in float64, so that every
+    backend and precision takes the same step. Raises `ConfigError` where no step follows: U and V
+    frozen, no neuron active, or numbers that overflow.
+    """
+    host = NumpyBackend(threads=config.threads)
+    with host.active():
+        model = build_model(config, host, WeightChart(host, X, initial["U"]), X, Y)
+        largest = largest_kernel_eigenvalue(model, model.start(initial))
+    if isnan(largest):
+        raise ConfigError(
+            "step_size auto: products with the tangent kernel overflow;\n"
+            "scale the data down, or give --step-size a number"
+        )
+    if not largest > 0.0:
+        raise ConfigError(
+            "step_size auto: the tangent kernel is zero (U and V frozen, or all inactive); "
+            "give --step-size a number"
+        )
+    return round_down(1.0 / largest)
+
+
+def largest_kernel_eigenvalue(model: Model, state: State) -> float:
+    """Return lambda_max of K = J J^T at a state, to some four digits.
+
+    J is the Jacobian of Z (d_out, n) in the arrays of U, V that move. K, of order d_out n, is
+    symmetric and positive semidefinite; it is never formed. lambda_max is a rate, per unit of time:
+    without diffusion, Euler steps are stable below 2 / lambda_max. It is 0 if neither U nor V
+    moves, and NaN if products overflow. The same state gives the same bits.
+
+    Costs some 20 products with K, each about as dear as a velocity without its critic. Call it in
+    the backend's `active` context. The workspace is overwritten; the state is only read.
+    """
+    if not {"U", "V"} & set(model.moving):
+        return 0.0
+    kernel = _Kernel(model, state)
+    return _lanczos(kernel, generator(model.seed, Stream.KRYLOV_START).standard_normal(kernel.size))
+
+
+def _lanczos(kernel: _Kernel, start: HostArray) -> float:
+    """Return the kernel's largest eigenvalue by the three-term recurrence, from a start (d_out n,).
+
+    Lost orthogonality does no harm here: it brings back eigenvalues that had converged before
+    (Paige, 1980), and the first to converge ends the search. ARPACK, which keeps a whole basis,
+    draws random numbers of its own where the space closes early, as it does for kernels of low
+    rank: its last bits are not always the same.
+    """
+    previous, vector = np.zeros_like(start), start / _norm(start)
+    diagonal: list[float] = []
+    beside: list[float] = []
+    norm = 0.0
+    while True:
+        image = kernel(vector) - norm * previous
+        diagonal.append(float(np.sum(vector * image)))
+        if not isfinite(diagonal[-1]):
+            return float("nan")
+        image -= diagonal[-1] * vector
+        values, vectors = eigh_tridiagonal(diagonal, beside)
+        norm, largest = _norm(image), float(values[-1])
+        if norm * abs(vectors[-1, -1]) <= _TOLERANCE * largest or len(diagonal) == _PRODUCTS:
+            return largest
+        beside.append(norm)
+        previous, vector = vector, image / norm
+
+
+def _norm(vector: HostArray) -> float:
+    return sqrt(np.sum(vector**2))  # NumPy's BLAS has threads of its own, beside the kernel's
+
+
+class _Kernel:
+    """K at a state: called, its product with a host vector, float64, of the entries of E."""
+
+    def __init__(self, model: Model, state: State) -> None:
+        self._model, self._state = model, state
+        self._shape = (model.dimensions.d_out, model.dimensions.n)
+        self._velocity = State.empty(model.backend, model.state_shapes, model.moving)
+        self.size = self._shape[0] * self._shape[1]
+        forward(model, state)  # leaves A, H
+
+    def __call__(self, vector: HostArray) -> HostArray:
+        k, work = self._model.backend, self._model.work
+        k.to_device(np.reshape(vector, self._shape), work.E)
+        tangent_kernel_product(self._model, self._state, work.E, self._velocity)
+        return k.to_host(work.Z).astype(np.float64).reshape(-1)
+
+
+def round_down(value: float) -> float:
+    """Return a positive number rounded down to two significant digits."""
+    number = Decimal(str(value))  # the shortest text of the number: 0.29 stays 0.29
+    unit = Decimal(1).scaleb(number.adjusted() - 1)
+    return float(number.quantize(unit, rounding=ROUND_FLOOR))

@@ -1,0 +1,1 @@
+"""Does a backend compute what the float64 reference computes? See `ladder`."""

@@ -1,0 +1,680 @@
+"""The whole CuPy backend on host stand-ins, and what it says where it cannot work."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cupy_on_host import DeviceFault, HostCublas, HostCupy, compiler_missing
+from cupy_on_host.checks import PRIMITIVES, copies, draw, on_device
+from cupy_on_host.device import CUDARuntimeError, Stream
+from cupy_on_host.harness import check_50_steps, check_steps_repeat, final, put_in, worst
+from support import INTEGRATORS, PAPER, differing, random_problem, same_bits, same_numbers
+
+import prdsim.backends.cublas as real_cublas
+import prdsim.backends.cuda_kernels as real_kernels
+import prdsim.backends.cupy as real_backend
+from prdsim.backends import backend_status, get_backend
+from prdsim.config import RunConfig
+from prdsim.errors import BackendUnavailableError, ConfigError
+from prdsim.physics.charts import CHARTS
+from prdsim.running.memory import memory_bytes
+from prdsim.running.runner import resume, run
+from prdsim.running.simulation import Simulation
+from prdsim.symbols import ARRAYS
+from prdsim.trajectory import open_trajectory
+from prdsim.verification.ladder import DEFAULTS, RUNGS, candidates, verify
+
+pytestmark = pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "-")
+PRECISIONS = ("float64", "float32", "tf32")
+integrators = pytest.mark.parametrize("integrator", INTEGRATORS)
+
+
+@pytest.fixture
+def cupy(monkeypatch) -> HostCupy:
+    """The stand-in that `get_backend("cupy")` finds."""
+    return put_in(monkeypatch)
+
+
+@pytest.fixture(params=PRECISIONS)
+def k(request, cupy) -> Iterator[Any]:  # noqa: ARG001 - found by get_backend
+    backend = get_backend("cupy", precision=request.param)
+    with backend.active():
+        yield backend
+
+
+# -- operations ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", PRIMITIVES)
+def test_operations_agree_with_numpy(k, check):
+    PRIMITIVES[check](k)
+
+
+def test_every_kernel_is_reached(cupy):
+    """None is dead, and none escapes the checks; float32 has those of float64 and more."""
+    backend = get_backend("cupy", precision="float32")
+    with backend.active():
+        for check in PRIMITIVES.values():
+            check(backend)
+    launched = {operation.name for operation in cupy.log if operation.kind == "kernel"}
+    assert launched == set(real_kernels.kernel_names("float32"))
+    assert launched >= set(real_kernels.kernel_names("float64"))
+
+
+def test_sums_do_not_depend_on_the_order_of_threads(k, cupy):
+    """A missing barrier would show: the threads of a block take turns in either order."""
+    A, B = on_device(k, draw(k, 70, 301)), on_device(k, draw(k, 70, 301, seed=1))
+
+    def sums() -> list[Any]:
+        rows, columns = k.empty((70,), "float64"), k.empty((301,))
+        k.row_dots(A, B, rows)
+        k.column_dots(A, B, columns)
+        return [k.to_host(rows).tobytes(), k.to_host(columns).tobytes(), k.dot(A, B), k.sum(A)]
+
+    forward = sums()
+    cupy.threads_backward = 1
+    assert sums() == forward
+
+
+def test_memory_and_transfer(k):
+    source = np.random.default_rng(1).standard_normal((5, 3))
+    there, copied = k.empty((5, 3)), k.empty((5, 3))
+    assert there.dtype == k.dtype
+    k.to_device(source, there)
+    k.to_device(source[:, ::-1].T, k.empty((3, 5)))  # whatever its layout
+    k.copy(there, out=copied)
+    back = k.to_host(copied)
+    assert np.array_equal(back, source.astype(k.dtype))
+    back[...] = 0.0
+    assert np.array_equal(k.to_host(copied), source.astype(k.dtype)), "to_host returns a copy"
+    assert k.empty((2,), "uint8").dtype == np.uint8
+    k.synchronize()
+
+
+def test_a_copy_is_of_its_moment_whatever_comes_after(k):
+    """The stand-in lets it leave as late as anything allows."""
+    copies(k)
+
+
+# -- trajectories ----------------------------------------------------------------------------------
+
+
+def test_50_steps_with_diffusion_and_penalty_agree_with_numpy_float64(cupy):
+    problem = random_problem(2, d_in=20, d_out=4, n=15, m=24, m_c=12)
+    expected = final(problem, "numpy", 50, **PAPER)
+    computed = final(problem, "cupy", 50, **PAPER)
+    assert worst(expected, problem.initial) > 1e-2, "nothing moved"
+    assert worst(computed, expected) < 1e-10
+    used = {operation.name for operation in cupy.log}
+    assert {"gemm", "uniforms", "penalty_weights", "gate", "interpolate"} <= used
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@pytest.mark.usefixtures("cupy")
+def test_50_steps_agree_with_numpy_within_what_rounding_allows(precision):
+    check_50_steps(precision)
+
+
+@integrators
+@pytest.mark.parametrize("chart", CHARTS)
+@pytest.mark.parametrize("critic", ["wgan-gp", "minimax"])
+@pytest.mark.parametrize("trainable", ["U,V,W,a", "U,V", "U", "V,a"])
+@pytest.mark.usefixtures("cupy")
+def test_every_integrator_chart_critic_and_subset_agrees_with_weights_on_numpy(
+    integrator, chart, critic, trainable
+):
+    problem = random_problem(3)
+    keys = {"integrator": integrator, "critic": critic, "trainable": trainable}
+    expected = final(problem, "numpy", 6, chart="weight", **keys)
+    computed = final(problem, "cupy", 6, chart=chart, **keys)
+    assert worst(computed, expected) < 1e-11
+    for name in ARRAYS:
+        moved = not np.array_equal(computed[name], problem.initial[name])
+        assert moved == (name in trainable.split(",")), name
+
+
+@integrators
+@pytest.mark.usefixtures("cupy")
+def test_without_diffusion_agrees_with_numpy(integrator):
+    problem = random_problem(3)
+    keys = {"integrator": integrator, "diffusion": False}
+    expected, computed = (final(problem, name, 6, **keys) for name in ("numpy", "cupy"))
+    assert worst(computed, expected) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"d_out": 1}, {"n": 1}, {"m": 1}, {"m_c": 1}, {"d_in": 1, "d_out": 1, "n": 1, "m": 1}],
+    ids=str,
+)
+@integrators
+@pytest.mark.usefixtures("cupy")
+def test_sizes_of_one(sizes, integrator):
+    problem = random_problem(4, **sizes)
+    keys = {"integrator": integrator}
+    expected, computed = (final(problem, name, 5, **keys) for name in ("numpy", "cupy"))
+    assert worst(computed, expected) < 1e-11
+
+
+@pytest.mark.parametrize("critic", ["wgan-gp", "minimax"])
+@pytest.mark.parametrize("points", ["random", "midpoint", "gauss:3"])
+@pytest.mark.usefixtures("cupy")
+def test_scalars_agree_with_numpy(critic, points):
+    """Norms and losses of O(1) terms, summed in another order."""
+    rows, problem = [], random_problem(5)
+    for backend in ("numpy", "cupy"):
+        keys = {"integrator": "gd", "critic": critic, "penalty_points": points}
+        with problem.simulation(backend, **keys) as simulation:
+            simulation.advance(5)
+            rows.append(simulation.observe())
+    assert differing(problem, rows[1], rows[0], rel=1e-10) == []
+
+
+@integrators
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.usefixtures("cupy")
+def test_restart_and_repetition_are_bit_identical(integrator, precision):
+    problem = random_problem(1)
+    keys = {"integrator": integrator, "precision": precision, "steps": 8}
+    with problem.simulation("cupy", **keys) as whole:
+        whole.advance(8)
+    with problem.simulation("cupy", **keys) as first:
+        first.advance(3)
+        point = first.restart_point()
+        first.advance(2)  # the point is a copy
+    with problem.simulation("cupy", **keys) as second:
+        second.advance(1)
+        second.restore(point)
+        second.observe()  # watching changes nothing
+        second.advance(100)
+    assert second.step == 8
+    assert same_bits(second.restart_point().arrays, whole.restart_point().arrays)
+    assert same_numbers(second.restart_point().scalars, whole.restart_point().scalars)
+
+
+@pytest.mark.usefixtures("cupy")
+def test_run_and_resume_through_files(tmp_path):
+    """`prdsim run --backend cupy` and `resume`: the file of a run never interrupted."""
+    keys: dict[str, Any] = {
+        "backend": "cupy:0",
+        "diffusion": True,
+        "samples": 6,
+        "width": 8,
+        "outputs": 3,
+        "step_size": 0.01,
+        "snapshots": "every:4",
+    }
+    whole = run(**keys, steps=12, output=str(tmp_path / "whole.h5"))
+    run(**keys, steps=4, output=str(tmp_path / "parts.h5"))
+    parts = resume(tmp_path / "parts.h5", 12)
+    assert whole.resolved.device == "cuda:0"
+    assert same_bits(dict(whole.state), dict(parts.state))
+    with (
+        open_trajectory(whole.path) as one,
+        open_trajectory(parts.path) as two,
+        open_trajectory(whole.path) as file,
+    ):
+        assert one.step.tolist() == [0, 4, 8, 12]
+        for name in ARRAYS:
+            assert np.array_equal(getattr(one, name)[:], getattr(two, name)[:])
+        assert np.array_equal(file.U[-1], whole.state["U"])
+        versions = file.attributes["versions"]
+        versions = json.loads(versions) if isinstance(versions, str) else versions
+        assert versions["gpu"] == "host stand-in 0"
+        assert versions["cublas"] == "13.0.0"
+
+
+@integrators
+@pytest.mark.usefixtures("cupy")
+def test_a_run_recorded_by_time_goes_on_through_files(integrator, tmp_path):
+    """Rows within steps leave the device as they are: the file of a run never ended before."""
+    keys: dict[str, Any] = {
+        "backend": "cupy:0",
+        "diffusion": True,
+        "samples": 6,
+        "width": 8,
+        "outputs": 3,
+        "integrator": integrator,
+        "step_size": 0.05,
+        "snapshots": "times:every:0.04",
+        "scalars": "times:every:0.02",
+    }
+    whole = run(**keys, end_time=0.4, output=str(tmp_path / "whole.h5"))
+    run(**keys, end_time=0.2, output=str(tmp_path / "parts.h5"))
+    parts = resume(tmp_path / "parts.h5", end_time=0.4)
+    assert (whole.time, whole.step) == (parts.time, parts.step)
+    assert same_bits(dict(whole.state), dict(parts.state))
+    with open_trajectory(whole.path) as one, open_trajectory(parts.path) as two:
+        assert one.check() == two.check() == []
+        common, rows, others = np.intersect1d(one.time, two.time, return_indices=True)
+        assert len(common) >= 9
+        for name in ARRAYS:
+            assert np.array_equal(getattr(one, name)[rows], getattr(two, name)[others])
+        _, rows, others = np.intersect1d(
+            one.scalars["time"], two.scalars["time"], return_indices=True
+        )
+        assert len(rows) >= 18
+        for name, column in one.scalars.items():
+            assert np.array_equal(column[rows], two.scalars[name][others], equal_nan=True)
+
+
+# -- what a step may do ----------------------------------------------------------------------------
+
+PERIODS = {"gd": 1, "heun": 2, "rk4": 2}
+"""After how many steps the buffers come round: Runge-Kutta methods swap old state and new."""
+
+
+@pytest.mark.parametrize("integrator", ["gd", "heun", "rk4"])
+@pytest.mark.parametrize("trainable", ["U,V,W,a", "U,V"])
+def test_steps_repeat_the_same_operations_on_the_same_buffers(cupy, integrator, trainable):
+    keys = {"integrator": integrator, "trainable": trainable}
+    check_steps_repeat(cupy, random_problem(1), PERIODS[integrator], **keys)
+
+
+@pytest.mark.parametrize("integrator", ["bs23", "dopri5"])
+def test_adaptive_steps_read_error_norms_only(cupy, integrator):
+    with random_problem(1).simulation("cupy", integrator=integrator, steps=50) as simulation:
+        simulation.advance(2)
+        cupy.log.clear()
+        before = cupy.allocations, cupy.uploads, cupy.host_copies
+        simulation.advance(5)
+        dots = sum(operation.name == "dot" for operation in cupy.log)
+        assert (cupy.allocations, cupy.uploads) == before[:2]
+        assert cupy.host_copies - before[2] == dots
+        assert dots % (2 * len(ARRAYS)) == 0
+
+
+def test_a_product_binds_its_arguments_once(k):
+    A, B, out = (on_device(k, draw(k, 3, 3, seed=seed)) for seed in range(3))
+    k.gemm(A, B, out)
+    bound = dict(k._gemm._bound)
+    k.gemm(A, B, out)
+    assert k._gemm._bound == bound
+    k.gemm(A, B.T, out)
+    assert len(k._gemm._bound) == len(bound) + 1
+
+
+def test_cublas_handles_are_given_back(cupy):
+    library = HostCublas(cupy)
+    backend = real_backend.CupyBackend(cupy, library)
+    assert (library.handles, library.workspace_bytes) == (1, real_cublas.WORKSPACE_BYTES)
+    del backend
+    assert library.handles == 0
+
+
+# -- devices and memory ----------------------------------------------------------------------------
+
+
+def test_a_device_is_picked_by_number(monkeypatch):
+    put_in(monkeypatch, devices=2)
+    second = get_backend("cupy:1")
+    assert second.device == "cuda:1"
+    assert second.describe()["gpu"] == "host stand-in 1"
+    with random_problem(1).simulation("cupy:1", steps=3) as simulation:
+        simulation.advance(3)
+        assert simulation.resolved.device == "cuda:1"
+        simulation.weights()
+        point, resolved = simulation.restart_point(), simulation.resolved
+    problem = random_problem(1)
+    config = problem.config(backend="cupy:1", steps=5)
+    with Simulation(
+        config, problem.X, problem.Y, initial=problem.initial, resolved=resolved
+    ) as again:
+        again.restore(point)
+        again.advance()
+        assert again.backend.device == "cuda:1"
+
+
+def test_predicted_memory_is_checked_against_the_device(monkeypatch):
+    problem = random_problem(1)
+    cupy = put_in(monkeypatch, memory=100 << 20)
+    with pytest.raises(ConfigError) as caught:
+        problem.simulation("cupy", width=10**6)
+    first, second = str(caught.value).splitlines()
+    assert "of memory on cuda:0" in first
+    free = (100 << 20) - real_cublas.WORKSPACE_BYTES
+    assert f"{free / 1e6:.1f} MB are free" in first
+    assert "--width" in second
+    assert cupy.log, "the probe has run"
+
+
+def test_predicted_memory_is_what_a_run_takes(cupy):
+    """But for vectors of a row of scalars, and what the backend takes for itself."""
+    problem = random_problem(1, d_in=30, d_out=10, n=40, m=50, m_c=20)
+    get_backend("cupy")
+    before = cupy.used
+    backend = get_backend("cupy")
+    own = cupy.used - before
+    del backend
+    before = cupy.used
+    simulation = problem.simulation("cupy", integrator="rk4")
+    taken = cupy.used - before - own
+    k, chart = simulation.backend, simulation.resolved.chart
+    predicted = memory_bytes(simulation.config, simulation.dimensions, k, chart)
+    assert taken <= predicted <= 1.05 * taken
+
+
+@pytest.mark.usefixtures("cupy")
+def test_running_out_of_memory_says_how_much_was_wanted_and_what_to_lower():
+    backend = get_backend("cupy", precision="float32")
+    with pytest.raises(ConfigError) as caught:
+        backend.empty((10**5, 10**4))
+    first, second = str(caught.value).splitlines()
+    assert "cuda:0 has no room for an array (100000, 10000) of 4.00 GB" in first
+    assert "GB are free" in first
+    assert "lower --width or --samples" in second
+    assert caught.value.exit_code == 2
+
+
+def test_a_backend_describes_itself(k):
+    description = k.describe()
+    assert (k.name, k.device, description["device"]) == ("cupy", "cuda:0", "cuda:0")
+    assert description["precision"] == k.precision
+    assert description["cuda_driver"] == "13.0"
+    assert description["cupy"] == HostCupy.__version__
+    assert k.dtype == (np.float64 if k.precision == "float64" else np.float32)
+    json.dumps(description)
+
+
+# -- where it cannot work --------------------------------------------------------------------------
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def unavailable(name: str = "cupy") -> list[str]:
+    """The two lines of why a backend is not available; `prdsim backends` shows the same."""
+    with pytest.raises(BackendUnavailableError) as caught:
+        get_backend(name)
+    assert caught.value.exit_code == 4
+    status = backend_status(name)
+    assert (status.available, status.reason) == (False, str(caught.value))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    return lines
+
+
+def test_cupy_is_not_installed(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    first, second = unavailable()
+    assert first == "backend cupy: CuPy is not installed;"
+    assert second.startswith("pip install 'prdsim[cuda13]'")
+
+
+def test_cupy_is_installed_but_broken(monkeypatch, tmp_path):
+    (tmp_path / "cupy.py").write_text("raise ImportError('libfoo.so: cannot open\\nmore')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    first, second = unavailable()
+    assert "installed but cannot be imported (libfoo.so: cannot open)" in first
+    assert "pip install" in second
+
+
+def test_no_driver_or_an_old_one(monkeypatch, cupy):
+    error = CUDARuntimeError(35, "cudaErrorInsufficientDriver")
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", failing(error))
+    first, second = unavailable()
+    assert "no NVIDIA driver, or it is too old" in first
+    assert "nvidia-smi" in second
+    assert "--backend numba" in second
+
+
+@pytest.mark.parametrize("how", ["an error", "a count of zero"])
+def test_a_driver_but_no_device(monkeypatch, how):
+    cupy = put_in(monkeypatch, devices=0)
+    if how == "an error":
+        error = CUDARuntimeError(100, "cudaErrorNoDevice")
+        monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", failing(error))
+    first, second = unavailable()
+    assert "finds no CUDA device" in first
+    assert ("cudaErrorNoDevice" in first) == (how == "an error")
+    assert "CUDA_VISIBLE_DEVICES" in second
+
+
+def test_a_device_number_out_of_range(monkeypatch):
+    put_in(monkeypatch, devices=2)
+    first, second = unavailable("cupy:2")
+    assert first == "backend cupy:2: there is no such device;"
+    assert second == "choose one of cupy:0, cupy:1"
+
+
+@pytest.mark.parametrize("what", ["cublas", "nvrtc", "a wrong product"])
+def test_a_device_but_no_libraries(monkeypatch, cupy, what):
+    if what == "cublas":
+        error: Exception = ImportError("libcublas.so.13: cannot open shared object file")
+        monkeypatch.setattr(real_cublas, "load_cublas", failing(error))
+    elif what == "nvrtc":
+        error = RuntimeError("Failure finding nvrtc\nand a long report")
+        monkeypatch.setattr(cupy, "RawModule", failing(error))
+    else:
+        error = RuntimeError("a product came out wrong")
+        monkeypatch.setattr(HostCublas, "cublasGemmEx_64", lambda *_: 0)
+    first, second = unavailable()
+    assert f"({str(error).splitlines()[0]});" in first
+    assert "the device is there" in first
+    assert "pip install 'prdsim[cuda13]' or 'prdsim[cuda12]'" in second
+
+
+def test_auto_falls_back_silently_and_prefers_a_device(monkeypatch, cupy):
+    assert get_backend("auto").name == "cupy"
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 0)
+    assert get_backend("auto").name == "numba"
+
+
+def test_nothing_imports_cupy_on_the_cpu():
+    """Neither the package nor a run; nor `auto`, where CuPy is not installed."""
+    auto = "auto" if importlib.util.find_spec("cupy") is None else "numba"
+    code = (
+        "import sys, numpy as np, prdsim, prdsim.backends.cupy\n"
+        "from prdsim.running.simulation import Simulation\n"
+        "from prdsim.config import RunConfig\n"
+        f"config = RunConfig(samples=3, width=4, steps=2, step_size=0.1, backend='{auto}')\n"
+        "Simulation(config, np.ones((2, 3)), np.ones((1, 3))).advance(2)\n"
+        "assert 'cupy' not in sys.modules and 'cupyx' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# -- evidence from a device ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def evidence(monkeypatch) -> Any:
+    """The script that a machine with a GPU runs, with sizes and times for the stand-ins."""
+    path = Path(__file__).parents[2] / "benchmarks" / "gpu_evidence.py"
+    spec = importlib.util.spec_from_file_location("gpu_evidence", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script, "TIMED_SECONDS", 0.0)
+    for name in ("SIZES", "CPU_SIZES"):
+        monkeypatch.setattr(script, name, [(8, 5, 2, 4)])
+    monkeypatch.setattr(script, "KERNEL_SIZE", (64, 96))
+    monkeypatch.setattr(script, "OVERLAP_SIZE", (8, 5, 2, 4))
+    monkeypatch.setattr(script, "OVERLAP_STEPS", 78)
+    monkeypatch.setattr(sys, "argv", ["gpu_evidence.py"])
+    return script
+
+
+@pytest.mark.usefixtures("cupy")
+def test_the_evidence_script_measures_and_writes(evidence, tmp_path):
+    products = evidence.products("cupy", size=64)
+    assert products["holds"]
+    assert products["float64"]["error"] < products["float32"]["error"] < products["tf32"]["error"]
+    (*rows,) = evidence.timings("cupy")["rows"]
+    assert [row["precision"] for row in rows] == list(PRECISIONS)
+    assert all(row["step_ms"] > 0 and row["eager_step_ms"] > 0 for row in rows)
+    found = {"device": get_backend("cupy").describe(), "products": products}
+    path = evidence.write(found, tmp_path)
+    assert path.name.endswith("-gpu-host-stand-in-0.json")
+    assert json.loads(path.read_text())["products"] == products
+
+
+@pytest.mark.usefixtures("cupy")
+def test_the_evidence_script_compares_graphs(evidence, monkeypatch):
+    monkeypatch.setattr(evidence, "PRECISIONS", ("float32",))
+    rows = evidence.graphs("cupy")
+    assert rows.pop("holds")
+    assert list(rows) == ["float32, gd", "float32, heun", "float32, rk4"]
+    assert all(row["same_bits"] and row["cuda_graphs"] == "used" for row in rows.values())
+    monkeypatch.setattr(Stream, "begin_capture", failing(RuntimeError("not today")))
+    with pytest.warns(RuntimeWarning, match="not today"):
+        rows = evidence.graphs("cupy")
+    assert not rows["holds"]
+
+
+@pytest.mark.usefixtures("cupy")
+def test_the_evidence_script_measures_every_kernel_beside_its_roofline(evidence):
+    found = evidence.kernels("cupy")
+    measured = {(row["precision"], row["name"]) for row in found["rows"]}
+    for dtype in ("float64", "float32"):
+        assert measured >= {(dtype, name) for name in real_kernels.kernel_names(dtype)}
+    products = {name for precision, name in measured if precision == "tf32"}
+    assert len(products) == 8
+    assert all(row["measured_us"] > 0 and row["roofline_us"] > 0 for row in found["rows"])
+    assert {rates["from"] for rates in found["peaks"].values()} == {"measured"}
+    evidence.PEAKS["host stand-in 0"] = {"memory": 2.0, "float64": 10.0}
+    rates = evidence.peaks(get_backend("cupy"))
+    assert rates == {"bytes_per_s": 2e12, "flops_per_s": 1e13, "from": "published"}
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_declared_bytes_are_those_of_the_arrays_a_kernel_is_given(evidence, cupy, precision):
+    """Apart from vectors of rows, columns and partial sums: fewer than one matrix."""
+    k = get_backend("cupy", precision=precision)
+    with k.active():
+        calls = evidence._kernel_calls(k, 64, 96)
+        calls |= evidence._products_of_a_step(k, (40, 30, 20, 50))
+        for name, (declared, operations, call) in calls.items():
+            cupy.log.clear()
+            call()
+            operation = cupy.log[0]
+            given = sum(cupy.live[address][0] for address in operation.buffers)
+            if operation.kind == "gemm":
+                m, n, inner = operation.scalars[2:5]
+                given += cupy.live[operation.buffers[2]][0] * (operation.scalars[-1] != 0.0)
+                assert (declared, operations) == (given, 2 * m * n * inner), name
+            else:
+                assert operation.name == name
+                vectors = 8 * (64 + 96) + 8 * real_kernels.TOTAL_BLOCKS
+                assert 0 <= given - declared <= vectors < 64 * 96, name
+                assert (operations > 0) == (name not in ("copy", "set_word")), name
+
+
+@pytest.mark.usefixtures("cupy")
+def test_the_evidence_script_times_snapshots_and_the_hosts_own_steps(evidence):
+    rows = evidence.overlap("cupy")
+    assert [name for name in rows if "snapshots" in name] == [
+        "2 snapshots",
+        "40 snapshots",
+        "40 snapshots, in turn",
+    ]
+    assert real_backend.CupyBackend.asynchronous
+    (*rows,) = evidence.cpu()["rows"]
+    assert [row["precision"] for row in rows] == ["float64", "float32"]
+    assert all(row["step_ms"] > 0 for row in rows)
+
+
+@pytest.mark.usefixtures("cupy")
+def test_the_evidence_script_as_a_whole_is_written_and_keeps_its_time(
+    evidence, monkeypatch, tmp_path, capsys
+):
+    """But for the programs that it starts, which would find no device here."""
+    monkeypatch.setattr(evidence, "_execute", lambda *_: evidence._too_long(["x"], 1.0))
+    for section in ("products", "trajectories", "determinism"):  # large, and run elsewhere
+        monkeypatch.setattr(evidence, section, lambda _: {"holds": True})
+    monkeypatch.setattr(evidence, "PRECISIONS", ("float64",))
+    monkeypatch.setattr(sys, "argv", ["gpu_evidence.py", "--results", str(tmp_path)])
+    assert evidence.main() == 1, "tests and ladder took too long"
+    (path,) = tmp_path.iterdir()
+    found = json.loads(path.read_text())
+    assert found["failed"] == ["tests", "ladder"]
+    assert found["graphs"]["holds"]
+    assert found["kernels"]["rows"]
+    monkeypatch.setattr(evidence, "SECONDS", 5.0)
+    assert evidence.main() == 0
+    found = json.loads(path.read_text())
+    assert found["overlap"] == {"left_out": "no time was left"}
+    capsys.readouterr()
+
+
+def test_the_evidence_script_needs_a_device(evidence, monkeypatch, capsys):
+    put_in(monkeypatch, devices=0)
+    assert evidence.main() == 4
+    assert "finds no CUDA device" in capsys.readouterr().err
+
+
+# -- the stand-ins themselves ----------------------------------------------------------------------
+
+
+def test_the_stand_in_refuses_what_a_device_would_not_forgive(cupy):
+    backend = get_backend("cupy")
+    A, small = backend.empty((4, 4)), backend.empty((2, 2))
+    with backend.active():
+        for hidden in (float, bool, len, list, np.asarray):
+            with pytest.raises((DeviceFault, TypeError)):
+                hidden(A)
+        with pytest.raises(DeviceFault, match="not C-contiguous"):
+            backend.relu(A.T, A)
+        with pytest.raises(DeviceFault, match="leading dimension 2 for 4 rows"):
+            backend.gemm(small, small, A)
+        with pytest.raises(DeviceFault, match="reaches outside"):
+            backend.gemm(A, backend.empty((2, 4)), backend.empty((4, 4)))
+        with pytest.raises(DeviceFault, match="one of its factors"):
+            backend.gemm(A, A, A)
+        with pytest.raises(DeviceFault, match="not an array of uint8"):
+            backend.gate_changes(A, A)
+        with pytest.raises(DeviceFault, match="another device"), cupy.cuda.Device(1):
+            backend.relu(A, A)
+
+
+# -- the parity ladder --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "tf32"])
+@pytest.mark.usefixtures("cupy")
+def test_the_parity_ladder_holds_on_the_stand_ins(precision):
+    found, unavailable = candidates(["cupy"], [precision], threads=1)
+    checks = verify(found, RunConfig(**{**DEFAULTS, "samples": 12, "width": 9, "critic_width": 5}))
+    assert not unavailable
+    assert {check.rung for check in checks} == set(RUNGS)
+    assert [check for check in checks if not check.holds] == []
+
+
+# -- kernels for devices ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_kernels_compile_for_devices(dtype, architecture):
+    """By NVRTC, with the options CuPy adds; no device is needed, only the wheels."""
+    pytest.importorskip("cupy", reason="CuPy is not installed: kernels are not compiled by NVRTC")
+    from cupy.cuda import nvrtc
+
+    added = ("-std=c++17", "-ftz=true", "--device-as-default-execution-space")
+    options = (*real_kernels.OPTIONS, *added, f"-arch={architecture}")
+    try:
+        program = nvrtc.createProgram(real_kernels.source(dtype), "kernels.cu", (), ())
+    except (RuntimeError, ImportError, OSError) as error:
+        pytest.skip(f"NVRTC is not installed ({str(error).splitlines()[0]})")
+    try:
+        nvrtc.compileProgram(program, options)
+    except Exception:
+        pytest.fail(nvrtc.getProgramLog(program))
+    code = nvrtc.getCUBIN(program)
+    assert code.startswith(b"\x7fELF")
+    for name in real_kernels.kernel_names(dtype):
+        assert name.encode() + b"\0" in code

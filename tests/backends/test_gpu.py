@@ -1,0 +1,185 @@
+"""The CuPy backend on a real device. Skipped without one; PRDSIM_REQUIRE_GPU=1 fails instead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from cupy_on_host.checks import PRIMITIVES, copies
+from cupy_on_host.graphs import check_same_bits, check_step_sizes
+from cupy_on_host.harness import check_50_steps, final, worst
+from support import (
+    INTEGRATORS,
+    PAPER,
+    Problem,
+    differing,
+    random_problem,
+    relative_error,
+    same_bits,
+)
+
+from prdsim.backends import get_backend
+from prdsim.config import RunConfig
+from prdsim.errors import BackendUnavailableError, ConfigError
+from prdsim.running.runner import resume, run
+from prdsim.running.simulation import Resolved, Simulation
+from prdsim.symbols import ARRAYS
+from prdsim.trajectory import open_trajectory
+
+pytestmark = pytest.mark.gpu
+PRECISIONS = ("float64", "float32", "tf32")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _device() -> None:
+    try:
+        get_backend("cupy")
+    except BackendUnavailableError as error:
+        reason = str(error).splitlines()[0]
+        if os.environ.get("PRDSIM_REQUIRE_GPU") == "1":
+            pytest.fail(f"PRDSIM_REQUIRE_GPU=1, but {reason}")
+        pytest.skip(reason)
+
+
+@pytest.fixture(params=PRECISIONS)
+def k(request) -> Iterator[Any]:
+    backend = get_backend("cupy", precision=request.param)
+    with backend.active():
+        yield backend
+
+
+def large_problem() -> Problem:
+    """Blocks and tiles of all kernels more than once, and none of them full."""
+    return random_problem(6, d_in=785, d_out=11, n=301, m=517, m_c=259)
+
+
+@pytest.mark.parametrize("check", PRIMITIVES)
+def test_operations_agree_with_numpy(k, check):
+    PRIMITIVES[check](k)
+
+
+def test_a_copy_is_of_its_moment_whatever_comes_after(k):
+    copies(k, size=4096)
+
+
+def test_one_step_agrees_with_numpy():
+    """An inner product of 785 terms errs by 785 eps at the most, in sums by far less."""
+    keys = {**PAPER, "step_size": 1e-4, "critic_step_size": 1e-3}
+    expected, computed = (final(large_problem(), name, 1, **keys) for name in ("numpy", "cupy"))
+    assert worst(computed, expected) < 1e-12
+
+
+def test_50_steps_agree_with_numpy():
+    problem = random_problem(2, d_in=20, d_out=4, n=15, m=24, m_c=12)
+    expected, computed = (final(problem, name, 50, **PAPER) for name in ("numpy", "cupy"))
+    assert worst(computed, expected) < 1e-10
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_50_steps_agree_within_what_rounding_allows(precision):
+    check_50_steps(precision)
+
+
+@pytest.mark.parametrize("integrator", INTEGRATORS)
+@pytest.mark.parametrize("critic", ["wgan-gp", "minimax"])
+def test_every_integrator_and_critic_agrees_with_numpy(integrator, critic):
+    problem, keys = random_problem(3), {"integrator": integrator, "critic": critic}
+    expected, computed = (final(problem, name, 6, **keys) for name in ("numpy", "cupy"))
+    assert worst(computed, expected) < 1e-11
+
+
+def test_scalars_agree_with_numpy():
+    rows = []
+    for backend in ("numpy", "cupy"):
+        with large_problem().simulation(backend, **PAPER, step_size=1e-4) as simulation:
+            simulation.advance(2)
+            rows.append(simulation.observe())
+    assert differing(large_problem(), rows[1], rows[0], rel=1e-9) == []
+
+
+@pytest.mark.parametrize("integrator", ["gd", "bs23"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_three_runs_have_the_same_bits(integrator, precision):
+    keys = {"integrator": integrator, "precision": precision, "step_size": 1e-4}
+    first, *others = (final(large_problem(), "cupy", 10, **keys) for _ in range(3))
+    assert all(same_bits(first, other) for other in others)
+
+
+@pytest.mark.parametrize("integrator", INTEGRATORS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_restart_is_bit_identical(integrator, precision):
+    keys = {"integrator": integrator, "precision": precision, "steps": 8}
+    with random_problem(1).simulation("cupy", **keys) as whole:
+        whole.advance(8)
+        expected = whole.restart_point()
+    with random_problem(1).simulation("cupy", **keys) as parts:
+        parts.advance(3)
+        point = parts.restart_point()
+        parts.advance(2)
+        parts.restore(point)
+        parts.observe()
+        parts.advance(100)
+        assert same_bits(parts.restart_point().arrays, expected.arrays)
+
+
+def test_run_and_resume_through_files(tmp_path):
+    keys: dict[str, Any] = {"backend": "cupy", "diffusion": True, "samples": 50, "width": 64}
+    keys |= PAPER
+    whole = run(**keys, steps=20, output=str(tmp_path / "whole.h5"))
+    run(**keys, steps=7, output=str(tmp_path / "parts.h5"))
+    parts = resume(tmp_path / "parts.h5", 20)
+    assert same_bits(dict(whole.state), dict(parts.state))
+    on_host = run(**{**keys, "backend": "numpy"}, steps=20, output=str(tmp_path / "host.h5"))
+    for name in ARRAYS:
+        assert relative_error(whole.state[name], on_host.state[name]) < 1e-9
+
+
+@pytest.mark.parametrize("integrator", ["gd", "heun", "rk4"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_graphs_are_used_and_change_no_bit(integrator, precision):
+    for problem in (random_problem(1), large_problem()):
+        check_same_bits(problem, integrator=integrator, precision=precision, step_size=1e-4)
+    assert get_backend("cupy", precision=precision).describe()["cuda_graphs"] == "used"
+
+
+def test_each_step_size_has_its_graph():
+    check_step_sizes()
+
+
+def test_snapshots_that_leave_while_the_device_computes_are_of_their_steps(tmp_path):
+    keys: dict[str, Any] = {"backend": "cupy", "diffusion": True, "samples": 200, "width": 2000}
+    result = run(**keys, steps=200, snapshots="every:20", output=str(tmp_path / "run.h5"))
+    with open_trajectory(result.path) as trajectory:
+        assert trajectory.check() == []
+        config = RunConfig(**trajectory.config)
+        X, Y = (np.asarray(trajectory.data[name]) for name in "XY")
+        initial = {name: np.asarray(array) for name, array in trajectory.initial.items()}
+        resolved = Resolved(**trajectory.attributes["resolved"])
+        with Simulation(config, X, Y, initial=initial, resolved=resolved) as simulation:
+            for row, step in enumerate(trajectory.step.tolist()):
+                simulation.advance(step - simulation.step)
+                for name, array in simulation.weights().items():
+                    assert np.array_equal(getattr(trajectory, name)[row], array), (name, step)
+
+
+@pytest.mark.parametrize("integrator", ["gd", "rk4"])
+def test_a_step_allocates_nothing(integrator):
+    import cupy
+
+    pool = cupy.get_default_memory_pool()
+    with large_problem().simulation(
+        "cupy", integrator=integrator, step_size=1e-4, steps=50
+    ) as simulation:
+        simulation.advance(2)
+        before = (pool.used_bytes(), pool.total_bytes())
+        simulation.advance(5)
+        assert (pool.used_bytes(), pool.total_bytes()) == before
+
+
+def test_running_out_of_memory_is_explained(k):
+    with pytest.raises(ConfigError, match="has no room for an array"):
+        k.empty((10**6, 10**7))
+    assert np.all(k.to_host(k.empty((1,))).shape == (1,)), "and it goes on"

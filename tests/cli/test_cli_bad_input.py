@@ -1,0 +1,480 @@
+"""What bad input gets: one clear error, the right exit code, and nothing lost."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from support_cli import ROOT, TINY, Run, caller
+
+import prdsim
+from prdsim.running.simulation import Simulation
+
+USAGE, DATA, BACKEND, DIVERGED = 2, 3, 4, 5
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    return caller(monkeypatch, capsys)
+
+
+def assert_refused(answer, code, *words):
+    """One error of one or two lines on stderr, nothing on stdout."""
+    assert answer.code == code, answer
+    assert answer.out == ""
+    for word in words:
+        assert word in answer.err, answer.err
+    lines = [line for line in answer.err.splitlines() if not line.startswith(("Usage", "Try"))]
+    assert 1 <= len([line for line in lines if line]) <= 2, answer.err
+    assert "internal error" not in answer.err
+
+
+# -- configuration ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--smaples", 5], ["--smaples", "--samples"]),
+        (["--set", "smaples=5"], ["smaples", "did you mean samples?"]),
+        (["--set", "samples"], ["--set samples", "key=value"]),
+        (["--set", "=5"], ["--set =5", "key=value"]),
+        (["--samples", "many"], ["samples", "must be an integer", "many"]),
+        (["--samples", "2.5"], ["samples", "must be an integer"]),
+        (["--samples", ""], ["samples", "must be an integer"]),
+        (["--set", "diffusion=yes"], ["diffusion", "true or false"]),
+        (["--samples", 0], ["samples", "at least 1", "got 0"]),
+        (["--width", -3], ["width", "at least 1", "-3"]),
+        (["--step-size", "nan"], ["step_size", "finite"]),
+        (["--step-size", -1], ["step_size", "greater than 0"]),
+        (["--step-size", "fast"], ["step_size", "a positive number or auto"]),
+        (["--end-time", "inf"], ["end_time", "finite"]),
+        (["--width", 10**30], ["width", "at most"]),
+        (["--correlation-length", "1e308"], ["correlation_length", "0 to 1e+06 pixels"]),
+        (["--critic", "gan"], ["critic", "wgan-gp", "minimax"]),
+        (["--trainable", "U,X"], ["trainable", "U,V,W,a"]),
+        (["--snapshots", "often"], ["snapshots", "geometric:COUNT", "every:STEPS"]),
+        (["--snapshots", "times:every:0"], ["snapshots", "times:every:TIME", "times:every:0.5"]),
+        (["--scalars", "times:geometric:1"], ["scalars", "at least 2 rows"]),
+        (["--scalars", "times:every:0.5"], ["scalars", "needs an end_time beside the steps"]),
+        (["--scalars-every", 5], ["--scalars-every", "--scalars"]),
+        (["--integrator", "rk4", "--penalty-points", "random"], ["penalty_points", "gd"]),
+        (["--penalty-points", "gauss:0"], ["penalty_points", "gauss:K with K from 1 to 64"]),
+        (["--critic-step-size", 0.1], ["critic_step_size", "gd", "bs23", "critic_rate"]),
+        (["--backend", "nunba"], ["nunba", "did you mean numba?"]),
+        (["--backend", "fortran"], ["fortran", "no such backend"]),
+        (["--backend", "numpy:1"], ["numpy has no devices"]),
+        (["--backend", "cupy:x"], ["the device must be a number"]),
+        (["missing.toml"], ["missing.toml", "no such configuration file"]),
+        (["--threads", 0], ["threads", "at least 1"]),
+        (["--dataset", "mnits"], ["mnits", "mnist"]),
+        (["--trainable", "W,a", "--diffusion"], ["step_size auto", "U and V frozen"]),
+    ],
+    ids=lambda value: "_".join(map(str, value)).replace("/", "") if len(value) < 6 else None,
+)
+def test_a_bad_setting_is_refused(run, tmp_path, arguments, words):
+    answer = run("run", *TINY, *arguments)
+    code = DATA if "mnits" in arguments else USAGE
+    assert_refused(answer, code, *words)
+    assert not list(tmp_path.glob("*.h5"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("smaples = 5\n", ["smaples", "did you mean samples?", "c.toml"]),
+        ('samples = "5"\n', ["samples", "must be an integer", "c.toml"]),
+        ("samples = \n", ["c.toml", "not valid TOML"]),
+        ("[network]\nwidth = 3\n", ["c.toml", "[network]", "flat"]),
+        ("samples = 5\nsamples = 6\n", ["c.toml", "not valid TOML"]),
+    ],
+)
+def test_a_bad_configuration_file_is_refused(run, tmp_path, text, words):
+    (tmp_path / "c.toml").write_text(text)
+    assert_refused(run("run", "c.toml"), USAGE, *words)
+
+
+def test_a_configuration_file_may_not_be_readable(run, tmp_path):
+    (tmp_path / "c.toml").mkdir()
+    assert_refused(run("run", "c.toml"), USAGE, "c.toml", "cannot be read")
+    (tmp_path / "d.toml").write_bytes(b"\xff\xfe\x00")
+    assert_refused(run("run", "d.toml"), USAGE, "d.toml", "not valid TOML")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--width", 1_000_000_000], USAGE, ["GB of memory", "are free", "--width"]),
+        (["--dataset", "synthetic", "--samples", 1_000_000_000], USAGE, ["1000000000", "GB"]),
+        (["--steps", 2_000_000_000, "--scalars", "every:1"], USAGE, ["2,000,000,000 rows"]),
+        (
+            ["--steps", 2_000_000_000, "--scalars", "every:1000000", "--snapshots", "every:1"],
+            USAGE,
+            ["2,000,000,000 rows"],
+        ),
+        (
+            [
+                "--steps",
+                2_000_000_000,
+                "--scalars",
+                "every:1000000",
+                "--snapshots",
+                "geometric:99999999",
+            ],
+            USAGE,
+            ["99,999,999 rows"],
+        ),
+        (
+            ["--end-time", 50, "--scalars", "times:every:1e-9"],
+            USAGE,
+            ["times:every:1e-09", "50,000,000,000 rows"],
+        ),
+        (
+            ["--end-time", 50, "--snapshots", "times:geometric:99999999"],
+            USAGE,
+            ["99,999,997 rows"],
+        ),
+        (["--steps", 9_000_000, "--snapshots", "every:1"], DATA, ["a.h5", "GB", "free"]),
+        (["--end-time", 50, "--snapshots", "times:every:1e-5"], DATA, ["a.h5", "GB", "free"]),
+    ],
+    ids=[
+        "width",
+        "samples",
+        "scalars",
+        "every",
+        "geometric",
+        "times",
+        "geometric times",
+        "disk",
+        "disk times",
+    ],
+)
+def test_enormous_sizes_are_refused_with_the_number_and_at_once(
+    run, tmp_path, arguments, code, words
+):
+    begun = time.monotonic()
+    answer = run("run", *TINY, *arguments, "-o", "a.h5")
+    assert answer.code == code, answer.err
+    for word in words:
+        assert word in answer.err, answer.err
+    assert time.monotonic() - begun < 60
+    assert not list(tmp_path.iterdir())
+
+
+# -- backends --------------------------------------------------------------------------------------
+
+
+def test_cupy_without_a_device_says_what_is_missing(run):
+    answer = run("run", *TINY, "--backend", "cupy")
+    assert_refused(answer, BACKEND, "backend cupy")
+    assert len(answer.err.splitlines()) == 2
+
+
+def test_tf32_is_refused_on_the_cpu(run):
+    assert_refused(run("run", *TINY, "--precision", "tf32"), BACKEND, "tf32", "cupy")
+
+
+# -- data ------------------------------------------------------------------------------------------
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    """A folder with a made-up MNIST of 12 images."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    images = np.arange(12 * 28 * 28).reshape(12, 28, 28).astype(np.uint8)
+    (folder / "t10k-images-idx3-ubyte").write_bytes(idx_bytes(images))
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.arange(12, dtype=np.uint8) % 10))
+    return folder
+
+
+def run_mnist(run, folder):
+    return run("run", *TINY, "--dataset", "mnist", "--split", "test", "--data-dir", folder)
+
+
+def test_a_made_up_mnist_runs(run, mnist):
+    assert run_mnist(run, mnist).code == 0
+
+
+def test_missing_data_are_refused(run, tmp_path):
+    assert_refused(run_mnist(run, tmp_path / "nowhere"), DATA, "no folder", "nowhere", "--data-dir")
+    (tmp_path / "empty").mkdir()
+    assert_refused(run_mnist(run, tmp_path / "empty"), DATA, "mnist", "t10k-images", "--data-dir")
+
+
+def test_truncated_data_are_refused(run, mnist):
+    path = mnist / "t10k-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert_refused(run_mnist(run, mnist), DATA, "t10k-images-idx3-ubyte")
+
+
+def test_data_of_another_format_are_refused(run, mnist):
+    (mnist / "t10k-images-idx3-ubyte").write_bytes(b"<html>not found</html>" * 100)
+    assert_refused(run_mnist(run, mnist), DATA, "t10k-images-idx3-ubyte", "IDX")
+
+
+def test_corrupt_compressed_data_are_refused(run, mnist):
+    path = mnist / "t10k-images-idx3-ubyte"
+    packed = bytearray(gzip.compress(path.read_bytes()))
+    packed[len(packed) // 2] ^= 0xFF
+    path.unlink()
+    (mnist / "t10k-images-idx3-ubyte.gz").write_bytes(packed)
+    assert_refused(run_mnist(run, mnist), DATA, "t10k-images-idx3-ubyte.gz")
+
+
+def test_images_and_labels_of_different_length_are_refused(run, mnist):
+    labels = np.zeros(11, dtype=np.uint8)
+    (mnist / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+    assert_refused(run_mnist(run, mnist), DATA, "12", "11")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda X: X.__setitem__((3, 2), np.nan), ["3"]),
+        (lambda X: X.__setitem__((4, 1), np.inf), ["4"]),
+        (lambda X: X.__setitem__(5, 0.0), ["5", "norm"]),
+    ],
+    ids=["nan", "inf", "zero"],
+)
+def test_a_users_bad_numbers_are_refused(run, tmp_path, change, words):
+    X = np.random.default_rng(0).standard_normal((9, 4))
+    change(X)
+    np.savez(tmp_path / "mine.npz", X=X, y=np.arange(9) % 2)
+    answer = run("run", *TINY, "--samples", 9, "--dataset", "mine.npz")
+    assert_refused(answer, DATA, "mine.npz", *words)
+
+
+def test_a_users_good_numbers_run(run, tmp_path):
+    X = np.random.default_rng(0).standard_normal((9, 4))
+    np.savez(tmp_path / "mine.npz", X=X, y=np.arange(9) % 2)
+    assert run("run", *TINY, "--dataset", "mine.npz").code == 0
+
+
+def test_more_samples_than_there_are_are_refused(run):
+    assert_refused(run("run", "--dataset", "digits", "--samples", 5000), DATA, "1437", "5000")
+
+
+# -- output ----------------------------------------------------------------------------------------
+
+
+def test_an_output_that_exists_is_kept(run, tmp_path):
+    (tmp_path / "a.h5").write_text("precious")
+    assert_refused(run("run", *TINY, "-o", "a.h5"), USAGE, "a.h5 exists", "--force")
+    assert (tmp_path / "a.h5").read_text() == "precious"
+
+
+def test_an_output_folder_that_does_not_exist_is_refused(run):
+    assert_refused(run("run", *TINY, "-o", "nowhere/a.h5"), DATA, "nowhere", "does not exist")
+
+
+def test_an_output_that_is_a_folder_is_refused(run, tmp_path):
+    assert_refused(run("run", *TINY, "-o", "."), DATA, "is a folder")
+    (tmp_path / "file").write_text("")
+    assert_refused(run("run", *TINY, "-o", "file/a.h5"), DATA, "file")
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(run):
+    assert_refused(run("run", *TINY, "-o", "/proc/a.h5"), DATA, "/proc")
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]], ids=["", "force"])
+def test_an_output_that_is_no_regular_file_is_never_replaced(run, tmp_path, force):
+    """A pipe here; as root, /dev/null and disks would be no safer."""
+    os.mkfifo(tmp_path / "a.h5")
+    assert_refused(run("run", *TINY, "-o", "a.h5", *force), DATA, "a.h5 is a device or a pipe")
+    (tmp_path / "link.h5").symlink_to("a.h5")
+    assert_refused(
+        run("run", *TINY, "-o", "link.h5", *force), DATA, "link.h5 is a device or a pipe"
+    )
+    assert (tmp_path / "a.h5").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("length", [245, 300])
+def test_an_output_name_that_is_too_long_is_refused(run, tmp_path, length):
+    assert_refused(run("run", *TINY, "-o", "n" * length), DATA, "File name too long")
+    assert not list(tmp_path.iterdir())
+
+
+# -- trajectories ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("finished") / "a.h5"
+    prdsim.run(samples=8, width=6, steps=20, backend="numpy", output=str(path))
+    return path
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return Path(shutil.copy(finished, tmp_path / "a.h5"))
+
+
+@pytest.mark.parametrize("command", ["inspect", "resume"])
+def test_what_is_no_trajectory_is_refused(run, tmp_path, command):
+    assert_refused(run(command, "missing.h5"), DATA, "missing.h5")
+    (tmp_path / "text.h5").write_text("not HDF5")
+    assert_refused(run(command, "text.h5"), DATA, "text.h5")
+    (tmp_path / "empty.h5").write_bytes(b"")
+    assert_refused(run(command, "empty.h5"), DATA, "empty.h5")
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["U"] = np.zeros(3)
+    assert_refused(run(command, "foreign.h5"), DATA, "foreign.h5", "no prdsim trajectory")
+    assert_refused(run(command, "."), DATA)
+    os.mkfifo(tmp_path / "pipe.h5")
+    assert_refused(run(command, "pipe.h5"), DATA, "pipe.h5 is a device or a pipe")
+
+
+@pytest.mark.parametrize("command", ["inspect", "resume"])
+def test_a_truncated_trajectory_is_refused(run, copy, command):
+    os.truncate(copy, copy.stat().st_size - 1)
+    assert_refused(run(command, copy), DATA, "a.h5")
+
+
+@pytest.mark.parametrize("command", ["inspect", "resume"])
+def test_a_newer_trajectory_is_refused(run, copy, command):
+    with h5py.File(copy, "r+") as file:
+        file.attrs["format_version"] = 99
+    assert_refused(run(command, copy), DATA, "99", "prdsim")
+
+
+def test_a_damaged_trajectory_is_found(run, copy):
+    with h5py.File(copy, "r") as file:
+        place = file["snapshots/U"].id.get_offset()
+    with copy.open("r+b") as file:
+        file.seek(place + 12)
+        byte = file.read(1)[0]
+        file.seek(place + 12)
+        file.write(bytes([byte ^ 1]))
+    answer = run("inspect", "--check", copy)
+    assert answer.code == DATA
+    assert "damaged" in answer.out
+    assert "snapshot" in answer.out
+
+
+def test_a_finished_run_is_not_resumed_without_more_steps(run, copy):
+    assert_refused(run("resume", copy), USAGE, "finished at step 20", "--steps")
+    assert_refused(run("resume", copy, "--steps", 20), USAGE, "finished at step 20")
+    assert_refused(run("resume", copy, "--steps", 5), USAGE, "planned for 20")
+    assert_refused(run("resume", copy, "--steps", 0), USAGE, "--steps")
+    assert_refused(run("resume", copy, "--end-time", 9), USAGE, "planned by steps; give --steps")
+
+
+def test_a_finished_run_is_not_resumed_without_a_later_time(run):
+    assert run("run", *TINY[:4], "--backend", "numpy", "--end-time", 2, "-o", "a.h5").code == 0
+    assert_refused(run("resume", "a.h5"), USAGE, "finished at time 2", "--end-time T with T > 2.")
+    assert_refused(run("resume", "a.h5", "--end-time", 2), USAGE, "finished at time 2")
+    assert_refused(
+        run("resume", "a.h5", "--end-time", 1.5), USAGE, "planned for 2.0; give a later end"
+    )
+    assert_refused(run("resume", "a.h5", "--end-time", 0), USAGE, "--end-time")
+    assert_refused(run("resume", "a.h5", "--steps", 10**6), USAGE, "finished at time 2")
+    assert run("resume", "a.h5", "--end-time", 3).code == 0
+
+
+@pytest.mark.parametrize("change", ["seed", "empty", "missing"])
+def test_a_changed_run_is_neither_resumed_nor_shown(run, copy, change):
+    with h5py.File(copy, "r+") as file:
+        config = json.loads(file.attrs["config"])
+        config = {**config, "seed": 1} if change == "seed" else {}
+        file.attrs.modify("config", np.bytes_(json.dumps(config, sort_keys=True).encode()))
+        if change == "missing":
+            del file.attrs["config"]
+    assert_refused(run("resume", copy, "--steps", 30), DATA, "a.h5")
+    assert_refused(run("inspect", copy), DATA, "a.h5", "does not match its checksum")
+
+
+# -- divergence ------------------------------------------------------------------------------------
+
+
+def first_bad_step(config: prdsim.RunConfig) -> int:
+    dataset = prdsim.load_dataset("synthetic", samples=config.samples, seed=config.seed)
+    with Simulation(config, dataset.X, dataset.Y) as simulation:
+        while simulation.non_finite_array() is None:
+            simulation.advance()
+        return simulation.step
+
+
+@pytest.mark.parametrize("diffusion", [False, True])
+def test_a_diverging_run_names_the_step_and_keeps_what_was_good(run, tmp_path, diffusion):
+    keys = {"samples": 8, "width": 6, "integrator": "gd", "steps": 500, "step_size": 60.0}
+    keys |= {"diffusion": diffusion, "critic_step_size": 0.01}
+    step = first_bad_step(prdsim.RunConfig(backend="numpy", **keys))
+    assert step > 1
+    flag = "--diffusion" if diffusion else "--no-diffusion"
+    settings = ("--integrator", "gd", "--steps", 500, "--step-size", 60, flag)
+    settings += ("--critic-step-size", 0.01)
+    answer = run("run", *TINY, *settings, "-o", "a.h5")
+    announced, *lines = [x for x in answer.err.splitlines() if "  step " not in x]
+    assert announced.startswith("6 neurons, 8 samples")
+    assert answer.code == DIVERGED
+    assert f"is not finite from step {step} on" in lines[0]
+    assert "a.h5 holds the run up to there" in lines[1]
+    assert "try --" in lines[1]
+    with prdsim.open_trajectory(tmp_path / "a.h5") as trajectory:
+        assert trajectory.status == "diverged"
+        assert trajectory.stop_step == step
+        assert trajectory.step[-1] < step
+        assert np.isfinite(trajectory.U[-1]).all()
+        assert trajectory.check() == []
+    assert f"at step {step} of 500" in run("inspect", "a.h5").out
+    assert_refused(run("resume", "a.h5"), DIVERGED, "diverged at step", "--step-size")
+
+
+def test_a_diverging_critic_is_told_from_a_diverging_generator(run):
+    settings = ("--integrator", "gd", "--diffusion", "--critic-step-size", 1e6)
+    answer = run("run", *TINY, *settings, "-o", "a.h5")
+    assert answer.code == DIVERGED
+    assert "--critic-step-size 5e+05" in answer.err
+
+
+# -- the unexpected --------------------------------------------------------------------------------
+
+
+def test_an_internal_error_is_reported_without_a_traceback(run, monkeypatch):
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a slip")
+
+    monkeypatch.setattr("prdsim.running.runner.run", broken)
+    answer = run("run", *TINY)
+    assert answer.code == 1
+    assert "internal error: ZeroDivisionError: a slip" in answer.err
+
+
+def test_unknown_commands_are_usage_errors(run):
+    answer = run("rum")
+    assert answer.code == USAGE
+    assert "No such command" in answer.err
+    assert sys.argv == ["prdsim", "rum"]
+
+
+def test_settings_that_numba_refuses_are_named():
+    """In a process of its own: Numba reads them when it is imported."""
+    for arguments, code in ((["run", "--backend", "numba"], 4), (["backends"], 0)):
+        done = subprocess.run(
+            [sys.executable, "-m", "prdsim", *arguments],
+            env={**os.environ, "NUMBA_NUM_THREADS": "0", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code
+        assert "NUMBA_NUM_THREADS" in done.stdout + done.stderr
+        assert "internal error" not in done.stderr

@@ -1,0 +1,421 @@
+"""The poster's figures in one command: runs, pictures, a page, and going on where it stopped."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import shlex
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support_cli import Run, caller
+from support_runs import At, Killed
+from test_docs import check_command
+
+import prdsim
+from prdsim.analysis.comparison import Comparison
+from prdsim.analysis.theory.scaling import Sizes, measure_scaling
+from prdsim.convergence import Report, judge
+from prdsim.errors import ConfigError
+from prdsim.figures import scaling as scaling_figure
+from prdsim.progress import Silent
+from prdsim.reproduction import available_studies, plan, reproduce
+from prdsim.reproduction.page import _table
+from prdsim.symbols import ARRAYS
+from prdsim.trajectory import Status, open_trajectory
+
+TINY = ("--set", "steps=20", "--set", "width=8", "--set", "samples=16", "--set", "backend=numpy")
+TINY += ("--set", "integrator=rk4", "--set", "step_size=0.05", "--set", "snapshots=every:10")
+TINY += ("--quick",)
+KEYS = {
+    "steps": 20,
+    "width": 8,
+    "samples": 16,
+    "backend": "numpy",
+    "integrator": "rk4",
+    "step_size": 0.05,  # so that all runs end at the same time
+    "snapshots": "every:10",
+}
+FEW = (plan._DISTANCES, plan._IMAGES[1], plan._BEYOND[0])  # figures that are drawn at once
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_scaling():
+    """Two draws in place of 24: ten seconds otherwise."""
+    quick = measure_scaling(Sizes(8, 8, 8, 4), draws=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scaling_figure, "scaling_like", lambda _: quick)
+        yield
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PRDSIM_DATA_DIR", raising=False)
+    return caller(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A reproduction on digits, of two seeds."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        reproduce(Path("r"), available_studies(("digits",), None), seeds=2, keys=KEYS, assess=False)
+    return folder / "r"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()}
+
+
+def commands(page: str) -> list[list[str]]:
+    """The command lines that a page shows, without the program's name."""
+    blocks = re.findall(r"<(?:code|pre)>(.*?)</(?:code|pre)>", page, re.DOTALL)
+    lines = [line for block in blocks for line in html.unescape(block).splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("prdsim ")]
+
+
+# -- what is there at the end ----------------------------------------------------------------------
+
+
+def test_every_run_and_every_figure_of_the_plan_is_there(whole):
+    pictures = {f"figures/digits/{picture.stem}.png" for picture in plan._IMAGES}
+    pictures |= {f"figures/{picture.stem}.png" for picture in plan.GENERAL}
+    runs = {f"runs/digits-{side}-{seed}.h5" for side in ("with", "without") for seed in (0, 1)}
+    assert contents(whole).keys() == {*pictures, *runs, "numbers/digits.csv", "index.html"}
+    for run in runs:
+        with open_trajectory(whole / run) as trajectory:
+            assert trajectory.status is Status.FINISHED
+            assert trajectory.check() == []
+            assert trajectory.config["diffusion"] is ("without" not in run)
+
+
+def test_plans_show_every_figure_of_the_poster_once():
+    for pictures in (plan._IMAGES, plan._SYNTHETIC):
+        numbers = [picture.poster for picture in (*pictures, *plan.GENERAL) if picture.poster]
+        assert len(set(numbers)) == len(numbers)
+        assert len({picture.stem for picture in pictures}) == len(pictures)
+    shown = {p.poster for p in (*plan._IMAGES, *plan._SYNTHETIC, *plan.GENERAL)}
+    assert {*"12345678"} <= shown
+
+
+def test_the_page_names_every_picture_and_nothing_that_is_not_there(whole):
+    page = (whole / "index.html").read_text()
+    named = set(re.findall(r'(?:src|href)="([^"#][^"]*)"', page))
+    assert all((whole / name).is_file() for name in named)
+    pictures = {str(path.relative_to(whole)) for path in whole.rglob("*.png")}
+    assert named == pictures | {"numbers/digits.csv"}
+    for anchor in re.findall(r'href="#([^"]+)"', page):
+        assert f'id="{anchor}"' in page
+    assert page.count("<figcaption>") == len(pictures)
+    for picture in (*plan._IMAGES, *plan.GENERAL):
+        assert html.escape(picture.title) in page
+    assert "from 4 runs: 2 initial draws" in page
+    assert str(whole.parent) not in page
+
+
+def test_numbers_on_the_page_are_those_of_the_runs(whole):
+    page = html.unescape((whole / "index.html").read_text())
+    for side, label in (("without", "without diffusion"), ("with", "with diffusion")):
+        values = []
+        for seed in (0, 1):
+            with open_trajectory(whole / "runs" / f"digits-{side}-{seed}.h5") as run:
+                values.append(np.linalg.norm(run.U[-1] - run.U[0], axis=1).mean())
+        assert f"{np.mean(values):.3g} ± {np.std(values, ddof=1):.2g} {label}" in page
+
+
+def test_the_page_says_how_far_its_numbers_can_be_trusted(whole):
+    page = (whole / "index.html").read_text()
+    assert page.count("<th>discretization</th>") == 1
+    rows = page.count("<tr><td>")
+    assert page.count("<td>not assessed</td></tr>") == rows > 30
+    assert "runs without them are not assessed" in page
+    row = judge("gini_U", 1.004, [1.0, 1.0], [1.004], accuracy=0.01, ratio=2.0)
+    report = Report("i", "c", 1.0, 1, 1.0, 1, 0.01, "gd", "0", "today", (), (row,))
+    values = {"one": {"gini_U": np.ones(1)}}
+    table = _table(Comparison(1.0, values, {"one": [0]}, {}, reports={"one": [report]}))
+    assert "<td>0.4 %</td></tr>" in table
+
+
+def test_runs_of_the_first_draw_are_assessed_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys = {**KEYS, "steps": None, "integrator": "bs23", "end_time": 0.2, "step_size": "auto"}
+    keys["snapshots"] = "times:every:0.1"
+    (digits,) = available_studies(("digits",), None)
+    studies = [replace(digits, pictures=digits.pictures[:1])]  # the others take minutes
+    monkeypatch.setattr(import_module("prdsim.reproduction.reproduce"), "GENERAL", ())
+    assert reproduce(Path("r"), studies, seeds=2, keys=keys).signal is None
+    reports = {path.name for path in Path("r/runs").glob("*.json")}
+    assert reports == {"digits-without-0.converge.json", "digits-with-0.converge.json"}
+    page = Path("r/index.html").read_text()
+    rows = page.count("<tr><td>")
+    assert page.count("<td>not assessed</td></tr>") < rows
+    times = stamps(tmp_path / "r")
+    said: list[str] = []
+    reproduce(Path("r"), studies, seeds=2, keys=keys, force=True, say=said.append)
+    assert stamps(tmp_path / "r") == times
+    assert not any("replayed" in line for line in said)
+
+
+def test_every_command_on_the_page_parses(whole):
+    found = commands((whole / "index.html").read_text())
+    assert [words[0] for words in found].count("run") == 4
+    assert [words[0] for words in found].count("plot") == len(plan._IMAGES) + len(plan.GENERAL)
+    for words in found:
+        check_command(words)
+
+
+def test_a_runs_command_makes_it_again_bit_for_bit(whole, run, tmp_path):
+    found = commands((whole / "index.html").read_text())
+    for words in [words for words in found if words[0] == "run"][:2]:
+        output = words[words.index("--output") + 1]
+        (tmp_path / output).parent.mkdir(parents=True, exist_ok=True)
+        assert run(*words).code == 0
+        with (
+            open_trajectory(whole / output) as there,
+            open_trajectory(tmp_path / output) as here,
+        ):
+            for name in ARRAYS:
+                assert np.array_equal(getattr(there, name)[:], getattr(here, name)[:])
+            for name in there.scalars:
+                assert there.scalars[name].tobytes() == here.scalars[name].tobytes()
+            assert there.attributes["config_sha256"] == here.attributes["config_sha256"]
+
+
+def test_a_pictures_command_draws_it_again(whole, run, tmp_path, monkeypatch):
+    shutil.copytree(whole, tmp_path / "r")
+    monkeypatch.chdir(tmp_path / "r")
+    for words in commands((whole / "index.html").read_text()):
+        path = Path(words[words.index("-o") + 1]) if words[0] == "plot" else None
+        if path is None or words[-4] not in ("distances", "input", "--log-time"):
+            continue
+        path.unlink()
+        assert run(*words).code == 0
+        assert path.read_bytes() == (whole / path).read_bytes(), path
+
+
+# -- calling it again ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Few figures alone: what is tested is how runs and files are kept."""
+    monkeypatch.setattr(plan.Study, "__init__", _with_few(plan.Study.__init__))
+    module = import_module("prdsim.reproduction.reproduce")
+    monkeypatch.setattr(module, "GENERAL", plan.GENERAL[:1])
+
+
+def _with_few(make: Callable[..., None]) -> Callable[..., None]:
+    def init(self, name, keys, pictures=FEW) -> None:  # noqa: ARG001
+        make(self, name, keys, FEW)
+
+    return init
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_complete_folder_is_left_alone_unless_forced(run, tmp_path):
+    words = ("reproduce", "-o", "r", "--dataset", "digits", "--seeds", 1, *TINY)
+    answer = run(*words)
+    assert answer.code == 0
+    assert answer.out.splitlines()[0] == "run 1 of 2: digits, seed 0, without diffusion"
+    assert answer.out.splitlines()[-1] == "r/index.html"
+    before, times = contents(tmp_path / "r"), stamps(tmp_path / "r")
+    answer = run(*words)
+    assert (answer.code, answer.out) == (2, "")
+    assert "r/index.html exists" in answer.err
+    assert "--force" in answer.err
+    (tmp_path / "r" / "figures" / "digits" / "changes.png").write_text("spoiled")
+    (tmp_path / "r" / "index.html").write_text("spoiled")
+    assert run(*words, "--force").code == 0
+    assert contents(tmp_path / "r") == before
+    assert stamps(tmp_path / "r") == times  # no run was touched
+
+    changed = [word.replace("steps=20", "steps=30") for word in map(str, words)]
+    answer = run(*changed, "--force")
+    assert (answer.code, answer.out) == (2, "")
+    assert "digits-without-0.h5 was made with other settings" in answer.err
+    assert contents(tmp_path / "r") == before  # the page, too
+
+
+@pytest.mark.usefixtures("quick")
+def test_more_seeds_join_those_that_are_there(run, tmp_path):
+    words = ("reproduce", "-o", "r", "--dataset", "digits", *TINY)
+    assert run(*words, "--seeds", 1).code == 0
+    times = stamps(tmp_path / "r")
+    assert run(*words, "--seeds", 2, "--force").code == 0
+    assert len(stamps(tmp_path / "r")) == 4
+    assert times.items() <= stamps(tmp_path / "r").items()
+
+
+def stopping(monkeypatch, at: int, action: Callable[[], None]) -> None:
+    """Have every run do something when it reaches a step."""
+    monkeypatch.setattr("prdsim.running.runner.automatic_progress", lambda: At(at, action))
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def kill() -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("at", [10, -1], ids=["midway", "before its first commit"])
+@pytest.mark.parametrize("how", [terminate, kill], ids=["terminated", "killed"])
+@pytest.mark.usefixtures("quick")
+def test_it_goes_on_where_it_stopped(run, tmp_path, monkeypatch, how, at):
+    words = ("reproduce", "--dataset", "digits", "--seeds", 1, *TINY)
+    assert run(*words, "-o", "whole").code == 0
+    monkeypatch.setattr("prdsim.running.runner.automatic_progress", Silent)
+    studies = available_studies(("digits",), None)
+    config = next(studies[0].runs(Path("r"), 1, **KEYS))
+    (tmp_path / "r" / "runs").mkdir(parents=True)
+    prdsim.run(config)  # the first run is there
+    first = stamps(tmp_path / "r")
+
+    with monkeypatch.context() as patch:
+        stopping(patch, at, how)
+        if how is kill:
+            with pytest.raises(Killed):
+                reproduce(Path("r"), studies, seeds=1, keys=KEYS, assess=False, progress=True)
+        else:
+            answer = run(*words, "-o", "r")
+            assert answer.code == 143
+            assert "stopped; go on with: prdsim reproduce --dataset digits" in answer.err
+    assert not (tmp_path / "r" / "index.html").exists()
+    with open_trajectory(tmp_path / "r" / "runs" / "digits-with-0.h5") as trajectory:
+        assert trajectory.status in (Status.INTERRUPTED, Status.RUNNING)
+
+    assert run(*words, "-o", "r").code == 0
+    assert first.items() <= stamps(tmp_path / "r").items()
+    once, twice = contents(tmp_path / "whole"), contents(tmp_path / "r")
+    assert once.keys() == twice.keys()
+    for name in once:
+        if name.endswith((".png", ".csv")):
+            assert once[name] == twice[name], name
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_figure_that_was_lost_is_drawn_again(run, tmp_path):
+    words = ("reproduce", "-o", "r", "--dataset", "digits", "--seeds", 1, *TINY)
+    assert run(*words).code == 0
+    before, times = contents(tmp_path / "r"), stamps(tmp_path / "r")
+    (tmp_path / "r" / "index.html").unlink()
+    (tmp_path / "r" / "figures" / "digits" / "changes.png").unlink()
+    assert run(*words).code == 0
+    assert contents(tmp_path / "r") == before
+    assert stamps(tmp_path / "r") == times
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_no_run_is_not_overwritten(run, tmp_path):
+    path = tmp_path / "r" / "runs" / "digits-with-0.h5"
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    answer = run("reproduce", "-o", "r", "--dataset", "digits", "--seeds", 1, *TINY)
+    assert (answer.code, answer.out) == (3, "")
+    assert "is no HDF5 file" in answer.err
+    assert path.read_text() == "mine"
+    assert contents(tmp_path / "r").keys() == {"runs/digits-with-0.h5"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dataset", "mnits"], ["mnits: no such study; there are mnist, digits, synthetic"]),
+        (["--dataset", "mnist"], ["mnist is not here: "]),
+        (["--seeds", 0], ["--seeds"]),
+        (["--set", "widht=3"], ["widht", "did you mean width?"]),
+        (["--set", "width=none"], ["width", "must be an integer"]),
+        (["--set", "seed=5"], ["seed cannot be set"]),
+        (["--set", "diffusion=true"], ["diffusion cannot be set"]),
+        (["--set", "dataset=mnist"], ["dataset cannot be set"]),
+        (["--set", "output=x.h5"], ["output cannot be set"]),
+        (["--set", "preset=theory"], ["preset cannot be set"]),
+        (["--set", "diffusivity=0"], ["diffusivity cannot be 0"]),
+        (["-o", "file"], ["file"]),
+    ],
+    ids=lambda value: "_".join(map(str, value)) if str(value[0]).startswith("-") else "",
+)
+def test_bad_use_gets_one_clear_error_and_writes_nothing(
+    run, tmp_path, monkeypatch, arguments, words
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(plan, "available_datasets", lambda _: [_Missing])
+    answer = run("reproduce", *arguments)
+    assert (answer.code, answer.out) == (2, "")
+    for word in words:
+        assert word in answer.err
+    assert "internal error" not in answer.err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_diverges_ends_it(run, tmp_path):
+    settings = ("--set", "integrator=gd", "--set", "step_size=1e120")
+    settings += ("--set", "critic_step_size=1e120")
+    answer = run("reproduce", "-o", "r", "--dataset", "digits", "--seeds", 1, *TINY, *settings)
+    assert answer.code == 5
+    assert "diverged: " in answer.err
+    assert not (tmp_path / "r" / "index.html").exists()
+
+
+# -- studies ---------------------------------------------------------------------------------------
+
+
+def test_mnist_is_left_out_where_it_is_not(tmp_path, monkeypatch):
+    monkeypatch.delenv("PRDSIM_DATA_DIR", raising=False)
+    found = [study.name for study in available_studies((), str(tmp_path))]
+    assert found in (["digits", "synthetic", "theory"], ["mnist", "digits", "synthetic", "theory"])
+    monkeypatch.setattr(plan, "available_datasets", lambda _: [_Missing])
+    assert [study.name for study in available_studies((), None)] == [
+        "digits",
+        "synthetic",
+        "theory",
+    ]
+    with pytest.raises(ConfigError, match="mnist is not here: fetch it"):
+        available_studies(("mnist",), None)
+
+
+class _Missing:
+    name, samples, hint = "mnist", {}, "fetch it"
+
+
+@pytest.mark.parametrize(("samples", "split"), [({"test": 9}, "test"), ({"train": 9}, "train")])
+def test_mnist_is_taken_from_the_part_that_is_here(monkeypatch, samples, split):
+    present = type("Info", (), {"name": "mnist", "samples": samples})
+    monkeypatch.setattr(plan, "available_datasets", lambda _: [present])
+    (study,) = available_studies(("mnist", "mnist"), "somewhere")
+    assert study.keys == {
+        "dataset": "mnist",
+        "split": split,
+        "data_dir": str(Path("somewhere").absolute()),
+    }
+
+
+def test_a_pair_differs_by_diffusion_alone():
+    (study,) = available_studies(("synthetic",), None)
+    without, with_diffusion, *others = study.runs(Path("f"), 2, width=8)
+    assert len(others) == 2
+    changed = {key for key, value in without if value != getattr(with_diffusion, key)}
+    assert changed == {"diffusion", "output"}
+    assert (without.correlation_length, without.width, without.seed) == (2.0, 8, 0)
+    assert {other.seed for other in others} == {1}

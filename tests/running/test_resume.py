@@ -1,0 +1,736 @@
+"""A run that was killed, stopped or finished goes on as if it had never ended: bit for bit."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import BACKENDS, INTEGRATORS, same_bits, same_numbers
+
+import prdsim
+from prdsim.errors import (
+    ConfigError,
+    DataError,
+    DivergedError,
+    ResumeMismatchError,
+    TrajectoryLockedError,
+)
+from prdsim.physics.state import RestartPoint
+from prdsim.progress import Bar, Lines
+from prdsim.symbols import ARRAYS
+from prdsim.trajectory import Status, TrajectoryWriter, extend_trajectory
+
+ROOT = Path(__file__).parents[2]
+FIVE_MINUTES = 300.0  # no test comes near: a machine under heavy load may be slow
+
+backends = pytest.mark.parametrize("backend", BACKENDS)
+
+
+def keys(**others: Any) -> dict[str, Any]:
+    """A tiny run with the adversary, of gd: 12 hidden neurons, 12 digits, one thread."""
+    alternating = others.get("integrator", "gd") == "gd"
+    critic = {"critic_step_size": 0.01, "penalty_points": "random"} if alternating else {}
+    return {
+        "dataset": "digits",
+        "samples": 12,
+        "width": 12,
+        "critic_width": 7,
+        "diffusion": True,
+        "integrator": "gd",
+        "critic_steps": 2,
+        **critic,
+        "step_size": 0.02,
+        "backend": "numpy",
+        "threads": 1,
+        "snapshots": "every:10",
+        "scalars": "every:5",
+        "restart_seconds": 1e9,
+        "steps": 40,
+        **others,
+    }
+
+
+def timed(end_time: float, **others: Any) -> dict[str, Any]:
+    """The same up to a time, recorded by time, mostly between steps."""
+    times = {"snapshots": "times:every:0.13", "scalars": "times:every:0.03"}
+    return keys(**{"steps": None, "end_time": end_time, **times, **others})
+
+
+def restart_point(path: Path) -> RestartPoint:
+    with TrajectoryWriter.open(path) as writer:
+        return writer.read_restart()
+
+
+def assert_same_points(left: RestartPoint, right: RestartPoint) -> None:
+    assert (left.step, left.time) == (right.step, right.time)
+    assert same_numbers(left.scalars, right.scalars)
+    assert same_bits(left.arrays, right.arrays)
+
+
+def row_of(trajectory: prdsim.Trajectory, row: int) -> dict[str, float]:
+    """One row of scalars, as a result has it."""
+    return {name: column[row] for name, column in trajectory.scalars.items() if name != "step"}
+
+
+def assert_same_trajectory(left: Path, right: Path) -> None:
+    """Everything a run decides is equal to the last bit in two files, its end included."""
+    with prdsim.open_trajectory(left) as a, prdsim.open_trajectory(right) as b:
+        assert a.check() == b.check() == []
+        assert (a.status, a.stop_step, a.stop_reason) == (b.status, b.stop_step, b.stop_reason)
+        assert a.attributes["config_sha256"] == b.attributes["config_sha256"]
+        assert np.array_equal(a.planned_snapshots, b.planned_snapshots)
+        assert np.array_equal(a.planned_scalars, b.planned_scalars)
+        assert len(a.step) >= 2
+        assert len(a.scalars["step"]) >= 2
+        assert same_bits(dict(a.scalars), dict(b.scalars))
+        assert same_bits({"step": a.step, "time": a.time}, {"step": b.step, "time": b.time})
+        for name in ARRAYS:
+            assert same_bits({name: getattr(a, name)[:]}, {name: getattr(b, name)[:]})
+        for group in ("initial", "chart", "data"):
+            assert same_bits(dict(getattr(a, group)), dict(getattr(b, group)))
+    assert_same_points(restart_point(left), restart_point(right))
+
+
+# -- killed at any moment --------------------------------------------------------------------------
+
+# A process that has everything imported and compiled, and forks a child for every run: a kill
+# then costs the run alone, and the tests' own process, which may have threads, is never forked.
+SERVER = """
+import json, os, signal, sys, tempfile, time
+import prdsim
+
+with tempfile.TemporaryDirectory() as folder:
+    for i, keys in enumerate(json.loads(sys.argv[1])):
+        prdsim.run(**{**keys, "steps": 2}, output=f"{folder}/{i}.h5")
+print(json.dumps("ready"), flush=True)
+for line in sys.stdin:
+    call, keys, seconds = json.loads(line)
+    begun = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            getattr(prdsim, call)(**keys)
+            code = 0
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        os._exit(code)
+    ended = 0
+    while not ended and (seconds is None or time.monotonic() < begun + seconds):
+        time.sleep(0.001)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    answer = os.waitstatus_to_exitcode(status), time.monotonic() - begun
+    print(json.dumps(answer), flush=True)
+"""
+
+
+class Runs:
+    """Runs in processes of their own, which may be killed after some seconds."""
+
+    def __init__(self, warm: list[dict[str, Any]]) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", SERVER, json.dumps(warm)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert self._answer() == "ready"
+
+    def _answer(self) -> Any:
+        assert self._server.stdout is not None
+        return json.loads(self._server.stdout.readline())
+
+    def __call__(self, call: str, seconds: float | None = None, **values: Any) -> tuple[int, float]:
+        """Return the exit code (-SIGKILL if killed) and how long it took."""
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps([call, values, seconds]) + "\n")
+        self._server.stdin.flush()
+        code, taken = self._answer()
+        return code, taken
+
+    def close(self) -> None:
+        self._server.communicate(timeout=FIVE_MINUTES)
+
+
+CASES = [
+    ("numpy", "gd", 60, 0.0),
+    ("numpy", "gd", 60, 1e9),
+    ("numpy", "rk4", 120, 0.0),
+    ("numpy", "rk4", 120, 1e9),
+    ("numpy", "bs23", 150, 0.02),
+    ("numba", "gd", 150, 0.0),
+    ("numba", "gd", 150, 1e9),
+    ("numba", "rk4", 150, 0.0),
+    ("numba", "rk4", 150, 1e9),
+    ("numba", "dopri5", 60, 0.02),
+    ("numpy", "gd", 1.2, 0.0),
+    ("numpy", "rk4", 2.4, 0.02),
+    ("numpy", "bs23", 1.5, 0.0),
+    ("numpy", "dopri5", 1.0, 1e9),
+    ("numba", "gd", 3.0, 0.02),
+    ("numba", "rk4", 3.0, 0.0),
+    ("numba", "bs23", 2.0, 1e9),
+    ("numba", "dopri5", 1.0, 0.0),
+]
+KILLS = 2  # in every case, inside the run: 36 in all
+
+
+def case_keys(
+    backend: str, integrator: str, end: float, restart_seconds: float, **others: Any
+) -> dict[str, Any]:
+    """Of ``end`` steps, recorded by step; or up to the time ``end``, recorded by time."""
+    others |= {
+        "backend": backend,
+        "integrator": integrator,
+        "restart_seconds": restart_seconds,
+    }
+    if isinstance(end, int):
+        return keys(steps=end, snapshots="every:20", scalars="every:4", **others)
+    return timed(end, **others)
+
+
+def share_done(trajectory: prdsim.Trajectory) -> float:
+    """How much of a run need not be done again, from 0 to 1."""
+    if trajectory.restart_step < 0:
+        return 0.0
+    config = trajectory.config
+    if config["end_time"] is None:
+        return trajectory.restart_step / config["steps"]
+    return min(1.0, trajectory.restart_time / config["end_time"])
+
+
+@pytest.fixture(scope="module")
+def runs():
+    server = Runs([case_keys(*case) for case in CASES if case[-1] > 0])
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_killed_at_random_moments_and_resumed(case, tmp_path, runs):
+    moments = random.Random(str(case))
+    config = case_keys(*case)
+    whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
+    code, duration = runs("run", **config, output=str(whole))
+    assert code == 0
+    inside, reached, done = 0, -1, 0.0
+    for _ in range(100):
+        if inside == KILLS:
+            break
+        left = duration * (1 - done)
+        code, _ = go_on(runs, config, killed, seconds=moments.uniform(0, left))
+        if not killed.exists():  # killed before there was a file
+            assert code == -signal.SIGKILL
+            duration *= 1.1
+            continue
+        with prdsim.open_trajectory(killed) as trajectory:
+            assert not trajectory.is_being_written()
+            assert trajectory.check() == []
+            assert trajectory.restart_step >= reached  # nothing committed is ever lost
+            reached, done = trajectory.restart_step, share_done(trajectory)
+            finished = trajectory.status is Status.FINISHED
+        if finished:  # the kill came too late
+            assert_same_trajectory(whole, killed)
+            killed.unlink()
+            duration, reached, done = 0.9 * duration, -1, 0.0
+        else:
+            assert (code, trajectory.status) == (-signal.SIGKILL, Status.RUNNING)
+            inside += 1
+    assert inside == KILLS
+    assert go_on(runs, config, killed)[0] == 0
+    assert_same_trajectory(whole, killed)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+def go_on(
+    runs: Runs, config: dict[str, Any], path: Path, seconds: float | None = None
+) -> tuple[int, float]:
+    if path.exists():
+        return runs("resume", seconds, path=str(path))
+    return runs("run", seconds, **config, output=str(path))
+
+
+@pytest.mark.parametrize(
+    ("config", "more"),
+    [
+        (case_keys("numpy", "rk4", 20, 1e9), {"steps": 80}),
+        # Its 20 steps come to 0.4, a time of both plans: the longer run's file is the same.
+        (case_keys("numpy", "rk4", 0.4, 1e9, scalars="times:every:0.05"), {"end_time": 1.6}),
+    ],
+    ids=["steps", "time"],
+)
+def test_killed_while_a_finished_run_goes_on(config, more, tmp_path, runs):
+    moments = random.Random(7)
+    config["snapshots"] = "times:every:0.2" if "end_time" in more else config["snapshots"]
+    whole, killed, finished = (tmp_path / f"{name}.h5" for name in ("whole", "killed", "finished"))
+    assert runs("run", **{**config, **more}, output=str(whole))[0] == 0
+    assert runs("run", **config, output=str(finished))[0] == 0
+    content = finished.read_bytes()
+    killed.write_bytes(content)
+    code, duration = runs("resume", path=str(killed), **more)
+    assert code == 0
+    assert_same_trajectory(whole, killed)
+    for moment in [0.1, 0.2, *(moments.random() for _ in range(4))]:
+        killed.write_bytes(content)
+        runs("resume", duration * moment, path=str(killed), **more)
+        with prdsim.open_trajectory(killed) as trajectory:
+            assert trajectory.check() == []
+            planned = trajectory.planned_snapshots[-1]
+            (end,) = more.values()
+            done = planned == end and trajectory.status is Status.FINISHED
+        assert planned in (end / 4, end)  # the old file or the new one, nothing between
+        if not done:
+            again = more if planned == end / 4 else {}
+            assert runs("resume", path=str(killed), **again)[0] == 0
+        assert_same_trajectory(whole, killed)
+
+
+# -- stopped, in this process ----------------------------------------------------------------------
+
+
+class Stop:
+    """Progress that asks the run to stop, as Ctrl-C or a batch system do, after a step."""
+
+    def __init__(self, step: int, number: signal.Signals = signal.SIGINT) -> None:
+        self.step, self.number = step, number
+
+    def start(self, done: float, total: float) -> None:
+        assert 0 <= done <= total
+        if self.step <= done:
+            self.act()
+
+    def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
+        assert loss > 0
+        if step == self.step:
+            self.act()
+
+    def act(self) -> None:
+        signal.raise_signal(self.number)
+
+    def close(self) -> None:
+        pass
+
+
+class Killed(BaseException):
+    """Leaves a run as abruptly as a kill does: what was not committed is gone."""
+
+
+class Kill(Stop):
+    def act(self) -> None:
+        raise Killed
+
+
+def stopped(path: Path, step: int, **others: Any) -> prdsim.running.runner.Result:
+    return prdsim.run(**keys(**others), output=str(path), progress=Stop(step))
+
+
+def killed_run(path: Path, step: int, **others: Any) -> Path:
+    with pytest.raises(Killed):
+        prdsim.run(**keys(**others), output=str(path), progress=Kill(step))
+    return path
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """Return a function that does an uninterrupted run."""
+
+    def run(**others: Any) -> Path:
+        return prdsim.run(**keys(**others), output=str(tmp_path / "whole.h5")).path
+
+    return run
+
+
+VARIANTS = {
+    "gd": {},
+    "heun": {"integrator": "heun"},
+    "rk4-numba": {"integrator": "rk4", "backend": "numba"},
+    "bs23": {"integrator": "bs23"},
+    "dopri5": {"integrator": "dopri5", "backend": "numba"},
+    "minimax": {"critic": "minimax", "critic_step_size": 0.01 / 12},
+    "warmup": {"critic_warmup": 0.09, "seed": 4},
+    "warmup bs23": {"critic_warmup": 0.09, "integrator": "bs23"},
+    "without diffusion": {"diffusion": False},
+    "fixed top layers": {"trainable": "U", "integrator": "dopri5"},
+    "automatic step size": {"step_size": "auto"},
+    "float32": {"precision": "float32"},
+    "float32 dopri5": {"precision": "float32", "integrator": "dopri5", "rtol": 1e-3},
+    "float32 snapshots": {"snapshot_precision": "float32"},
+    "end time": {"end_time": 0.55, "steps": 10_000, "snapshots": "every:10"},
+    "end time dopri5": {"end_time": 0.2, "steps": 10_000, "integrator": "dopri5", "rtol": 1e-5},
+    "gauss": {"integrator": "rk4", "penalty_points": "gauss:3"},
+    "without data": {"store_data": False},
+    "geometric": {"snapshots": "geometric:9", "scalars": "every:7"},
+    **{
+        f"times {name} {backend}": timed(0.8, integrator=name, backend=backend, rtol=1e-4)
+        for name in INTEGRATORS
+        for backend in BACKENDS
+    },
+    "geometric times": timed(0.8, snapshots="times:geometric:9", scalars="times:geometric:30"),
+    "mixed": timed(0.8, steps=1000, snapshots="every:7"),
+    "times up to a step": timed(1e3, steps=40, scalars="times:every:0.06"),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_killed_and_stopped_run_is_continued_bit_for_bit(name, tmp_path, whole):
+    variant = VARIANTS[name]
+    path = killed_run(tmp_path / "run.h5", 6, **variant)  # to be done again from step 0
+    result = prdsim.resume(path, progress=Stop(9))
+    assert (result.stop_reason, result.step, result.signal) == ("interrupted", 9, signal.SIGINT)
+    with pytest.raises(Killed):
+        prdsim.resume(path, progress=Kill(17))  # to be done again from step 9
+    result = prdsim.resume(path)
+    assert (result.path, result.stop_reason, result.signal) == (path, "finished", None)
+    assert_same_trajectory(whole(**variant), path)
+    with prdsim.open_trajectory(path) as trajectory:
+        assert trajectory.stop_step > 17
+        expected = variant.get("snapshot_precision", variant.get("precision", "float64"))
+        assert {getattr(trajectory, n).dtype.name for n in ARRAYS} == {expected}
+        assert same_numbers(result.first, row_of(trajectory, 0))
+        assert same_numbers(result.last, row_of(trajectory, -1))
+
+
+def test_stopped_again_and_again(tmp_path, whole):
+    path = tmp_path / "run.h5"
+    for step, number in ((4, signal.SIGTERM), (5, signal.SIGINT), (11, signal.SIGTERM)):
+        stop = Stop(step, number)
+        go = (
+            prdsim.resume(path, progress=stop)
+            if path.exists()
+            else prdsim.run(**keys(), output=str(path), progress=stop)
+        )
+        assert (go.step, go.signal) == (step, number)
+        with prdsim.open_trajectory(path) as trajectory:
+            assert trajectory.status is Status.INTERRUPTED
+            assert (trajectory.stop_step, trajectory.stop_reason) == (step, number.name)
+            assert trajectory.scalars["step"].tolist() == [0, 5, 10][: 1 + step // 5]
+            assert same_numbers(go.last, row_of(trajectory, -1))
+    with pytest.raises(Killed):
+        prdsim.resume(path, progress=Kill(27))
+    prdsim.resume(path)
+    assert_same_trajectory(whole(), path)
+
+
+def test_a_stop_before_the_first_step_and_at_the_last(tmp_path, whole):
+    path = tmp_path / "run.h5"
+    result = stopped(path, 0)
+    assert (result.step, result.stop_reason) == (0, "interrupted")
+    result = prdsim.resume(path, progress=Stop(40))
+    assert (result.step, result.stop_reason, result.signal) == (40, "finished", None)
+    assert_same_trajectory(whole(), path)
+
+
+def test_handlers_are_those_of_before_after_a_run(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    stopped(tmp_path / "run.h5", 3)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_second_signal_ends_the_run_at_once_and_leaves_it_resumable(tmp_path, whole):
+    path = tmp_path / "run.h5"
+
+    class Twice(Stop):
+        def act(self) -> None:
+            super().act()
+            super().act()
+
+    with pytest.raises(KeyboardInterrupt):
+        prdsim.run(**keys(), output=str(path), progress=Twice(13))
+    with prdsim.open_trajectory(path) as trajectory:
+        assert (trajectory.status, trajectory.restart_step) == (Status.RUNNING, 0)
+    prdsim.resume(path)
+    assert_same_trajectory(whole(), path)
+
+
+@backends
+def test_killed_before_the_first_commit_starts_anew(backend, tmp_path, whole):
+    path = killed_run(tmp_path / "run.h5", 0, backend=backend)
+    with prdsim.open_trajectory(path) as trajectory:
+        assert (len(trajectory.step), len(trajectory.scalars["step"])) == (0, 0)
+        assert trajectory.restart_step == -1
+    result = prdsim.resume(path)
+    assert result.first["mask_flips"] == 0
+    assert_same_trajectory(whole(backend=backend), path)
+
+
+def test_killed_before_the_first_commit_with_more_steps(tmp_path, whole):
+    path = killed_run(tmp_path / "run.h5", 0, steps=20)
+    prdsim.resume(path, 40)
+    assert_same_trajectory(whole(), path)
+
+
+def test_an_error_of_the_program_leaves_a_resumable_file_that_says_so(tmp_path, whole):
+    path = tmp_path / "run.h5"
+
+    class Fault(Stop):
+        def act(self) -> None:
+            raise ZeroDivisionError("a fault")
+
+    with pytest.raises(ZeroDivisionError):
+        prdsim.run(**keys(), output=str(path), progress=Fault(13))
+    with prdsim.open_trajectory(path) as trajectory:
+        assert (trajectory.status, trajectory.stop_step) == (Status.FAILED, 13)
+        assert "a fault" in trajectory.stop_reason
+    prdsim.resume(path)
+    assert_same_trajectory(whole(), path)
+
+
+# -- more steps ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"integrator": "gd"},
+        {"integrator": "rk4"},
+        {"integrator": "rk4", "backend": "numba", "snapshot_precision": "float32"},
+        {"integrator": "dopri5"},
+        {"integrator": "gd", "store_data": False, "precision": "float32"},
+    ],
+    ids=lambda variant: "-".join(map(str, variant.values())),
+)
+def test_a_finished_run_goes_on_to_more_steps(variant, tmp_path, whole):
+    path = prdsim.run(**keys(**variant, steps=20), output=str(tmp_path / "run.h5")).path
+    result = prdsim.resume(path, 40)
+    assert (result.step, result.stop_reason) == (40, "finished")
+    assert_same_trajectory(whole(**variant), path)
+
+
+def test_more_steps_keep_the_rows_that_a_longer_plan_would_not_have(tmp_path, whole):
+    rules = {"snapshots": "geometric:6", "scalars": "every:7"}
+    path = prdsim.run(**keys(**rules, steps=20), output=str(tmp_path / "run.h5")).path
+    with prdsim.open_trajectory(path) as trajectory:
+        old = dict(trajectory.scalars)
+        old_steps, old_U = trajectory.step, trajectory.U[:]
+    prdsim.resume(path, 40)
+    long = whole(**rules)
+    assert_same_points(restart_point(path), restart_point(long))
+    with prdsim.open_trajectory(path) as a, prdsim.open_trajectory(long) as b:
+        assert a.check() == []
+        kept = {name: column[: len(old["step"])] for name, column in a.scalars.items()}
+        assert same_bits(old, kept)
+        assert np.array_equal(a.step[: len(old_steps)], old_steps)
+        assert np.array_equal(a.U[: len(old_steps)], old_U)
+        for name in ARRAYS:
+            assert np.array_equal(getattr(a, name)[-1], getattr(b, name)[-1])
+        assert same_numbers(row_of(a, -1), row_of(b, -1))
+        assert a.config["steps"] == 40
+
+
+def test_an_interrupted_run_goes_on_to_more_steps_than_planned(tmp_path, whole):
+    path = tmp_path / "run.h5"
+    stopped(path, 13, steps=20)
+    prdsim.resume(path, 40)
+    assert_same_trajectory(whole(), path)
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (None, r"finished at step 40; --steps N with N > 40"),
+        (40, r"finished at step 40; --steps N with N > 40"),
+        (39, r"--steps 39: .*run\.h5 is planned for 40; give a later end"),
+    ],
+)
+def test_a_finished_run_needs_more_steps(steps, message, tmp_path):
+    path = prdsim.run(**keys(), output=str(tmp_path / "run.h5")).path
+    content = path.read_bytes()
+    with pytest.raises(ConfigError, match=message):
+        prdsim.resume(path, steps)
+    assert path.read_bytes() == content
+
+
+def test_an_interrupted_run_cannot_be_planned_shorter(tmp_path):
+    path = stopped(tmp_path / "run.h5", 13).path
+    with pytest.raises(ConfigError, match="planned for 40; give a later end"):
+        prdsim.resume(path, 20)
+
+
+@pytest.mark.parametrize("steps", [None, 20_000])
+def test_a_run_that_reached_its_end_time_is_finished(steps, tmp_path):
+    path = prdsim.run(**keys(end_time=0.1, steps=10_000), output=str(tmp_path / "run.h5")).path
+    message = r"finished at time 0\.1; --end-time T with T > 0\.1, the end of its last"
+    with pytest.raises(ConfigError, match=message):
+        prdsim.resume(path, steps)
+
+
+@pytest.mark.parametrize("integrator", ["gd", "rk4"])
+def test_a_diverged_run_is_not_resumed(integrator, tmp_path):
+    path = tmp_path / "run.h5"
+    with pytest.raises(DivergedError, match="not finite from step"):
+        prdsim.run(**keys(step_size=1e120, integrator=integrator), output=str(path))
+    content = path.read_bytes()
+    with pytest.raises(DivergedError, match=r"diverged at step \d+ and would again") as caught:
+        prdsim.resume(path)
+    assert "smaller --step-size" in str(caught.value)
+    assert path.read_bytes() == content
+
+
+def test_a_run_killed_on_its_way_to_divergence_diverges_at_the_same_step(tmp_path):
+    config = {"step_size": 1e120, "integrator": "rk4"}
+    whole, path = tmp_path / "whole.h5", killed_run(tmp_path / "run.h5", 1, **config)
+    messages = []
+    for go in (
+        lambda: prdsim.run(**keys(**config), output=str(whole)),
+        lambda: prdsim.resume(path),
+    ):
+        with pytest.raises(DivergedError) as caught:
+            go()
+        messages.append(str(caught.value).splitlines()[0])
+    assert messages[0] == messages[1]
+    with prdsim.open_trajectory(whole) as a, prdsim.open_trajectory(path) as b:
+        assert (a.status, a.stop_step) == (b.status, b.stop_step)
+        assert same_bits(dict(a.scalars), dict(b.scalars))
+
+
+def test_a_changed_configuration_is_refused(tmp_path):
+    path = stopped(tmp_path / "run.h5", 13).path
+    with prdsim.open_trajectory(path) as trajectory:
+        plans = trajectory.planned_snapshots, trajectory.planned_scalars
+        changed = json.dumps({**trajectory.config, "critic_step_size": 0.02})
+    extend_trajectory(
+        path, snapshot_plan=plans[0], scalar_plan=plans[1], attributes={"config": changed}
+    )
+    with pytest.raises(ResumeMismatchError, match="configuration does not match its checksum"):
+        prdsim.resume(path)
+
+
+@pytest.mark.parametrize("steps", [None, 80])
+def test_a_file_that_is_being_written_is_refused(steps, tmp_path):
+    path = stopped(tmp_path / "run.h5", 13).path
+    content = path.read_bytes()
+    with (
+        TrajectoryWriter.open(path),
+        pytest.raises(TrajectoryLockedError, match="is being written"),
+    ):
+        prdsim.resume(path, steps)
+    assert path.read_bytes() == content
+    assert prdsim.resume(path, steps).stop_reason == "finished"
+
+
+def user_data(path: Path, seed: int = 0) -> str:
+    rng = np.random.default_rng(seed)
+    np.savez(path, X=rng.standard_normal((12, 9)), Y=rng.standard_normal((12, 2)))
+    return str(path)
+
+
+def test_data_that_were_not_stored_are_loaded_again(tmp_path, whole):
+    dataset = user_data(tmp_path / "data.npz")
+    path = stopped(tmp_path / "run.h5", 13, dataset=dataset, store_data=False).path
+    with prdsim.open_trajectory(path) as trajectory:
+        assert dict(trajectory.data) == {}
+    prdsim.resume(path)
+    assert_same_trajectory(whole(dataset=dataset, store_data=False), path)
+
+
+@pytest.mark.parametrize("steps", [None, 80])
+def test_other_data_than_the_runs_are_refused(steps, tmp_path):
+    dataset = user_data(tmp_path / "data.npz")
+    path = stopped(tmp_path / "run.h5", 13, dataset=dataset, store_data=False).path
+    content = path.read_bytes()
+    user_data(tmp_path / "data.npz", seed=1)
+    with pytest.raises(ResumeMismatchError, match=r"made from other data than .* holds now"):
+        prdsim.resume(path, steps)
+    (tmp_path / "data.npz").unlink()
+    with pytest.raises(DataError, match=r"data\.npz"):
+        prdsim.resume(path, steps)
+    assert path.read_bytes() == content
+
+
+def test_stored_data_need_their_source_no_more(tmp_path, whole):
+    dataset = user_data(tmp_path / "data.npz")
+    path = stopped(tmp_path / "run.h5", 13, dataset=dataset).path
+    reference = whole(dataset=dataset)
+    (tmp_path / "data.npz").unlink()
+    prdsim.resume(path)
+    assert_same_trajectory(reference, path)
+
+
+def test_arrays_of_the_caller_are_resumed_from_the_file(tmp_path):
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((6, 5)), rng.standard_normal((6, 2))
+    whole, path = tmp_path / "whole.h5", tmp_path / "run.h5"
+    prdsim.run(**keys(), data=data, output=str(whole))
+    prdsim.run(**keys(), data=data, output=str(path), progress=Stop(13))
+    prdsim.resume(path)
+    assert_same_trajectory(whole, path)
+
+
+def test_rows_computed_again_must_be_those_of_the_file(tmp_path):
+    path = killed_run(tmp_path / "run.h5", 33, chart="weight")
+    with TrajectoryWriter.open(path) as writer:
+        point = writer.read_restart()
+        assert (point.step, writer.record.snapshot_rows) == (0, 4)
+        U = np.nextafter(point.arrays["U"], np.inf)
+        writer.restart(point.step, point.time, {**point.arrays, "U": U}, point.scalars)
+        writer.commit(Status.RUNNING)
+    content = path.read_bytes()
+    with pytest.raises(ResumeMismatchError, match=r"at step 5, computed again, differs") as caught:
+        prdsim.resume(path)
+    assert "The file is unchanged" in str(caught.value)
+    assert path.read_bytes() == content
+
+
+# -- watching changes nothing ----------------------------------------------------------------------
+
+
+@backends
+@pytest.mark.parametrize("integrator", ["gd", "dopri5"])
+def test_recording_and_progress_change_no_bit(backend, integrator, tmp_path):
+    recordings: list[tuple[dict[str, Any], Any]] = [
+        ({"snapshots": "geometric:2", "scalars": "every:1000"}, False),
+        ({"snapshots": "every:1", "scalars": "every:1", "restart_seconds": 0.0}, False),
+        ({"snapshots": "every:7", "snapshot_precision": "float32"}, Lines(io.StringIO(), 0.0)),
+        ({"scalars": "every:3", "restart_seconds": 0.001}, Bar(io.StringIO())),
+    ]
+    points = []
+    for i, (recording, progress) in enumerate(recordings):
+        config = keys(backend=backend, integrator=integrator, steps=20, **recording)
+        result = prdsim.run(**config, output=str(tmp_path / f"{i}.h5"), progress=progress)
+        points.append(restart_point(result.path))
+        assert points[-1].step == 20
+        assert same_bits({n: points[-1].arrays[n] for n in "VWa"}, pick(result.state, "VWa"))
+    for point in points[1:]:
+        assert_same_points(points[0], point)
+
+
+def pick(arrays: Any, names: str) -> dict[str, np.ndarray]:
+    return {name: arrays[name] for name in names}
+
+
+def test_lines_tell_step_loss_and_time_left(tmp_path):
+    stream = io.StringIO()
+    prdsim.run(**keys(), output=str(tmp_path / "run.h5"), progress=Lines(stream, 0.0))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 40
+    assert lines[-1].startswith("40 of 40  step 40  L_sup ")
+    assert lines[-1].endswith("0 s left")
+
+
+def test_resume_removes_the_second_name_that_a_kill_in_creation_leaves(tmp_path):
+    path = prdsim.run(**case_keys("numpy", "gd", 20, 1e9), output=str(tmp_path / "run.h5")).path
+    (tmp_path / ".run.h5.0123abcd.tmp").hardlink_to(path)  # killed between link and unlink
+    (tmp_path / "other.tmp").touch()
+    prdsim.resume(path, 40)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["other.tmp", "run.h5"]
+    stopped_path = stopped(tmp_path / "stopped.h5", 13).path
+    (tmp_path / ".stopped.h5.0123abcd.tmp").hardlink_to(stopped_path)
+    prdsim.resume(stopped_path)
+    assert not list(tmp_path.glob(".*.tmp"))

@@ -1,0 +1,465 @@
+"""A trajectory survives the end of its writer at any moment, and a reader at any moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from prdsim.errors import DamagedTrajectoryError, OutputError, TrajectoryLockedError
+from prdsim.symbols import ARRAYS
+from prdsim.trajectory import (
+    SCALARS,
+    Status,
+    TrajectoryWriter,
+    create_trajectory,
+    extend_trajectory,
+    open_trajectory,
+    posix,
+)
+
+SCRIPT = Path(__file__).parents[1] / "golden" / "synthetic_run.py"
+run = SimpleNamespace(**runpy.run_path(str(SCRIPT)))
+
+SECTOR, PAGE = 512, 4096
+TORN_COMMIT = "one of the two commit records is damaged"
+
+
+def names(folder):
+    """Names of what is in a folder, hidden files too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+class Reference:
+    """The content of a run, computed and never stored."""
+
+    def __init__(self, steps):
+        self.states = list(run.states(steps))
+        self.rows = [run.scalar_values(s, state) for s, state in enumerate(self.states)]
+
+    def assert_holds(self, trajectory):
+        """Every committed row is the run's, bit for bit."""
+        steps = trajectory.step
+        assert steps.tolist() == trajectory.planned_snapshots[: len(steps)].tolist()
+        for name in ARRAYS:
+            expected = [self.states[step][name] for step in steps]
+            for got, wanted in zip(getattr(trajectory, name), expected, strict=True):
+                assert np.array_equal(got, wanted)
+        steps = trajectory.scalars["step"]
+        assert steps.tolist() == trajectory.planned_scalars[: len(steps)].tolist()
+        for field in SCALARS:
+            expected = [self.rows[step][field.name] for step in steps]
+            assert trajectory.scalars[field.name].tolist() == expected
+
+
+def recorded_run(path, monkeypatch):
+    """Do a whole run; return the created file's bytes and every write, None for a sync."""
+    create_trajectory(path, run.layout())
+    created = path.read_bytes()
+    calls = []
+    real_write, real_sync = posix.pwrite, posix.fdatasync
+
+    def write(fd, data, offset):
+        if len(data) and os.path.samestat(os.fstat(fd), path.stat()):
+            calls.append((offset, bytes(data)))
+        real_write(fd, data, offset)
+
+    def sync(fd):
+        calls.append(None)
+        real_sync(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(posix, "pwrite", write)
+        patch.setattr(posix, "fdatasync", sync)
+        with TrajectoryWriter.open(path) as writer:
+            run.continue_run(writer)
+    assert b"".join(data for _, data in filter(None, calls))
+    return created, calls
+
+
+def apply(content, offset, data):
+    content[offset : offset + len(data)] = data
+
+
+def torn(offset, data):
+    """The beginnings of a write that end at a sector's edge."""
+    first = SECTOR - offset % SECTOR
+    return [data[:length] for length in range(first, len(data), SECTOR)]
+
+
+def committed_rows(path):
+    """(scalar rows, snapshot rows) of a file that must open and be undamaged."""
+    with open_trajectory(path) as trajectory:
+        assert [p for p in trajectory.check() if not p.startswith(TORN_COMMIT)] == []
+        REFERENCE.assert_holds(trajectory)
+        return len(trajectory.scalars["step"]), len(trajectory.step)
+
+
+def assert_continues(path):
+    with TrajectoryWriter.open(path) as writer:
+        run.continue_run(writer)
+    with open_trajectory(path) as trajectory:
+        assert trajectory.check() == []
+        assert trajectory.status is Status.FINISHED
+        assert trajectory.step.tolist() == list(run.SNAPSHOT_STEPS)
+        REFERENCE.assert_holds(trajectory)
+
+
+REFERENCE = Reference(run.STEPS)
+
+
+def test_every_prefix_of_the_writers_calls_is_a_whole_file(tmp_path, monkeypatch):
+    """What SIGKILL can leave: all writes up to one, the last perhaps torn at a sector's edge."""
+    created, calls = recorded_run(tmp_path / "run.h5", monkeypatch)
+    finished = (tmp_path / "run.h5").read_bytes()
+    content, victim = bytearray(created), tmp_path / "victim.h5"
+    victim.write_bytes(content)
+    rows, seen = (0, 0), {(0, 0)}
+    writes = [call for call in calls if call]
+    for k, (offset, data) in enumerate(writes):
+        for piece in [*torn(offset, data), data]:
+            with victim.open("r+b") as file:
+                file.seek(offset)
+                file.write(piece)
+            found = committed_rows(victim)
+            assert found >= rows  # what was committed stays
+            assert found == rows or piece is data  # a torn write commits nothing
+            rows = found
+        seen.add(rows)
+        apply(content, offset, data)
+        if k % 12 == 0:
+            copy = tmp_path / "copy.h5"
+            copy.write_bytes(content)
+            assert_continues(copy)
+    assert bytes(content) == finished
+    assert len(seen) >= 8  # each commit was seen: 7 with snapshots, and the one before any
+    assert rows == (len(run.SCALAR_STEPS), len(run.SNAPSHOT_STEPS))
+
+
+def test_power_loss_at_any_write_leaves_a_whole_file(tmp_path, monkeypatch):
+    """Each page written since the last sync persists or not; acknowledged commits must."""
+    created, calls = recorded_run(tmp_path / "run.h5", monkeypatch)
+    victim = tmp_path / "victim.h5"
+    generator = random.Random(1)
+    synced, current, rows = bytearray(created), bytearray(created), (0, 0)
+    dirty, states = set(), 0
+    for call in calls:
+        if call is None:
+            synced, dirty = bytearray(current), set()
+            victim.write_bytes(synced)
+            rows = committed_rows(victim)
+            continue
+        offset, data = call
+        apply(current, offset, data)
+        dirty |= set(range(offset // PAGE, (offset + len(data) - 1) // PAGE + 1))
+        if generator.random() > 0.4:
+            continue
+        lost = bytearray(synced)
+        for page in dirty:
+            if generator.random() < 0.5:
+                lost[page * PAGE : (page + 1) * PAGE] = current[page * PAGE : (page + 1) * PAGE]
+        victim.write_bytes(lost)
+        found = committed_rows(victim)
+        assert found >= rows
+        states += 1
+        if states % 12 == 0:
+            assert_continues(victim)
+    assert states > 80
+
+
+def test_sigkill_at_random_moments_loses_nothing_committed(tmp_path):
+    steps, every = 3000, 10
+    reference = Reference(steps)
+    plan = {"snapshot_plan": range(0, steps + 1, every), "scalar_plan": range(steps + 1)}
+    path = tmp_path / "run.h5"
+    create_trajectory(path, run.layout(**plan))
+    generator = random.Random(2)
+    kills, counts = 0, []
+    while kills < 22:
+        child = start_child(path, steps, every)
+        time.sleep(generator.uniform(0, 0.05))
+        child.send_signal(signal.SIGKILL)
+        kills += child.wait() == -signal.SIGKILL
+        child.stdout.close()
+        with open_trajectory(path) as trajectory:
+            assert not trajectory.is_being_written()
+            problems = [p for p in trajectory.check() if not p.startswith(TORN_COMMIT)]
+            assert problems == []
+            reference.assert_holds(trajectory)
+            counts.append(len(trajectory.scalars["step"]))
+            if trajectory.status is Status.FINISHED:
+                trajectory.close()
+                create_trajectory(path, run.layout(**plan), force=True)
+                counts = []
+    assert counts == sorted(counts)
+    with TrajectoryWriter.open(path) as writer:
+        run.continue_run(writer, tuple(plan["snapshot_plan"]), tuple(plan["scalar_plan"]))
+    with open_trajectory(path) as trajectory:
+        assert trajectory.check() == []
+        assert len(trajectory.step) == steps // every + 1
+        reference.assert_holds(trajectory)
+
+
+def start_child(path, steps, every):
+    """Continue the run in another process; it holds the lock when this returns."""
+    child = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(path), str(steps), str(every)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout.readline() == "writing\n"
+    return child
+
+
+def test_a_file_is_read_at_any_moment_while_another_process_writes_it(tmp_path):
+    steps, every = 1500, 3
+    reference = Reference(steps)
+    path = tmp_path / "run.h5"
+    plan = {"snapshot_plan": range(0, steps + 1, every), "scalar_plan": range(steps + 1)}
+    create_trajectory(path, run.layout(**plan))
+    child = start_child(path, steps, every)
+    counts, written = [], []
+    with child.stdout, open_trajectory(path) as trajectory:
+        while child.poll() is None:
+            written.append(trajectory.is_being_written())
+            trajectory.refresh()
+            counts.append(len(trajectory.U))
+            if counts[-1]:
+                last = trajectory.U[-1]
+                assert np.array_equal(last, reference.states[trajectory.step[-1]]["U"])
+                assert len(trajectory.scalars["time"]) >= trajectory.step[-1]
+            with open_trajectory(path) as again:  # opening anew works at any moment, too
+                assert len(again.U) >= counts[-1]
+        trajectory.refresh()
+        assert child.returncode == 0
+        assert trajectory.check() == []
+        reference.assert_holds(trajectory)
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 3
+    assert written[0]
+
+
+def test_a_second_writer_is_refused_and_the_first_undisturbed(tmp_path):
+    path = tmp_path / "run.h5"
+    with TrajectoryWriter.create(path, run.layout()) as writer:
+        run.continue_run(writer, stop=4)
+        with pytest.raises(TrajectoryLockedError, match=r"being written by process \d+ on"):
+            TrajectoryWriter.open(path)
+        with pytest.raises(TrajectoryLockedError, match="is being written"):
+            create_trajectory(path, run.layout(), force=True)
+        with pytest.raises(TrajectoryLockedError, match="is being written"):
+            extend_trajectory(
+                path,
+                snapshot_plan=run.SNAPSHOT_STEPS,
+                scalar_plan=run.SCALAR_STEPS,
+                attributes={},
+            )
+        with open_trajectory(path) as trajectory:
+            assert trajectory.is_being_written()
+            assert trajectory.is_being_written()  # probing did not take the lock away
+        run.continue_run(writer)
+    with open_trajectory(path) as trajectory:
+        assert trajectory.check() == []
+        assert not trajectory.is_being_written()
+        REFERENCE.assert_holds(trajectory)
+    assert names(tmp_path) == ["run.h5"]
+
+
+def test_the_lock_is_one_for_all_names_of_a_file(tmp_path):
+    path, link = tmp_path / "run.h5", tmp_path / "link.h5"
+    link.symlink_to(path)
+    with TrajectoryWriter.create(path, run.layout()):
+        with pytest.raises(TrajectoryLockedError):
+            TrajectoryWriter.open(link)
+        with open_trajectory(link) as trajectory:
+            assert trajectory.is_being_written()
+
+
+def test_a_lock_left_by_a_killed_writer_means_nothing(tmp_path):
+    path = tmp_path / "run.h5"
+    create_trajectory(path, run.layout())
+    (tmp_path / "run.h5.lock").write_text("process 1 on elsewhere\n")
+    with open_trajectory(path) as trajectory:
+        assert not trajectory.is_being_written()
+    with TrajectoryWriter.open(path) as writer:
+        run.continue_run(writer)
+    assert names(tmp_path) == ["run.h5"]
+
+
+def test_force_replaces_and_open_readers_keep_what_they_read(tmp_path):
+    path = tmp_path / "run.h5"
+    with TrajectoryWriter.create(path, run.layout()) as writer:
+        run.continue_run(writer)
+    with open_trajectory(path) as trajectory:
+        create_trajectory(path, run.layout(), force=True)
+        REFERENCE.assert_holds(trajectory)
+        assert len(trajectory.U) == 7
+        trajectory.refresh()
+        assert len(trajectory.U) == 0
+        path.unlink()
+        trajectory.refresh()
+        assert trajectory.check() == []
+
+
+def test_what_a_creation_killed_half_way_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / ".run.h5.0123abcd.tmp").write_bytes(b"half a file")
+    (tmp_path / ".other.h5.0123abcd.tmp").write_bytes(b"another's")
+    create_trajectory(tmp_path / "run.h5", run.layout())
+    assert names(tmp_path) == [".other.h5.0123abcd.tmp", "run.h5"]
+
+
+def test_rows_that_were_never_committed_read_as_unwritten_after_a_resume(tmp_path):
+    path = tmp_path / "run.h5"
+    with TrajectoryWriter.create(path, run.layout()) as writer:
+        run.continue_run(writer, stop=2)
+        writer.snapshot(4, 1.0, run.initial())  # other values than the run's, never committed
+    with open_trajectory(path) as trajectory:
+        assert trajectory.step.tolist() == [0, 1, 2]
+    assert_continues(path)
+
+
+@pytest.fixture
+def file_size_limit():
+    """Let no file grow beyond a size: writes fail with EFBIG, as on a full disk with ENOSPC."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_is_too_small_is_found_before_anything_is_made(tmp_path):
+    n = 1 << 21
+    zeros = np.zeros(1)
+    shapes = {"U": (n, n), "V": (1, n), "W": (1, 1), "a": (1,)}
+    layout = run.layout(
+        shapes=shapes,
+        restart_shapes=shapes,
+        initial={name: np.broadcast_to(zeros, shape) for name, shape in shapes.items()},
+        data=None,
+    )
+    # 7 snapshots, 2 restart slots and the initial state of 2^42 elements of 8 bytes
+    with pytest.raises(OutputError, match=r"would take 351\.8 TB and .* are free") as info:
+        create_trajectory(tmp_path / "run.h5", layout)
+    assert str(tmp_path / "run.h5") in str(info.value)
+    assert names(tmp_path) == []
+
+
+def test_a_file_size_limit_is_found_before_anything_is_made(tmp_path, file_size_limit):
+    file_size_limit(50_000)
+    with pytest.raises(OutputError, match="more than one file may have here"):
+        create_trajectory(tmp_path / "run.h5", run.layout())
+    assert names(tmp_path) == []
+
+
+def test_a_failing_write_keeps_what_was_committed(tmp_path, file_size_limit):
+    path = tmp_path / "run.h5"
+    with TrajectoryWriter.create(path, run.layout()) as writer:
+        run.continue_run(writer, stop=2)
+        file_size_limit(1000)
+        with pytest.raises(OutputError, match=r"cannot write .*run\.h5: File too large; what was"):
+            run.continue_run(writer)
+        with pytest.raises(OutputError, match="open it again"):  # what is on disk is unknown
+            writer.commit(Status.FAILED)
+    with open_trajectory(path) as trajectory:
+        assert (trajectory.status, trajectory.step.tolist()) == (Status.INTERRUPTED, [0, 1, 2])
+        assert trajectory.check() == []
+    file_size_limit(resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    assert_continues(path)
+
+
+def test_an_interrupted_commit_is_not_trusted_by_its_writer(tmp_path, monkeypatch):
+    def interrupted(_fd):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "run.h5"
+    with TrajectoryWriter.create(path, run.layout()) as writer:
+        run.continue_run(writer, stop=2)
+        with monkeypatch.context() as patch:
+            patch.setattr(posix, "fdatasync", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                writer.commit(Status.RUNNING)
+        with pytest.raises(OutputError, match="open it again"):
+            writer.commit(Status.RUNNING)
+    assert_continues(path)
+
+
+def damage(path, name, row=0, byte=3):
+    """Flip one bit of a dataset's row."""
+    import h5py
+
+    with h5py.File(path) as file:
+        dataset = file[name]
+        offset = dataset.id.get_offset() + row * dataset.nbytes // len(dataset) + byte
+    with path.open("r+b") as file:
+        file.seek(offset)
+        value = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([value ^ 4]))
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """A run stopped at step 13; restart states of 10 and 13, the newest committed."""
+    path = tmp_path / "run.h5"
+    with TrajectoryWriter.create(path, run.layout()) as writer:
+        run.continue_run(writer, stop=13)
+        slot = writer.record.restart_slot
+    return path, slot
+
+
+def test_a_damaged_restart_state_gives_way_to_the_older_one(interrupted):
+    path, slot = interrupted
+    damage(path, "restart/velocity_U", row=slot)
+    with open_trajectory(path) as trajectory:
+        assert trajectory.check() == ["the restart state of step 13 is damaged"]
+    with TrajectoryWriter.open(path) as writer:
+        assert writer.read_restart().step == 10
+        # The good one is not overwritten by the next, and a commit without a new one names it.
+        writer.commit(Status.RUNNING)
+        assert writer.record.restart_step == 10
+        run.write_restart(writer, 10, list(run.states(10))[10])
+        assert writer.read_restart().step == 10
+    assert_continues(path)
+
+
+def test_a_newer_restart_state_that_was_never_committed_is_not_used(interrupted):
+    path, slot = interrupted
+    with TrajectoryWriter.open(path) as writer:
+        run.write_restart(writer, 15, list(run.states(15))[15])
+    damage(path, "restart/U", row=slot)
+    refused = pytest.raises(DamagedTrajectoryError, match="both restart states")
+    with TrajectoryWriter.open(path) as writer, refused:
+        writer.read_restart()
+
+
+def test_a_damaged_newest_commit_gives_way_to_the_one_before(interrupted):
+    path, _ = interrupted
+    with TrajectoryWriter.open(path) as writer:
+        slot = writer.record.slot
+    damage(path, "commit/record", row=slot, byte=1000)
+    with open_trajectory(path) as trajectory:
+        assert trajectory.status is Status.RUNNING
+        assert [p.split(";")[0] for p in trajectory.check()] == [TORN_COMMIT]
+    assert_continues(path)
+
+
+def test_extending_a_file_survives_what_resuming_survives(interrupted):
+    path, slot = interrupted
+    damage(path, "restart/V", row=slot)
+    longer = (*run.SNAPSHOT_STEPS, 30), (*run.SCALAR_STEPS, 30)
+    extend_trajectory(path, snapshot_plan=longer[0], scalar_plan=longer[1], attributes={})
+    with TrajectoryWriter.open(path) as writer:
+        assert writer.read_restart().step == 10
+        run.continue_run(writer, *longer)
+    with open_trajectory(path) as trajectory:
+        assert trajectory.check() == []
+        Reference(30).assert_holds(trajectory)
