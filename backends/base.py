@@ -29,13 +29,14 @@ HostArray = np.ndarray[Any, Any]
 class Fused(Protocol):
     """Several operations as one, for a backend that does them faster together.
 
-    Each equals the composition of primitives that its docstring names, up to rounding; arrays are
-    as everywhere, and none of `Backend`'s rules is suspended. What lies between the operations,
-    features relu(A) or the critic's gates, is never stored whole.
+    Each equals the composition of primitives that its docstring names (`Composed` is that), up to
+    rounding; arrays are as everywhere, and none of `Backend`'s rules is suspended.
     """
 
     entries: int
     """How many numbers `allocate` needs room for."""
+    any_points: bool
+    """Whether points may be more or fewer than n."""
 
     def allocate(self) -> None:
         """Make the scratch memory; once, before the first operation."""
@@ -72,7 +73,8 @@ class Fused(Protocol):
         """out_U = alpha B matrix^T + beta out_U with B = (V^T E) * 1{A >= 0}, and out_V.
 
         Without a matrix out_U = alpha B + beta out_U. out_V = alpha E relu(A)^T + beta out_V.
-        An ``out`` that is None is left out; ``out_V`` may be V. Overwrites ``B``.
+        An ``out`` that is None is left out; ``out_V`` may be V. Overwrites ``B``. ``A`` is that of
+        the last `predict`.
         """
 
     def gate_product(
@@ -81,9 +83,20 @@ class Fused(Protocol):
         """out = alpha weights^T 1{W points >= 0}; points and out (d_out, n), weights as W."""
 
     def gate_moments(
-        self, W: Array, points: Array, values: Array, *, out: Array, alpha: float, beta: float
+        self,
+        W: Array,
+        points: Array,
+        values: Array,
+        *,
+        out: Array,
+        alpha: float,
+        beta: float,
+        same_gates: bool = False,
     ) -> None:
-        """out = alpha 1{W points >= 0} values^T + beta out; points, values (d_out, n)."""
+        """out = alpha 1{W points >= 0} values^T + beta out; points, values (d_out, n).
+
+        ``same_gates`` says that W and the points are those of the last `gate_product`.
+        """
 
 
 class Backend(Protocol):
@@ -132,8 +145,8 @@ class Backend(Protocol):
     def active(self) -> AbstractContextManager[object]:
         """Return the context in which operations run: it holds the threads to `threads`."""
 
-    def fused(self, m: int, m_c: int, d_out: int, n: int) -> Fused | None:
-        """Return the fused operations for a generator of m and a critic of m_c neurons, if any.
+    def fused(self, m: int, m_c: int, d_out: int, n: int) -> Fused:
+        """Return the fused operations for a generator of m and a critic of m_c neurons.
 
         Its arrays are V (d_out, m), W (m_c, d_out) and n samples.
         """

@@ -19,6 +19,7 @@ from prdsim.errors import BackendUnavailableError, ConfigError
 
 from . import cublas, cuda_graphs, cuda_kernels
 from .base import Array, Fused
+from .composed import Composed
 
 _INSTALL = "pip install 'prdsim[cuda13]' (driver 580 or newer) or 'prdsim[cuda12]'"
 _CUDA_ERROR_INSUFFICIENT_DRIVER = 35  # also where there is no driver at all
@@ -227,8 +228,8 @@ class CupyBackend:
         with self._device, self._stream:
             yield
 
-    def fused(self, m: int, m_c: int, d_out: int, n: int) -> Fused | None:  # noqa: ARG002
-        return None
+    def fused(self, m: int, m_c: int, d_out: int, n: int) -> Fused:  # noqa: ARG002
+        return Composed(self, m, m_c, n)
 
     def replay(self, owner: object, key: Hashable, operations: Callable[[], None]) -> None:
         self._recorder(owner, key, operations)

@@ -23,6 +23,8 @@ _TILE_COLUMNS = 1024  # samples of a tile, at the most
 class NumbaFused:
     """`prdsim.backends.base.Fused` for the given sizes, in ``parts`` shares of the neurons."""
 
+    any_points = True
+
     def __init__(self, m: int, m_c: int, d_out: int, n: int, dtype: Any, parts: int) -> None:
         self._dtype = np.dtype(dtype)
         # Each share has sums of its own over its neurons: with many outputs and threads they must
@@ -101,7 +103,15 @@ class NumbaFused:
         _add_up(self._sums, out)
 
     def gate_moments(
-        self, W: Array, points: Array, values: Array, *, out: Array, alpha: float, beta: float
+        self,
+        W: Array,
+        points: Array,
+        values: Array,
+        *,
+        out: Array,
+        alpha: float,
+        beta: float,
+        same_gates: bool = False,  # noqa: ARG002 - no gates are kept
     ) -> None:
         scalar, gates = self._dtype.type, W.shape[0] * points.shape[1]
         operands = W, points, values, out, self._first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import runpy
 import shlex
@@ -17,6 +18,7 @@ import prdsim
 from prdsim.cli import _program
 from prdsim.cli.options import given_options
 from prdsim.config import RunConfig, load_config
+from prdsim.physics import gradients
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "data").glob("*.md")])
@@ -83,6 +85,22 @@ def test_every_key_is_in_the_configuration_table():
 
 
 # -- commands --------------------------------------------------------------------------------------
+
+
+def test_every_equation_has_its_function():
+    """The table of docs/mathematics.md, the page's numbers and the docstrings agree."""
+    text = (ROOT / "docs" / "mathematics.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| (\d+) \|.*\| `([\w.]+)` \|$", text, re.MULTILINE)
+    assert {number for number, _ in table} == set(re.findall(r"\\tag\{(\d+)\}", text))
+    listed = set()
+    for number, path in table:
+        function = pkgutil.resolve_name(re.sub(r"(\.physics\.\w+)\.", r"\1:", path))
+        assert re.search(rf"\beq\. {number}\b", function.__doc__), path
+        listed.add(path)
+    for name, function in vars(gradients).items():
+        numbers = re.findall(r"\beqs?\. ", getattr(function, "__doc__", None) or "")
+        if numbers and f"{gradients.__name__}.{name}" not in listed:
+            assert name == "residual", f"{name} names an equation that the table gives to another"
 
 
 def commands(page: Path) -> Iterator[list[str]]:

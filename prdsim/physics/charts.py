@@ -38,8 +38,8 @@ class Chart(Protocol):
     """M, by which the carried array is multiplied."""
     base: Array | None
     """What is added to it, if anything."""
-    pulls_back: bool
-    """Whether velocities are s B M^T; else s B."""
+    pull_matrix: Array | None
+    """M where velocities are s B M^T; None where they are s B."""
 
     @staticmethod
     def columns(sizes: Dimensions) -> int:
@@ -102,11 +102,15 @@ class _OverWeights:
     """What the charts share: U_0 on the device, and sums over rows."""
 
     base: Array | None = None
-    pulls_back: bool = True
+    matrix: Array
 
     def __init__(self, backend: Backend, U_0: HostArray) -> None:
         self._backend = backend
         self._U_0 = load(backend, U_0)
+
+    @property
+    def pull_matrix(self) -> Array | None:
+        return self.matrix
 
     def _row_sums(self, A: Array, B: Array) -> HostArray:
         return row_sums(self._backend, A, B)
@@ -220,7 +224,7 @@ class GramChart(_OverWeights):
     """
 
     name = "gram"
-    pulls_back = False
+    pull_matrix = None
 
     def __init__(self, backend: Backend, X: HostArray, U_0: HostArray) -> None:
         super().__init__(backend, U_0)

@@ -22,23 +22,19 @@ if TYPE_CHECKING:
 class Workspace:
     """Everything a step computes on its way, allocated once.
 
-    A = U X pre-activations and H = relu(A) features (m, n); B = (V^T E) * 1{A >= 0} (m, n);
-    Z prediction, E drive, G score field, Y_hat penalty points, Q critic gradients there
-    (d_out, n); P critic pre-activations or their step (m_c, n); aW = a_r w_r, N the critic's
+    A = U X pre-activations and B = (V^T E) * 1{A >= 0} (m, n); Z prediction, E drive, G score
+    field, Y_hat penalty points, Q critic gradients there (d_out, n); aW = a_r w_r, N the critic's
     moments, and critic_W, critic_a its gradients; e, c, squared_norms per sample (n,). ``step``
-    holds the number of the step, one uint64, which penalty points are drawn by. A backend's fused
-    operations do without H and P, which are not there then.
+    holds the number of the step, one uint64, by which penalty points are drawn.
     """
 
     A: Array
-    H: Array
     B: Array
     Z: Array
     E: Array
     G: Array
     Y_hat: Array
     Q: Array
-    P: Array
     aW: Array
     N: Array
     critic_W: Array
@@ -48,8 +44,8 @@ class Workspace:
     squared_norms: Array
     step: Array
 
-    def __init__(self, backend: Backend, dimensions: Dimensions, *, fused: bool) -> None:
-        for name, shape in dimensions.workspace_shapes(fused=fused).items():
+    def __init__(self, backend: Backend, dimensions: Dimensions) -> None:
+        for name, shape in dimensions.workspace_shapes.items():
             setattr(self, name, backend.empty(shape))
         self.step = backend.empty((1,), "uint64")
 
@@ -60,7 +56,7 @@ class Model:
 
     ``diffusivity`` is D, and 0 without diffusion; ``s`` = 1/sqrt(d_out m) and ``s_c`` =
     1/sqrt(m_c) are the scalings of the two networks; ``moving`` names the arrays that move;
-    ``fused`` is what the backend has in place of several operations, if anything;
+    ``fused`` are the backend's fused operations;
     ``penalty_nodes`` are the e in [0, 1] at which the penalty is taken, with weights that add up to
     1, and () where e_p is drawn anew for every critic update.
     ``Y_points``, ``Y_values`` (d_out, k) stand for the targets in sums over samples,
@@ -69,7 +65,7 @@ class Model:
     """
 
     backend: Backend
-    fused: Fused | None
+    fused: Fused
     chart: Chart
     dimensions: Dimensions
     Y: Array
@@ -118,10 +114,9 @@ def build_model(
     dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
     device_Y = load(backend, Y)
     fused = backend.fused(dimensions.m, dimensions.m_c, dimensions.d_out, dimensions.n)
-    if fused is not None:
-        fused.allocate()
+    fused.allocate()
     Y_points, Y_values = device_Y, device_Y
-    if fused is not None and config.adversary and config.critic == "wgan-gp":
+    if fused.any_points and config.adversary and config.critic == "wgan-gp":
         Y_points, Y_values = _distinct_targets(backend, Y, device_Y)
     return Model(
         backend=backend,
@@ -131,7 +126,7 @@ def build_model(
         Y=device_Y,
         Y_points=Y_points,
         Y_values=Y_values,
-        work=Workspace(backend, dimensions, fused=fused is not None),
+        work=Workspace(backend, dimensions),
         s=1 / sqrt(dimensions.d_out * dimensions.m),
         s_c=1 / sqrt(dimensions.m_c),
         diffusivity=config.effective_diffusivity,

@@ -39,13 +39,12 @@ class Dimensions:
         """Return the number of entries of U, V, W or a."""
         return prod(self.state_shapes[name])
 
-    def workspace_shapes(self, *, fused: bool) -> Shapes:
-        """Shapes of all that a step computes on its way; see `Workspace`."""
+    @property
+    def workspace_shapes(self) -> Shapes:
+        """Shapes of what a step computes on its way; see `Workspace`."""
         samples = dict.fromkeys(("Z", "E", "G", "Y_hat", "Q"), (self.d_out, self.n))
-        unfused = {} if fused else {"H": (self.m, self.n), "P": (self.m_c, self.n)}
         return {
             **dict.fromkeys(("A", "B"), (self.m, self.n)),
-            **unfused,
             **samples,
             "aW": (self.m_c, self.d_out),
             "N": (self.m_c, self.d_out),

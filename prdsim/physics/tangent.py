@@ -20,32 +20,21 @@ The score field G and the gradients Q depend on Z through masks alone: neither h
 The penalty is taken at the midpoints e_p = 1/2, the default of the joint flow; a minimax critic has
 dN = s_c D 1{W Z >= 0} dZ^T alone.
 
-**Driven tangents.** The dU of a product is told by dE and dV alone, which on wide networks are far
-fewer numbers than dU has. Tangents of that form are called driven here:
-
-    dU = s [(V^T e + v^T E) * 1{A >= 0}] X^T,       e (d_out, n), v (d_out, m)
-
-The Jacobian maps every tangent to a driven one, with e' = dE and v' = dV; so but for the first
-one, all vectors of a Krylov space are driven, whatever the tangent that it starts from. Inner
-products in weight space come with a product, since for any tangent dU~
-
-    <dU, dU~> = <e, s V dH~> + <v, s E dH~^T>,      dH~ = 1{A >= 0} * (dU~ X)
-
-(e, v) is not unique, and the part of it that stands for nothing may grow from product to product;
-`prdsim.analysis.stability.krylov` watches that.
+Tangents whose dU is told by few numbers are those of `prdsim.physics.driven`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from math import sqrt
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from prdsim.backends.composed import Composed
 from prdsim.errors import ConfigError
 from prdsim.physics.charts import CHARTS, load
+from prdsim.physics.driven import Driven, driven_shapes, kernel_is_cheaper, product_shapes
 from prdsim.physics.gradients import (
     critic_gradient,
     drive,
@@ -53,7 +42,6 @@ from prdsim.physics.gradients import (
     forward,
     generator_velocity,
     penalty_gradients,
-    prediction_change,
     pull_back,
     push_forward,
     velocity,
@@ -66,28 +54,6 @@ if TYPE_CHECKING:
 
 Flow = Literal["reaction", "frozen", "joint"]
 """Which flow is linearized: without diffusion, with a frozen critic, or with a moving one."""
-
-
-@dataclass(slots=True)
-class Driven:
-    """A driven tangent on a backend: e, v in place of dU, and dV, dW, da; None for what is not."""
-
-    e: Array
-    v: Array
-    V: Array
-    W: Array
-    a: Array
-
-    def __iter__(self) -> Iterator[tuple[str, Array]]:
-        """Yield the arrays that are there, by name, in the order of the fields."""
-        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return ((name, array) for name, array in pairs if array is not None)
-
-    @classmethod
-    def empty(cls, backend: Backend, shapes: Shapes) -> Driven:
-        """Return uninitialized arrays of the given shapes; None for those without one."""
-        names = (field.name for field in fields(cls))
-        return cls(*(backend.empty(shapes[n]) if n in shapes else None for n in names))
 
 
 class Linearization:
@@ -109,13 +75,15 @@ class Linearization:
     def __init__(self, model: Model, state: State, flow: Flow = "joint") -> None:
         k, sizes = model.backend, model.dimensions
         moving = tuple(name for name in model.moving if flow == "joint" or name in "UV")
+        self._composed = Composed(k, sizes.m, sizes.m_c, sizes.n)
+        self._composed.allocate()
         self.flow = flow
         self.model = replace(
             model,
-            fused=None,
-            Y_points=model.Y,  # distinct targets are for fused operations alone
+            fused=self._composed,
+            Y_points=model.Y,  # of which the composed operations take all
             Y_values=model.Y,
-            work=Workspace(k, sizes, fused=False),
+            work=Workspace(k, sizes),
             diffusivity=0.0 if flow == "reaction" else model.diffusivity,
             penalty_nodes=((0.5, 1.0),),
             moving=moving,
@@ -151,7 +119,7 @@ class Linearization:
     @property
     def symmetric(self) -> bool:
         """Whether the Jacobian is: that of a gradient flow, in orthonormal coordinates."""
-        return not self.critic_moves and self.model.chart.pulls_back
+        return not self.critic_moves and self.model.chart.pull_matrix is not None
 
     @property
     def shapes(self) -> Shapes:
@@ -198,7 +166,7 @@ class Linearization:
         k.gemm(state.W, work.Z, out=self._gates)
         k.heaviside(self._gates, out=self._gates)
         if self._penalized:
-            penalty_gradients(model, state)  # leaves Q and P = 1{W Y_hat >= 0}
+            penalty_gradients(model, state)  # leaves Q, and the gates 1{W Y_hat >= 0}
             k.scale_columns(self._penalty_slopes(), work.Q, out=self._T)
 
     @property
@@ -216,7 +184,7 @@ class Linearization:
     # -- products ------------------------------------------------------------------------------
 
     def product(self, tangent: State, out: State) -> None:
-        """out = the Jacobian times a tangent; both hold the arrays that move, others may be None.
+        """out = the Jacobian times a tangent, eq. 14; both hold the arrays that move, others None.
 
         ``out`` must not be the tangent.
         """
@@ -226,7 +194,7 @@ class Linearization:
             self._V_product(out.V)
         if "U" in self.moving:
             self._drive_back(self._dE, tangent.V)
-            pull_back(self.model, out=out.U, alpha=self.model.s)
+            pull_back(self.model, out=out.U)
         if self.critic_moves:
             self._critic_product(tangent, out)
 
@@ -243,7 +211,7 @@ class Linearization:
                 self._prepare_driven()
             self._drive_back(tangent.e, tangent.v)
             if self._K is None:
-                pull_back(self.model, out=self._scratch, alpha=self.model.s)
+                pull_back(self.model, out=self._scratch)
                 feature_change(self.model, self._scratch)
             else:
                 k.gemm(work.B, self._K, out=self._scratch, alpha=self.model.s)
@@ -260,15 +228,16 @@ class Linearization:
         """out = a driven tangent, dU in the chart's coordinates; ``out`` holds what moves."""
         if "U" in self.moving:
             self._drive_back(driven.e, driven.v)
-            pull_back(self.model, out=out.U, alpha=self.model.s)
+            pull_back(self.model, out=out.U)
         self._copy_rest(driven, out)
 
     def _prepare_driven(self) -> None:
         """Make room, and K where it is cheaper to apply than the chart's matrix twice."""
         k, model = self.model.backend, self.model
         m, columns = self.state.U.shape
-        by_K = model.chart.pulls_back and _kernel_is_cheaper(model.dimensions.n, columns)
-        shapes = _room(m, model.dimensions.n, columns, by_K=by_K)
+        n, weighs = model.dimensions.n, model.chart.pull_matrix is not None
+        by_K = weighs and kernel_is_cheaper(n, columns)
+        shapes = product_shapes(m, n, columns, by_K=by_K)
         self._scratch = k.empty(shapes["scratch"])
         if by_K:
             self._K = k.empty(shapes["K"])
@@ -277,7 +246,7 @@ class Linearization:
     def _respond(self, tangent: State | Driven, out: Driven, dual: Driven) -> None:
         """The product and the dual of a tangent whose dH is in B."""
         k, moving = self.model.backend, self.moving
-        prediction_change(self.model, self.state, tangent.V, out=self._dZ, of_U=dual.e)
+        self._prediction_change(tangent.V, of_U=dual.e)
         self._drive_product(tangent)
         if "V" in moving:
             self._V_product(out.V, of_U=dual.v)
@@ -288,6 +257,16 @@ class Linearization:
         if self.critic_moves:
             self._critic_product(tangent, out)
         self._copy_rest(tangent, dual)
+
+    def _prediction_change(self, dV: Array, of_U: Array) -> None:
+        """dZ = s V dH + s dV H, and of_U its first part; reads, if U moves, dH in B."""
+        k, s, beta = self.model.backend, self.model.s, 0.0
+        if "U" in self.moving:
+            k.gemm(self.state.V, self.model.work.B, out=self._dZ, alpha=s)
+            k.copy(self._dZ, out=of_U)
+            beta = 1.0
+        if "V" in self.moving:
+            k.gemm(dV, self._composed.H, out=self._dZ, alpha=s, beta=beta)
 
     def _copy_rest(self, source: State | Driven, out: State | Driven) -> None:
         """out = V, W, a of another tangent, of those that move."""
@@ -307,7 +286,7 @@ class Linearization:
                 k.combine([(1.0, self._daW), (1.0, self._dN)], out=self._daW)
 
     def _drive_product(self, tangent: State | Driven) -> None:
-        """dE = -dZ + D dG; reads dZ, leaves d(aW)."""
+        """dE = -dZ + D dG, eq. 13; reads dZ, leaves d(aW)."""
         k, model = self.model.backend, self.model
         k.combine([(-1.0, self._dZ)], out=self._dE)
         if self.critic_moves:
@@ -318,7 +297,7 @@ class Linearization:
     def _V_product(self, out: Array, of_U: Array | None = None) -> None:
         """out = d(dV/dt), ``of_U`` its part s E dH^T from dU; reads dE and, in B, dH."""
         k, model, work = self.model.backend, self.model, self.model.work
-        k.gemm(self._dE, work.H.T, out=out, alpha=model.s)
+        k.gemm(self._dE, self._composed.H.T, out=out, alpha=model.s)
         if of_U is not None:
             k.gemm(work.E, work.B.T, out=of_U, alpha=model.s)
             k.combine([(1.0, out), (1.0, of_U)], out=out)
@@ -334,22 +313,22 @@ class Linearization:
         k.gate(work.B, work.A, out=work.B)
 
     def _moments_product(self) -> None:
-        """dN, the critic's moments along the tangent; reads dZ and d(aW)."""
+        """dN, the critic's moments along the tangent, eq. 15; reads dZ and d(aW)."""
         k, model, work = self.model.backend, self.model, self.model.work
         share = model.diffusivity if model.minimax else 1.0 / model.dimensions.n
         k.gemm(self._gates, self._dZ.T, out=self._dN, alpha=model.s_c * share)
         if not self._penalized:
             return
         dQ, T = self._dQ, self._T
-        k.gemm(self._daW.T, work.P, out=dQ, alpha=model.s_c)
+        k.gemm(self._daW.T, self._composed.P, out=dQ, alpha=model.s_c)
         k.column_dots(T, dQ, out=self._dots)
         k.scale_columns(work.c, dQ, out=dQ)
         k.scale_columns(self._dots, T, out=self._dE)  # dE has been used
         k.combine([(1.0, dQ), (1.0, self._dE)], out=dQ)
-        k.gemm(work.P, dQ.T, out=self._dN, alpha=model.s_c, beta=1.0)
+        k.gemm(self._composed.P, dQ.T, out=self._dN, alpha=model.s_c, beta=1.0)
 
     def _critic_product(self, tangent: State | Driven, out: State | Driven) -> None:
-        """d(dW/dt) and d(da/dt) of those that move; reads N, dZ and d(aW), overwrites dE."""
+        """d(dW/dt), d(da/dt) of those that move, eq. 16; reads N, dZ and d(aW), overwrites dE."""
         self._moments_product()
         k, work, state, moving = self.model.backend, self.model.work, self.state, self.moving
         rate = self.model.critic_rate
@@ -368,19 +347,6 @@ class Linearization:
             k.combine([(-rate, out.a)], out=out.a)
 
 
-def driven_shapes(sizes: Dimensions, shapes: Shapes) -> Shapes:
-    """Shapes of a driven tangent where arrays of such shapes move.
-
-    Without U there is no e, without U or V no v.
-    """
-    driven: dict[str, tuple[int, ...]] = {}
-    if "U" in shapes:
-        driven["e"] = (sizes.d_out, sizes.n)
-        if "V" in shapes:
-            driven["v"] = (sizes.d_out, sizes.m)
-    return driven | {name: shape for name, shape in shapes.items() if name != "U"}
-
-
 def _extra_shapes(sizes: Dimensions, *, critic_moves: bool) -> Shapes:
     """Shapes of what a linearization holds beside a workspace and a state."""
     samples, critic = (sizes.d_out, sizes.n), (sizes.m_c, sizes.d_out)
@@ -389,27 +355,6 @@ def _extra_shapes(sizes: Dimensions, *, critic_moves: bool) -> Shapes:
         shapes |= {"gates": (sizes.m_c, sizes.n), "dots": (sizes.n,)}
         shapes |= {**dict.fromkeys(("dQ", "T"), samples), **dict.fromkeys(("daW", "dN"), critic)}
     return shapes
-
-
-def _kernel_is_cheaper(n: int, columns: int) -> bool:
-    """Whether K (n, n) is cheaper to apply than a matrix (columns, n) and its transpose."""
-    return n < 2 * columns
-
-
-def _room(m: int, n: int, columns: int, *, by_K: bool) -> Shapes:
-    """Shapes of what products of driven tangents take beside."""
-    return {"K": (n, n), "scratch": (m, n)} if by_K else {"scratch": (m, columns)}
-
-
-def driven_entries(sizes: Dimensions, shapes: Shapes) -> int:
-    """Predict the numbers that products of driven tangents take, three tangents with them.
-
-    ``shapes`` are those of the arrays that move, in the range chart.
-    """
-    columns = CHARTS["range"].columns(sizes)
-    by_K = _kernel_is_cheaper(sizes.n, columns)
-    room = _room(sizes.m, sizes.n, columns, by_K=by_K) if "U" in shapes else {}
-    return entries(room) + 3 * entries(driven_shapes(sizes, shapes))
 
 
 def linearization_bytes(sizes: Dimensions, backend: Backend, flow: Flow = "joint") -> int:
@@ -423,7 +368,8 @@ def linearization_bytes(sizes: Dimensions, backend: Backend, flow: Flow = "joint
     numbers = entries(
         {"Y": (sizes.d_out, sizes.n)},
         chart.shapes(sizes),
-        sizes.workspace_shapes(fused=False),
+        sizes.workspace_shapes,
+        Composed.shapes(sizes.m, sizes.m_c, sizes.n),
         _extra_shapes(sizes, critic_moves=flow == "joint"),
     )
     return (numbers + 5 * entries(carried)) * backend.dtype.itemsize

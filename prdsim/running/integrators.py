@@ -282,7 +282,7 @@ class RungeKutta:
             return State.empty(model.backend, model.state_shapes, model.moving)
 
         images = None
-        if self.images and "U" in model.moving and not model.chart.pulls_back:
+        if self.images and "U" in model.moving and model.chart.pull_matrix is None:
             shape = model.state_shapes["U"]
             images = Images(*(model.backend.empty(shape) for _ in range(self.images)))
         return Memory(

@@ -28,13 +28,12 @@ def memory_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: 
     working = entries(
         {"Y": (sizes.d_out, sizes.n)},
         CHARTS[chart].shapes(sizes),
-        sizes.workspace_shapes(fused=fused is not None),
+        sizes.workspace_shapes,
         Observer.shapes(carried),
     )
-    scratch = fused.entries if fused is not None else 0
     itemsize = np.dtype(config.array_precision).itemsize
     other = sizes.m * sizes.n + 8  # one byte a sign, and the number of the step
-    return (states + working + scratch) * itemsize + other
+    return (states + working + fused.entries) * itemsize + other
 
 
 def host_memory_bytes(config: RunConfig, sizes: Dimensions) -> int:

@@ -117,6 +117,11 @@ class Operands:
         """gamma of so many roundings here, and as many in the float64 expression."""
         return gamma(roundings, self.rounding.unit) + gamma(roundings, _UNIT64)
 
+    def of_products(self, *terms: int) -> float:
+        """The allowed error of products of products here, and in the float64 expression."""
+        here = sum(self.rounding.of_product(count) for count in terms)
+        return here * (1.0 + here) + gamma(sum(terms) + 3, _UNIT64)
+
 
 def differing(computed: HostArray, expected: HostArray) -> int:
     """Count entries that differ (NaN equals NaN, -0 equals 0); all, if the types do."""
@@ -310,8 +315,7 @@ def _sum_of(terms: int, more: int = 0) -> str:
 
 
 def _fused(o: Operands) -> Iterator[Finding]:
-    """Each fused operation against the expression it stands for, if the backend has any."""
-    yield Finding("where there is any", 0.0, 0.0, "each equals the primitives it stands for")
+    """Each fused operation against the expression that it stands for."""
     s = o.sizes
     own = (s.m, s.m_c, s.d_out, s.n, s.d_in)
     # Of tiles: one and less, several and a rest, over neurons (1300) and over samples (2100).
@@ -324,8 +328,6 @@ def _fused(o: Operands) -> Iterator[Finding]:
     ]:
         m, m_c, d_out, n, columns = sizes
         fused = o.k.fused(m, m_c, d_out, n)
-        if fused is None:
-            return
         fused.allocate()
         yield from _predict(o, fused, sizes)
         for square in (False, True):
@@ -346,16 +348,16 @@ def _predict(o: Operands, fused: Fused, sizes: tuple[int, ...]) -> Iterator[Find
         moduli = np.abs(base64) + np.abs(c64) @ np.abs(M64)
         where = f"predict {_name(*sizes)}"
         share = _share(o.k.to_host(A), base64 + c64 @ M64, moduli)
-        yield Finding(f"{where}: A", share, o.both(columns + 3), _sum_of(columns, 3))
+        yield Finding(f"{where}: A", share, o.of_products(columns), _sum_of(columns, 3))
         # The features are those of A as it was rounded.
         H = np.maximum(o.k.to_host(A).astype(np.float64), 0.0)
         wanted, moduli = -0.3 * (V64 @ H), 0.3 * (np.abs(V64) @ H)
         share = _share(o.k.to_host(out), wanted, moduli)
-        yield Finding(f"{where}: V relu(A)", share, o.both(m + 3), _sum_of(m, 3))
+        yield Finding(f"{where}: V relu(A)", share, o.of_products(m), _sum_of(m, 3))
         given = o.unset((d_out, n))
         fused.predict(None, *loaded[1:], A=A, out=given, alpha=-0.3)
         share = _share(o.k.to_host(given), wanted, moduli)
-        yield Finding(f"{where}: V relu(A), A given", share, o.both(m + 3), _sum_of(m, 3))
+        yield Finding(f"{where}: V relu(A), A given", share, o.of_products(m), _sum_of(m, 3))
 
 
 def _pull_back(
@@ -370,23 +372,26 @@ def _pull_back(
     B, B_moduli = (V64.T @ E64) * gates, (np.abs(V64).T @ np.abs(E64)) * gates
     U_sum, U_moduli = (B, B_moduli) if square else (B @ M64.T, B_moduli @ np.abs(M64).T)
     V_sum, V_moduli = E64 @ H.T, np.abs(E64) @ H.T
-    inner = d_out + 3 + (0 if square else n)
+    U_bound = o.of_products(d_out) if square else o.of_products(d_out, n)
     for beta, kept in product((0.0, 1.0), ("UV", "U", "V")):
         device_V = o.load(V)
         out_U = (o.load(U) if beta else o.unset(U.shape)) if "U" in kept else None
         out_V = (device_V if beta else o.unset(V.shape)) if "V" in kept else None
-        operands = o.load(A), device_V, o.load(E), None if square else o.load(matrix)
+        device_A, device_matrix = o.load(A), o.load(matrix)
+        given = None, device_matrix, None, device_V
+        fused.predict(*given, A=device_A, out=o.unset(E.shape), alpha=1.0)
+        operands = device_A, device_V, o.load(E), None if square else device_matrix
         scalars = {"alpha": 0.7, "beta": beta}
         fused.pull_back(*operands, B=o.unset((m, n)), out_U=out_U, out_V=out_V, **scalars)
         where = f"pull_back {_name(*sizes)}{'' if square else ' (matrix)'}, beta = {beta:g}: "
-        for name, out, total, moduli, before, terms in (
-            ("U", out_U, U_sum, U_moduli, U64, inner),
-            ("V", out_V, V_sum, V_moduli, V64, n),
+        for name, out, total, moduli, before, terms, bound in (
+            ("U", out_U, U_sum, U_moduli, U64, d_out + (0 if square else n), U_bound),
+            ("V", out_V, V_sum, V_moduli, V64, n, o.of_products(n)),
         ):
             if out is not None:
                 expected = 0.7 * total + beta * before
                 share = _share(o.k.to_host(out), expected, 0.7 * moduli + beta * np.abs(before))
-                yield Finding(where + name, share, o.both(terms + 3), _sum_of(terms, 3))
+                yield Finding(where + name, share, bound, _sum_of(terms, 3))
 
 
 def _steps(o: Operands, fused: Fused, sizes: tuple[int, ...]) -> Iterator[Finding]:
@@ -399,15 +404,15 @@ def _steps(o: Operands, fused: Fused, sizes: tuple[int, ...]) -> Iterator[Findin
     fused.gate_product(o.load(W), o.load(points), o.load(weights), out=out, alpha=-0.3)
     w64, v64, b64 = (array.astype(np.float64) for array in (weights, values, before))
     share = _share(o.k.to_host(out), -0.3 * (w64.T @ gates), 0.3 * (np.abs(w64).T @ gates))
-    yield Finding(f"gate_product {_name(*sizes)}", share, o.both(m_c + 3), _sum_of(m_c, 3))
-    for beta in (0.0, 1.0):
+    yield Finding(f"gate_product {_name(*sizes)}", share, o.of_products(m_c), _sum_of(m_c, 3))
+    for beta, same_gates in ((0.0, True), (1.0, True), (0.0, False), (1.0, False)):
         out = o.load(before) if beta else o.unset(before.shape)
         operands = o.load(W), o.load(points), o.load(values)
-        fused.gate_moments(*operands, out=out, alpha=0.7, beta=beta)
+        fused.gate_moments(*operands, out=out, alpha=0.7, beta=beta, same_gates=same_gates)
         moduli = 0.7 * (gates @ np.abs(v64).T) + beta * np.abs(b64)
         share = _share(o.k.to_host(out), 0.7 * (gates @ v64.T) + beta * b64, moduli)
         where = f"gate_moments {_name(*sizes)}, beta = {beta:g}"
-        yield Finding(where, share, o.both(n + 3), _sum_of(n, 3))
+        yield Finding(where, share, o.of_products(n), _sum_of(n, 3))
 
 
 # -- elementwise -----------------------------------------------------------------------------------

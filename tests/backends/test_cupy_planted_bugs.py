@@ -19,6 +19,7 @@ from cupy_on_host.graphs import FAILURES, check_all, check_failed_recording
 from cupy_on_host.harness import check_steps_repeat, final, put_in, worst
 from support import random_problem
 
+import prdsim.backends.composed
 import prdsim.backends.cublas as real_cublas
 import prdsim.backends.cuda_graphs as real_graphs
 import prdsim.backends.cuda_kernels as real_kernels
@@ -67,7 +68,7 @@ BUGS = [
         "elementwise",
     ),
     Bug(
-        "step is > 0 instead of >= 0",
+        "heaviside is > 0 instead of >= 0",
         real_kernels,
         'A[i] >= 0 ? (real)1 : (real)0;"),',
         'A[i] > 0 ? (real)1 : (real)0;"),',
@@ -371,16 +372,18 @@ BUGS = [
     # the physics as issued to the device (the references were computed before)
     Bug(
         "V is updated before U's drive is pulled back",
-        prdsim.physics.gradients,
-        """    if U is not None:
-        pulled_back_drive(model, state, E)  # before V changes, should ``out`` be the state
-    if V is not None:
-        k.gemm(E, work.H.T, out=V, alpha=alpha, beta=beta)
+        prdsim.backends.composed,
+        """        if out_U is not None:  # before V changes, should ``out_V`` be V
+            k.gemm(V.T, E, out=B)
+            k.gate(B, A, out=B)
+        if out_V is not None:
+            k.gemm(E, self.H.T, out=out_V, alpha=alpha, beta=beta)
 """,
-        """    if V is not None:
-        k.gemm(E, work.H.T, out=V, alpha=alpha, beta=beta)
-    if U is not None:
-        pulled_back_drive(model, state, E)
+        """        if out_V is not None:
+            k.gemm(E, self.H.T, out=out_V, alpha=alpha, beta=beta)
+        if out_U is not None:
+            k.gemm(V.T, E, out=B)
+            k.gate(B, A, out=B)
 """,
         "trajectories",
     ),
@@ -393,9 +396,16 @@ BUGS = [
     ),
     Bug(
         "features of an earlier step",
-        prdsim.physics.gradients,
-        "    k.relu(work.A, out=work.H)\n",
+        prdsim.backends.composed,
+        "        k.relu(A, out=self.H)\n",
         "",
+        "trajectories",
+    ),
+    Bug(
+        "the penalty's moments take the gates of other points",
+        prdsim.physics.gradients,
+        "points, work.aW, out=out, alpha=model.s_c)",
+        "model.Y, work.aW, out=out, alpha=model.s_c)",
         "trajectories",
     ),
     Bug(

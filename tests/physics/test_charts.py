@@ -59,7 +59,7 @@ class Carried:
 
     def velocity(self, B: np.ndarray) -> Any:
         """B X^T in the chart's coordinates."""
-        if not self.chart.pulls_back:
+        if self.chart.pull_matrix is None:
             return B
         out = self.k.empty(self.U.shape)
         self.k.gemm(B, self.chart.matrix.T, out=out)

@@ -335,8 +335,7 @@ def modes_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, flow: Fl
     What `leading_modes` adds on the host, `modes_host_bytes` tells; on a CPU both count.
     """
     fused = backend.fused(sizes.m, sizes.m_c, sizes.d_out, sizes.n)
-    scratch = fused.entries if fused is not None else 0
-    model = entries(sizes.workspace_shapes(fused=fused is not None)) + scratch
+    model = entries(sizes.workspace_shapes) + fused.entries
     driven = driven_entries(sizes, _moving_shapes(config, sizes, flow))
     return linearization_bytes(sizes, backend, flow) + (model + driven) * backend.dtype.itemsize
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prdsim.physics.driven import Driven
 from prdsim.physics.state import State, entries
-from prdsim.physics.tangent import Driven, Linearization
+from prdsim.physics.tangent import Linearization
 
 if TYPE_CHECKING:
     from prdsim.backends.base import Array, HostArray

@@ -511,7 +511,7 @@ def test_memory_is_predicted(flow, backend, driven, monkeypatch):
     tracemalloc.stop()
     assert modes.size > instability._SMALL
     fused = k.fused(sizes.m, sizes.m_c, sizes.d_out, sizes.n)
-    taken = sum(array.nbytes for array in made) + 8 * (fused.entries if fused else 0)
+    taken = sum(array.nbytes for array in made) + 8 * fused.entries
     predicted = modes_bytes(config, sizes, k, flow)
     assert taken <= 1.01 * predicted
     assert not driven or predicted <= 1.3 * taken

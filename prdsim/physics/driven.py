@@ -1,0 +1,84 @@
+"""Driven tangents: those whose dU a drive makes, told by few numbers.
+
+The dU of a product is told by dE and dV alone, which on wide networks are far
+fewer numbers than dU has. Tangents of that form are called driven here:
+
+    dU = s [(V^T e + v^T E) * 1{A >= 0}] X^T,       e (d_out, n), v (d_out, m)
+
+The Jacobian maps every tangent to a driven one, with e' = dE and v' = dV; so but for the first
+one, all vectors of a Krylov space are driven, whatever the tangent that it starts from. Inner
+products in weight space come with a product, since for any tangent dU~
+
+    <dU, dU~> = <e, s V dH~> + <v, s E dH~^T>,      dH~ = 1{A >= 0} * (dU~ X)
+
+(e, v) is not unique, and the part of it that stands for nothing may grow from product to product;
+`prdsim.analysis.stability.krylov` watches that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from prdsim.physics.charts import CHARTS
+from prdsim.physics.state import Dimensions, Shapes, entries
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Array, Backend
+
+
+@dataclass(slots=True)
+class Driven:
+    """A driven tangent on a backend: e, v in place of dU, and dV, dW, da; None for what is not."""
+
+    e: Array
+    v: Array
+    V: Array
+    W: Array
+    a: Array
+
+    def __iter__(self) -> Iterator[tuple[str, Array]]:
+        """Yield the arrays that are there, by name, in the order of the fields."""
+        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return ((name, array) for name, array in pairs if array is not None)
+
+    @classmethod
+    def empty(cls, backend: Backend, shapes: Shapes) -> Driven:
+        """Return uninitialized arrays of the given shapes; None for those without one."""
+        names = (field.name for field in fields(cls))
+        return cls(*(backend.empty(shapes[n]) if n in shapes else None for n in names))
+
+
+def driven_shapes(sizes: Dimensions, shapes: Shapes) -> Shapes:
+    """Shapes of a driven tangent where arrays of such shapes move.
+
+    Without U there is no e, without U or V no v.
+    """
+    driven: dict[str, tuple[int, ...]] = {}
+    if "U" in shapes:
+        driven["e"] = (sizes.d_out, sizes.n)
+        if "V" in shapes:
+            driven["v"] = (sizes.d_out, sizes.m)
+    return driven | {name: shape for name, shape in shapes.items() if name != "U"}
+
+
+def kernel_is_cheaper(n: int, columns: int) -> bool:
+    """Whether K (n, n) is cheaper to apply than a matrix (columns, n) and its transpose."""
+    return n < 2 * columns
+
+
+def product_shapes(m: int, n: int, columns: int, *, by_K: bool) -> Shapes:
+    """Shapes of the arrays that products of driven tangents need beside the tangents."""
+    return {"K": (n, n), "scratch": (m, n)} if by_K else {"scratch": (m, columns)}
+
+
+def driven_entries(sizes: Dimensions, shapes: Shapes) -> int:
+    """Predict the numbers that products of driven tangents take, three tangents with them.
+
+    ``shapes`` are those of the arrays that move, in the range chart.
+    """
+    columns = CHARTS["range"].columns(sizes)
+    by_K = kernel_is_cheaper(sizes.n, columns)
+    room = product_shapes(sizes.m, sizes.n, columns, by_K=by_K) if "U" in shapes else {}
+    return entries(room) + 3 * entries(driven_shapes(sizes, shapes))
