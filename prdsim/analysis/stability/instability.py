@@ -40,16 +40,11 @@ from prdsim.backends.numpy import NumpyBackend
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DataError
 from prdsim.physics.charts import CHARTS, make_chart
+from prdsim.physics.driven import driven_entries, driven_shapes
 from prdsim.physics.model import build_model, dimensions_of
 from prdsim.physics.randomness import Stream, generator
 from prdsim.physics.state import Dimensions, Shapes, State, entries
-from prdsim.physics.tangent import (
-    Flow,
-    Linearization,
-    driven_entries,
-    driven_shapes,
-    linearization_bytes,
-)
+from prdsim.physics.tangent import Flow, Linearization, linearization_bytes
 from prdsim.progress import Say, silent
 from prdsim.running.memory import require_memory
 from prdsim.running.simulation import Simulation
