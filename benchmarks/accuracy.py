@@ -23,9 +23,11 @@ from prdsim import __version__
 from prdsim.analysis import history, open_recording
 from prdsim.config import RunConfig
 from prdsim.convergence import HEADLINE
+from prdsim.datasets.configured import load_data
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import dimensions_of
-from prdsim.running.runner import load_data, resume, run
+from prdsim.running.resuming import resume
+from prdsim.running.runner import run
 from prdsim.running.step_size import automatic_step_size
 from prdsim.trajectory import Status, open_trajectory
 

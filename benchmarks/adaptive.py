@@ -20,9 +20,9 @@ from statistics import median
 from typing import Any
 
 from prdsim import RunConfig
+from prdsim.datasets.configured import load_data
 from prdsim.physics.gradients import velocity
 from prdsim.physics.state import State
-from prdsim.running.runner import load_data
 from prdsim.running.simulation import Simulation
 
 WARM_UP = 10  # pairs that compile, and warm the caches

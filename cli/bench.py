@@ -50,7 +50,7 @@ def command(
     """
     from prdsim.benchmark.machine import circumstances
     from prdsim.benchmark.measurement import entries_here, measure
-    from prdsim.config import load_config
+    from prdsim.config.files import load_config
     from prdsim.errors import ConfigError
     from prdsim.running.stopping import StopByException
 

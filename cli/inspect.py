@@ -31,12 +31,12 @@ _SHOWN = (
 @click.option("--check", is_flag=True, help="verify every checksum; exit code 3 if one fails")
 def command(path: Path, as_json: bool, check: bool) -> int:
     """Say what a trajectory file holds. Works on a file that is being written, and leaves it be."""
-    from prdsim.config import stored_config
+    from prdsim.recorded import Recorded
     from prdsim.trajectory import open_trajectory
 
     with open_trajectory(path) as trajectory:
         state = trajectory.live_status()
-        config = stored_config(trajectory)
+        config = Recorded(trajectory).config
         report = _report(trajectory, config, state)
         report["warnings"] = _warnings(trajectory, config)
         report["discretization"], damaged = _discretization(trajectory)
@@ -134,9 +134,10 @@ def _status(report: dict[str, Any]) -> str:
 
 
 def _method(config: dict[str, Any], resolved: dict[str, Any]) -> str:
-    from prdsim.config import ADAPTIVE_FLOWS
+    from prdsim.running.tableaux import TABLEAUX
 
-    if config["integrator"] in ADAPTIVE_FLOWS:
+    tableau = TABLEAUX.get(config["integrator"])
+    if tableau is not None and tableau.adaptive:
         return f"{config['integrator']}, rtol {config['rtol']:g}"
     return f"{config['integrator']}, step size {resolved['step_size']:g}"
 

@@ -47,7 +47,7 @@ def command(
     that numbers and figures show their discretization error. Ctrl-C stops; the same command goes on
     where it stopped.
     """
-    from prdsim.config import load_config
+    from prdsim.config.files import load_config
     from prdsim.reproduction import available_studies, reproduce
 
     values = load_config(settings=["preset=poster", *settings]).model_dump(exclude_unset=True)

@@ -17,7 +17,7 @@ def command(path: Path, end_time: float | None, steps: int | None) -> int:
     An interrupted or killed run goes on to its planned end; with --end-time T a finished one goes
     on to time T, with --steps N one that was asked for by steps to N steps in all.
     """
-    from prdsim.running.runner import resume
+    from prdsim.running.resuming import resume
 
     from .summary import finish
 

@@ -19,7 +19,7 @@ def command(config: Path | None, settings: tuple[str, ...], **options: Any) -> i
     CONFIG is a TOML file of configuration keys. Layers, the later one winning: defaults, preset,
     CONFIG, --set, options. Ctrl-C stops after the present step; the run can be resumed.
     """
-    from prdsim.config import load_config
+    from prdsim.config.files import load_config
 
     merged = load_config(config, settings=settings, options=given_options(options))
 

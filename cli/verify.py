@@ -42,7 +42,7 @@ def command(
     else small ones. Exit code 0 if every check holds, 1 if one fails, 4 if a backend that was named
     cannot work here.
     """
-    from prdsim.config import load_config
+    from prdsim.config.files import load_config
     from prdsim.verification.ladder import DEFAULTS, Report, candidates, verify
 
     small = [] if config else [f"{key}={value}" for key, value in DEFAULTS.items()]

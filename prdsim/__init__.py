@@ -13,7 +13,7 @@ __version__ = "0.2.0"
 _HOMES = {
     "RunConfig": "prdsim.config",
     "run": "prdsim.running.runner",
-    "resume": "prdsim.running.runner",
+    "resume": "prdsim.running.resuming",
     "Simulation": "prdsim.running.simulation",
     "Trajectory": "prdsim.trajectory",
     "open_trajectory": "prdsim.trajectory",

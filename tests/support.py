@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from prdsim.backends import get_backend
+from prdsim.config import INTEGRATORS as INTEGRATORS
 from prdsim.config import RunConfig
 from prdsim.physics.charts import make_chart
 from prdsim.physics.model import Model, build_model
 from prdsim.physics.state import State
 from prdsim.running.simulation import Simulation
+from prdsim.running.tableaux import TABLEAUX
 
 BACKENDS = ("numpy", "numba")
-INTEGRATORS = ("gd", "heun", "rk4", "bs23", "dopri5")
-ADAPTIVE = ("bs23", "dopri5")
+ADAPTIVE = tuple(name for name, tableau in TABLEAUX.items() if tableau.adaptive)
 PAPER = {"integrator": "gd", "critic_step_size": 0.01, "penalty_points": "random"}
 """The paper's algorithm: alternating steps, penalty points drawn anew for every critic update."""
 

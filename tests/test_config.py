@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prdsim.config import PRESETS, STEP_LIMIT, RunConfig, group_of, keys_of, load_config
+from prdsim.config import PRESETS, STEP_LIMIT, RunConfig, group_of, keys_of
+from prdsim.config.files import load_config
 from prdsim.errors import ConfigError
 
 KEYS = list(RunConfig.model_fields)

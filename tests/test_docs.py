@@ -17,7 +17,8 @@ import pytest
 import prdsim
 from prdsim.cli import _program
 from prdsim.cli.options import given_options
-from prdsim.config import RunConfig, load_config
+from prdsim.config import RunConfig
+from prdsim.config.files import load_config
 from prdsim.physics import gradients
 
 ROOT = Path(__file__).resolve().parents[1]

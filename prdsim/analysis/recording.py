@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prdsim.analysis.arrays import require_real
-from prdsim.config import RunConfig, keys_of, stored_config
+from prdsim.config import RunConfig, keys_of
 from prdsim.convergence import NOT_ASSESSED, Found, Report, look_up
 from prdsim.errors import ConfigError, DamagedTrajectoryError, TrajectoryError
+from prdsim.recorded import Recorded
 from prdsim.trajectory import SnapshotArray, Trajectory, open_trajectory
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ def open_recording(path: str | os.PathLike[str]) -> Iterator[Recording]:
 
 def _of_trajectory(trajectory: Trajectory) -> Recording:
     status = trajectory.live_status()
-    path, checked = trajectory.path, stored_config(trajectory)
+    path, recorded = trajectory.path, Recorded(trajectory)
     if not len(trajectory.step):
         raise TrajectoryError(f"{path} holds no snapshot yet (status: {status})")
     words = _STATUS[status].format(reached=_reached(trajectory, whole=status == "finished"))
@@ -334,11 +335,11 @@ def _of_trajectory(trajectory: Trajectory) -> Recording:
         W=trajectory.W,
         a=trajectory.a,
         grid=trajectory.grid,
-        config=checked,
+        config=recorded.config,
         scalars=trajectory.scalars,
         status=words,
         complete=status == "finished",
-        load_samples=lambda: _samples(trajectory, checked),
+        load_samples=lambda: recorded.data,
         trajectory=trajectory,
     )
 
@@ -351,12 +352,6 @@ def _reached(trajectory: Trajectory, *, whole: bool) -> str:
     recorded = (trajectory.time, trajectory.scalars["time"])
     last = max(float(times[-1]) if len(times) else 0.0 for times in recorded)
     return f"time {last:.6g}" + f" of {planned:g}" * (not whole)
-
-
-def _samples(trajectory: Trajectory, config: RunConfig) -> tuple[Array, Array]:
-    from prdsim.running.runner import stored_data
-
-    return stored_data(trajectory, config)
 
 
 def _check_shapes(arrays: Mapping[str, Array], grid: tuple[int, int] | None) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from prdsim.backends.numpy import NumpyBackend
 from prdsim.config import RunConfig
+from prdsim.datasets.configured import load_data
 from prdsim.errors import ConfigError
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import dimensions_of
@@ -19,8 +20,7 @@ from prdsim.physics.randomness import Stream, uniforms
 from prdsim.physics.state import Dimensions
 from prdsim.running.integrators import AlternatingDescent, make_stepper
 from prdsim.running.memory import check_memory
-from prdsim.running.runner import load_data
-from prdsim.running.simulation import automatic_step
+from prdsim.running.resolve import automatic_step
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray

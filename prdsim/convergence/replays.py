@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prdsim.analysis import Recording
-from prdsim.config import RunConfig
+from prdsim.config import Resolved, RunConfig
 from prdsim.convergence.report import replay_folder
 from prdsim.datasets import Dataset
 from prdsim.errors import DamagedTrajectoryError, DivergedError, NotATrajectoryError
 from prdsim.physics.randomness import Stream, generator
 from prdsim.progress import Progress
-from prdsim.running.runner import resume, run
-from prdsim.running.simulation import Resolved
+from prdsim.recorded import Recorded
+from prdsim.running.resuming import resume
+from prdsim.running.runner import run
 from prdsim.trajectory import Status, Trajectory, open_trajectory
 
 if TYPE_CHECKING:
@@ -87,13 +88,11 @@ def plan_of(recording: Recording, trajectory: Trajectory, index: int) -> Plan:
 
     """
     folder, dataset = replay_folder(trajectory.path), _dataset(recording, trajectory)
-    resolved = Resolved(**trajectory.attributes["resolved"])
+    recorded = Recorded(trajectory)
+    resolved = recorded.resolved
     base = _base(recording.settings, resolved, dataset, float(recording.time[index]))
     refined, ratio = (_tighter, math.sqrt(10)) if base.adaptive else (_smaller_step, 2.0)
-    initial, chart = (
-        {name: np.asarray(array) for name, array in arrays.items()}
-        for arrays in (trajectory.initial, trajectory.chart)
-    )
+    initial, chart = recorded.initial, recorded.chart
 
     def replay(name: str, factor: float, begin: Mapping[str, HostArray]) -> Replay:
         path = folder / f"{name}.h5"

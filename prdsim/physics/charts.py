@@ -250,7 +250,7 @@ class GramChart(_OverWeights):
         return (m, self.matrix.shape[0])
 
     def start(self, out: Array) -> None:
-        self._backend.to_device(np.zeros(out.shape), out)
+        self._backend.to_device(np.broadcast_to(0.0, out.shape), out)
 
     def weights(self, U: Array) -> Array:
         k = self._backend

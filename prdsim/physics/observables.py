@@ -24,7 +24,7 @@ from prdsim.physics.gradients import (
 )
 from prdsim.physics.model import Model
 from prdsim.physics.randomness import Stream
-from prdsim.physics.state import Shapes, State
+from prdsim.physics.state import State
 
 if TYPE_CHECKING:
     from prdsim.backends.base import Array, HostArray
@@ -47,12 +47,6 @@ class Observer:
         k.gates(model.work.A, out=self._gates)
         self._balance_0 = self._balance(initial)
         self._critic_balance_0 = self._critic_balance(initial)
-
-    @staticmethod
-    def shapes(state_shapes: Shapes) -> Shapes:
-        """Return the shapes of the floating-point arrays an observer allocates."""
-        V = state_shapes["V"]
-        return {"velocity_U": state_shapes["U"], "velocity_V": V, "V_0": V}
 
     def observe(self, state: State, *, step: int) -> dict[str, float]:
         """Return the scalars of a state by the names of the file format.

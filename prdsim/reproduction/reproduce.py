@@ -20,7 +20,8 @@ from prdsim.files.small import make_folder, write_whole
 from prdsim.progress import tracked
 from prdsim.reproduction.page import Shown, make_page
 from prdsim.reproduction.plan import GENERAL, Picture, Study
-from prdsim.running.runner import resume, run
+from prdsim.running.resuming import resume
+from prdsim.running.runner import run
 from prdsim.trajectory import Status, open_trajectory
 
 

@@ -2,38 +2,109 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
-from prdsim.physics.charts import CHARTS
-from prdsim.physics.observables import Observer
+from prdsim.physics.charts import Chart, make_chart
 from prdsim.physics.state import Dimensions, entries
-from prdsim.running.integrators import make_stepper
+from prdsim.running.allocation import allocate
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Backend
+    from prdsim.backends.base import Array, Backend, HostArray
+
+
+_LARGEST_ARRAY = 2**60  # bytes; NumPy has no shapes for much more
+
+
+class Ledger:
+    """Stands in for a backend: counts the bytes of the arrays it is asked for, and makes none.
+
+    Its arrays have shapes and no memory; operations on them do nothing, and what they return is 0.
+    ``peak`` is the largest number of bytes that were alive at a time.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._alive = self.peak = 0
+
+    def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Array:
+        """Return an array without memory."""
+        array = without_memory(shape, dtype or self._backend.dtype)
+        self._count(array.nbytes)
+        weakref.finalize(array, self._count, -array.nbytes)
+        return array
+
+    def to_host(self, source: Array) -> HostArray:
+        """Return a single 0, which fits every shape."""
+        return np.zeros((), source.dtype)
+
+    def fused(self, m: int, m_c: int, d_out: int, n: int) -> Any:
+        """Count what the backend's fused operations need."""
+        fused = self._backend.fused(m, m_c, d_out, n)
+        self._count(fused.entries * self._backend.dtype.itemsize)
+        return _Idle(any_points=fused.any_points)
+
+    def _count(self, count: int) -> None:
+        self._alive += count
+        self.peak = max(self.peak, self._alive)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._backend, name)
+        return _do_nothing if callable(value) else value
+
+
+class _Idle:
+    """Has operations of every name, which do nothing."""
+
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+    def __getattr__(self, name: str) -> Callable[..., float]:
+        return _do_nothing
+
+
+def _do_nothing(*_: Any, **__: Any) -> float:
+    return 0.0
+
+
+def without_memory(shape: tuple[int, ...], dtype: Any = np.float64) -> HostArray:
+    """Return an array of zeros that takes no memory, whatever its shape."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def predicted_bytes(backend: Backend, build: Callable[[Any], object]) -> int:
+    """Return how many bytes ``build`` asks of a backend at a time; it is given a `Ledger`."""
+    ledger = Ledger(backend)
+    kept = build(ledger)
+    del kept
+    return ledger.peak
+
+
+def chart_without_memory(name: str, backend: Any, sizes: Dimensions) -> Chart:
+    """Return a chart on a `Ledger`; the range has the largest rank that it may have."""
+    rank = min(sizes.d_in, sizes.n)
+    X, U_0 = without_memory((sizes.d_in, sizes.n)), without_memory((sizes.m, sizes.d_in))
+    factors = {"Q": without_memory((sizes.d_in, rank)), "R": without_memory((rank, sizes.n))}
+    return make_chart(name, backend, X, U_0, factors)
 
 
 def memory_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> int:
     """Predict the bytes that a run's arrays take on its device, at the most."""
-    fused = backend.fused(sizes.m, sizes.m_c, sizes.d_out, sizes.n)
-    carried = {**sizes.state_shapes, "U": (sizes.m, CHARTS[chart].columns(sizes))}
-    stepper = make_stepper(config)
-    states = entries(carried) * (1 + stepper.copies + stepper.dense)
-    if chart == "gram" and "U" in config.moving:
-        states += stepper.images * sizes.m * sizes.n
-    working = entries(
-        {"Y": (sizes.d_out, sizes.n)},
-        CHARTS[chart].shapes(sizes),
-        sizes.workspace_shapes,
-        Observer.shapes(carried),
-    )
-    itemsize = np.dtype(config.array_precision).itemsize
-    other = sizes.m * sizes.n + 8  # one byte a sign, and the number of the step
-    return (states + working + fused.entries) * itemsize + other
+    working = entries(sizes.workspace_shapes, sizes.state_shapes) * backend.dtype.itemsize
+    if working > _LARGEST_ARRAY:
+        return working
+    X, Y = without_memory((sizes.d_in, sizes.n)), without_memory((sizes.d_out, sizes.n))
+    initial = {name: without_memory(shape) for name, shape in sizes.state_shapes.items()}
+
+    def build(ledger: Any) -> object:
+        return allocate(config, ledger, chart_without_memory(chart, ledger, sizes), X, Y, initial)
+
+    return predicted_bytes(backend, build)
 
 
 def host_memory_bytes(config: RunConfig, sizes: Dimensions) -> int:
@@ -65,23 +136,25 @@ def needed_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: 
 
 def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> None:
     """Raise `ConfigError`, with the numbers, if a run's arrays cannot fit into the memory."""
-    needed, available = needed_bytes(config, sizes, backend, chart), backend.available_bytes()
-    if needed > available:
-        other_chart = " or --chart weight" if chart == "gram" else ""
-        raise ConfigError(
-            f"this run needs {size_text(needed)} of memory on {backend.device}, and "
-            f"{size_text(available)} are free;\n"
-            f"lower --width (now {sizes.m}), --samples (now {sizes.n}) or use --precision float32"
-            f"{other_chart}"
-        )
+    other_chart = " or --chart weight" if chart == "gram" else ""
+    require_memory(
+        needed_bytes(config, sizes, backend, chart),
+        backend,
+        "this run needs",
+        f"lower --width (now {sizes.m}), --samples (now {sizes.n}) or use --precision float32"
+        f"{other_chart}",
+    )
 
 
 def require_memory(needed: int, backend: Backend, what: str, advice: str) -> None:
-    """Raise `ConfigError`, with the numbers, unless so many bytes are free on a backend."""
+    """Raise `ConfigError`, with the numbers, unless so many bytes are free on a backend.
+
+    ``what`` is the sentence's beginning: "this run needs".
+    """
     available = backend.available_bytes()
     if needed > available:
         raise ConfigError(
-            f"{what} need {size_text(needed)} of memory on {backend.device}, and "
+            f"{what} {size_text(needed)} of memory on {backend.device}, and "
             f"{size_text(available)} are free;\n{advice}"
         )
 

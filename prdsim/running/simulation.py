@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
 
-from prdsim.backends import get_backend
-from prdsim.config import RunConfig
+from prdsim.config import Resolved, RunConfig
 from prdsim.errors import PrdsimError
 from prdsim.physics.charts import cheapest_chart, make_chart, range_factors
 from prdsim.physics.gradients import begin_step, forward, velocity
 from prdsim.physics.initial import draw_initial
-from prdsim.physics.model import Model, build_model, dimensions_of
-from prdsim.physics.observables import Observer
+from prdsim.physics.model import Model, dimensions_of
 from prdsim.physics.state import RestartPoint, State
-from prdsim.running.integrators import AlternatingDescent, RungeKutta, beside, make_stepper
+from prdsim.running.allocation import allocate
+from prdsim.running.integrators import AlternatingDescent, make_stepper
 from prdsim.running.memory import check_memory, needed_bytes, size_text
+from prdsim.running.resolve import backend_of, resolve
+from prdsim.running.runge_kutta import RungeKutta
 from prdsim.running.step_control import Controller, FixedSteps, StepControl
-from prdsim.running.step_size import automatic_step_size, largest_kernel_eigenvalue, round_down
+from prdsim.running.step_size import largest_kernel_eigenvalue
 from prdsim.running.tableaux import BS23
 from prdsim.schedule import Agenda, reaches
 
@@ -27,34 +28,6 @@ if TYPE_CHECKING:
     from prdsim.backends.base import Backend, HostArray
 
 _SMALLEST_STEP = 1e-12  # of the first step size; a smaller adaptive step means a blow-up
-
-# What `auto` is of 1 / lambda_max at t = 0. A fixed step of 1/16 follows the flow to some per cent
-# through the kinks of the score field, 1 chatters at them; an adaptive one finds its size within a
-# few steps, and begins far below it, since small weights begin where all kinks meet (z = 0).
-_FIXED_FRACTION, _FIRST_ADAPTIVE_FRACTION = 1 / 16, 1e-3
-_RAMP = 64  # steps until an automatic fixed one has its full size, where weights begin small
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """What the ``auto`` of a configuration came to; a resumed run uses the same.
-
-    ``ramp`` is that of `FixedSteps`; ``critic_rate`` the critic's speed beta, which for gd may
-    follow from a size of its updates (None: a file of format version 1).
-    """
-
-    backend: str
-    device: str
-    chart: str
-    step_size: float
-    threads: int
-    ramp: int = 1
-    critic_rate: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return asdict(self)
-
 
 CARRIED_SINCE_2 = {"evaluations": 0.0, "rejected_steps": 0.0, "lambda_max": float("nan")}
 """What a `RestartPoint` carries since format version 2, and where runs of version 1 begin."""
@@ -92,17 +65,19 @@ class Simulation:
         backend: Backend | None = None,
     ) -> None:
         self.config = config
-        self.backend = backend or _backend(config, resolved)
+        self.backend = backend or backend_of(config, resolved)
         self.dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
         self.stepper = make_stepper(config)
-        chart_name = resolved.chart if resolved else self._chart_name()
+        chart_name = (resolved or config).chart
+        if chart_name == "auto":
+            chart_name = cheapest_chart(self.dimensions, self.backend.name, self.backend.precision)
         check_memory(config, self.dimensions, self.backend, chart_name)
         if chart_name == "range" and not stored_chart:
             stored_chart = dict(zip("QR", range_factors(X), strict=True))
             if not resolved and len(stored_chart["R"]) == X.shape[0]:
                 chart_name = "weight"  # the whole space: nothing to gain
         first = dict(initial or draw_initial(config, self.dimensions))
-        self.resolved = resolved or self._resolve(X, Y, first, chart_name)
+        self.resolved = resolved or resolve(config, self.backend, X, Y, first, chart_name)
         self.step = 0
         self.time = 0.0
         self.evaluations = 0
@@ -113,11 +88,9 @@ class Simulation:
         self._contexts = ExitStack()
         with self.backend.active():
             chart = make_chart(chart_name, self.backend, X, first["U"], stored_chart)
-            self.model = build_model(config, self.backend, chart, X, Y)
-            self.state = self.model.start(first)
-            self._observer = Observer(self.model, self.state)
-            self._memory = self.stepper.allocate(self.model, self.state)
-            self._view = beside(self.model, self.state) if self.stepper.dense else None
+            made = allocate(config, self.backend, chart, X, Y, first)
+            self.model, self.state, self._memory = made.model, made.state, made.memory
+            self._observer, self._view = made.observer, made.view
             self._viewed = (-1, 0.0)
             if restart is None:
                 self._begin()
@@ -391,45 +364,3 @@ class Simulation:
             self._memory.first_stage = True
         if self._memory.images is not None:
             self._memory.images.valid = False
-
-    def _chart_name(self) -> str:
-        if self.config.chart != "auto":
-            return self.config.chart
-        return cheapest_chart(self.dimensions, self.backend.name, self.backend.precision)
-
-    def _resolve(
-        self, X: HostArray, Y: HostArray, initial: dict[str, HostArray], chart: str
-    ) -> Resolved:
-        config, stepper, ramp = self.config, self.stepper, 1
-        step_size = config.step_size
-        if step_size == "auto":
-            step_size = automatic_step(config, X, Y, initial)
-            ramp = 1 if config.adaptive or config.init_scale >= 1.0 else _RAMP
-        rate = config.critic_rate
-        if isinstance(stepper, AlternatingDescent):
-            rate = stepper.critic_steps * stepper.critic_update_size(step_size) / step_size
-        return Resolved(
-            self.backend.name,
-            self.backend.device,
-            chart,
-            float(step_size),
-            self.backend.threads,
-            ramp,
-            rate,
-        )
-
-
-def automatic_step(
-    config: RunConfig, X: HostArray, Y: HostArray, initial: dict[str, HostArray]
-) -> float:
-    """Return what ``step_size = "auto"`` comes to: a fraction of `automatic_step_size`."""
-    fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
-    return round_down(fraction * automatic_step_size(config, X, Y, initial))
-
-
-def _backend(config: RunConfig, resolved: Resolved | None) -> Backend:
-    if resolved is None:
-        return get_backend(config.backend, precision=config.precision, threads=config.threads)
-    device = resolved.device.partition(":")[2]
-    name = f"{resolved.backend}:{device}" if device else resolved.backend
-    return get_backend(name, precision=config.precision, threads=resolved.threads)

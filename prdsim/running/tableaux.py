@@ -1,4 +1,8 @@
-"""Explicit Runge-Kutta methods as data: coefficients, orders, interpolants, limits of stability."""
+"""Explicit Runge-Kutta methods as data: coefficients, orders, interpolants, limits of stability.
+
+`TABLEAUX` is the list of the integrators, beside ``gd``: configuration, verification, documentation
+and tests take it from here.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,11 @@ class Tableau:
     solution_share: float | None = None
     dense: tuple[tuple[float, ...], ...] = ()
     dense_order: int = 3
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the method estimates its error and chooses its steps by it."""
+        return bool(self.error)
 
     def interpolant(self, fraction: float) -> tuple[float, ...]:
         """Return weights b(x) of y(x) = y_0 + h sum_i b_i(x) k_i at a fraction x of the step.

@@ -18,6 +18,7 @@ from prdsim.errors import DamagedTrajectoryError, TrajectoryError
 from prdsim.files import lock
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import commit
+from prdsim.trajectory.arrays import NamedArrays, SnapshotArray
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.layout import scalar_columns
@@ -41,88 +42,6 @@ def open_trajectory(path: str | os.PathLike[str]) -> Trajectory:
 
     """
     return Trajectory(path)
-
-
-class SnapshotArray:
-    """One weight array over the committed snapshots, read when indexed; always returns copies.
-
-    `array[k]`, `array[2:5]`, `array[[0, -1]]` read whole snapshots and verify their checksums.
-    Any further index, as in `array[:, 5, :]`, reads what it needs alone and verifies nothing.
-    """
-
-    def __init__(self, trajectory: Trajectory, name: str) -> None:
-        self._trajectory = trajectory
-        self.name = name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(snapshots, *shape of the array)."""
-        filemap = self._trajectory._map
-        return (len(self), *filemap[f"snapshots/{self.name}"].shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The snapshots' precision."""
-        return self._trajectory._map[f"snapshots/{self.name}"].dtype
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes, the snapshots' included."""
-        return len(self.shape)
-
-    def __len__(self) -> int:
-        return self._trajectory._record.snapshot_rows
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[k] for k in range(len(self)))
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        """Return snapshots or parts of them.
-
-        Raises:
-            DamagedTrajectoryError: a whole snapshot's checksum fails.
-
-        """
-        if isinstance(key, tuple):
-            part: np.ndarray = np.array(self._trajectory._mapped(self.name)[key])
-            return part
-        rows = np.arange(len(self))[key]
-        if np.ndim(rows) == 0:
-            return self._trajectory._read_snapshot(self.name, int(rows))
-        out = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
-        for place, row in enumerate(rows):
-            out[place] = self._trajectory._read_snapshot(self.name, int(row))
-        return out
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy is False:
-            raise ValueError("snapshots are read from the file: an array is always a copy")
-        return np.asarray(self[:], dtype=dtype)
-
-    def __repr__(self) -> str:
-        return f"<{self.name}: {self.shape} {self.dtype} of {self._trajectory.path}>"
-
-
-class _Arrays(Mapping[str, np.ndarray]):
-    """Named arrays, read when asked for."""
-
-    def __init__(self, names: list[str], read: Callable[[str], np.ndarray]) -> None:
-        self._names = names
-        self._read = read
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._read(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __repr__(self) -> str:
-        return f"<arrays {', '.join(self._names)}>"
 
 
 class Trajectory:
@@ -260,7 +179,7 @@ class Trajectory:
             DamagedTrajectoryError: their checksum fails (when a column is read).
 
         """
-        return _Arrays(list(scalar_columns(self.format_version)), self._scalar)
+        return NamedArrays(list(scalar_columns(self.format_version)), self._scalar)
 
     @property
     def initial(self) -> Mapping[str, np.ndarray]:
@@ -298,7 +217,7 @@ class Trajectory:
         return self.scalars["time" if self.planned_scalars.dtype.kind == "f" else "step"]
 
     def _fixed(self, group: str) -> Mapping[str, np.ndarray]:
-        return _Arrays(
+        return NamedArrays(
             self._map.group(group), lambda name: self._map.read_fixed(self._fd, f"{group}/{name}")
         )
 

@@ -26,12 +26,12 @@ from prdsim.errors import (
 from prdsim.files import posix
 from prdsim.files.lock import WriterLock
 from prdsim.physics.state import RestartPoint
-from prdsim.schedule import is_by_time
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory.commit import CommitRecord, Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.create import build_and_publish, check_target, remove_strays
 from prdsim.trajectory.layout import FORMAT_VERSION, Layout, scalar_columns
+from prdsim.trajectory.planned import PlannedRows
 from prdsim.trajectory.rows import (
     SNAPSHOT_ROW,
     array_crc,
@@ -53,62 +53,6 @@ def create_trajectory(path: str | os.PathLike[str], layout: Layout, *, force: bo
 
     """
     TrajectoryWriter.create(path, layout, force=force).close()
-
-
-class _Table:
-    """The rows of /scalars or of the snapshots' index: planned, written, committed."""
-
-    def __init__(self, name: str, path: Path, planned: np.ndarray, committed: np.ndarray) -> None:
-        self.name = name
-        self._path = path
-        self._planned = planned.tolist()
-        self._key = "time" if is_by_time(self._planned) else "step"
-        self._places = {key: k for k, key in enumerate(committed[self._key].tolist())}
-        self._rows = np.empty(len(planned), dtype=committed.dtype)
-        self._rows[: len(committed)] = committed
-        self._done = len(committed)
-
-    @property
-    def committed(self) -> np.ndarray:
-        """The rows that count."""
-        return self._rows[: self._done]
-
-    @property
-    def pending(self) -> np.ndarray:
-        """The rows that the next commit will count."""
-        return self._rows[self._done : len(self._places)]
-
-    def place(self, step: int, time: float) -> int:
-        """Return the row for a step, or a time: that of the plan, or the next free one before it.
-
-        Raises:
-            ResumeMismatchError: the file's rows have passed it without it.
-            PrdsimError: a planned row was left out or written twice (a fault in the caller).
-
-        """
-        name, key = self._key, time if self._key == "time" else step
-        done, free = self._done, len(self._places)
-        if key in self._places and self._places[key] < done:
-            return self._places[key]
-        last = self.committed[name][-1].item() if done else -1
-        if key <= last:
-            raise ResumeMismatchError(
-                f"the resumed run records {self.name} at {name} {key}, which {self._path} lacks "
-                f"although it reaches {name} {last}; it is not the same run"
-            )
-        if key in self._places or free == len(self._planned) or key > self._planned[free]:
-            raise PrdsimError(f"{self.name} at {name} {key} are out of the planned order")
-        return free
-
-    def add(self, row: tuple[object, ...]) -> None:
-        """Note a row, step first, that the next commit will count."""
-        free = len(self._places)
-        self._rows[free] = row
-        self._places[self._rows[self._key][free].item()] = free
-
-    def commit(self) -> None:
-        """Count the pending rows."""
-        self._done = len(self._places)
 
 
 class TrajectoryWriter:
@@ -184,7 +128,7 @@ class TrajectoryWriter:
         for table in (self._scalars, self._snapshots):
             self._clear_uncommitted(table)
 
-    def _table(self, name: str, count: int, crc: int) -> _Table:
+    def _table(self, name: str, count: int, crc: int) -> PlannedRows:
         rows = read_rows(self._map, self._fd, name, count)
         if rolling_crc(rows) != crc:
             raise DamagedTrajectoryError(
@@ -192,9 +136,9 @@ class TrajectoryWriter:
                 "the run cannot be continued: restore the file from a copy"
             )
         planned = self._map.read_fixed(self._fd, f"schedule/{name}")
-        return _Table(name, self.path, planned, rows)
+        return PlannedRows(name, self.path, planned, rows)
 
-    def _clear_uncommitted(self, table: _Table) -> None:
+    def _clear_uncommitted(self, table: PlannedRows) -> None:
         """Mark rows that a killed writer left beyond its commit as not yet written."""
         extent = self._map[f"{table.name}/step"]
         steps = self._map.read(self._fd, f"{table.name}/step", slice(len(table.committed), None))
@@ -386,7 +330,7 @@ class TrajectoryWriter:
         scalars.commit()
         snapshots.commit()
 
-    def _write_scalars(self, table: _Table) -> None:
+    def _write_scalars(self, table: PlannedRows) -> None:
         for name in row_type(self._map, "scalars").names or ():
             column = np.ascontiguousarray(table.pending[name])
             self._write_row(f"scalars/{name}", len(table.committed), column)

@@ -32,15 +32,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prdsim.backends import backend_names, get_backend
-from prdsim.config import FLOWS, RunConfig
+from prdsim.config import INTEGRATORS, Resolved, RunConfig
+from prdsim.datasets.configured import load_data
 from prdsim.errors import BackendUnavailableError
 from prdsim.physics.charts import CHARTS, make_chart
 from prdsim.physics.gradients import velocity
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import build_model, dimensions_of
 from prdsim.physics.state import Dimensions, State
-from prdsim.running.runner import load_data, resume, run
-from prdsim.running.simulation import Resolved, Simulation, automatic_step
+from prdsim.running.resolve import automatic_step
+from prdsim.running.resuming import resume
+from prdsim.running.runner import run
+from prdsim.running.simulation import Simulation
+from prdsim.running.tableaux import TABLEAUX
 from prdsim.verification.operations import Finding, check_operations, large_results
 from prdsim.verification.rounding import ROUNDING, SAMPLES, SPREAD, PerturbedBackend
 
@@ -238,7 +242,7 @@ def _config(config: RunConfig, integrator: str, **keys: Any) -> RunConfig:
 
     gd draws its penalty points, so that random numbers are a part of what is verified.
     """
-    if integrator in FLOWS:
+    if integrator in TABLEAUX:
         keys |= {"penalty_points": "midpoint", "critic_step_size": None}
     else:
         keys |= {"penalty_points": "random"}
@@ -465,7 +469,7 @@ def _compare_trajectories(
 
 
 def _methods() -> Iterator[tuple[str, str]]:
-    return ((chart, integrator) for chart in CHARTS for integrator in ("gd", *FLOWS))
+    return ((chart, integrator) for chart in CHARTS for integrator in INTEGRATORS)
 
 
 def _run(

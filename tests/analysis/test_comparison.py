@@ -19,7 +19,7 @@ from prdsim.config import RunConfig
 from prdsim.convergence import Report, judge, percent
 from prdsim.convergence.assess import converge
 from prdsim.errors import ConfigError
-from prdsim.running.runner import resume
+from prdsim.running.resuming import resume
 
 WITHOUT, WITH = "without diffusion", "with diffusion"
 

@@ -25,7 +25,8 @@ from support import random_problem, same_bits
 
 from prdsim.backends import get_backend
 from prdsim.backends.cuda_graphs import WARM_UP
-from prdsim.running.runner import resume, run
+from prdsim.running.resuming import resume
+from prdsim.running.runner import run
 
 pytestmark = pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "-")
 fixed_steps = pytest.mark.parametrize("integrator", ["gd", "heun", "rk4"])

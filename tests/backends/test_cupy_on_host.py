@@ -26,7 +26,8 @@ from prdsim.config import RunConfig
 from prdsim.errors import BackendUnavailableError, ConfigError
 from prdsim.physics.charts import CHARTS
 from prdsim.running.memory import memory_bytes
-from prdsim.running.runner import resume, run
+from prdsim.running.resuming import resume
+from prdsim.running.runner import run
 from prdsim.running.simulation import Simulation
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import open_trajectory

@@ -22,10 +22,11 @@ from support import (
 )
 
 from prdsim.backends import get_backend
-from prdsim.config import RunConfig
+from prdsim.config import Resolved, RunConfig
 from prdsim.errors import BackendUnavailableError, ConfigError
-from prdsim.running.runner import resume, run
-from prdsim.running.simulation import Resolved, Simulation
+from prdsim.running.resuming import resume
+from prdsim.running.runner import run
+from prdsim.running.simulation import Simulation
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import open_trajectory
 

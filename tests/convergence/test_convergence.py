@@ -22,7 +22,7 @@ from support_runs import KEYS, Killed, make_run
 import prdsim
 from prdsim.analysis import history, open_recording
 from prdsim.analysis.comparison import compare
-from prdsim.config import RunConfig
+from prdsim.config import Resolved, RunConfig
 from prdsim.convergence import (
     HEADLINE,
     NOT_ASSESSED,
@@ -48,7 +48,6 @@ from prdsim.errors import ConfigError, DivergedError, ReportError, TrajectoryErr
 from prdsim.figures import draw
 from prdsim.progress import Silent
 from prdsim.running.accuracy import warnings_of
-from prdsim.running.simulation import Resolved
 from prdsim.trajectory import SCALARS, Status, open_trajectory
 
 NAN = math.nan

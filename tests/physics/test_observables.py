@@ -17,7 +17,6 @@ from support import (
     same_numbers,
 )
 
-from prdsim.physics.observables import Observer
 from prdsim.physics.randomness import Stream, uniforms
 
 Nodes = list[tuple[Any, float]]
@@ -228,14 +227,3 @@ def test_observing_twice_gives_the_same_row():
         simulation.advance(3)
         first, second = simulation.observe(), simulation.observe()
     assert same_numbers(first, second)
-
-
-def test_memory_of_the_observer_is_what_is_predicted():
-    problem = random_problem(4)
-    model, state = problem.model()
-    predicted = sum(int(np.prod(shape)) for shape in Observer.shapes(model.state_shapes).values())
-    observer = Observer(model, state)
-    arrays = [value for value in vars(observer).values() if isinstance(value, np.ndarray)]
-    arrays += [array for _, array in observer._velocity if array is not None]
-    held = sum(array.size for array in arrays if array.dtype == np.float64 and array.ndim == 2)
-    assert held == predicted

@@ -22,8 +22,10 @@ from support import (
 
 from prdsim.physics.charts import CHARTS
 from prdsim.physics.randomness import Stream, uniforms
-from prdsim.running.integrators import RungeKutta, beside, make_stepper
+from prdsim.running.integrators import make_stepper
+from prdsim.running.runge_kutta import RungeKutta
 from prdsim.running.step_control import Controller
+from prdsim.running.stepper import beside
 from prdsim.running.tableaux import TABLEAUX
 from prdsim.symbols import ARRAYS
 

@@ -28,7 +28,8 @@ from prdsim.files import posix
 from prdsim.running import runner
 from prdsim.running.memory import leaving_bytes, needed_bytes
 from prdsim.running.ordered_calls import OrderedCalls
-from prdsim.running.runner import Result, resume, run
+from prdsim.running.resuming import resume
+from prdsim.running.runner import Result, run
 from prdsim.running.simulation import Simulation
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, TrajectoryWriter, open_trajectory

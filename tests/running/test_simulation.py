@@ -21,12 +21,13 @@ from support import (
 )
 
 from prdsim.backends import get_backend
-from prdsim.config import RunConfig
+from prdsim.config import Resolved, RunConfig
 from prdsim.errors import ConfigError, DivergedError
 from prdsim.physics.charts import CHARTS
 from prdsim.physics.initial import draw_initial
+from prdsim.physics.state import Dimensions
 from prdsim.running.memory import memory_bytes
-from prdsim.running.simulation import RESTART_SCALARS, Resolved, Simulation
+from prdsim.running.simulation import RESTART_SCALARS, Simulation
 from prdsim.schedule import Agenda
 from prdsim.symbols import ARRAYS
 
@@ -369,13 +370,19 @@ def test_predicted_memory_is_what_is_allocated(integrator, chart, precision, mon
 def test_memory_in_float32_is_half():
     problem = random_problem(1, m=100)
     sizes = Simulation(problem.config(backend="numpy"), problem.X, problem.Y).dimensions
-    k = get_backend("numpy")
     double, single = (
-        memory_bytes(RunConfig(precision=precision, diffusion=True), sizes, k, "weight")
-        for precision in ("float64", "float32")
+        memory_bytes(config, sizes, get_backend("numpy", precision=config.precision), "weight")
+        for config in (RunConfig(precision=p, diffusion=True) for p in ("float64", "float32"))
     )
-    signs_and_step = sizes.m * sizes.n + 8
-    assert double - signs_and_step == 2 * (single - signs_and_step)
+    gates_and_step = sizes.m * sizes.n + 8  # and, in float64 always, a sum for each neuron
+    assert double - gates_and_step == pytest.approx(2 * (single - gates_and_step), rel=0.01)
+
+
+def test_predicting_memory_takes_none():
+    """However large a run is asked for: the numbers of its arrays are never made."""
+    sizes = Dimensions(2**31 - 1, 2**20, 2**31 - 1, 2**31 - 1, 2**31 - 1)
+    for chart in CHARTS:
+        assert memory_bytes(RunConfig(diffusion=True), sizes, get_backend("numpy"), chart) > 2**62
 
 
 @backends

@@ -12,8 +12,9 @@ import pytest
 from support_cli import caller
 
 import prdsim
-from prdsim.config import config_sha256, stored_config
+from prdsim.config import config_sha256
 from prdsim.errors import ConfigError, ResumeMismatchError
+from prdsim.recorded import Recorded
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import SCALARS, Status, TrajectoryWriter, open_trajectory
 
@@ -89,7 +90,7 @@ def test_a_run_of_version_1_is_continued_as_it_would_have_been(run_v1, end):
 
 def test_the_configuration_of_version_1_is_told_in_todays_words(run_v1):
     with open_trajectory(run_v1) as trajectory:
-        old, config = trajectory.config, stored_config(trajectory)
+        old, config = trajectory.config, Recorded(trajectory).config
     assert (old["scalars_every"], config.scalars) == (4, "every:4")
     assert (old["penalty_points"], config.penalty_points) == ("auto", "random")
     assert (old["critic_warmup"], config.critic_warmup) == (7, 7 * 0.02)  # updates, now a time
@@ -106,7 +107,7 @@ def test_a_finished_run_of_version_1_goes_on_in_a_file_of_version_2(run_v1, end)
         assert trajectory.format_version == 2
         assert trajectory.check() == []
         assert trajectory.step.tolist() == [0, 6, 12, 18, 24, 30, 36, 40]
-        assert stored_config(trajectory).steps == 40
+        assert Recorded(trajectory).config.steps == 40
         assert "scalars_every" not in trajectory.config
         for name in ARRAYS:
             assert_is_the_same(getattr(trajectory, name)[4], end[name])

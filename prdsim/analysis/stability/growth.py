@@ -24,18 +24,17 @@ from scipy.stats import rankdata
 
 from prdsim.analysis.snapshot_model import SnapshotModel, settings_of
 from prdsim.backends.numpy import NumpyBackend
-from prdsim.config import RunConfig, stored_config
+from prdsim.config import Resolved, RunConfig
 from prdsim.errors import ResumeMismatchError
 from prdsim.physics.charts import range_factors
 from prdsim.physics.gradients import forward, residual, score_field
 from prdsim.physics.model import Model
 from prdsim.physics.state import Dimensions, State
 from prdsim.progress import Progress, Silent
+from prdsim.recorded import Recorded
 from prdsim.running.memory import require_memory
-from prdsim.running.runner import stored_data
-from prdsim.running.simulation import Resolved, Simulation
+from prdsim.running.simulation import Simulation
 from prdsim.schedule import Agenda
-from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -410,16 +409,12 @@ def replay_couplings(
     Raises `ResumeMismatchError` if that is more than ``tolerance``, `TrajectoryError` where the
     file cannot be read, and what a run raises.
     """
-    config = _up_to_last_snapshot(trajectory)
-    X, Y = stored_data(trajectory, config)
+    recorded = Recorded(trajectory)
     comparison = _Comparison(trajectory, tolerance)
     history = integrate_couplings(
-        config,
-        X,
-        Y,
-        initial={name: np.asarray(trajectory.initial[name]) for name in ARRAYS},
-        resolved=Resolved(**trajectory.attributes["resolved"]),
-        stored_chart={name: np.asarray(array) for name, array in trajectory.chart.items()},
+        _up_to_last_snapshot(recorded),
+        *recorded.data,
+        **recorded.beginning,
         backend=backend,
         progress=progress,
         watch=comparison,
@@ -428,9 +423,10 @@ def replay_couplings(
     return replace(history, difference=comparison.difference)
 
 
-def _up_to_last_snapshot(trajectory: Trajectory) -> RunConfig:
+def _up_to_last_snapshot(recorded: Recorded) -> RunConfig:
     """Return the configuration that ends a replay where the file's snapshots do."""
-    config, last = stored_config(trajectory), trajectory.recorded_snapshots[-1]
+    config, trajectory = recorded.config, recorded.trajectory
+    last = trajectory.recorded_snapshots[-1]
     if last.dtype.kind == "f" and last > 0.0:
         return config.replace(end_time=float(last))
     return config.replace(steps=max(1, int(trajectory.step[-1])))

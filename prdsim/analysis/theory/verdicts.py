@@ -26,10 +26,10 @@ from prdsim.analysis.theory.bounds import (
     theorem_2,
     theorem_constants,
 )
-from prdsim.config import RunConfig, stored_config
+from prdsim.config import Resolved, RunConfig
 from prdsim.errors import ConfigError, DataError
-from prdsim.running.runner import stored_data
-from prdsim.running.simulation import Resolved, Simulation
+from prdsim.recorded import Recorded
+from prdsim.running.simulation import Simulation
 
 if TYPE_CHECKING:
     from prdsim.trajectory import Trajectory
@@ -381,8 +381,8 @@ def _set_up(
     """Return configuration and samples of a run, which is one of the theorems."""
     if not len(trajectory.U):
         raise DataError(f"{trajectory.path} holds no snapshot yet")
-    config = stored_config(trajectory)
-    X, Y = data or stored_data(trajectory, config)
+    recorded = Recorded(trajectory)
+    config, (X, Y) = recorded.config, data or recorded.data
     check_set_up(config, X, trajectory.V[0])
     return config, X, Y
 
@@ -431,8 +431,8 @@ def applied_scores(
     a score that belongs to no recorded state. So the run is taken again from its beginning, which
     costs what it cost; nothing is written. Raises `ConfigError` for other integrators.
     """
-    config = stored_config(trajectory)
-    X, Y = data or stored_data(trajectory, config)
+    recorded = Recorded(trajectory)
+    config, (X, Y) = recorded.config, data or recorded.data
     if config.integrator != "gd":
         raise ConfigError(f"integrator: {config.integrator} moves U by the scores of its states")
     steps = int(trajectory.scalars["step"][-1])
@@ -441,9 +441,7 @@ def applied_scores(
         config.replace(steps=max(steps, 1), end_time=None, snapshots=None, scalars=None),
         X.astype(np.float64),
         Y.astype(np.float64),
-        initial=dict(trajectory.initial),
-        resolved=_resolved(trajectory),
-        stored_chart=dict(trajectory.chart),
+        **recorded.beginning,
     ) as simulation:
         times = np.empty(steps)
         for step in range(steps):

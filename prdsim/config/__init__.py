@@ -2,30 +2,34 @@
 
 `RunConfig` is the only place where a key, its default, its range and its explanation stand. TOML
 files, ``--set``, command-line options, the trajectory's ``config`` attribute and the documentation
-all follow from it. Layers are merged by `load_config`: defaults < preset < TOML < ``--set`` <
-options.
+all follow from it. Layers are merged by
+`prdsim.config.files.load_config`: defaults < preset < TOML < ``--set`` < options.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
-from prdsim.errors import ConfigError, ResumeMismatchError
+from prdsim.config.messages import explain, literals
+from prdsim.errors import ConfigError
+from prdsim.running.tableaux import TABLEAUX
 from prdsim.schedule import Rule
 from prdsim.symbols import ARRAYS, Normalization, Split, Target
 
-FIXED_FLOWS, ADAPTIVE_FLOWS = ("heun", "rk4"), ("bs23", "dopri5")
-FLOWS = (*FIXED_FLOWS, *ADAPTIVE_FLOWS)
-"""Integrators of the joint flow of (U, V, W, a); `gd` alternates instead."""
+INTEGRATORS = ("gd", *TABLEAUX)
+"""``gd`` alternates; the others integrate the joint flow of (U, V, W, a)."""
+
+if TYPE_CHECKING:
+    Integrator = str
+else:
+    Integrator = Literal[INTEGRATORS]
 
 STEP_LIMIT = 10_000_000
 """Steps after which a run ends if none are asked for: far more than any run that makes sense."""
@@ -100,7 +104,7 @@ class RunConfig(BaseModel):
         "where the penalty is taken: midpoint, gauss:K (its average over e), random (gd)",
     )
 
-    integrator: Literal["gd", "heun", "rk4", "bs23", "dopri5"] = _key(
+    integrator: Integrator = _key(
         "time",
         "bs23",
         "bs23, dopri5 take adaptive, heun, rk4 fixed steps of the flow; gd alternates",
@@ -151,7 +155,7 @@ class RunConfig(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(_explain(error)) from None
+            raise ConfigError(explain(error, type(self))) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -197,7 +201,7 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.integrator in FLOWS:
+        if self.integrator in TABLEAUX:
             if self.penalty_points == "random":
                 raise ValueError(
                     f"penalty_points: random needs integrator gd, not {self.integrator}"
@@ -243,7 +247,7 @@ class RunConfig(BaseModel):
     @property
     def adaptive(self) -> bool:
         """Whether the integrator chooses its steps by an error estimate."""
-        return self.integrator in ADAPTIVE_FLOWS
+        return self.integrator in TABLEAUX and TABLEAUX[self.integrator].adaptive
 
     @property
     def step_limit(self) -> int:
@@ -329,45 +333,28 @@ def config_sha256(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 
-class Stored(Protocol):
-    """A trajectory file, as far as its configuration goes."""
-
-    path: Path
-    config: dict[str, Any]
-    attributes: dict[str, Any]
-
-
-def stored_config(trajectory: Stored) -> RunConfig:
-    """Return the configuration that a trajectory file keeps, checked against its checksum.
-
-    Raises `ResumeMismatchError` if it was changed or is missing.
-    """
-    values = trajectory.config
-    if config_sha256(values) != trajectory.attributes.get("config_sha256"):
-        raise ResumeMismatchError(
-            f"{trajectory.path}: the configuration does not match its checksum; it was changed or "
-            "damaged after the run began"
-        )
-    return RunConfig(**(_from_version_1(values) if "scalars_every" in values else values))
-
-
 _FORMER_OUTPUT_KEYS = ("scalars_every",)
 
 
-def _from_version_1(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a configuration that a file of format version 1 keeps, as of today.
+@dataclass(frozen=True)
+class Resolved:
+    """What the ``auto`` of a configuration came to; a resumed run uses the same.
 
-    Of gd's critic, whose update had a size of its own, and recorded by step alone.
+    ``ramp`` is that of `FixedSteps`; ``critic_rate`` the critic's speed beta, which for gd may
+    follow from a size of its updates (None: a file of format version 1).
     """
-    kept = dict(values)
-    kept["scalars"] = f"every:{kept.pop('scalars_every')}"
-    alternating = kept["integrator"] == "gd"
-    if kept["penalty_points"] == "auto":
-        kept["penalty_points"] = "random" if alternating else "midpoint"
-    updates, size = kept["critic_warmup"], kept["critic_step_size"]
-    kept["critic_warmup"] = updates * size / kept["critic_rate"] if alternating else 0.0
-    kept["critic_step_size"] = size if alternating else None
-    return kept
+
+    backend: str
+    device: str
+    chart: str
+    step_size: float
+    threads: int
+    ramp: int = 1
+    critic_rate: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
 
 
 def keys_of(*groups: str) -> list[str]:
@@ -382,62 +369,6 @@ def group_of(key: str) -> str:
     return str(extra["group"])
 
 
-def load_config(
-    path: Path | None = None,
-    *,
-    settings: Iterable[str] = (),
-    options: Mapping[str, Any] | None = None,
-) -> RunConfig:
-    """Merge the layers of a configuration: defaults < preset < TOML < settings < options.
-
-    ``path`` names a TOML file; ``settings`` are texts ``key=value`` as ``--set`` takes them;
-    ``options`` maps keys to values or to the texts a command line gives. A relative ``output`` or
-    ``data_dir`` means the current folder. Raises `ConfigError`.
-    """
-    values: dict[str, Any] = {} if path is None else _read_toml(path)
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {setting}: must be key=value, such as --set samples=500")
-        values[key.strip().replace("-", "_")] = _from_text(key.strip().replace("-", "_"), text)
-    for key, value in (options or {}).items():
-        values[key] = _from_text(key, value) if isinstance(value, str) else value
-    try:
-        return RunConfig(**values)
-    except ConfigError as error:
-        where = "" if path is None else f"\n(configuration: {path} with the options given)"
-        raise ConfigError(f"{error}{where}") from None
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
-    for key, value in values.items():
-        if isinstance(value, dict):
-            raise ConfigError(f"{path}: [{key}] is a table; keys stand flat, without [sections]")
-    return values
-
-
-def _from_text(key: str, text: str) -> Any:
-    """Read a value as TOML would, where the key can be anything but text."""
-    field = RunConfig.model_fields.get(key)
-    text = text.strip()
-    if field is None or field.annotation in (str, str | None):
-        return text
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
-    return parsed["value"] if set(parsed) == {"value"} else text
-
-
 def _plain(value: Any) -> Any:
     """Return NumPy scalars as Python numbers and paths as text."""
     if isinstance(value, Path):
@@ -447,51 +378,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _explain(error: ValidationError) -> str:
-    """One line for the first problem, by the user's words, not the validator's."""
-    problem = error.errors(include_url=False)[0]
-    if not problem["loc"]:
-        return problem["msg"].removeprefix("Value error, ")
-    key = str(problem["loc"][0])
-    if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, RunConfig.model_fields, n=1)
-        hint = f"did you mean {close[0]}?" if close else "prdsim run --help lists all keys"
-        return f"{key}: no such configuration key; {hint}"
-    return f"{key}: {_requirement(key, problem)}, got {problem['input']!r}"
-
-
-def _requirement(key: str, problem: ErrorDetails) -> str:
-    kind, context = problem["type"], problem.get("ctx", {})
-    if kind == "value_error":
-        return problem["msg"].removeprefix("Value error, ")
-    bounds = {
-        "greater_than_equal": ("ge", "at least"),
-        "greater_than": ("gt", "greater than"),
-        "less_than_equal": ("le", "at most"),
-        "less_than": ("lt", "less than"),
-    }
-    if kind in bounds:
-        name, comparison = bounds[kind]
-        return f"must be {comparison} {context[name]}"
-    names = choices(key)
-    if kind == "literal_error" and names and key != "step_size":
-        return f"must be one of {', '.join(names)}"
-    if kind == "finite_number":
-        return "must be a finite number"
-    if key == "step_size":
-        return "must be a positive number or auto"
-    words = {"int": "an integer", "float": "a number", "bool": "true or false", "string": "text"}
-    return f"must be {words.get(kind.split('_')[0], 'a valid value')}"
-
-
 def choices(key: str) -> list[str]:
-    """Return the texts a key accepts, if it accepts only certain ones."""
-    annotation = RunConfig.model_fields[key].annotation
-    return [name for name in _literals(annotation) if isinstance(name, str)]
-
-
-def _literals(annotation: Any) -> list[Any]:
-    arguments = get_args(annotation)
-    if arguments and all(isinstance(argument, str) for argument in arguments):
-        return list(arguments)
-    return [name for argument in arguments for name in _literals(argument)]
+    """Return the texts that a key accepts, if it accepts only certain ones."""
+    return literals(RunConfig.model_fields[key].annotation)

@@ -1,0 +1,67 @@
+"""Configurations from TOML files, settings and options."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prdsim.config import RunConfig
+from prdsim.errors import ConfigError
+
+
+def load_config(
+    path: Path | None = None,
+    *,
+    settings: Iterable[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Merge the layers of a configuration: defaults < preset < TOML < settings < options.
+
+    ``path`` names a TOML file; ``settings`` are texts ``key=value`` as ``--set`` takes them;
+    ``options`` maps keys to values or to the texts a command line gives. A relative ``output`` or
+    ``data_dir`` means the current folder. Raises `ConfigError`.
+    """
+    values: dict[str, Any] = {} if path is None else _read_toml(path)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {setting}: must be key=value, such as --set samples=500")
+        values[key.strip().replace("-", "_")] = _from_text(key.strip().replace("-", "_"), text)
+    for key, value in (options or {}).items():
+        values[key] = _from_text(key, value) if isinstance(value, str) else value
+    try:
+        return RunConfig(**values)
+    except ConfigError as error:
+        where = "" if path is None else f"\n(configuration: {path} with the options given)"
+        raise ConfigError(f"{error}{where}") from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
+    for key, value in values.items():
+        if isinstance(value, dict):
+            raise ConfigError(f"{path}: [{key}] is a table; keys stand flat, without [sections]")
+    return values
+
+
+def _from_text(key: str, text: str) -> Any:
+    """Read a value as TOML would, where the key can be anything but text."""
+    field = RunConfig.model_fields.get(key)
+    text = text.strip()
+    if field is None or field.annotation in (str, str | None):
+        return text
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if set(parsed) == {"value"} else text

@@ -1,0 +1,54 @@
+"""What is said of a configuration that cannot be."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return a line for the first problem, in the user's words, not the validator's."""
+    problem = error.errors(include_url=False)[0]
+    if not problem["loc"]:
+        return problem["msg"].removeprefix("Value error, ")
+    key = str(problem["loc"][0])
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, model.model_fields, n=1)
+        hint = f"did you mean {close[0]}?" if close else "prdsim run --help lists all keys"
+        return f"{key}: no such configuration key; {hint}"
+    names = literals(model.model_fields[key].annotation)
+    return f"{key}: {_requirement(key, problem, names)}, got {problem['input']!r}"
+
+
+def _requirement(key: str, problem: ErrorDetails, names: list[str]) -> str:
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "value_error":
+        return problem["msg"].removeprefix("Value error, ")
+    bounds = {
+        "greater_than_equal": ("ge", "at least"),
+        "greater_than": ("gt", "greater than"),
+        "less_than_equal": ("le", "at most"),
+        "less_than": ("lt", "less than"),
+    }
+    if kind in bounds:
+        name, comparison = bounds[kind]
+        return f"must be {comparison} {context[name]}"
+    if kind == "literal_error" and names and key != "step_size":
+        return f"must be one of {', '.join(names)}"
+    if kind == "finite_number":
+        return "must be a finite number"
+    if key == "step_size":
+        return "must be a positive number or auto"
+    words = {"int": "an integer", "float": "a number", "bool": "true or false", "string": "text"}
+    return f"must be {words.get(kind.split('_')[0], 'a valid value')}"
+
+
+def literals(annotation: Any) -> list[str]:
+    """Return the texts among the literals of an annotation."""
+    arguments = get_args(annotation)
+    if arguments and all(isinstance(argument, str) for argument in arguments):
+        return list(arguments)
+    return [name for argument in arguments for name in literals(argument)]

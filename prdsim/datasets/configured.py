@@ -1,0 +1,34 @@
+"""The data set of a configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prdsim.config import RunConfig
+from prdsim.datasets import Dataset, from_arrays, load_dataset
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+def load_data(
+    config: RunConfig, data: tuple[ArrayLike, ArrayLike] | Dataset | None = None
+) -> Dataset:
+    """Return the data set that a configuration names, or ``data`` (X, Y) treated as it asks."""
+    if isinstance(data, Dataset):
+        return data
+    if data is not None:
+        return from_arrays(
+            *data, seed=config.seed, normalize=config.normalize, target=config.target
+        )
+    return load_dataset(
+        config.dataset,
+        samples=config.samples,
+        seed=config.seed,
+        split=config.split,
+        normalize=config.normalize,
+        target=config.target,
+        data_dir=config.data_dir,
+        outputs=config.outputs,
+        correlation_length=config.correlation_length,
+    )

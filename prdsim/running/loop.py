@@ -1,0 +1,194 @@
+"""The loop of a run: advance, record what is due, commit, until the end or a stop."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prdsim.config import Resolved, RunConfig
+from prdsim.errors import DivergedError, PrdsimError
+from prdsim.progress import Progress
+from prdsim.running.accuracy import warnings_of
+from prdsim.running.ordered_calls import OrderedCalls
+from prdsim.running.simulation import Simulation
+from prdsim.running.stopping import StopRequest
+from prdsim.schedule import Agenda
+from prdsim.trajectory import Status, TrajectoryWriter
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import HostArray
+
+_COMMIT_SECONDS = 1.0  # between commits of scalars alone, so that watchers see a run move
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    ``state`` holds U, V, W, a at ``time``: the end time, or that of the last step; ``first`` and
+    ``last`` the scalars of the initial and the last recorded state, by the names of the file
+    format. ``signal`` is the one that interrupted the run, if any. ``config`` is that of the run.
+    """
+
+    path: Path
+    stop_reason: str
+    step: int
+    time: float
+    config: RunConfig
+    state: Mapping[str, HostArray]
+    first: Mapping[str, float]
+    last: Mapping[str, float]
+    resolved: Resolved
+    signal: signal.Signals | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What speaks against the accuracy of the run, and what to do."""
+        return warnings_of(self.config, self.resolved.step_size, self.last)
+
+
+class Loop:
+    """Advances a run, records what is due, commits, until the end or a stop.
+
+    Where a device computes by itself, the file is written by a thread behind the loop, in the same
+    order; elsewhere in the loop, since another thread would slow down the products.
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        writer: TrajectoryWriter,
+        snapshots: Sequence[float],
+        scalars: Sequence[float],
+        recorded: Sequence[Mapping[str, float]] = (),
+    ) -> None:
+        self._simulation, self._writer = simulation, writer
+        begun = (simulation.step, simulation.time) if recorded else ()
+        self._snapshots, self._scalars = Agenda(snapshots, *begun), Agenda(scalars, *begun)
+        self._first, self._last = recorded or ({}, {})
+        self._committed = self._restarted = time.monotonic()
+        self._later = OrderedCalls(behind=simulation.backend.asynchronous)
+
+    def go(self, progress: Progress, stop: StopRequest) -> Result:
+        """Run until the end or a stop; raise what `prdsim.run` raises of a run under way."""
+        simulation = self._simulation
+        progress.start(*simulation.progress)
+        try:
+            if not self._first:
+                self._record(restart=True)
+            while not simulation.finished and stop.signal is None:
+                simulation.advance(
+                    next_view=min(self._snapshots.next_time, self._scalars.next_time)
+                )
+                self._record()
+                loss = self._last.get("loss_sup", float("nan"))
+                progress.update(simulation.progress[0], simulation.step, loss)
+            return self._end(stop)
+        except DivergedError as error:
+            reason = str(error).splitlines()[0].removeprefix("diverged: ")
+            self._commit_end(Status.DIVERGED, reason)
+            raise
+        except PrdsimError:
+            raise
+        except Exception as error:
+            self._commit_end(Status.FAILED, repr(error))
+            raise
+        finally:
+            self._later.close()
+            progress.close()
+
+    def _record(self, *, restart: bool = False) -> None:
+        """Write what has become due with the last step, and commit if it is time."""
+        simulation, writer, now = self._simulation, self._writer, time.monotonic()
+        scalars, snapshots = simulation.due(self._scalars), simulation.due(self._snapshots)
+        restart |= now - self._restarted >= simulation.config.restart_seconds
+        if not (scalars or snapshots or restart):
+            return
+        for moment in sorted({*scalars, *snapshots, simulation.time}):
+            self._require_finite(moment)
+            if moment in snapshots:
+                simulation.measure_stability(moment)
+            if moment in scalars:
+                self._record_scalars(moment)
+            if moment in snapshots:
+                self._later.wait()  # one at a time leaves the device and waits for the disk
+                copies = simulation.start_weights(moment)
+                self._later(self._write_snapshot, simulation.step, moment, copies)
+        if simulation.finished:
+            return
+        if restart:
+            self._write_restart(now)
+        overdue = now - self._committed >= _COMMIT_SECONDS and self._later.idle
+        if snapshots or restart or overdue:
+            self._later(writer.commit, Status.RUNNING)
+            self._committed = now
+
+    def _record_scalars(self, moment: float) -> None:
+        self._last = self._simulation.observe(moment)
+        self._first = self._first or self._last
+        self._later(self._writer.scalars, self._simulation.step, self._last)
+
+    def _write_snapshot(
+        self, step: int, time: float, copies: dict[str, Callable[[], HostArray]]
+    ) -> None:
+        # Each is dropped once it is here: the device's memory is free before the next one starts.
+        arrays = {name: copies.pop(name)() for name in tuple(copies)}
+        self._writer.snapshot(step, time, arrays)
+
+    def _write_restart(self, now: float) -> None:
+        point = self._simulation.restart_point()
+        self._later(self._writer.restart, point.step, point.time, point.arrays, point.scalars)
+        self._restarted = now
+
+    def _commit_end(self, status: Status, reason: str) -> None:
+        """Commit all there is, and how the run ended."""
+        step = self._simulation.step
+        self._later(self._writer.commit, status, stop_step=step, stop_reason=reason)
+        self._later.wait()
+
+    def _end(self, stop: StopRequest) -> Result:
+        """Leave the file so that the run can be continued, and say how it ended."""
+        simulation = self._simulation
+        self._require_finite()
+        self._write_restart(time.monotonic())
+        status = Status.FINISHED if simulation.finished else Status.INTERRUPTED
+        reason = stop.signal.name if status is Status.INTERRUPTED and stop.signal else ""
+        self._commit_end(status, reason)
+        return Result(
+            path=self._writer.path,
+            stop_reason=str(status),
+            step=simulation.step,
+            time=simulation.shown_time,
+            config=simulation.config,
+            state=simulation.weights(simulation.shown_time),
+            first=self._first,
+            last=self._last,
+            resolved=simulation.resolved,
+            signal=stop.signal if status is Status.INTERRUPTED else None,
+        )
+
+    def _require_finite(self, moment: float | None = None) -> None:
+        """Raise `DivergedError`, naming the step and the array, unless a state is finite."""
+        if self._simulation.non_finite_array(moment) is None:
+            return
+        self._later.wait()
+        simulation, reached = self._simulation, self._simulation.step
+        simulation.restore(self._writer.read_restart())
+        while (name := simulation.non_finite_array()) is None and simulation.step < reached:
+            simulation.advance()
+        raise DivergedError(
+            f"diverged: {name or 'the state'} is not finite from step {simulation.step} on\n"
+            f"{self._writer.path} holds the run up to there; {self._advice(name)}"
+        )
+
+    def _advice(self, name: str | None) -> str:
+        config, step_size = self._simulation.config, self._simulation.resolved.step_size
+        if config.adaptive:
+            return f"try --rtol {config.rtol / 10:.2g}"
+        if name in ("W", "a") and config.critic_step_size is not None:
+            return f"try --critic-step-size {config.critic_step_size / 2:.2g}"
+        return f"try --step-size {step_size / 2:.2g}"

@@ -1,0 +1,57 @@
+"""What the ``auto`` of a configuration comes to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prdsim.backends import get_backend
+from prdsim.config import Resolved, RunConfig
+from prdsim.running.integrators import AlternatingDescent, make_stepper
+from prdsim.running.step_size import automatic_step_size, round_down
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Backend, HostArray
+
+# What `auto` is of 1 / lambda_max at t = 0. A fixed step of 1/16 follows the flow to some per cent
+# through the kinks of the score field, 1 chatters at them; an adaptive one finds its size within a
+# few steps, and begins far below it, since small weights begin where all kinks meet (z = 0).
+_FIXED_FRACTION, _FIRST_ADAPTIVE_FRACTION = 1 / 16, 1e-3
+_RAMP = 64  # steps until an automatic fixed one has its full size, where weights begin small
+
+
+def resolve(
+    config: RunConfig,
+    backend: Backend,
+    X: HostArray,
+    Y: HostArray,
+    initial: dict[str, HostArray],
+    chart: str,
+) -> Resolved:
+    """Return what a run on these data, from these arrays, in that chart is resolved to."""
+    stepper, step_size, ramp = make_stepper(config), config.step_size, 1
+    if step_size == "auto":
+        step_size = automatic_step(config, X, Y, initial)
+        ramp = 1 if config.adaptive or config.init_scale >= 1.0 else _RAMP
+    rate = config.critic_rate
+    if isinstance(stepper, AlternatingDescent):
+        rate = stepper.critic_steps * stepper.critic_update_size(step_size) / step_size
+    return Resolved(
+        backend.name, backend.device, chart, float(step_size), backend.threads, ramp, rate
+    )
+
+
+def automatic_step(
+    config: RunConfig, X: HostArray, Y: HostArray, initial: dict[str, HostArray]
+) -> float:
+    """Return what ``step_size = "auto"`` comes to: a fraction of `automatic_step_size`."""
+    fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
+    return round_down(fraction * automatic_step_size(config, X, Y, initial))
+
+
+def backend_of(config: RunConfig, resolved: Resolved | None) -> Backend:
+    """Return the backend that a configuration names, or that it was resolved to before."""
+    if resolved is None:
+        return get_backend(config.backend, precision=config.precision, threads=config.threads)
+    device = resolved.device.partition(":")[2]
+    name = f"{resolved.backend}:{device}" if device else resolved.backend
+    return get_backend(name, precision=config.precision, threads=resolved.threads)

@@ -1,0 +1,224 @@
+"""Explicit Runge-Kutta methods for the joint flow, given by `prdsim.running.tableaux`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+from prdsim.physics.gradients import velocity
+from prdsim.physics.model import Model
+from prdsim.physics.state import State
+from prdsim.running.stepper import Images, Memory, beside
+from prdsim.running.tableaux import Tableau
+
+
+@dataclass(frozen=True)
+class RungeKutta:
+    """One explicit Runge-Kutta method for the joint flow of the arrays that move."""
+
+    tableau: Tableau
+    rtol: float = 1e-3
+    atol: float = 1e-8
+    dense: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.tableau.name
+
+    @property
+    def order(self) -> int:
+        return self.tableau.order
+
+    @property
+    def adaptive(self) -> bool:
+        return bool(self.tableau.error)
+
+    @property
+    def dense_order(self) -> int:
+        return min(self.order, self.tableau.dense_order)
+
+    @property
+    def evaluations(self) -> int:
+        return len(self.tableau.a)
+
+    @property
+    def stability_limit(self) -> float:
+        return self.tableau.stability_limit
+
+    @property
+    def _needs_last(self) -> bool:
+        """Whether a state within a step takes a velocity that no stage is."""
+        return self.dense and not self.tableau.first_same_as_last
+
+    def allocate(self, model: Model, state: State) -> Memory:
+        def empty() -> State:
+            return State.empty(model.backend, model.state_shapes, model.moving)
+
+        images, gram = None, model.chart.pull_matrix is None
+        if self.tableau.solution_share is not None and gram and "U" in model.moving:
+            images = Images(*(model.backend.empty(model.state_shapes["U"]) for _ in range(4)))
+        return Memory(
+            [empty() for _ in self.tableau.a],
+            trial=beside(model, state),
+            error=empty() if self.adaptive else None,
+            last=empty() if self._needs_last else None,
+            images=images,
+        )
+
+    def step(
+        self,
+        model: Model,
+        state: State,
+        memory: Memory,
+        *,
+        index: int,  # noqa: ARG002 - the flow is autonomous
+        step_size: float,
+    ) -> tuple[State, float]:
+        trial, first_stage = memory.trial, memory.first_stage
+        assert trial is not None
+
+        def operations() -> None:
+            self._combine_stages(
+                model, state, memory.stages, step_size, trial, first_stage, memory.images
+            )
+
+        memory.first_stage = True
+        if self.adaptive:  # step sizes never repeat, and the stages change places
+            operations()
+            return trial, self._error_norm(model, trial, memory, step_size)
+        model.backend.replay(memory, (memory.swapped, first_stage, step_size), operations)
+        return trial, 0.0
+
+    def _combine_stages(
+        self,
+        model: Model,
+        state: State,
+        stages: list[State],
+        step_size: float,
+        trial: State,
+        first_stage: bool,
+        images: Images | None,
+    ) -> None:
+        """Compute all stages, but for the first if it is there, and the new state."""
+        if not first_stage:
+            velocity(model, state, out=stages[0])
+        if images is not None and not images.valid:
+            images.compute(model, state, stages[0])
+        for row, stage in zip(self.tableau.a[1:], stages[1:], strict=True):
+            _advance(model, state, step_size, row, stages, out=trial)
+            with_A = images is not None and len(row) == 1
+            if images is not None and with_A:
+                terms = [(1.0, images.A), (step_size * row[0], images.G)]
+                model.backend.combine(terms, out=model.work.A)
+            velocity(model, trial, out=stage, with_A=with_A)
+        if not self.tableau.first_same_as_last:
+            _advance(model, state, step_size, self.tableau.b, stages, out=trial)
+
+    def accept(self, old: State, new: State, memory: Memory) -> None:
+        assert memory.trial is new
+        memory.trial, memory.swapped, memory.last_known = old, not memory.swapped, False
+        memory.first_stage = self.tableau.first_same_as_last
+        if memory.first_stage:
+            memory.stages.insert(0, memory.stages.pop())
+        if memory.images is not None:
+            memory.images.accept()
+
+    def remember(self, model: Model, state: State, memory: Memory) -> None:
+        """Do nothing: the state before a step is kept in any case."""
+
+    def interpolate(
+        self,
+        model: Model,
+        state: State,
+        memory: Memory,
+        *,
+        fraction: float,
+        step_size: float,
+        out: State,
+    ) -> None:
+        assert memory.trial is not None
+        stages = self._stages_of_last_step(model, state, memory)
+        weights = self.tableau.interpolant(fraction)
+        _advance(model, memory.trial, step_size, weights, stages, out=out)
+
+    def _stages_of_last_step(self, model: Model, state: State, memory: Memory) -> list[State]:
+        """Return the velocities that the interpolant combines; one of them may be computed."""
+        if self.tableau.first_same_as_last:  # `accept` has moved the last stage to the front
+            return [*memory.stages[1:], memory.stages[0]]
+        assert memory.last is not None
+        if not memory.last_known:
+            velocity(model, state, out=memory.last)
+            memory.last_known = True
+        return [*memory.stages, memory.last]
+
+    def _error_norm(self, model: Model, new: State, memory: Memory, step_size: float) -> float:
+        """The largest over arrays X of ||e_X||_F / (atol sqrt(size) + rtol ||X||_F).
+
+        Reads A of the new state, which the last stage leaves.
+        """
+        assert memory.error is not None
+        assert self.tableau.first_same_as_last
+        k, chart, work, worst = model.backend, model.chart, model.work, 0.0
+        for name in model.moving:
+            terms = _terms(name, step_size, self.tableau.error, memory.stages)
+            error, value = getattr(memory.error, name), getattr(new, name)
+            k.combine(terms, out=error)
+            if name == "U":
+                squared_value = chart.squared_weight_norm(value, work.A)
+                if memory.images is None:
+                    squared_error = chart.squared_norm(error, work.B)
+                else:
+                    self._image_of_error(model, memory, memory.images, step_size)
+                    squared_error = max(0.0, k.dot(error, work.B))
+            else:
+                squared_error, squared_value = k.dot(error, error), k.dot(value, value)
+            size = model.dimensions.size(name)
+            allowed = self.atol * sqrt(size) + self.rtol * sqrt(squared_value)
+            norm = sqrt(squared_error) / allowed if allowed > 0 else float("inf")
+            if not norm < float("inf"):  # NaN too, which `max` may lose
+                return float("inf")
+            worst = max(worst, norm)
+        return worst
+
+    def _image_of_error(
+        self, model: Model, memory: Memory, images: Images, step_size: float
+    ) -> None:
+        """B = e_U M = alpha (A_new - A) + h (error - alpha b) of G and G_new.
+
+        Keeps A and G of the new state: work.A changes places with ``new_A``.
+        """
+        k, work, tableau, alpha = (
+            model.backend,
+            model.work,
+            self.tableau,
+            self.tableau.solution_share,
+        )
+        assert alpha is not None
+        k.gemm(memory.stages[-1].U, model.chart.matrix, out=images.new_G)
+        work.A, images.new_A = images.new_A, work.A
+        first, last = (step_size * (tableau.error[i] - alpha * tableau.b[i]) for i in (0, -1))
+        terms = [(alpha, images.new_A), (-alpha, images.A), (first, images.G), (last, images.new_G)]
+        k.combine(terms, out=work.B)
+
+
+def _terms(
+    name: str, step_size: float, weights: tuple[float, ...], stages: list[State]
+) -> list[tuple[float, object]]:
+    return [
+        (step_size * weight, getattr(stage, name))
+        for weight, stage in zip(weights, stages, strict=False)
+        if weight != 0.0
+    ]
+
+
+def _advance(
+    model: Model,
+    state: State,
+    step_size: float,
+    weights: tuple[float, ...],
+    stages: list[State],
+    out: State,
+) -> None:
+    for name in model.moving:
+        terms = [(1.0, getattr(state, name)), *_terms(name, step_size, weights, stages)]
+        model.backend.combine(terms, out=getattr(out, name))
