@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isnan
@@ -21,6 +22,13 @@ INTEGRATORS = ("gd", "heun", "rk4", "bs23", "dopri5")
 ADAPTIVE = ("bs23", "dopri5")
 PAPER = {"integrator": "gd", "critic_step_size": 0.01, "penalty_points": "random"}
 """The paper's algorithm: alternating steps, penalty points drawn anew for every critic update."""
+
+
+class Terminal(io.StringIO):
+    """Progress is a bar on it."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
