@@ -8,7 +8,6 @@ options.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tomllib
@@ -19,7 +18,7 @@ from typing import Annotated, Any, Literal, Protocol, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from prdsim.errors import ConfigError, ResumeMismatchError
+from prdsim.errors import ConfigError, ResumeMismatchError, did_you_mean
 from prdsim.schedule import Rule
 from prdsim.symbols import ARRAYS, Normalization, Split, Target
 
@@ -454,8 +453,7 @@ def _explain(error: ValidationError) -> str:
         return problem["msg"].removeprefix("Value error, ")
     key = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, RunConfig.model_fields, n=1)
-        hint = f"did you mean {close[0]}?" if close else "prdsim run --help lists all keys"
+        hint = did_you_mean(key, RunConfig.model_fields) or "prdsim run --help lists all keys"
         return f"{key}: no such configuration key; {hint}"
     return f"{key}: {_requirement(key, problem)}, got {problem['input']!r}"
 
