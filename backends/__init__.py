@@ -6,12 +6,11 @@ and independent: there is no current backend.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from prdsim.errors import BackendUnavailableError, ConfigError
+from prdsim.errors import BackendUnavailableError, ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from .base import Backend
@@ -51,8 +50,7 @@ def get_backend(
         return _first_available(precision, threads)
     kind, _, device = name.partition(":")
     if kind not in _CREATORS:
-        close = difflib.get_close_matches(kind, _CREATORS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose auto, {', '.join(_CREATORS)}"
+        hint = did_you_mean(kind, _CREATORS) or f"choose auto, {', '.join(_CREATORS)}"
         raise ConfigError(f"backend {name!r}: no such backend; {hint}")
     if device and kind != "cupy":
         raise ConfigError(f"backend {name!r}: {kind} has no devices to choose from")

@@ -56,21 +56,21 @@ def fetch_datasets(
     """Download data sets by name, such as mnist or fashion-mnist.
 
     Each file's size and SHA-256 are checked before it gets its name. What is here and right is not
-    downloaded again, and a download that was interrupted goes on where it stopped. Proxies are
-    taken from the environment variables http_proxy, https_proxy and no_proxy.
+    downloaded again. Proxies are taken from the environment variables http_proxy, https_proxy and
+    no_proxy.
     """
     if mirror is not None and len(names) > 1:
         raise click.UsageError("--mirror is the folder of one data set: fetch one at a time")
-    from prdsim.datasets.download_progress import automatic_report
     from prdsim.datasets.fetch import fetch_dataset
+    from prdsim.progress import progress_stream
     from prdsim.running.stopping import StopByException
 
-    report = automatic_report()
+    stream = progress_stream()
     try:
         for name in dict.fromkeys(names):
             with StopByException():
                 files = fetch_dataset(
-                    name, data_dir=data_dir, mirror=mirror, force=force, report=report
+                    name, data_dir=data_dir, mirror=mirror, force=force, stream=stream
                 )
             folder = files[0].path.parent if files[0].path else None
             fetched = sum(file.fetched for file in files)
@@ -79,7 +79,7 @@ def fetch_datasets(
                 f"{len(files) - fetched} were here; all have the right SHA-256"
             )
     except KeyboardInterrupt:
-        click.echo("what has come is kept: the same command goes on from there", err=True)
+        click.echo("files that are whole are kept: the same command fetches the others", err=True)
         raise
     return 0
 

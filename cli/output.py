@@ -50,9 +50,7 @@ def files_and_names(
 
     Raises `ConfigError` for what is neither, with the nearest name.
     """
-    import difflib
-
-    from prdsim.errors import ConfigError
+    from prdsim.errors import ConfigError, did_you_mean
 
     known, paths, names = list(known), [], []
     for word in words:
@@ -61,7 +59,6 @@ def files_and_names(
         elif "." in word or "/" in word or Path(word).exists():
             paths.append(Path(word))
         else:
-            close = difflib.get_close_matches(word, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            hint = did_you_mean(word, known) or f"there are {', '.join(known)}"
             raise ConfigError(f"{word}: no such {kind}, nor a file; {hint}")
     return list(dict.fromkeys(paths)), list(dict.fromkeys(names))

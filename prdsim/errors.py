@@ -6,6 +6,8 @@ line prints it as it stands, without a traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class PrdsimError(Exception):
     """Base of all errors below; raised itself only for internal failures."""
@@ -67,3 +69,10 @@ class DivergedError(PrdsimError):
     """The run left the finite numbers (exit code 5)."""
 
     exit_code = 5
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "did you mean <the nearest known word>?", or nothing if none is near."""
+    from difflib import get_close_matches  # needed by errors alone
+
+    return "".join(f"did you mean {close}?" for close in get_close_matches(word, list(known), n=1))

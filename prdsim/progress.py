@@ -1,4 +1,4 @@
-"""Showing how far a run is: a bar on a terminal, lines elsewhere. Showing changes no bit of it."""
+"""Showing how far work is: a bar on a terminal, lines elsewhere. Showing changes no bit of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol, TextIO, TypeVar, cast
+from typing import Any, Protocol, Self, TextIO, TypeVar, cast
 
 _Item = TypeVar("_Item")
 
@@ -18,19 +18,57 @@ def silent(text: str) -> None:
     """Show nothing."""
 
 
-class _Pace:
-    """Says when so many seconds have passed, again and again."""
+def show_line(text: str, stream: TextIO | None) -> None:
+    """Print a line at once, if there is a stream."""
+    if stream is not None:
+        print(text, file=stream, flush=True)
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+
+class Meter:
+    """Shows how far some work is: a bar on a terminal, a line every few seconds elsewhere.
+
+    Nothing is shown without a stream. ``bar`` are options of tqdm.
+    """
+
+    def __init__(self, stream: TextIO | None, *, seconds: float = 5.0, **bar: Any) -> None:
+        self._stream, self._seconds = stream, seconds
         self._next = time.monotonic() + seconds
+        self._bar: Any = None
+        if stream is not None and stream.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(file=stream, dynamic_ncols=True, **bar)
+
+    def move(self, done: float, label: str | None = None) -> None:
+        """Move the bar and change the text beside it; it redraws itself a few times a second."""
+        if self._bar is not None:
+            if label is not None:
+                self._bar.set_description_str(label, refresh=False)
+            self._bar.update(done - self._bar.n)
 
     def due(self) -> bool:
+        """Whether it is time for a line, which it never is beside a bar or without a stream."""
         now = time.monotonic()
-        if now < self._next:
+        if self._stream is None or self._bar is not None or now < self._next:
             return False
         self._next = now + self._seconds
         return True
+
+    def line(self, text: str) -> None:
+        """Print a line, unless there is a bar."""
+        if self._bar is None:
+            show_line(text, self._stream)
+
+    def close(self) -> None:
+        """Say that no more will come; a bar stays as it stands unless it was made to vanish."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
 class Progress(Protocol):
@@ -59,67 +97,44 @@ class Silent:
         """Do nothing."""
 
 
-class Bar:
-    """A tqdm bar with time, step, loss and time left."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def start(self, done: float, total: float) -> None:
-        """Draw the bar."""
-        from tqdm import tqdm
-
-        self._bar = tqdm(
-            total=total,
-            initial=done,
-            file=self._stream,
-            dynamic_ncols=True,
-            mininterval=0.2,
-            bar_format="{percentage:3.0f}%|{bar}| {n:.4g}/{total:g} "
-            "[{elapsed}<{remaining}{postfix}]",
-        )
-
-    def update(self, done: float, step: int, loss: float) -> None:
-        """Move the bar; it redraws itself a few times a second."""
-        self._bar.set_postfix_str(f"step {step}, L_sup={loss:.4g}", refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        """Leave the bar as it stands."""
-        self._bar.close()
-
-
-class Lines:
-    """A line every few seconds, for logs."""
+class Shown:
+    """Shows time or step, loss and time left on a stream."""
 
     def __init__(self, stream: TextIO, seconds: float = 5.0) -> None:
         self._stream, self._seconds = stream, seconds
 
     def start(self, done: float, total: float) -> None:
-        """Note the beginning."""
-        self._total, self._first, self._begun = total, done, time.monotonic()
-        self._pace = _Pace(self._seconds)
-        self._compiled = False
-
-    def update(self, done: float, step: int, loss: float) -> None:
-        """Print a line if it is time."""
-        now = time.monotonic()
-        if not self._compiled:  # the first step's time says nothing of the others'
-            self._compiled, self._first, self._begun = True, done, now
-        if not self._pace.due():
-            return
-        left = ""
-        if done > self._first:
-            seconds = (now - self._begun) / (done - self._first) * (self._total - done)
-            left = f"  {seconds:.0f} s left"
-        print(
-            f"{done:.4g} of {self._total:g}  step {step}  L_sup {loss:.6g}{left}",
-            file=self._stream,
-            flush=True,
+        """Draw the bar, if it is a terminal."""
+        self._total = total
+        self._first: tuple[float, float] | None = None
+        self._meter = Meter(
+            self._stream,
+            seconds=self._seconds,
+            total=total,
+            initial=done,
+            mininterval=0.2,
+            bar_format="{percentage:3.0f}%|{bar}| {n:.4g}/{total:g} [{elapsed}<{remaining}{desc}]",
         )
 
+    def update(self, done: float, step: int, loss: float) -> None:
+        """Move the bar, or print a line if it is time."""
+        now = time.monotonic()
+        if self._first is None:  # the first step may compile: its time says nothing of the others'
+            self._first = done, now
+        self._meter.move(done, f", step {step}, L_sup={loss:.4g}")
+        if self._meter.due():
+            left = self._left(done, now, *self._first)
+            text = f"{done:.4g} of {self._total:g}  step {step}  L_sup {loss:.6g}{left}"
+            self._meter.line(text)
+
+    def _left(self, done: float, now: float, first: float, begun: float) -> str:
+        if done <= first:
+            return ""
+        return f"  {(now - begun) / (done - first) * (self._total - done):.0f} s left"
+
     def close(self) -> None:
-        """Do nothing."""
+        """Leave the bar as it stands."""
+        self._meter.close()
 
 
 class _Dispensable:
@@ -152,33 +167,24 @@ def progress_stream(stream: TextIO | None = None) -> TextIO | None:
 
 def announce(text: str) -> None:
     """Print a line where progress is shown."""
-    stream = progress_stream()
-    if stream is not None:
-        print(text, file=stream, flush=True)
+    show_line(text, progress_stream())
 
 
 def automatic_progress(stream: TextIO | None = None) -> Progress:
-    """Return a bar if the stream (stderr) is a terminal, else lines; nothing without a stream."""
+    """Show a run on the stream (stderr): a bar on a terminal, else lines; nothing without one."""
     shown = progress_stream(stream)
-    if shown is None:
-        return Silent()
-    return Bar(shown) if shown.isatty() else Lines(shown)
+    return Silent() if shown is None else Shown(shown)
 
 
 def tracked(items: Iterable[_Item], what: str, *, seconds: float = 5.0) -> Iterator[_Item]:
     """Yield items, showing how many are done: a bar on a terminal, lines elsewhere."""
-    shown, listed = progress_stream(), list(items)
-    if shown is None:
-        yield from listed
-    elif shown.isatty():
-        from tqdm import tqdm
-
-        yield from tqdm(listed, desc=what, file=shown, dynamic_ncols=True, leave=False)
-    else:
-        pace = _Pace(seconds)
+    listed = list(items)
+    bar = {"desc": what, "total": len(listed), "leave": False}
+    with Meter(progress_stream(), seconds=seconds, **bar) as meter:
         for done, item in enumerate(listed):
-            if pace.due():
-                print(f"{what}: {done} of {len(listed)}", file=shown, flush=True)
+            meter.move(done)
+            if meter.due():
+                meter.line(f"{what}: {done} of {len(listed)}")
             yield item
 
 
@@ -188,19 +194,12 @@ def noting(*, seconds: float = 5.0) -> Iterator[Say]:
 
     Elsewhere a line every few seconds.
     """
-    shown = progress_stream()
-    if shown is None:
-        yield silent
-    elif shown.isatty():
-        from tqdm import tqdm
+    bar = {"bar_format": "{desc} [{elapsed}]", "mininterval": 0, "leave": False}
+    with Meter(progress_stream(), seconds=seconds, **bar) as meter:
 
-        with tqdm(bar_format="{desc} [{elapsed}]", file=shown, leave=False) as bar:
-            yield bar.set_description_str
-    else:
-        pace = _Pace(seconds)
+        def note(text: str) -> None:
+            meter.move(0, text)
+            if meter.due():
+                meter.line(text)
 
-        def line(text: str) -> None:
-            if pace.due():
-                print(text, file=shown, flush=True)
-
-        yield line
+        yield note

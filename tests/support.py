@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isnan
@@ -22,6 +23,13 @@ BACKENDS = ("numpy", "numba")
 ADAPTIVE = tuple(name for name, tableau in TABLEAUX.items() if tableau.adaptive)
 PAPER = {"integrator": "gd", "critic_step_size": 0.01, "penalty_points": "random"}
 """The paper's algorithm: alternating steps, penalty points drawn anew for every critic update."""
+
+
+class Terminal(io.StringIO):
+    """Progress is a bar on it."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,11 @@ def test_importing_the_package_imports_nothing_heavy():
     assert not modules_after("import prdsim") & {*HEAVY, "click", "pydantic"}
 
 
+def test_what_downloads_is_imported_by_a_download_alone():
+    modules = modules_after("import prdsim.cli.data, prdsim.datasets.fetch")
+    assert not modules & {"pooch", "requests", "tqdm"}
+
+
 def test_reading_a_configuration_needs_no_numerics():
     assert not modules_after("import prdsim; prdsim.RunConfig()") & HEAVY
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from prdsim.errors import did_you_mean
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -16,8 +17,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         return problem["msg"].removeprefix("Value error, ")
     key = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, model.model_fields, n=1)
-        hint = f"did you mean {close[0]}?" if close else "prdsim run --help lists all keys"
+        hint = did_you_mean(key, model.model_fields) or "prdsim run --help lists all keys"
         return f"{key}: no such configuration key; {hint}"
     names = literals(model.model_fields[key].annotation)
     return f"{key}: {_requirement(key, problem, names)}, got {problem['input']!r}"

@@ -7,7 +7,6 @@ comes from a user, as a file or as arrays, has one sample a *row*; a `Dataset` h
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -27,7 +26,7 @@ from prdsim.datasets.base import (
 )
 from prdsim.datasets.synthetic import make_synthetic
 from prdsim.datasets.user_files import SUFFIXES, load_file
-from prdsim.errors import ConfigError, DataError
+from prdsim.errors import ConfigError, DataError, did_you_mean
 from prdsim.symbols import Normalization, Split, Target
 
 __all__ = [
@@ -208,8 +207,7 @@ def _load_own(name: str, split: Split) -> Source:
     path = Path(name).expanduser()
     if path.suffix.lower() not in SUFFIXES and not path.exists():
         known = ["synthetic", "digits", *idx.manifest()]
-        close = difflib.get_close_matches(name.lower(), known, n=1)
-        guess = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+        guess = did_you_mean(name.lower(), known) or f"known are {', '.join(known)}."
         raise DataError(
             f'unknown data set "{name}": {guess} A file of your own ends in {", ".join(SUFFIXES)}'
         )

@@ -1,7 +1,6 @@
 """Fetching the data sets of the manifest, and checking the files that are here.
 
-A file gets its name only when all of it is on the disk and its SHA-256 is right. Until then its
-bytes are in a file of that name with ``.part`` added, from which the next try goes on.
+A file gets its name only when all of it is on the disk and its SHA-256 is right.
 """
 
 from __future__ import annotations
@@ -10,25 +9,14 @@ import hashlib
 import os
 import re
 import stat
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from prdsim.datasets import idx
-from prdsim.datasets.download import (
-    PartialFile,
-    Patience,
-    Wanted,
-    check_mirror,
-    complete,
-    disk_errors,
-)
-from prdsim.datasets.download_progress import Report, Silent
-from prdsim.errors import ConfigError, DataError, OutputError, TrajectoryLockedError
-from prdsim.files.lock import WriterLock
+from prdsim.datasets.download import Wanted, check_mirror, disk_errors, download
+from prdsim.errors import ConfigError, DataError
 
 Manifest = Mapping[str, Any]
 State = Literal["ok", "missing", "wrong", "unverified"]
@@ -65,9 +53,8 @@ def fetch_dataset(
     data_dir: str | Path | None = None,
     mirror: str | None = None,
     force: bool = False,
-    report: Report | None = None,
+    stream: TextIO | None = None,
     manifest: Manifest | None = None,
-    patience: Patience | None = None,
 ) -> list[FileStatus]:
     """Download what is missing of a data set; return where each of its files is.
 
@@ -80,20 +67,18 @@ def fetch_dataset(
         data_dir: Folder for data sets; made if it is missing.
         mirror: URL of a folder to download from, instead of the manifest's mirrors.
         force: Replace files that are there and wrong.
-        report: Told of the progress; None for silence.
+        stream: Where progress is shown; None for silence.
         manifest: Instead of the one that ships with prdsim.
-        patience: How long to put up with a bad connection.
 
     Raises:
-        DataError: A file cannot be had, saved or verified, or a wrong one has its name. No wrong
-            file gets a name it did not have before.
-        ConfigError: ``mirror`` is no URL of a folder.
+        DataError: A file cannot be downloaded, saved or verified, or a wrong one has its name. No
+            wrong file gets a name it did not have before.
+        ConfigError: ``mirror`` is not the URL of a folder.
 
     """
     manifest = idx.manifest() if manifest is None else manifest
     all_wanted = _all_wanted(name, manifest)
     mirrors = _mirrors(manifest[name]["mirrors"] if mirror is None else [mirror])
-    report, patience = report or Silent(), patience or Patience()
     folder = _folder(name, all_wanted, data_dir, manifest)
     before = [_examine(name, wanted, folder, manifest) for wanted in all_wanted]
     for status in before:
@@ -107,14 +92,9 @@ def fetch_dataset(
             after.append(status)
             continue
         path = folder / wanted.name
-        with _only_writer(path, patience, report):
-            now = _examine(name, wanted, folder, manifest)  # another process may have fetched it
-            _require_replaceable(now, force)
-            if now.state != "ok":
-                served_by = _fetch_file(path, wanted, mirrors, patience, report)
-                mirrors.sort(key=lambda url: url != served_by)  # it will have the others too
-                now = FileStatus(name, wanted.name, "ok", path, fetched=True)
-        after.append(now)
+        served_by = download(path, wanted, mirrors, force=force, stream=stream)
+        mirrors.sort(key=lambda url: url != served_by)  # it will have the others too
+        after.append(FileStatus(name, wanted.name, "ok", path, fetched=True))
     return after
 
 
@@ -127,7 +107,7 @@ def check_dataset(
     PRDSIM_DATA_DIR and of the user's cache, and in those themselves.
 
     Raises:
-        DataError: The name is not in the manifest, or ``data_dir`` is no folder.
+        DataError: The name is not in the manifest, or ``data_dir`` is not a folder.
 
     """
     manifest = idx.manifest() if manifest is None else manifest
@@ -182,7 +162,7 @@ def _examine(name: str, wanted: Wanted, folder: Path, manifest: Manifest) -> Fil
     status = FileStatus(name, wanted.name, "wrong", path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            return replace(status, reason="it is no file")
+            return replace(status, reason="it is not a file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -223,38 +203,3 @@ def _require_replaceable(status: FileStatus, force: bool) -> None:
             f"{status.path} is there, but {status.reason}.\n"
             "Move it away, replace it with --force, or name another folder with --data-dir"
         )
-
-
-@contextmanager
-def _only_writer(path: Path, patience: Patience, report: Report) -> Iterator[None]:
-    """Hold the file's lock, after waiting for another process that downloads it."""
-    deadline: float | None = None
-    while True:
-        try:
-            lock = WriterLock(path)
-            break
-        except TrajectoryLockedError as error:  # after a fifth of a second of attempts
-            if deadline is None:
-                deadline = time.monotonic() + patience.lock
-                report.note(f"{path.name}: waiting for another process that downloads it")
-            elif time.monotonic() > deadline:
-                raise DataError(str(error)) from None
-        except OutputError as error:
-            raise DataError(f"{error}.\nName another folder with --data-dir (data_dir)") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _fetch_file(
-    path: Path, wanted: Wanted, mirrors: list[str], patience: Patience, report: Report
-) -> str | None:
-    """Download one file, and give it its name once it is right; return the mirror it came from."""
-    part = PartialFile(path.with_name(path.name + ".part"))
-    try:
-        served_by = complete(part, wanted, mirrors, patience, report)
-        part.publish(path)
-    finally:
-        part.close()
-    return served_by

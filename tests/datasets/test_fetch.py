@@ -1,4 +1,4 @@
-"""Downloads of data sets: every way one can fail, and that none leaves a wrong file.
+"""Downloads of data sets: the ways one can fail, and that none leaves a wrong file.
 
 The servers are the tests' own, on loopback; nothing else is ever asked.
 """
@@ -6,16 +6,13 @@ The servers are the tests' own, on loopback; nothing else is ever asked.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import http.server
 import io
 import os
 import random
 import resource
-import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -23,30 +20,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner
+from support import Terminal
 
-from prdsim.datasets import idx, load_dataset
-from prdsim.datasets.download import Patience, check_mirror
-from prdsim.datasets.download_progress import Bar, Lines, Silent, automatic_report
+from prdsim.datasets import download, idx, load_dataset
 from prdsim.datasets.fetch import check_dataset, fetch_dataset
 from prdsim.errors import ConfigError, DataError
-from prdsim.files.lock import WriterLock
+from prdsim.progress import Meter
 
 ROOT = Path(__file__).resolve().parents[2]
 MNIST = ROOT.parent / "shared" / "mnist"
 
 SIZE = 200_000
 GOOD = random.Random(0).randbytes(SIZE)
-OTHER = random.Random(1).randbytes(SIZE)
+FLIPPED = bytes([GOOD[0] ^ 1]) + GOOD[1:]
 LABELS = b"labels"
-# Long enough for a busy machine where nothing should time out, short where something must.
-PATIENT = Patience(timeout=20.0, slowest=1000.0, attempts=3, pause=0.001, lock=0.3)
-HASTY = replace(PATIENT, timeout=0.5, attempts=2)
 
 
 def known(content: bytes) -> dict[str, object]:
@@ -59,28 +50,28 @@ def make_manifest(*mirrors: str, **files: dict[str, object]) -> dict[str, object
     return {"set": {"title": "made up", "mirrors": list(mirrors), "files": named}}
 
 
+def both(*mirrors: str) -> dict[str, object]:
+    return make_manifest(*mirrors, images=known(GOOD), labels=known(LABELS))
+
+
 # -- servers ---------------------------------------------------------------------------------------
 
 Answer = Callable[["Handler", bytes], None]
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `files` by name; the answers to the first requests may be chosen."""
+    """Serves `files` by name, whatever host is asked for; `answer` is the way it does."""
 
     daemon_threads = True
 
-    def __init__(self, handler: type[Handler] | type[Proxy]) -> None:
-        super().__init__(("127.0.0.1", 0), handler)
-        self.files = {"/images.gz": GOOD, "/labels.gz": LABELS}
-        self.answers: list[Answer] = []
-        self.always: Answer = serve
-        self.requests: list[tuple[str, str | None]] = []  # path and range
-        self.headers: list[dict[str, str]] = []
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/"
+        self.files = {"images.gz": GOOD, "labels.gz": LABELS}
+        self.first: list[Answer] = []  # answers to the first requests
+        self.answer = send()
+        self.requests: list[str] = []
         self.stopping = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/"
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that hang up are part of the tests."""
@@ -90,201 +81,70 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.requests.append((self.path, self.headers["Range"]))
-        self.server.headers.append(dict(self.headers))
-        content = self.server.files.get(urlsplit(self.path).path)
-        answer = self.server.answers.pop(0) if self.server.answers else self.server.always
-        if content is None and answer is serve:
-            return self.send_error(404)
-        return answer(self, content or b"")
-
-    def head(self, status: int, **headers: object) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
+        self.server.requests.append(self.path)
+        content = self.server.files.get(self.path.rpartition("/")[2])
+        if content is None:
+            self.send_error(404)
+        elif self.server.first:
+            self.server.first.pop(0)(self, content)
+        else:
+            self.server.answer(self, content)
 
     def log_message(self, *args: object) -> None:
         pass
 
 
-def serve(handler: Handler, content: bytes) -> None:
-    """What a good server does."""
-    wanted = handler.headers["Range"]
-    if wanted is None:
-        handler.head(200, Content_Length=len(content))
-        handler.wfile.write(content)
-        return
-    first = int(wanted.removeprefix("bytes=").removesuffix("-"))
-    span = f"bytes {first}-{len(content) - 1}/{len(content)}"
-    handler.head(206, Content_Range=span, Content_Length=len(content) - first)
-    handler.wfile.write(content[first:])
-
-
-def serve_whole(handler: Handler, content: bytes) -> None:
-    """Knows no ranges."""
-    handler.head(200, Content_Length=len(content))
-    handler.wfile.write(content)
-
-
-def serve_other(handler: Handler, _: bytes) -> None:
-    serve(handler, OTHER)
-
-
-def drop_at(count: int) -> Answer:
-    """Promises all that is asked for, sends this many bytes of it, and closes."""
+def send(change: Callable[[bytes], bytes] = bytes, status: int = 200, **headers: object) -> Answer:
+    """Send the changed content; a header None is left out."""
 
     def answer(handler: Handler, content: bytes) -> None:
-        first = int((handler.headers["Range"] or "bytes=0-")[6:-1])
-        if first:
-            span = f"bytes {first}-{len(content) - 1}/{len(content)}"
-            handler.head(206, Content_Range=span, Content_Length=len(content) - first)
-        else:
-            handler.head(200, Content_Length=len(content))
-        handler.wfile.write(content[first : first + count])
+        body = change(content)
+        handler.send_response(status)
+        for name, value in {"Content_Length": len(body), **headers}.items():
+            if value is not None:
+                handler.send_header(name.replace("_", "-"), str(value))
+        handler.end_headers()
+        handler.wfile.write(body)
 
     return answer
 
 
-def hang_at(count: int) -> Answer:
-    """Sends this many bytes, then nothing, and keeps the connection."""
+def drop_at(count: int) -> Answer:
+    """Promise everything, send this many bytes, and close."""
+    return send(lambda content: content[:count], Content_Length=SIZE)
+
+
+def hang_at(count: int, size: int = SIZE) -> Answer:
+    """Send this many bytes, then nothing, and keep the connection."""
 
     def answer(handler: Handler, content: bytes) -> None:
-        drop_at(count)(handler, content)
+        send(lambda content: content[:count], Content_Length=size)(handler, content)
         handler.wfile.flush()
         handler.server.stopping.wait(20)
 
     return answer
 
 
-def hang_silently(handler: Handler, _: bytes) -> None:
-    handler.server.stopping.wait(20)
-
-
-def trickle(handler: Handler, content: bytes) -> None:
-    """Never silent for long, and never done."""
-    handler.head(200, Content_Length=len(content))
-    for i in range(100):
-        if handler.server.stopping.wait(0.05):
-            return
-        handler.wfile.write(content[i : i + 1])
-
-
-def fail(status: int) -> Answer:
-    return lambda handler, _: handler.send_error(status)
-
-
-def hang_up(handler: Handler, _: bytes) -> None:
-    """Closes without a word."""
-
-
-def reset(handler: Handler, _: bytes) -> None:
-    linger = b"\1\0\0\0\0\0\0\0"
-    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    handler.connection.close()
-
-
-def garble(handler: Handler, _: bytes) -> None:
-    handler.wfile.write(b"\x1b[31mno HTTP at all\r\n\r\n")
-
-
-def redirect(target: str) -> Answer:
-    return lambda handler, _: handler.head(302, Location=target, Content_Length=0)
-
-
-def page(size: int | None) -> Answer:
-    """A web page in place of the file, with or without its length."""
-
-    def answer(handler: Handler, _: bytes) -> None:
-        body = b"<html>log in</html>".ljust(size or 0)
-        length = {} if size is None else {"Content_Length": size}
-        handler.head(200, Content_Type="text/html; charset=utf-8", **length)
-        handler.wfile.write(body)
-
-    return answer
-
-
-def unsized(change: Callable[[bytes], bytes]) -> Answer:
-    """All of the changed content, its length told by the end of the connection alone."""
-
-    def answer(handler: Handler, content: bytes) -> None:
-        handler.head(200, Content_Type="application/x-gzip")
-        handler.wfile.write(change(content))
-
-    return answer
-
-
-def sized(change: Callable[[bytes], bytes], **headers: object) -> Answer:
-    def answer(handler: Handler, content: bytes) -> None:
-        body = change(content)
-        handler.head(200, Content_Length=len(body), **headers)
-        handler.wfile.write(body)
-
-    return answer
-
-
-def chunked(change: Callable[[bytes], bytes], *, end: bytes = b"0\r\n\r\n") -> Answer:
-    def answer(handler: Handler, content: bytes) -> None:
-        handler.protocol_version = "HTTP/1.1"
-        handler.head(200, Transfer_Encoding="chunked", Connection="close")
-        body = change(content)
-        for i in range(0, len(body), 50_000):
-            piece = body[i : i + 50_000]
-            handler.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-        handler.wfile.write(end)
-
-    return answer
-
-
-def endless(handler: Handler, content: bytes, status: int = 200) -> None:
-    handler.head(status, Location="/images.gz")
-    handler.wfile.write(content)
+def endless(handler: Handler, content: bytes) -> None:
+    send(Content_Length=None)(handler, content)
     while not handler.server.stopping.is_set():
         handler.wfile.write(bytes(1 << 16))
 
 
-def wrong_range(span: str, length: int | None = None) -> Answer:
-    """Answers 206 with a range that was not asked for."""
+@pytest.fixture
+def start() -> Iterator[Callable[[], Server]]:
+    """Start a server that ends with the test."""
+    running: list[tuple[Server, threading.Thread]] = []
 
-    def answer(handler: Handler, content: bytes) -> None:
-        first = int((handler.headers["Range"] or "bytes=0-")[6:-1])
-        rest = content[first:]
-        header = {"Content_Range": span.format(first=first)} if span else {}
-        handler.head(206, Content_Length=len(rest) if length is None else length, **header)
-        handler.wfile.write(rest)
+    def one() -> Server:
+        server = Server()
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        running.append((server, thread))
+        return server
 
-    return answer
-
-
-class Proxy(http.server.BaseHTTPRequestHandler):
-    """Forwards what it is asked for to the server `origin`, whatever host is named."""
-
-    origin: Server
-    asked: list[str]
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        connection = http.client.HTTPConnection("127.0.0.1", self.origin.server_port, timeout=5)
-        connection.request("GET", urlsplit(self.path).path, headers=dict(self.headers))
-        response = connection.getresponse()
-        self.send_response(response.status)
-        for name, value in response.getheaders():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(response.read())
-        connection.close()
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def running(server: Server) -> Iterator[Server]:
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
+    yield one
+    for server, thread in running:
         server.stopping.set()
         server.shutdown()
         thread.join()
@@ -292,15 +152,8 @@ def running(server: Server) -> Iterator[Server]:
 
 
 @pytest.fixture
-def server():
-    with running(Server(Handler)) as one:
-        yield one
-
-
-@pytest.fixture
-def second():
-    with running(Server(Handler)) as one:
-        yield one
+def server(start) -> Server:
+    return start()
 
 
 @pytest.fixture
@@ -313,11 +166,11 @@ def dead() -> str:
 
 @pytest.fixture(autouse=True)
 def _surroundings(tmp_path, monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUEST_METHOD"):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "prdsim_data_dir"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.delenv("PRDSIM_DATA_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(download, "_RETRIES", 0)
 
 
 @pytest.fixture
@@ -327,7 +180,7 @@ def folder(tmp_path) -> Path:
 
 
 def fetch(folder: Path, *mirrors: str, **options):
-    options = {"manifest": make_manifest(*mirrors), "patience": PATIENT, **options}
+    options = {"manifest": make_manifest(*mirrors), **options}
     return fetch_dataset("set", data_dir=folder.parent, **options)
 
 
@@ -347,35 +200,18 @@ def contents(folder: Path) -> dict[str, bytes]:
 # -- what works ------------------------------------------------------------------------------------
 
 
-def test_a_download(folder, server):
-    (file,) = fetch(folder, server.url)
-    assert (file.state, file.fetched, file.path) == ("ok", True, folder / "images.gz")
-    assert contents(folder) == {"images.gz": GOOD}
-    assert server.requests == [("/images.gz", None)]
-    assert server.headers[0]["Accept-Encoding"] == "identity"
-    assert server.headers[0]["User-Agent"].startswith("prdsim/")
+def test_only_what_is_missing_is_downloaded(folder, server):
+    fetch(folder, server.url)
     umask = os.umask(0)
     os.umask(umask)
-    assert (folder / "images.gz").stat().st_mode & 0o777 == 0o666 & ~umask
-
-
-def test_what_is_here_and_right_is_not_downloaded_again(folder, server):
-    fetch(folder, server.url)
     before = (folder / "images.gz").stat()
-    for force in (False, True):
-        (file,) = fetch(folder, server.url, force=force)
-        assert (file.state, file.fetched) == ("ok", False)
-    assert len(server.requests) == 1
-    assert (folder / "images.gz").stat().st_mtime_ns == before.st_mtime_ns
-
-
-def test_only_what_is_missing_is_downloaded(folder, server):
-    folder.mkdir()
-    (folder / "images.gz").write_bytes(GOOD)
-    both = make_manifest(server.url, images=known(GOOD), labels=known(LABELS))
-    assert [file.fetched for file in fetch(folder, manifest=both)] == [False, True]
+    assert before.st_mode & 0o777 == 0o666 & ~umask
+    files = fetch(folder, manifest=both(server.url), force=True)
+    assert [(file.state, file.fetched) for file in files] == [("ok", False), ("ok", True)]
+    assert [file.path for file in files] == [folder / "images.gz", folder / "labels.gz"]
     assert contents(folder) == {"images.gz": GOOD, "labels.gz": LABELS}
-    assert server.requests == [("/labels.gz", None)]
+    assert server.requests == ["/images.gz", "/labels.gz"]
+    assert (folder / "images.gz").stat().st_mtime_ns == before.st_mtime_ns
 
 
 @pytest.mark.parametrize("place", ["data_dir", "environment", "cache"])
@@ -390,401 +226,122 @@ def test_places(tmp_path, monkeypatch, server, place):
     assert file.path.read_bytes() == GOOD
 
 
-def test_files_go_beside_those_of_the_set(tmp_path, server):
-    """A user's folder with the files themselves, as --data-dir accepts it, is completed."""
-    (tmp_path / "images.gz").write_bytes(GOOD)
-    both = make_manifest(server.url, images=known(GOOD), labels=known(LABELS))
-    files = fetch(tmp_path / "set", manifest=both)
-    assert [file.path for file in files] == [tmp_path / "images.gz", tmp_path / "labels.gz"]
-    assert not (tmp_path / "set").exists()
+@pytest.mark.parametrize(("there", "own"), [(GOOD, False), (FLIPPED, True)])
+def test_files_go_beside_right_ones_of_the_set_and_leave_others_alone(tmp_path, server, there, own):
+    (tmp_path / "images.gz").write_bytes(there)
+    files = fetch(tmp_path / "set", manifest=both(server.url))
+    assert {file.path.parent for file in files} == {tmp_path / "set" if own else tmp_path}
+    assert (tmp_path / "images.gz").read_bytes() == there
+    assert (tmp_path / "set").exists() == own
 
 
-def test_files_of_the_same_name_of_another_set_stay(folder, tmp_path, server):
-    (tmp_path / "images.gz").write_bytes(OTHER)
-    fetch(folder, server.url)
-    assert contents(folder) == {"images.gz": GOOD}
-    assert (tmp_path / "images.gz").read_bytes() == OTHER
-
-
-def test_right_files_in_a_folder_that_cannot_be_written(folder, dead):
-    folder.mkdir()
-    (folder / "images.gz").write_bytes(GOOD)
-    folder.chmod(0o555)
-    with ordinary_user():
-        assert fetch_or_unreadable(folder, dead)
-    folder.chmod(0o755)
-
-
-def fetch_or_unreadable(folder: Path, mirror: str) -> bool:
-    """Whether nothing had to be written: as another user the test's own folder may be closed."""
-    try:
-        return not fetch(folder, mirror)[0].fetched
-    except DataError as error:
-        return "cannot read" in str(error)
-
-
-def test_the_first_mirror_is_dead(folder, server, dead):
-    both = make_manifest(dead, server.url, images=known(GOOD), labels=known(LABELS))
-    stream = io.StringIO()
-    fetch(folder, manifest=both, report=Lines(stream))
-    assert contents(folder) == {"images.gz": GOOD, "labels.gz": LABELS}
-    told = stream.getvalue()
-    assert f"images.gz: {dead}: Connection refused" in told
-    assert f"labels.gz: 6 bytes from {server.url}" in told
-    assert f"labels.gz: 6 bytes from {dead}" not in told  # the mirror that served comes first
-
-
-@pytest.mark.parametrize("wrong", [serve_other, fail(404), page(SIZE), drop_at(500)])
-def test_a_bad_mirror_then_a_good_one(folder, server, second, wrong):
-    server.always = wrong
-    fetch(folder, server.url, second.url)
-    assert contents(folder) == {"images.gz": GOOD}
-
-
-def test_a_mirror_of_the_users_replaces_the_others(folder, server, second):
-    fetch(folder, server.url, mirror=second.url.removesuffix("/"))
-    assert (len(server.requests), len(second.requests)) == (0, 1)
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirections_are_followed(folder, server, second, status):
-    server.always = lambda handler, _: handler.head(status, Location=f"{second.url}images.gz")
-    second.answers = [drop_at(1000)]
-    fetch(folder, server.url)
-    assert contents(folder) == {"images.gz": GOOD}
-    assert second.requests == [("/images.gz", None), ("/images.gz", "bytes=1000-")]
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        unsized(bytes),
-        chunked(bytes),
-        unsized(lambda content: content + b"more"),
-        chunked(lambda content: content + bytes(SIZE)),
-        endless,
-        sized(bytes, Content_Encoding="gzip"),  # a server that mistakes the file for its encoding
-        sized(bytes, Content_Type="application/octet-stream"),
-    ],
-    ids=["unsized", "chunked", "longer", "longer chunked", "endless", "encoding", "type"],
-)
-def test_ways_to_send_the_right_bytes(folder, server, answer):
-    """What is longer than it should be is not read on."""
-    server.always = answer
-    fetch(folder, server.url)
-    assert contents(folder) == {"images.gz": GOOD}
-    assert len(server.requests) == 1
-
-
-# -- resuming --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "answer", [drop_at(1000), hang_at(1000), hang_up, hang_silently, reset, garble, fail(503)]
-)
-def test_a_broken_download_goes_on_within_one_call(folder, server, answer):
-    server.answers = [drop_at(1000), answer]
-    fetch(folder, server.url, patience=replace(HASTY, attempts=3))
-    assert contents(folder) == {"images.gz": GOOD}
-    done = server.requests[2][1]
-    assert server.requests[:2] == [("/images.gz", None), ("/images.gz", "bytes=1000-")]
-    assert done in ("bytes=1000-", "bytes=2000-")
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        drop_at(1000),
-        unsized(lambda content: content[:1000]),
-        chunked(lambda content: content[:1000], end=b""),
-    ],
-    ids=["sized", "unsized", "chunked"],
-)
-def test_a_broken_download_is_kept_and_goes_on_in_the_next_call(folder, server, answer):
-    server.answers = [answer, fail(404)]
-    message = failure(folder, server.url)
-    assert contents(folder) == {"images.gz.part": GOOD[:1000]}
-    assert f"{server.url}: HTTP 404" in message
-    assert f"1000 of {SIZE} bytes are kept for the next try." in message
-    fetch(folder, server.url)
-    assert contents(folder) == {"images.gz": GOOD}
-    assert server.requests[-1] == ("/images.gz", "bytes=1000-")
-
-
-def test_another_mirror_goes_on_where_the_first_one_dropped(folder, server, second):
-    server.always = fail(404)
-    server.answers = [drop_at(1000)]
-    fetch(folder, server.url, second.url)
-    assert contents(folder) == {"images.gz": GOOD}
-    assert second.requests == [("/images.gz", "bytes=1000-")]
-
-
-def leave_part(folder: Path, content: bytes) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / "images.gz.part").write_bytes(content)
-
-
-BAD_RANGES = {
-    "ignored": (serve_whole, 1),
-    "no Content-Range": (wrong_range(""), 2),
-    "no numbers": (wrong_range("bytes"), 2),
-    "first byte": (wrong_range(f"bytes 0-{SIZE - 1}/{SIZE}"), 2),
-    "last byte": (wrong_range("bytes {first}-5000/" + str(SIZE)), 2),
-    "size": (wrong_range(f"bytes {{first}}-{SIZE - 1}/{SIZE + 1}"), 2),
-    "Content-Length": (wrong_range(f"bytes {{first}}-{SIZE - 1}/{SIZE}", length=SIZE), 2),
-    "unit": (wrong_range(f"pixels {{first}}-{SIZE - 1}/{SIZE}"), 2),
-    "not satisfiable": (fail(416), 2),
-    "other bytes": (serve_other, 2),
+WRONG = {
+    "404": (send(status=404), "HTTP 404 Not Found"),
+    "one bit": (send(lambda _: FLIPPED), "SHA256 hash of downloaded file (images.gz) does not"),
+    "shorter": (send(lambda c: c[:-1]), f"{SIZE - 1} bytes instead of {SIZE}"),
+    "endless": (endless, f"more than the {SIZE} bytes expected"),
+    "dropped": (drop_at(1000), "IncompleteRead(1000 bytes read"),
+    "no HTTP": (lambda h, _: h.wfile.write(b"\x1b[31mno HTTP\r\n\r\n"), "[31mno HTTP"),
+    "silent": (hang_at(1000), "timed out"),
+    "page": (send(lambda _: b"<html>".ljust(SIZE), Content_Type="text/html"), "a web page instead"),
+    "to a file": (send(status=302, Location="file:///etc/hostname"), "No connection adapters"),
+    "to nonsense": (send(status=302, Location="http://[::1"), "Invalid IPv6 URL"),
 }
 
 
-@pytest.mark.parametrize(("answer", "requests"), BAD_RANGES.values(), ids=BAD_RANGES)
-def test_a_server_that_cannot_resume(folder, server, answer, requests):
-    leave_part(folder, GOOD[:1000])
-    server.answers = [answer]
-    fetch(folder, server.url)
-    assert contents(folder) == {"images.gz": GOOD}
-    ranges = [asked for _, asked in server.requests]
-    assert ranges == ["bytes=1000-", None][:requests]
-
-
-def test_a_range_of_unknown_total_is_fine(folder, server):
-    leave_part(folder, GOOD[:1000])
-    server.answers = [wrong_range(f"bytes {{first}}-{SIZE - 1}/*")]
-    fetch(folder, server.url)
-    assert contents(folder) == {"images.gz": GOOD}
-    assert len(server.requests) == 1
-
-
-def test_a_range_nobody_asked_for(folder, server):
-    server.always = wrong_range(f"bytes 0-{SIZE - 1}/{SIZE}")
-    assert "unexpected HTTP 206" in failure(folder, server.url)
+@pytest.mark.parametrize(("answer", "told"), WRONG.values(), ids=WRONG)
+def test_a_bad_mirror_leaves_no_wrong_file_and_a_good_one_follows(
+    folder, start, monkeypatch, answer, told
+):
+    """Neither with nothing there, nor with a wrong file that is to be replaced."""
+    monkeypatch.setattr(download, "_TIMEOUT", 0.5)
+    bad, good = start(), start()
+    bad.answer = answer
+    message = failure(folder, bad.url)
     assert contents(folder) == {}
-
-
-@pytest.mark.parametrize("length", [1, 1000, SIZE - 1, SIZE, SIZE + 1])
-def test_a_wrong_part_is_found_out_and_dropped(folder, server, length):
-    leave_part(folder, (OTHER + OTHER)[:length])
-    fetch(folder, server.url)
-    assert contents(folder) == {"images.gz": GOOD}
-
-
-def test_a_wrong_part_does_not_condemn_the_mirrors(folder, server, second):
-    """The first mirror drops out after resuming over it; the second has to begin anew."""
-    leave_part(folder, OTHER[:1000])
-    server.always = fail(404)
-    server.answers = [drop_at(1000)]
-    fetch(folder, server.url, second.url)
-    assert contents(folder) == {"images.gz": GOOD}
-    assert second.requests == [("/images.gz", "bytes=2000-"), ("/images.gz", None)]
-
-
-def test_a_part_that_lacks_nothing_needs_no_network(folder, dead):
-    leave_part(folder, GOOD)
-    fetch(folder, dead)
-    assert contents(folder) == {"images.gz": GOOD}
-
-
-def test_a_part_that_is_a_link_is_not_followed(folder, tmp_path, server):
-    folder.mkdir()
-    victim = tmp_path / "victim"
-    victim.write_bytes(b"precious")
-    (folder / "images.gz.part").symlink_to(victim)
-    assert "images.gz.part" in failure(folder, server.url)
-    assert victim.read_bytes() == b"precious"
-    assert not (folder / "images.gz").exists()
-
-
-# -- what fails ------------------------------------------------------------------------------------
-
-FLIPPED = bytes([GOOD[0] ^ 1]) + GOOD[1:]
-# What always answers, a part of the message, requests made, bytes of the file that remain in .part.
-FAILURES: dict[str, tuple[Answer, str, int, int]] = {
-    "404": (fail(404), "HTTP 404 Not Found", 1, 0),
-    "403": (fail(403), "HTTP 403 Forbidden", 1, 0),
-    "407": (fail(407), "HTTP 407", 1, 0),
-    "416": (fail(416), "HTTP 416", 1, 0),
-    "500": (fail(500), "HTTP 500", 3, 0),
-    "503": (fail(503), "HTTP 503 Service Unavailable", 3, 0),
-    "429": (fail(429), "HTTP 429 Too Many Requests", 3, 0),
-    "204": (lambda h, _: h.head(204), "unexpected HTTP 204", 1, 0),
-    "hung up": (hang_up, "Remote end closed connection", 3, 0),
-    "reset": (reset, "Connection reset by peer", 3, 0),
-    "no HTTP": (garble, "no HTTP answer, but [31mno HTTP at all.\n", 3, 0),
-    "silent": (hang_silently, "nothing for 0.5 s", 2, 0),
-    "silent after the head": (hang_at(0), "nothing for 0.5 s", 2, 0),
-    "dropped": (drop_at(1000), f"connection dropped at byte 3000 of {SIZE}", 3, 3000),
-    "goes silent": (hang_at(1000), f"nothing for 0.5 s at byte 2000 of {SIZE}", 2, 2000),
-    "trickle": (trickle, "less than 1000 bytes/s at byte", 2, -1),
-    "wrong content": (sized(lambda _: OTHER), "another content (SHA-256", 1, 0),
-    "one bit": (sized(lambda _: FLIPPED), "another content (SHA-256", 1, 0),
-    "wrong and unsized": (unsized(lambda _: OTHER), "another content", 1, 0),
-    "shorter": (sized(lambda c: c[:-1]), f"{SIZE - 1} bytes offered, {SIZE} expected", 1, 0),
-    "longer": (sized(lambda c: c + b"x"), f"{SIZE + 1} bytes offered", 1, 0),
-    "nothing": (sized(lambda _: b""), "0 bytes offered", 1, 0),
-    "shorter, chunked": (chunked(lambda c: c[:-1]), f"the content has {SIZE - 1} bytes", 1, 0),
-    "bad chunk": (chunked(lambda c: c[:1000], end=b"zz\r\n"), "dropped at byte 1000", 3, 1000),
-    "longer before": (unsized(lambda c: b"x" + c), "another content", 1, 0),
-    "compressed": (
-        sized(lambda c: b"\x1f\x8b" + c, Content_Encoding="gzip"),
-        "bytes offered",
-        1,
-        0,
-    ),
-    "page": (page(None), "a web page instead of the file", 1, 0),
-    "page of the right size": (page(SIZE), "a web page instead of the file", 1, 0),
-    "page without its type": (sized(lambda _: b"<html>".ljust(SIZE)), "another content", 1, 0),
-    "circle": (redirect("/images.gz"), "redirected more than 10 times", 11, 0),
-    "to a file": (redirect("file:///etc/hostname"), "redirected to what is no http", 1, 0),
-    "to FTP": (redirect("ftp://127.0.0.1/images.gz"), "redirected to what is no http", 1, 0),
-    "to data": (redirect("data:,x"), "redirected to what is no http", 1, 0),
-    "to nonsense": (redirect("http://[::1"), "Invalid IPv6 URL", 1, 0),
-    "nowhere": (lambda h, _: h.head(302, Content_Length=0), "HTTP 302", 1, 0),
-    "endless page": (lambda h, c: endless(h, c, 302), "redirected more than 10 times", 11, 0),
-    "endless error": (lambda h, c: endless(h, c, 404), "HTTP 404", 1, 0),
-}
-
-
-SLOW = ("silent", "silent after the head", "goes silent", "trickle")  # a second each
-
-
-@pytest.mark.parametrize(
-    ("name", "before"),
-    [(name, "nothing") for name in FAILURES]
-    + [(name, "wrong file") for name in FAILURES if name not in SLOW],
-)
-def test_a_failure_leaves_no_wrong_file(folder, server, name, before):
-    """None under the final name; a wrong one that --force should replace stays as it was."""
-    answer, told, requests, left = FAILURES[name]
-    server.always = answer
-    keep = {}
-    if before == "wrong file":
-        folder.mkdir()
-        (folder / "images.gz").write_bytes(OTHER)
-        keep = {"images.gz": OTHER}
-    patience = HASTY if name in SLOW else PATIENT
-    message = failure(folder, server.url, force=True, patience=patience)
-    assert f"cannot download images.gz: {server.url}: " in message
+    (folder / "images.gz").write_bytes(FLIPPED)
+    assert failure(folder, bad.url, force=True) == message
+    assert message.startswith(f"cannot download images.gz: {bad.url}: ")
     assert told in message
-    assert "Try again later, name another server with --mirror" in message
-    assert len(server.requests) == requests
-    found = contents(folder)
-    part = found.pop("images.gz.part", b"")
-    assert found == keep
-    assert part == GOOD[: len(part)]
-    assert len(part) == left or (left < 0 and 0 < len(part) < 100)
-
-
-def test_every_mirror_that_failed_is_named(folder, server, second, dead):
-    server.always = fail(404)
-    second.always = serve_other
-    message = failure(folder, server.url, second.url, dead)
-    assert f"{server.url}: HTTP 404 Not Found; {second.url}: another content" in message
-    assert f"; {dead}: Connection refused.\n" in message
-    assert contents(folder) == {}
-
-
-def test_no_chain_of_failures_leaves_a_wrong_file(folder, server, second):
-    """Any of them in any order; afterwards the file is right or absent, and can be had."""
-    quick = [
-        *(fail(404), fail(500), drop_at(0), drop_at(70_000), drop_at(150_000), serve_other),
-        *(
-            serve,
-            serve_whole,
-            hang_up,
-            reset,
-            garble,
-            page(SIZE),
-            fail(416),
-            redirect("/images.gz"),
-        ),
-        *(wrong_range(""), chunked(bytes), chunked(lambda c: c[:60_000], end=b"")),
-        *(chunked(lambda c: c[:-1]), unsized(lambda _: OTHER[:80_000]), unsized(bytes)),
-        sized(lambda c: c + c),
-    ]
-    outcomes = set()
-    for seed in range(60):
-        shutil.rmtree(folder, ignore_errors=True)
-        rng = random.Random(seed)
-        for one in (server, second):
-            one.answers = rng.choices(quick, k=rng.randint(0, 6))
-        if rng.random() < 0.5:
-            leave_part(folder, rng.choice([GOOD, OTHER])[: rng.randrange(SIZE)])
-        try:
-            fetch(folder, server.url, second.url)
-            outcomes.add("fetched")
-            assert contents(folder) == {"images.gz": GOOD}, seed
-        except DataError:
-            outcomes.add("failed")
-            assert set(contents(folder)) <= {"images.gz.part"}, seed
-            server.answers, second.answers = [], []
-            fetch(folder, server.url, second.url)
-            assert contents(folder) == {"images.gz": GOOD}, seed
-    assert outcomes == {"fetched", "failed"}
-
-
-def test_a_wrong_file_is_replaced_only_by_force(folder, server):
-    folder.mkdir()
-    (folder / "images.gz").write_bytes(OTHER)
-    message = failure(folder, server.url)
-    assert f"{folder / 'images.gz'} is there, but its SHA-256 is " in message
-    assert "replace it with --force" in message
-    assert contents(folder) == {"images.gz": OTHER}
-    assert server.requests == []
-    fetch(folder, server.url, force=True)
+    assert message.replace("\n", "").isprintable()
+    assert "Try again later, name another server with --mirror, or" in message
+    assert contents(folder) == {"images.gz": FLIPPED}
+    fetch(folder, bad.url, good.url, force=True)
     assert contents(folder) == {"images.gz": GOOD}
 
 
-def test_a_wrong_file_is_told_before_anything_is_downloaded(folder, server):
+@pytest.mark.parametrize("headers", [{}, {"Content_Length": None}, {"Content_Encoding": "gzip"}])
+def test_ways_to_send_the_right_bytes(folder, start, headers):
+    """Behind a redirection, without a length, and with the file taken for its own compression."""
+    first, second = start(), start()
+    first.answer = send(lambda _: b"", status=302, Location=f"{second.url}images.gz")
+    second.answer = send(**headers)
+    fetch(folder, first.url)
+    assert contents(folder) == {"images.gz": GOOD}
+
+
+def test_a_mirror_is_asked_again_after_a_lost_connection(folder, server, monkeypatch):
+    monkeypatch.setattr(download, "_RETRIES", 1)
+    server.first = [drop_at(1000)]
+    fetch(folder, server.url)
+    assert contents(folder) == {"images.gz": GOOD}
+
+
+def test_mirrors_in_turn(folder, start, dead):
+    bad, good = start(), start()
+    bad.answer = send(lambda _: FLIPPED)
+    stream = io.StringIO()
+    fetch(folder, manifest=both(dead, bad.url, good.url), stream=stream)
+    told = stream.getvalue()
+    assert f"images.gz: {dead}: Connection refused\n" in told
+    assert f"images.gz: {bad.url}: SHA256 hash" in told
+    assert f"labels.gz: 6 bytes from {good.url}\n" in told
+    assert (bad.requests, len(good.requests)) == (["/images.gz"], 2)  # labels: the one that served
+    fetch(folder.parent / "mine" / "set", bad.url, mirror=good.url.removesuffix("/"))
+    assert (len(bad.requests), len(good.requests)) == (1, 3)
+    good.files = {}
+    message = failure(folder.parent / "no" / "set", good.url, dead)
+    assert f"{good.url}: HTTP 404 Not Found; {dead}: Connection refused.\n" in message
+
+
+def test_a_proxy_of_the_environment(folder, server, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.url)
+    fetch(folder, "http://mirror.invalid/")
+    assert contents(folder) == {"images.gz": GOOD}
+    assert server.requests == ["http://mirror.invalid/images.gz"]
+
+
+# -- what is refused before anyone is asked --------------------------------------------------------
+
+
+def test_a_wrong_file_is_kept_without_force(folder, server):
     folder.mkdir()
     (folder / "labels.gz").write_bytes(b"short")
-    both = make_manifest(server.url, images=known(GOOD), labels=known(LABELS))
-    assert "labels.gz is there, but it has 5 bytes, not 6" in failure(folder, manifest=both)
-    assert contents(folder) == {"labels.gz": b"short"}
+    assert "labels.gz is there, but it has 5 bytes, not 6" in failure(
+        folder, manifest=both(server.url)
+    )
+    (folder / "labels.gz").write_bytes(b"wrong.")
+    message = failure(folder, manifest=both(server.url))
+    assert f"{folder / 'labels.gz'} is there, but its SHA-256 is " in message
+    assert "replace it with --force" in message
+    assert contents(folder) == {"labels.gz": b"wrong."}
     assert server.requests == []
+    fetch(folder, manifest=both(server.url), force=True)
+    assert contents(folder) == {"images.gz": GOOD, "labels.gz": LABELS}
 
 
 def test_a_folder_with_the_files_name(folder, server):
     (folder / "images.gz").mkdir(parents=True)
-    assert "is there, but it is no file" in failure(folder, server.url)
-    assert "Is a directory" in failure(folder, server.url, force=True)
-    assert (folder / "images.gz").is_dir()
+    for force in (False, True):
+        assert "it is not a file" in failure(folder, server.url, force=force)
+    assert list((folder / "images.gz").iterdir()) == server.requests == []
 
 
-def test_a_good_file_that_appears_meanwhile_is_kept(folder, server):
-    """Another process may have been faster, and its file is looked at again under the lock."""
-    folder.mkdir()
-
-    def appear(path: Path) -> None:
-        path.write_bytes(GOOD)
-
-    lock = WriterLock(folder / "images.gz")
-    timer = threading.Timer(0.3, lambda: (appear(folder / "images.gz"), lock.release()))
-    timer.start()
-    (file,) = fetch(folder, server.url, patience=Patience(lock=20))
-    timer.join()
-    assert (file.state, file.fetched) == ("ok", False)
-    assert server.requests == []
-    assert contents(folder) == {"images.gz": GOOD}
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        {"size": SIZE},
-        {"size": SIZE, "sha256": ""},
-        {"size": SIZE, "sha256": None},
-        {"size": SIZE, "sha256": "0" * 63},
-        {"sha256": "0" * 64},
-        {"size": 0, "sha256": "0" * 64},
-    ],
-)
+@pytest.mark.parametrize("entry", [{"size": 9}, known(b""), {"size": 9, "sha256": "0" * 63}])
 def test_what_cannot_be_verified_is_not_fetched(folder, server, entry):
-    manifest = make_manifest(server.url, images=known(GOOD), labels=entry)
-    message = failure(folder, manifest=manifest)
+    message = failure(folder, manifest=make_manifest(server.url, images=known(GOOD), labels=entry))
     assert "no size and SHA-256 for labels.gz of set: what cannot be verified" in message
-    assert server.requests == []
-    assert contents(folder) == {}
+    assert (server.requests, contents(folder)) == ([], {})
 
 
 @pytest.mark.parametrize(
@@ -796,23 +353,14 @@ def test_names_without_files(name, told):
             ask(name)
 
 
-BAD_MIRRORS = [
-    "file:///etc/",
-    "ftp://127.0.0.1/",
-    "127.0.0.1/",
-    "",
-    "http://",
-    "http://127.0.0.1:port/",
-    "http://127.0.0.1:70000/",
-    "http://127.0.0.1/a b/",
-    "http://127.0.0.1/\r\nX: y",
-    "http://[::1",
-    "http://user:secret@127.0.0.1/",
-    "http://127.0.0.1/?a=b",
-]
-
-
-@pytest.mark.parametrize("url", BAD_MIRRORS)
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("file:///etc/", "ftp://127.0.0.1/", "127.0.0.1/", "", "http://", "http://[::1"),
+        *("http://127.0.0.1:port/", "http://127.0.0.1:70000/", "http://127.0.0.1/a b/"),
+        *("http://127.0.0.1/\r\nX: y", "http://user:secret@127.0.0.1/", "http://127.0.0.1/?a=b"),
+    ],
+)
 def test_mirrors_that_cannot_be_used(folder, url):
     with pytest.raises(ConfigError, match="unusable mirror: ") as caught:
         fetch(folder, mirror=url)
@@ -820,57 +368,20 @@ def test_mirrors_that_cannot_be_used(folder, url):
     assert not folder.exists()
 
 
-def test_mirrors_are_folders():
-    assert check_mirror("http://127.0.0.1:8000") == "http://127.0.0.1:8000/"
-    assert check_mirror("HTTPS://host/a") == "HTTPS://host/a/"
-
-
-# -- encryption and proxies ------------------------------------------------------------------------
-
-
-def test_encryption_with_a_server_that_has_none(folder, server):
-    message = failure(folder, server.url.replace("http:", "https:"))
-    assert "SSL" in message
-    assert contents(folder) == {}
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate")
-def test_a_certificate_nobody_signed(folder, tmp_path, server):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -batch"
-    command += f" -subj /CN=127.0.0.1 -keyout {key} -out {certificate}"
-    subprocess.run(command.split(), check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    message = failure(folder, server.url.replace("http:", "https:"))
-    assert "no valid certificate (self" in message
-    assert server.requests == []
-    assert contents(folder) == {}
-
-
-def test_a_proxy_of_the_environment(folder, server, monkeypatch):
-    handler = type("Asked", (Proxy,), {"origin": server, "asked": []})
-    with running(Server(handler)) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        leave_part(folder, GOOD[:1000])
-        fetch(folder, "http://mirror.invalid/")
-    assert contents(folder) == {"images.gz": GOOD}
-    assert handler.asked == ["http://mirror.invalid/images.gz"]
-    assert server.requests == [("/images.gz", "bytes=1000-")]  # the proxy passed it on
-
-
-def test_no_proxy_is_obeyed(folder, server, dead, monkeypatch):
-    monkeypatch.setenv("http_proxy", dead)
-    message = failure(folder, server.url)
-    assert "Connection refused" in message
-    assert "correct http_proxy and https_proxy" in message
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    fetch(folder, server.url)
-    assert contents(folder) == {"images.gz": GOOD}
-
-
 # -- the disk --------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_fills_up(folder, server):
+    """A limit of the size of files stands for it: the same call fails in the same way."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, before[1]))
+    try:
+        message = failure(folder, server.url)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"cannot write {folder / 'images.gz'}: File too large" in message
+    assert "--data-dir" in message
+    assert contents(folder) == {}
 
 
 @contextmanager
@@ -885,227 +396,122 @@ def ordinary_user() -> Iterator[None]:
         os.seteuid(user)
 
 
-def test_a_disk_that_is_too_small(folder, server):
-    huge = {"size": 10**18, "sha256": "0" * 64}
-    message = failure(folder, manifest=make_manifest(server.url, images=huge))
-    assert "free, 1000.0 PB are needed: make room" in message
-    assert server.requests == []
-    assert contents(folder) == {}
-
-
-def test_a_disk_that_fills_up(folder, server):
-    """A limit of the size of files stands for it: the same call fails in the same way."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, before[1]))
-    try:
-        message = failure(folder, server.url)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert f"cannot write {folder / 'images.gz.part'}: File too large" in message
-    assert "--data-dir" in message
-    assert contents(folder) == {"images.gz.part": GOOD[: SIZE // 2]}
-    fetch(folder, server.url)
-    assert contents(folder) == {"images.gz": GOOD}
-    assert server.requests[-1] == ("/images.gz", f"bytes={SIZE // 2}-")
-
-
-def test_no_permission(server):
-    root = Path(tempfile.mkdtemp())
-    try:
-        root.chmod(0o555)
-        with ordinary_user():
-            message = failure(root / "set", server.url)
-        assert f"cannot create the folder {root / 'set'}: Permission denied" in message
-        root.chmod(0o755)
-        (root / "set").mkdir(0o555)
-        with ordinary_user():
-            message = failure(root / "set", server.url)
-        assert f"{root / 'set' / 'images.gz'}" in message
-        assert "Permission denied" in message
-        (root / "set").chmod(0o000)
-        with ordinary_user():
-            message = failure(root / "set", server.url)
-            assert "images.gz is there, but it cannot be read: Permission denied" in message
-            root_status = check_dataset("set", data_dir=root, manifest=make_manifest(server.url))
-            assert root_status[0].state == "wrong"
-    finally:
-        (root / "set").chmod(0o755)
-        root.chmod(0o755)
-        shutil.rmtree(root)
-    assert server.requests == []
-
-
-def test_a_closed_folder(server):
-    root = Path(tempfile.mkdtemp())
-    try:
-        root.chmod(0o000)
-        with ordinary_user():
-            assert "Permission denied" in failure(root / "set", server.url)
-            with pytest.raises(DataError, match="Permission denied"):
-                check_dataset("set", data_dir=root / "x", manifest=make_manifest(server.url))
-    finally:
-        root.chmod(0o755)
-        shutil.rmtree(root)
-
-
-def test_a_file_in_place_of_the_folder(tmp_path, server):
+def test_folders_that_cannot_be_written(tmp_path, server):
     (tmp_path / "file").write_bytes(b"mine")
     assert "cannot create the folder" in failure(tmp_path / "file" / "set", server.url)
-    assert (tmp_path / "file").read_bytes() == b"mine"
+    with tempfile.TemporaryDirectory() as name:  # unlike tmp_path, within reach of other users
+        root, folder = Path(name), Path(name) / "set"
+        for mode, inner, told in [
+            (0o555, None, f"cannot create the folder {folder}: Permission denied"),
+            (0o755, 0o555, f"cannot write {folder / 'images.gz'}: Permission denied"),
+            (0o755, 0o000, "images.gz is there, but it cannot be read: Permission denied"),
+            (0o000, 0o755, "Permission denied"),
+        ]:
+            if inner is not None:
+                folder.mkdir(exist_ok=True)
+                folder.chmod(inner)
+            root.chmod(mode)
+            with ordinary_user():
+                assert told in failure(folder, server.url)
+            root.chmod(0o755)
+        (folder / "images.gz").write_bytes(GOOD)
+        folder.chmod(0o555)
+        with ordinary_user():  # nothing has to be written
+            assert [file.fetched for file in fetch(folder, server.url)] == [False]
+    assert server.requests == []
 
 
 # -- several at once, and stopping -----------------------------------------------------------------
 
 
 def test_downloads_of_the_same_file_at_the_same_time(folder, server):
-    """One downloads, the others wait and find the file there."""
+    meet = threading.Barrier(3)
 
-    def slowly(handler: Handler, content: bytes) -> None:
-        handler.head(200, Content_Length=SIZE)
-        handler.wfile.write(content[: SIZE // 2])
-        time.sleep(0.3)
-        handler.wfile.write(content[SIZE // 2 :])
+    def together(handler: Handler, content: bytes) -> None:
+        meet.wait(20)
+        send()(handler, content)
 
-    server.always = slowly
-    results: list[object] = []
-
-    def one() -> None:
-        try:
-            results.append(fetch(folder, server.url, patience=Patience(lock=20))[0].fetched)
-        except BaseException as error:  # shown by the assertion below
-            results.append(error)
-
-    threads = [threading.Thread(target=one) for _ in range(3)]
+    server.answer = together
+    threads = [threading.Thread(target=fetch, args=(folder, server.url)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(results) == [False, False, True]
-    assert len(server.requests) == 1
+    assert len(server.requests) == 3
     assert contents(folder) == {"images.gz": GOOD}
 
 
-def test_waiting_for_another_process_has_an_end(folder, server):
-    folder.mkdir()
-    lock = WriterLock(folder / "images.gz")
-    try:
-        stream = io.StringIO()
-        message = failure(folder, server.url, report=Lines(stream))
-    finally:
-        lock.release()
-    assert f"images.gz is being written by process {os.getpid()}" in message
-    assert "waiting for another process" in stream.getvalue()
-    assert contents(folder) == {}
-
-
-class Interrupting(Silent):
-    """Presses Ctrl-C when some bytes have come."""
-
-    def update(self, done: int) -> None:
-        if done > 1000:
-            raise KeyboardInterrupt
-
-
-def test_interrupted(folder, server):
-    with pytest.raises(KeyboardInterrupt):
-        fetch(folder, server.url, report=Interrupting())
-    (name, part), *others = contents(folder).items()
-    assert (name, others) == ("images.gz.part", [])
-    assert part == GOOD[: len(part)]
-    assert len(part) > 1000
-    fetch(folder, server.url)
-    assert contents(folder) == {"images.gz": GOOD}
-    if len(part) < SIZE:
-        assert server.requests[-1] == ("/images.gz", f"bytes={len(part)}-")
-
-
-def prdsim(*arguments: str, **options) -> subprocess.Popen[str]:
+def prdsim(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "prdsim", "data", *map(str, arguments)],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        **options,
     )
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
-def test_a_command_that_is_stopped_keeps_what_has_come(tmp_path, server, number, code):
-    size = idx.manifest()["mnist"]["files"]["train-images-idx3-ubyte.gz"]["size"]
-    server.files["/train-images-idx3-ubyte.gz"] = content = random.Random(2).randbytes(size)
-    server.always = hang_at(100_000)
+def test_a_command_that_is_stopped_leaves_no_file(tmp_path, server, number, code):
+    name = "train-images-idx3-ubyte.gz"
+    server.files[name] = GOOD
+    server.answer = hang_at(100_000, size=idx.manifest()["mnist"]["files"][name]["size"])
     child = prdsim("fetch", "mnist", "--data-dir", tmp_path, "--mirror", server.url)
-    part = tmp_path / "mnist" / "train-images-idx3-ubyte.gz.part"
-    for _ in range(200):
-        if part.exists() and part.stat().st_size == 100_000:
+    for _ in range(400):
+        if any(map(len, contents(tmp_path / "mnist").values())):
             break
         time.sleep(0.05)
     child.send_signal(number)
     _, told = child.communicate(timeout=20)
     assert child.returncode == code
-    found = contents(tmp_path / "mnist")
-    assert found.pop(part.name) == content[:100_000]
-    if number == signal.SIGKILL:  # the lock has ended with the process; its file tells nothing
-        assert set(found) == {"train-images-idx3-ubyte.gz.lock"}
-    else:
-        assert found == {}
-        assert "Traceback" not in told
+    left = contents(tmp_path / "mnist")
+    assert name not in left
+    assert len(left) == (number == signal.SIGKILL)  # pooch's temporary file
+    assert "Traceback" not in told
     if number == signal.SIGINT:
-        assert "what has come is kept: the same command goes on from there\n" in told
-        assert told.endswith("interrupted\n")
+        assert told == (  # nothing of pooch's own log
+            f"{name}: 9.9 MB from {server.url}\n"
+            "files that are whole are kept: the same command fetches the others\n"
+            "interrupted\n"
+        )
 
 
 # -- checking --------------------------------------------------------------------------------------
 
 
 def states(tmp_path: Path, manifest: dict[str, object] | None = None) -> list[str]:
-    manifest = manifest or make_manifest(images=known(GOOD), labels=known(LABELS))
+    manifest = manifest or both()
     return [file.state for file in check_dataset("set", data_dir=tmp_path, manifest=manifest)]
 
 
 def test_check(tmp_path, folder):
+    """The first place that has a file counts, as it does for loading."""
     assert states(tmp_path) == ["missing", "missing"]
-    folder.mkdir()
-    (folder / "images.gz").write_bytes(GOOD)
-    assert states(tmp_path) == ["ok", "missing"]
-    (folder / "labels.gz").write_bytes(LABELS + b"x")
-    assert states(tmp_path) == ["ok", "wrong"]
-    (folder / "labels.gz").write_bytes(LABELS)
-    assert states(tmp_path) == ["ok", "ok"]
-    (folder / "images.gz").write_bytes(FLIPPED)
-    assert states(tmp_path) == ["wrong", "ok"]
-
-
-def test_check_takes_the_first_place_as_loading_does(tmp_path, folder):
     (tmp_path / "images.gz").write_bytes(GOOD)
     assert states(tmp_path) == ["ok", "missing"]
     folder.mkdir()
-    (folder / "images.gz").write_bytes(OTHER)
+    (folder / "images.gz").write_bytes(FLIPPED)
     assert states(tmp_path) == ["wrong", "missing"]
-
-
-def test_check_of_what_the_manifest_does_not_know(tmp_path):
-    (tmp_path / "images").write_bytes(b"uncompressed")
-    image, _ = check_dataset(
-        "set",
-        data_dir=tmp_path,
-        manifest=make_manifest(images=known(GOOD), labels=known(LABELS)),
-    )
-    assert image.state == "unverified"
-    assert image.path == tmp_path / "images"
+    (folder / "labels.gz").write_bytes(LABELS + b"x")
+    assert states(tmp_path) == ["wrong", "wrong"]
+    (folder / "images.gz").write_bytes(GOOD)
+    (folder / "labels.gz").write_bytes(LABELS)
+    assert states(tmp_path) == ["ok", "ok"]
+    (folder / "images.gz").rename(folder / "images")
+    image, _ = check_dataset("set", data_dir=tmp_path, manifest=both())
+    assert (image.state, image.path) == ("unverified", folder / "images")
     assert image.reason == "uncompressed: the manifest knows images.gz alone"
 
 
 def test_files_of_another_set_are_wrong_only_in_a_folder_of_the_sets_name(tmp_path, folder):
-    manifest = make_manifest(images=known(GOOD), labels=known(LABELS))
-    manifest["other"] = make_manifest(images=known(OTHER))["set"]
-    (tmp_path / "images.gz").write_bytes(OTHER)
+    manifest = both()
+    manifest["other"] = make_manifest(images=known(FLIPPED))["set"]
+    (tmp_path / "images.gz").write_bytes(FLIPPED)
     assert states(tmp_path, manifest) == ["missing", "missing"]
     folder.mkdir()
-    (folder / "images.gz").write_bytes(OTHER)
+    (folder / "images.gz").write_bytes(FLIPPED)
     assert states(tmp_path, manifest) == ["wrong", "missing"]
     (image, _) = check_dataset("set", data_dir=tmp_path, manifest=manifest)
     assert (image.reason, image.belongs_to) == ("it belongs to other", "other")
@@ -1118,8 +524,7 @@ def test_commands_on_a_whole_set(tmp_path, server, monkeypatch):
     """The manifest that ships names files that are not here: a small one takes its place."""
     from prdsim.cli.data import command
 
-    manifest = make_manifest(server.url, images=known(GOOD), labels=known(LABELS))
-    monkeypatch.setattr(idx, "manifest", lambda: manifest)
+    monkeypatch.setattr(idx, "manifest", lambda: both(server.url))
 
     def invoke(*words: str, code: int = 0):
         result = CliRunner().invoke(
@@ -1153,78 +558,46 @@ def test_commands_on_a_whole_set(tmp_path, server, monkeypatch):
 
 def test_usage():
     for words, told in [
-        (["fetch"], "Missing argument 'NAME...'"),
-        (["fetch", "mnist", "fashion-mnist", "--mirror", "http://x/"], "fetch one at a time"),
-        (["fetch", "mnist", "--mirror", "file:///tmp/"], "unusable mirror: a mirror begins with"),
+        ([], "Missing argument 'NAME...'"),
+        (["mnist", "fashion-mnist", "--mirror", "http://x/"], "fetch one at a time"),
+        (["mnist", "--mirror", "file:///tmp/"], "unusable mirror: a mirror begins with"),
     ]:
-        child = prdsim(*words)
-        _, error = child.communicate(timeout=20)
+        child = prdsim("fetch", *words)
+        assert told in child.communicate(timeout=20)[1]
         assert child.returncode == 2
-        assert told in error
 
 
 @pytest.mark.skipif(
     not (MNIST / "t10k-images-idx3-ubyte.gz").is_file(), reason=f"no MNIST test part in {MNIST}"
 )
 def test_mnist_itself(tmp_path, server):
-    """The real files through the real manifest; the training part is not to be had here."""
-    server.files = {f"/{path.name}": path.read_bytes() for path in MNIST.iterdir()}
-    server.answers = [drop_at(700_000)]
-    child = prdsim("fetch", "mnist", "--data-dir", tmp_path, "--mirror", server.url)
-    _, error = child.communicate(timeout=20)
-    assert child.returncode == 3
-    assert "prdsim: cannot download train-images-idx3-ubyte.gz" in error
-    assert contents(tmp_path / "mnist") == {}
-
-    server.requests, server.answers = [], [drop_at(700_000)]
+    """The real files by the real manifest; the training part is not in the folder."""
+    server.files = {path.name: path.read_bytes() for path in MNIST.iterdir()}
     entry = idx.manifest()["mnist"]
     test_part = {name: file for name, file in entry["files"].items() if name.startswith("t10k")}
-    fetched = fetch_dataset(
-        "mnist",
-        data_dir=tmp_path,
-        mirror=server.url,
-        manifest={"mnist": {**entry, "files": test_part}},
-        patience=PATIENT,
-    )
-    assert [file.fetched for file in fetched] == [True, True]
-    assert [asked for _, asked in server.requests] == [None, "bytes=700000-", None]
-    for name in test_part:
-        assert (tmp_path / "mnist" / name).read_bytes() == (MNIST / name).read_bytes()
+    manifest = {"mnist": {**entry, "files": test_part}}
+    fetch_dataset("mnist", data_dir=tmp_path, mirror=server.url, manifest=manifest)
+    assert contents(tmp_path / "mnist") == {name: server.files[name] for name in test_part}
     assert load_dataset("mnist", split="test", data_dir=tmp_path, samples=9).X.shape == (784, 9)
-    for words, code in ((["check"], 0), (["check", "mnist"], 3)):
-        child = prdsim(*words, "--data-dir", tmp_path)
-        told, _ = child.communicate(timeout=20)
-        assert child.returncode == code
-        assert told.count(" ok ") == 2
 
 
 # -- progress --------------------------------------------------------------------------------------
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_bar_on_a_terminal(folder, server):
-    stream = Terminal()
-    report = automatic_report(stream)
-    assert isinstance(report, Bar)
-    server.answers = [drop_at(50_000), serve_whole]  # the bar goes back to 0, too
-    fetch(folder, server.url, report=report)
-    assert "images.gz: 100%" in stream.getvalue()
-    assert "200k/200k" in stream.getvalue()
-    assert "connection dropped at byte 50000 of 200000; attempt 2 of 3\n" in stream.getvalue()
-
-
-def test_lines_elsewhere(folder, server):
-    stream = io.StringIO()
-    assert isinstance(automatic_report(stream), Lines)
-    server.answers = [drop_at(50_000), fail(404)]
-    failure(folder, server.url, report=Lines(stream, seconds=0.0))
-    fetch(folder, server.url, report=Lines(stream, seconds=0.0))
-    lines = stream.getvalue().splitlines()
-    assert lines[0] == f"images.gz: 200.0 KB from {server.url}"
-    assert "images.gz: 50.0 KB of 200.0 KB" in lines
-    assert f"images.gz: 200.0 KB from {server.url}, from byte 50000" in lines
-    assert lines[-1] == "images.gz: 200.0 KB of 200.0 KB"
+def test_progress_is_a_bar_on_a_terminal_lines_elsewhere_or_nothing(
+    tmp_path, server, dead, monkeypatch
+):
+    monkeypatch.setattr(download, "_CHUNK", 50_000)
+    monkeypatch.setattr(Meter.__init__, "__kwdefaults__", {"seconds": 0.0})
+    terminal, log = Terminal(), io.StringIO()
+    for name, stream in (("a", terminal), ("b", log), ("c", None)):
+        fetch(tmp_path / name / "set", dead, server.url, stream=stream)
+    assert "images.gz: 100%" in terminal.getvalue()
+    assert "200k/200k" in terminal.getvalue()
+    assert f"images.gz: {dead}: Connection refused\n" in terminal.getvalue()
+    assert log.getvalue().splitlines() == [
+        f"images.gz: 200.0 KB from {dead}",
+        f"images.gz: {dead}: Connection refused",
+        f"images.gz: 200.0 KB from {server.url}",
+        *(f"images.gz: {done}.0 KB of 200.0 KB" for done in (50, 100, 150, 200)),
+    ]

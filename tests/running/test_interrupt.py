@@ -21,9 +21,8 @@ import pytest
 import prdsim
 from prdsim import progress
 from prdsim.cli import main
-from prdsim.datasets import download_progress
 from prdsim.errors import TrajectoryError
-from prdsim.progress import Lines, automatic_progress, noting
+from prdsim.progress import Meter, Shown, automatic_progress, noting, progress_stream
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, TrajectoryWriter
 
@@ -372,7 +371,6 @@ def test_progress_that_cannot_be_shown_is_dropped(tmp_path):
         def write(self, text: str) -> int:  # noqa: ARG002
             raise OSError(28, "No space left on device")
 
-    shown = automatic_progress(Full())
     result = prdsim.run(
         dataset="digits",
         samples=8,
@@ -380,23 +378,25 @@ def test_progress_that_cannot_be_shown_is_dropped(tmp_path):
         steps=20,
         backend="numpy",
         output=str(tmp_path / "a.h5"),
-        progress=shown,
+        progress=automatic_progress(Full()),
     )
     assert result.stop_reason == "finished"
-    lines = Lines(Full(), seconds=0.0)
-    lines.start(0, 10)
+    with Meter(progress_stream(Full())) as meter:
+        meter.line("a download does not depend on who watches it either")
+    shown = Shown(Full(), seconds=0.0)
+    shown.start(0, 10)
     with pytest.raises(OSError, match="No space"):
-        lines.update(1, 1, 0.5)
+        shown.update(1, 1, 0.5)
 
 
 def test_the_time_left_does_not_count_on_every_step_to_compile(monkeypatch):
     clock, stream = [0.0], io.StringIO()
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    lines = Lines(stream, seconds=5.0)
-    lines.start(100, 200)
+    shown = Shown(stream, seconds=5.0)
+    shown.start(100, 200)
     for step, now in ((101, 30.0), (102, 31.0), (103, 35.0)):
         clock[0] = now
-        lines.update(step, step, 0.5)
+        shown.update(step, step, 0.5)
     first, second = stream.getvalue().splitlines()
     assert first == "101 of 200  step 101  L_sup 0.5"  # nothing is known of the others yet
     assert second == "103 of 200  step 103  L_sup 0.5  242 s left"  # 2.5 s a step, after the first
@@ -405,11 +405,11 @@ def test_the_time_left_does_not_count_on_every_step_to_compile(monkeypatch):
 def test_the_time_left_of_a_run_to_a_time_is_told_by_time(monkeypatch):
     clock, stream = [0.0], io.StringIO()
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    lines = Lines(stream, seconds=5.0)
-    lines.start(1.5, 50.0)
+    shown = Shown(stream, seconds=5.0)
+    shown.start(1.5, 50.0)
     for done, step, now in ((2.0, 7, 1.0), (12.0, 9, 6.0), (50.0, 30, 20.0)):
         clock[0] = now
-        lines.update(done, step, 0.5)
+        shown.update(done, step, 0.5)
     assert stream.getvalue().splitlines() == [
         "12 of 50  step 9  L_sup 0.5  19 s left",  # 38 to go, of which 10 took 5 s
         "50 of 50  step 30  L_sup 0.5  0 s left",
@@ -440,16 +440,3 @@ def test_without_a_stream_nothing_is_shown(monkeypatch):
     with noting() as say:
         say("nobody sees it")
     assert isinstance(automatic_progress(), progress.Silent)
-    assert isinstance(download_progress.automatic_report(), download_progress.Silent)
-
-
-def test_a_download_does_not_depend_on_who_watches():
-    class Full(io.StringIO):
-        def write(self, text: str) -> int:  # noqa: ARG002
-            raise OSError(28, "No space left on device")
-
-    report = download_progress.automatic_report(Full())
-    assert isinstance(report, download_progress.Lines)
-    report.start("images.gz", 0, 100, "http://127.0.0.1/")
-    report.update(50)
-    report.close()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import BACKENDS, INTEGRATORS, same_bits, same_numbers
+from support import BACKENDS, INTEGRATORS, Terminal, same_bits, same_numbers
 
 import prdsim
 from prdsim.errors import (
@@ -25,7 +25,7 @@ from prdsim.errors import (
     TrajectoryLockedError,
 )
 from prdsim.physics.state import RestartPoint
-from prdsim.progress import Bar, Lines
+from prdsim.progress import Shown
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, TrajectoryWriter, extend_trajectory
 
@@ -697,8 +697,8 @@ def test_recording_and_progress_change_no_bit(backend, integrator, tmp_path):
     recordings: list[tuple[dict[str, Any], Any]] = [
         ({"snapshots": "geometric:2", "scalars": "every:1000"}, False),
         ({"snapshots": "every:1", "scalars": "every:1", "restart_seconds": 0.0}, False),
-        ({"snapshots": "every:7", "snapshot_precision": "float32"}, Lines(io.StringIO(), 0.0)),
-        ({"scalars": "every:3", "restart_seconds": 0.001}, Bar(io.StringIO())),
+        ({"snapshots": "every:7", "snapshot_precision": "float32"}, Shown(io.StringIO(), 0.0)),
+        ({"scalars": "every:3", "restart_seconds": 0.001}, Shown(Terminal())),
     ]
     points = []
     for i, (recording, progress) in enumerate(recordings):
@@ -717,7 +717,7 @@ def pick(arrays: Any, names: str) -> dict[str, np.ndarray]:
 
 def test_lines_tell_step_loss_and_time_left(tmp_path):
     stream = io.StringIO()
-    prdsim.run(**keys(), output=str(tmp_path / "run.h5"), progress=Lines(stream, 0.0))
+    prdsim.run(**keys(), output=str(tmp_path / "run.h5"), progress=Shown(stream, 0.0))
     lines = stream.getvalue().splitlines()
     assert len(lines) == 40
     assert lines[-1].startswith("40 of 40  step 40  L_sup ")
