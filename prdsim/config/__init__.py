@@ -160,7 +160,7 @@ class RunConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _plain_values_over_preset(cls, values: dict[str, Any]) -> dict[str, Any]:
-        plain = {key: _plain(value) for key, value in values.items()}
+        plain = {key: _python_value(value) for key, value in values.items()}
         preset = plain.get("preset")
         if isinstance(preset, str):
             plain = {**PRESETS.get(preset, {}), **plain}
@@ -369,7 +369,7 @@ def group_of(key: str) -> str:
     return str(extra["group"])
 
 
-def _plain(value: Any) -> Any:
+def _python_value(value: Any) -> Any:
     """Return NumPy scalars as Python numbers and paths as text."""
     if isinstance(value, Path):
         return str(value)
