@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,58 +11,51 @@ import click
 from .shared_options import takes_table_output
 
 if TYPE_CHECKING:
-    from prdsim.analysis import Recording, Table
-    from prdsim.convergence import Found
-
-_GROUPS = {
-    "distances": "||u_j(t) - u_j(0)||, ||v_j(t) - v_j(0)||: mean, spread, quantiles",
-    "spread": "coefficient of variation and Gini of the distances",
-    "entries": "entries of U against a normal distribution",
-    "order": "Moran's I, peak wavelength, correlation length of filters",
-    "activity": "open gates, silent neurons, and the spread of the others",
-    "rank": "effective rank and participation ratio of U(t) - U(0)",
-    "growth": "leading growth rates sigma_1(C_j), reaction and diffusion part",
-    "forces": "norms of reaction and diffusion",
-}
-_OTHERS = {
-    "subspace": "share of the path's variance in its first k directions",
-    "neurons": "all of the above per neuron, at the last snapshot",
-    "theorems": "Theorems 1 and 2 on a run of the preset theory, with their premises",
-    "couplings": "integrated growth rates per neuron (runs again, in memory)",
-    "stability": "leading eigenvalues of the Jacobian at the last snapshot",
-    "equilibrium": "the same where the reaction comes to rest from there (small problems)",
-    "scaling": "how reaction and diffusion scale at the initial draw",
-}
+    from prdsim.analysis import Group, Recording, Table
+    from prdsim.analysis.run_tables import RunTable
+    from prdsim.convergence import FoundReport
 
 
-def _list_of_measures() -> str:
-    rows = [f"  {name:10} {text}" for name, text in {**_GROUPS, **_OTHERS}.items()]
-    return "\b\n" + "\n".join(rows)
+class _Analyze(click.Command):
+    """Lists the measures in its help, which imports them."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_help_text(ctx, formatter)
+        formatter.write_paragraph()
+        for name, entry in _known().items():
+            formatter.write(f"    {name:10} {entry.meaning}\n")
 
 
-@click.command(
-    name="analyze",
-    help=f"""Measure the patterns of a run: finished, interrupted, diverged, or being written.
+def _known() -> dict[str, Group | RunTable]:
+    """Return all that may be asked for by its name, in the order of the help."""
+    from prdsim.analysis import GROUPS
+    from prdsim.analysis.run_tables import RUN_TABLES
 
-MEASURES are some of those below; without any, those down to forces, but for growth.
+    return {**GROUPS, **RUN_TABLES}
 
-{_list_of_measures()}
-""",
-)
+
+@click.command(name="analyze", cls=_Analyze)
 @click.argument("words", metavar="RUN.h5 [MEASURES]...", nargs=-1, required=True)
 @takes_table_output
 def command(words: tuple[str, ...], form: str | None, output: Path | None, force: bool) -> int:
-    """Measure; see the help above."""
+    """Measure the patterns of a run: finished, interrupted, diverged, or being written.
+
+    MEASURES are some of those below; without any, those down to forces, but for growth.
+    """
     from prdsim.analysis import open_recording
+    from prdsim.analysis.run_tables import RUN_TABLES
+    from prdsim.progress import silent
 
     from .output import check_output, deliver, files_and_names, format_of
 
-    paths, measures = files_and_names(words, {**_GROUPS, **_OTHERS}, "measure")
+    paths, measures = files_and_names(words, _known(), "measure")
     form = form or format_of(output)
     if output is not None:
         check_output([output], force=force)
-    if measures == ["scaling"] and not paths:
-        deliver(_text({}, {"scaling": _scaling(None)}, form), output)
+    general = [name for name in measures if name in RUN_TABLES and RUN_TABLES[name].general]
+    if measures and measures == general and not paths:
+        tables = {name: RUN_TABLES[name].make(None, silent) for name in general}
+        deliver(_text({}, tables, form), output)
         return 0
     with open_recording(_only(paths)) as recording:
         found = recording.assessed(float(recording.time[-1]))
@@ -89,7 +81,7 @@ def _only(paths: list[Path]) -> Path:
     return paths[0]
 
 
-def _with_errors(tables: dict[str, Table], found: Found) -> dict[str, Table]:
+def _with_errors(tables: dict[str, Table], found: FoundReport) -> dict[str, Table]:
     """Set each measure's error beside its last value, where there is a report."""
     from prdsim.convergence import error_text
 
@@ -101,11 +93,11 @@ def _with_errors(tables: dict[str, Table], found: Found) -> dict[str, Table]:
     return {**tables, "snapshots": replace(table, margin={"step": "discretization", **margin})}
 
 
-def _words(found: Found) -> str:
+def _words(found: FoundReport) -> str:
     return found.reason if found.report is None else found.report.words()
 
 
-def _errors(found: Found) -> dict[str, Any]:
+def _errors(found: FoundReport) -> dict[str, Any]:
     report = found.report
     if report is None:
         return {"state": found.reason}
@@ -115,17 +107,11 @@ def _errors(found: Found) -> dict[str, Any]:
 
 def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
     """Compute what is asked for, in the order of the list."""
-    from prdsim.analysis import history, neuron_table, subspace_table
-    from prdsim.analysis.theory_tables import (
-        coupling_history,
-        coupling_table,
-        stability_of,
-        stability_table,
-        theorem_table,
-    )
-    from prdsim.progress import automatic_progress, noting, tracked
+    from prdsim.analysis import GROUPS, history
+    from prdsim.analysis.run_tables import RUN_TABLES
+    from prdsim.progress import noting, tracked
 
-    groups = [name for name in _GROUPS if name in measures] if measures else None
+    groups = [name for name in GROUPS if name in measures] if measures else None
     tables: dict[str, Table] = {}
     if groups or groups is None:
         found = history(recording, groups, progress=lambda rows: tracked(rows, "snapshots"))
@@ -133,25 +119,10 @@ def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
             click.echo(f"{name} left out: {reason}", err=True)
         tables["snapshots"] = found.table(f"{len(recording)} snapshots")
     with noting() as say:
-        others: dict[str, Callable[[Recording], Table]] = {
-            "subspace": subspace_table,
-            "neurons": neuron_table,
-            "theorems": theorem_table,
-            "couplings": lambda run: coupling_table(coupling_history(run, automatic_progress())),
-            "stability": lambda run: stability_table(stability_of(run, say=say)),
-            "equilibrium": lambda run: stability_table(
-                stability_of(run, equilibrium=True, say=say)
-            ),
-            "scaling": _scaling,
-        }
-        tables |= {name: make(recording) for name, make in others.items() if name in measures}
+        for name, table in RUN_TABLES.items():
+            if name in measures:
+                tables[name] = table.make(recording, say)
     return tables
-
-
-def _scaling(recording: Recording | None) -> Table:
-    from prdsim.analysis import scaling_like, scaling_table
-
-    return scaling_table(scaling_like(recording))
 
 
 def _text(about: dict[str, Any], tables: dict[str, Table], form: str) -> str:

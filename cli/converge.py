@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from prdsim.convergence import Report, Row
+    from prdsim.convergence import JudgedNumber, Report
 
 
 @click.command(name="converge")
@@ -101,7 +101,7 @@ def _conclusion(report: Report) -> list[str]:
     return lines
 
 
-def _change(row: Row) -> str:
+def _change(row: JudgedNumber) -> str:
     from prdsim.convergence import percent
 
     return "unknown" if row.change is None else percent(row.change)

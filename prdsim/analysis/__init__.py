@@ -4,22 +4,8 @@ Measures take arrays; `history`, `neuron_table` and `subspace_table` take a traj
 recording made of arrays by `recording_of`, and read one snapshot at a time.
 """
 
-from prdsim.analysis.patterns.measures import (
-    GROUPS,
-    MEASURES,
-    ON_DEMAND,
-    History,
-    Measure,
-    forces_of,
-    growth_of,
-    history,
-)
-from prdsim.analysis.patterns.per_neuron import (
-    neuron_table,
-    scaling_like,
-    scaling_table,
-    subspace_table,
-)
+from prdsim.analysis.group import Group, Measure
+from prdsim.analysis.patterns.measures import GROUPS, MEANINGS, History, history
 from prdsim.analysis.recording import (
     Recording,
     Snapshot,
@@ -28,12 +14,15 @@ from prdsim.analysis.recording import (
     recording_of,
     told_apart,
 )
+from prdsim.analysis.run_tables import neuron_table, scaling_like, scaling_table, subspace_table
+from prdsim.analysis.stability.growth import growth_of
 from prdsim.analysis.table import Table, to_json
+from prdsim.analysis.theory.forces import forces_of
 
 __all__ = [
     "GROUPS",
-    "MEASURES",
-    "ON_DEMAND",
+    "MEANINGS",
+    "Group",
     "History",
     "Measure",
     "Recording",

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from prdsim.errors import ConfigError
 
 Reals = NDArray[np.float64]
+Numbers = NDArray[np.floating]
+"""Real numbers of either precision."""
 
 BLOCK = 2**22
 """Numbers in a block: 32 MiB of float64."""

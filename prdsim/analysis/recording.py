@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from prdsim.analysis.arrays import require_real
 from prdsim.config import RunConfig, keys_of
-from prdsim.convergence import NOT_ASSESSED, Found, Report, look_up
+from prdsim.convergence import NOT_ASSESSED, FoundReport, Report, look_up
 from prdsim.errors import ConfigError, DamagedTrajectoryError, TrajectoryError
 from prdsim.recorded import Recorded
 from prdsim.trajectory import SnapshotArray, Trajectory, open_trajectory
@@ -165,14 +165,23 @@ class Recording:
             raise ConfigError(f"{self.name}: this measure needs a configuration beside the weights")
         return self.config
 
+    @property
+    def file(self) -> Trajectory:
+        """The trajectory, or a `ConfigError` for a recording of arrays."""
+        if self.trajectory is None:
+            raise ConfigError(f"{self.name}: this measure needs the trajectory file of a run")
+        return self.trajectory
+
     def require_critic(self) -> None:
         """Raise `ConfigError` unless the recording has W and a."""
         if self.W is None or self.a is None:
             raise ConfigError(f"{self.name}: this measure needs W and a beside U and V")
 
     @cached_property
-    def _found(self) -> Found:
-        return Found(None, NOT_ASSESSED) if self.trajectory is None else look_up(self.trajectory)
+    def _found(self) -> FoundReport:
+        return (
+            FoundReport(None, NOT_ASSESSED) if self.trajectory is None else look_up(self.trajectory)
+        )
 
     @property
     def discretization(self) -> Report | None:
@@ -182,12 +191,12 @@ class Recording:
         """
         return self._found.report
 
-    def assessed(self, time: float) -> Found:
+    def assessed(self, time: float) -> FoundReport:
         """Return the run's report at a time, or why there is none; raises `ReportError`."""
         report = self.discretization
         if report is None or abs(report.time - time) <= 1e-5 * time:
             return self._found
-        return Found(None, f"assessed at t = {report.time:.6g} alone")
+        return FoundReport(None, f"assessed at t = {report.time:.6g} alone")
 
     def weights(self, index: int) -> dict[str, Array]:
         """Return U, V, W, a of a snapshot, float64; raises `ConfigError` if W or a is missing."""

@@ -4,10 +4,10 @@
 `replays` are the runs; `assess` puts them together. What analyses need of a report is here.
 """
 
-from prdsim.convergence.judgment import HEADLINE, Row, Verdict, judge, percent
+from prdsim.convergence.judgment import HEADLINE, JudgedNumber, Verdict, judge, percent
 from prdsim.convergence.report import (
     NOT_ASSESSED,
-    Found,
+    FoundReport,
     Report,
     Sides,
     error_text,
@@ -18,9 +18,9 @@ from prdsim.convergence.report import (
 __all__ = [
     "HEADLINE",
     "NOT_ASSESSED",
-    "Found",
+    "FoundReport",
+    "JudgedNumber",
     "Report",
-    "Row",
     "Sides",
     "Verdict",
     "error_text",

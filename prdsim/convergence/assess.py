@@ -12,9 +12,9 @@ import numpy as np
 
 from prdsim import __version__
 from prdsim.analysis import GROUPS, Recording, history, open_recording
-from prdsim.convergence.judgment import HEADLINE, Row, judge
-from prdsim.convergence.replays import Plan, Replay, ensure, plan_of, remove
-from prdsim.convergence.report import Replayed, Report, replay_folder, report_path, write_report
+from prdsim.convergence.judgment import HEADLINE, JudgedNumber, judge
+from prdsim.convergence.replays import Replay, ReplayPlan, ensure, plan_of, remove
+from prdsim.convergence.report import ReplayRecord, Report, replay_folder, report_path, write_report
 from prdsim.errors import ConfigError, DataError, DivergedError
 from prdsim.files.small import make_folder
 from prdsim.progress import silent
@@ -27,7 +27,7 @@ NO_FUNCTIONALS = frozenset(_COUNTS | _DRIFTS)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Assessment:
     """The report and its file; or the signal that stopped it: call `converge` again to go on."""
 
     path: Path
@@ -43,7 +43,7 @@ def converge(
     force: bool = False,
     say: Callable[[str], None] = silent,
     progress: bool = False,
-) -> Outcome:
+) -> Assessment:
     """Replay a finished run at finer steps and beside itself, judge its numbers, write the report.
 
     Functionals are judged, at the run's end or at the snapshot nearest to ``time``, never entries
@@ -84,11 +84,11 @@ def converge(
             say(f"replay {number} of {len(plan.replays)}: {replay.name}, {replay.setting}")
             stopped = ensure(plan, replay, progress)
             if stopped is not None:
-                return Outcome(target, None, stopped)
+                return Assessment(target, None, stopped)
         report = _report(recording, trajectory, index, plan, accuracy)
     write_report(report, target)
     remove(plan, folder)
-    return Outcome(target, report)
+    return Assessment(target, report)
 
 
 def _index(recording: Recording, trajectory: Trajectory, time: float | None) -> int:
@@ -118,7 +118,7 @@ def _index(recording: Recording, trajectory: Trajectory, time: float | None) -> 
 
 
 def _report(
-    recording: Recording, trajectory: Trajectory, index: int, plan: Plan, accuracy: float
+    recording: Recording, trajectory: Trajectory, index: int, plan: ReplayPlan, accuracy: float
 ) -> Report:
     return Report(
         run_id=str(trajectory.attributes["run_id"]),
@@ -136,13 +136,15 @@ def _report(
     )
 
 
-def _replayed(replay: Replay) -> Replayed:
+def _replayed(replay: Replay) -> ReplayRecord:
     with open_trajectory(replay.path) as there:
         diverged = there.stop_reason if there.status is Status.DIVERGED else ""
-        return Replayed(replay.name, replay.setting, there.reached_step, diverged)
+        return ReplayRecord(replay.name, replay.setting, there.reached_step, diverged)
 
 
-def _rows(recording: Recording, index: int, plan: Plan, accuracy: float) -> Iterable[Row]:
+def _rows(
+    recording: Recording, index: int, plan: ReplayPlan, accuracy: float
+) -> Iterable[JudgedNumber]:
     """Judge every quantity that the run has, the headline first."""
     values = quantities(recording, index)
     finer, twins = (

@@ -50,7 +50,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Row:
+class JudgedNumber:
     """One judged quantity; None stands for what is not known, or has no value.
 
     ``value`` is the run's; ``finer`` those of the replays, the finest last; ``twins`` those of its
@@ -90,7 +90,7 @@ def judge(
     *,
     accuracy: float,
     ratio: float,
-) -> Row:
+) -> JudgedNumber:
     """Judge a quantity by its values; NaN is what is not defined, or was not reached.
 
     Args:
@@ -113,7 +113,7 @@ def judge(
     """
     scale = max(abs(finer[-1]), LEAST_SCALE.get(name, 0.0))
     change, scatter = (_furthest(value, others, scale) for others in (finer, twins))
-    return Row(
+    return JudgedNumber(
         name,
         _known(value),
         tuple(map(_known, finer)),

@@ -56,7 +56,7 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReplayPlan:
     """The replays of a run: two finer ones, the finest last, then twins; and their samples.
 
     ``ratio`` is by how much step size or tolerance falls from the run to the first and from that
@@ -76,8 +76,8 @@ class Plan:
         return (*self.finer, *self.twins)
 
 
-def plan_of(recording: Recording, trajectory: Trajectory, index: int) -> Plan:
-    """Plan the replays of a finished run up to one of its snapshots.
+def plan_of(recording: Recording, trajectory: Trajectory, index: int) -> ReplayPlan:
+    """ReplayPlan the replays of a finished run up to one of its snapshots.
 
     They have the run's samples, initial arrays, backend, precision, chart and threads. Adaptive
     integrators are replayed at rtol and atol divided by sqrt(10) and by 10; the others at a half
@@ -90,7 +90,7 @@ def plan_of(recording: Recording, trajectory: Trajectory, index: int) -> Plan:
     folder, dataset = replay_folder(trajectory.path), _dataset(recording, trajectory)
     recorded = Recorded(trajectory)
     resolved = recorded.resolved
-    base = _base(recording.settings, resolved, dataset, float(recording.time[index]))
+    base = _resolved_config(recording.settings, resolved, dataset, float(recording.time[index]))
     refined, ratio = (_tighter, math.sqrt(10)) if base.adaptive else (_smaller_step, 2.0)
     initial, chart = recorded.initial, recorded.chart
 
@@ -101,7 +101,7 @@ def plan_of(recording: Recording, trajectory: Trajectory, index: int) -> Plan:
 
     finer = [replay(name, ratio**k, initial) for k, name in enumerate(_FINER, start=1)]
     twins = [replay(f"twin-{k + 1}", 1, begin) for k, begin in enumerate(_twins(base, initial))]
-    return Plan(_setting(base), ratio, dataset, chart, tuple(finer), tuple(twins))
+    return ReplayPlan(_setting(base), ratio, dataset, chart, tuple(finer), tuple(twins))
 
 
 _FINER = ("finer", "finest")
@@ -115,7 +115,9 @@ def _dataset(recording: Recording, trajectory: Trajectory) -> Dataset:
     return Dataset(X, Y, name, recording.grid, sha256, name)
 
 
-def _base(config: RunConfig, resolved: Resolved, dataset: Dataset, end: float) -> RunConfig:
+def _resolved_config(
+    config: RunConfig, resolved: Resolved, dataset: Dataset, end: float
+) -> RunConfig:
     """Return a run's configuration as it was resolved, up to a time, recording both ends alone."""
     return config.replace(
         dataset=dataset.name,
@@ -178,7 +180,7 @@ def _twins(config: RunConfig, initial: Mapping[str, HostArray]) -> list[dict[str
     ]
 
 
-def ensure(plan: Plan, replay: Replay, progress: Progress | bool = False) -> Stopped:
+def ensure(plan: ReplayPlan, replay: Replay, progress: Progress | bool = False) -> Stopped:
     """Make a replay, or go on with it; return a signal that stopped it.
 
     One that is there, finished or diverged, is kept; one of other settings is made anew. That one
@@ -230,7 +232,7 @@ def _status_of_file(replay: Replay, dataset: Dataset) -> Status | None:
         return there.status if same else None
 
 
-def remove(plan: Plan, folder: Path) -> None:
+def remove(plan: ReplayPlan, folder: Path) -> None:
     """Remove the replays' files, and their folder if nothing else is in it."""
     for replay in plan.replays:
         for path in folder.glob(f"*{replay.path.name}*"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from prdsim.convergence.judgment import HEADLINE, Row, Verdict, percent
+from prdsim.convergence.judgment import HEADLINE, JudgedNumber, Verdict, percent
 from prdsim.errors import ReportError
 from prdsim.files.small import write_whole
 
@@ -28,7 +28,7 @@ Sides = Iterable[Sequence["Report | None"]]
 
 
 @dataclass(frozen=True)
-class Replayed:
+class ReplayRecord:
     """A replay: its file's name, its step size or tolerances in words, and what became of it.
 
     ``diverged`` says in a line how it left the finite numbers; it is empty if it did not.
@@ -61,21 +61,21 @@ class Report:
     setting: str
     prdsim_version: str
     created: str
-    replays: tuple[Replayed, ...]
-    rows: tuple[Row, ...]
+    replays: tuple[ReplayRecord, ...]
+    rows: tuple[JudgedNumber, ...]
 
     @cached_property
-    def by_name(self) -> Mapping[str, Row]:
+    def by_name(self) -> Mapping[str, JudgedNumber]:
         """The judged quantities by name."""
         return {row.name: row for row in self.rows}
 
     @property
-    def headline(self) -> list[Row]:
+    def headline(self) -> list[JudgedNumber]:
         """The rows that decide, in their order: those of `HEADLINE` that the run has."""
         return [self.by_name[name] for name in HEADLINE if name in self.by_name]
 
     @property
-    def diverged(self) -> list[Replayed]:
+    def diverged(self) -> list[ReplayRecord]:
         """The replays that left the finite numbers."""
         return [replay for replay in self.replays if replay.diverged]
 
@@ -109,7 +109,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundReport:
     """A report, or why there is none: `NOT_ASSESSED`, or ``stale: ...``."""
 
     report: Report | None
@@ -182,7 +182,7 @@ def _damaged(path: Path, problem: str) -> ReportError:
     return ReportError(f"{path} {problem}; make it anew with prdsim converge --force")
 
 
-def look_up(trajectory: Trajectory) -> Found:
+def look_up(trajectory: Trajectory) -> FoundReport:
     """Return the report of a trajectory as it stands, or why there is none.
 
     A report of another run, of other settings, or of an earlier end of the run is stale.
@@ -193,9 +193,9 @@ def look_up(trajectory: Trajectory) -> Found:
     """
     report = read_report(report_path(trajectory.path))
     if report is None:
-        return Found(None, NOT_ASSESSED)
+        return FoundReport(None, NOT_ASSESSED)
     reason = _stale(report, trajectory)
-    return Found(None, f"stale: {reason}") if reason else Found(report)
+    return FoundReport(None, f"stale: {reason}") if reason else FoundReport(report)
 
 
 def _stale(report: Report, trajectory: Trajectory) -> str:
@@ -238,7 +238,7 @@ def error_text(name: str, sides: Sides, *, verdict: bool = True) -> str:
     return f"{_worst(rows)} ({beside})" if beside else _worst(rows)
 
 
-def _worst(rows: Sequence[Row]) -> str:
+def _worst(rows: Sequence[JudgedNumber]) -> str:
     """Say the largest error, as far as there is one."""
     defined = [row for row in rows if row.verdict is not Verdict.UNDEFINED]
     if not defined:

@@ -8,8 +8,7 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +16,17 @@ from prdsim.analysis import Recording, recording_of
 from prdsim.errors import ConfigError
 from prdsim.figures import (
     distances,
-    features,
-    filters,
     forces,
+    images,
     instability,
     movie,
-    needs,
     scaling,
     schematic,
     symmetry,
     theory,
 )
-from prdsim.figures.request import Request
-from prdsim.figures.style import SUFFIXES, settings, write_figure
+from prdsim.figures.request import FigureKind, Request
+from prdsim.figures.style import settings, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,153 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "FigureKind", "Request", "check", "draw", "draw_request", "write"]
 
 
-@dataclass(frozen=True)
-class FigureKind:
-    """A figure by its name: what it shows, the poster's number for it, and how it is drawn.
-
-    A movie has no ``draw``: it is written as it is made. Some figures need no run. ``needs`` raise
-    what drawing would, as far as that is known before.
-    """
-
-    name: str
-    caption: str
-    draw: Callable[[Request], Figure] | None
-    poster: str = ""
-    needs_run: bool = True
-    needs: tuple[Callable[[Request], object], ...] = ()
-
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """The file formats that it can be written in, the default one first."""
-        return SUFFIXES if self.draw else movie.SUFFIXES
-
-
-_ALL = (
-    FigureKind(
-        "distances",
-        "distances of u_j and v_j from their initial values over time",
-        distances.draw_distances,
-        "1",
-    ),
-    FigureKind(
-        "input",
-        "the input image that features are shown of",
-        features.draw_input,
-        "2",
-        needs=(needs.images, needs.input_image),
-    ),
-    FigureKind(
-        "filters",
-        "hidden filters u_j as images",
-        filters.draw_filters,
-        "3, 7, 8",
-        needs=(needs.images, needs.neurons),
-    ),
-    FigureKind(
-        "changes",
-        "changes u_j(t) - u_j(0) of filters as images",
-        filters.draw_changes,
-        needs=(needs.images, needs.neurons),
-    ),
-    FigureKind(
-        "features",
-        "maps u_j * x and features relu(U x) of the input image",
-        features.draw_features,
-        "4",
-        needs=(needs.images, needs.neurons, needs.input_image),
-    ),
-    FigureKind(
-        "top",
-        "columns v_j of the top layer, first, last, and changes",
-        features.draw_top,
-        needs=(needs.neurons,),
-    ),
-    FigureKind(
-        "symmetry",
-        "entries of U, distances over neurons, Moran's I, spectra, at the last snapshot",
-        symmetry.draw_symmetry,
-        "5",
-    ),
-    FigureKind("order", "measures of symmetry and order over time", symmetry.draw_order),
-    FigureKind(
-        "subspace", "variance of the path in its first k directions", symmetry.draw_subspace
-    ),
-    FigureKind(
-        "embedding",
-        "the neurons in the plane, by PCA or t-SNE",
-        symmetry.draw_embedding,
-        needs=(needs.plane,),
-    ),
-    FigureKind(
-        "forces",
-        "norms of reaction and diffusion per neuron",
-        forces.draw_forces,
-        needs=(needs.samples,),
-    ),
-    FigureKind(
-        "scaling",
-        "how reaction and diffusion scale with n, d_in, m, d_out at the initial draw",
-        scaling.draw_scaling,
-        needs_run=False,
-    ),
-    FigureKind(
-        "schematic",
-        "a drawing of reaction, diffusion and pattern",
-        schematic.draw_schematic,
-        "6",
-        needs_run=False,
-    ),
-    FigureKind(
-        "theorems",
-        "Theorems 1 and 2 over the measured distances, with their premises",
-        theory.draw_theorems,
-        needs=(needs.theorems,),
-    ),
-    FigureKind(
-        "bernoulli",
-        "the residual, its Bernoulli bound and plateau",
-        theory.draw_bernoulli,
-        needs=(needs.theorems,),
-    ),
-    FigureKind(
-        "growth",
-        "leading growth rates sigma_1(C_j) over time",
-        instability.draw_growth,
-        needs=(needs.samples,),
-    ),
-    FigureKind(
-        "patterns",
-        "the patterns that neurons grow towards, and how they changed",
-        instability.draw_patterns,
-        needs=(needs.images, needs.neurons, needs.samples),
-    ),
-    FigureKind(
-        "dispersion",
-        "growth along the spectrum of the inputs",
-        instability.draw_dispersion,
-        needs=(needs.samples,),
-    ),
-    FigureKind(
-        "ranking",
-        "distances against integrated growth rates (runs again, in memory)",
-        instability.draw_ranking,
-        needs=(needs.samples,),
-    ),
-    FigureKind(
-        "stability",
-        "leading eigenvalues of the flow's Jacobian",
-        instability.draw_stability,
-        needs=(needs.samples,),
-    ),
-    FigureKind(
-        "movie",
-        "the formation of the pattern over all snapshots",
-        None,
-        needs=(needs.images, needs.neurons),
-    ),
-)
-
-FIGURES: dict[str, FigureKind] = {kind.name: kind for kind in _ALL}
+_MODULES = (distances, images, symmetry, forces, scaling, schematic, theory, instability, movie)
+FIGURES: dict[str, FigureKind] = {kind.name: kind for module in _MODULES for kind in module.KINDS}
 
 
 def draw(name: str, sources: Iterable[Trajectory | Recording] = (), **options: Any) -> Figure:
@@ -216,7 +68,7 @@ def check(name: str, request: Request, path: Path) -> None:
 
     Raises:
         ConfigError: as `draw`; or the format is not one of the figure's, or cannot be written.
-        DataError, ResumeMismatchError: a run's samples are needed, and not to be had.
+        DataError, ResumeMismatchError: a run's samples are needed, and unavailable.
 
     """
     kind = figure_kind(name)

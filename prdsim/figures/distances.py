@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prdsim.figures.bands import band_note, draw_measure, time_axis
-from prdsim.figures.request import Request
+from prdsim.figures.request import FigureKind, Request
 from prdsim.figures.style import annotate, new_figure
 
 if TYPE_CHECKING:
@@ -29,3 +29,13 @@ def draw_distances(request: Request) -> Figure:
         axes.legend(loc="upper left")
     annotate(figure, request.recordings, band_note(histories, neurons=True))
     return figure
+
+
+KINDS = (
+    FigureKind(
+        "distances",
+        "distances of u_j and v_j from their initial values over time",
+        draw_distances,
+        "1",
+    ),
+)

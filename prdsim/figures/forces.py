@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prdsim.analysis import forces_of
+from prdsim.figures import needs
 from prdsim.figures.bands import band_note, draw_measure, time_axis, value_axis
-from prdsim.figures.request import Request
+from prdsim.figures.request import FigureKind, Request
 from prdsim.figures.style import GRAY, WITH, annotate, new_figure
 
 if TYPE_CHECKING:
@@ -33,14 +34,14 @@ def draw_forces(request: Request) -> Figure:
             axes.set_title(f"{layer}: {kind}")
             time_axis(axes, histories, log=request.log_time)
             value_axis([axes], math)
-            _say_zero(axes)
-        _balance(row[2], request, name, symbol)
+            _name_zero_curves(axes)
+        _draw_balance(row[2], request, name, symbol)
     panels[0, 0].legend()
     annotate(figure, request.recordings, band_note(histories, neurons=True))
     return figure
 
 
-def _say_zero(axes: Axes) -> None:
+def _name_zero_curves(axes: Axes) -> None:
     """Name the curves that a logarithmic axis cannot show."""
     zero = [str(line.get_label()) for line in axes.lines if not np.any(line.get_ydata())]
     if zero and axes.get_yscale() == "log":
@@ -48,7 +49,7 @@ def _say_zero(axes: Axes) -> None:
         axes.text(0.97, 0.03, words, transform=axes.transAxes, ha="right", color=GRAY, fontsize=8)
 
 
-def _balance(axes: Axes, request: Request, name: str, symbol: str) -> None:
+def _draw_balance(axes: Axes, request: Request, name: str, symbol: str) -> None:
     """Draw each neuron's reaction against its diffusion, at the last snapshot with diffusion."""
     with_diffusion = [run for run in request.runs if run.config and run.config.adversary]
     if not with_diffusion:
@@ -66,3 +67,10 @@ def _balance(axes: Axes, request: Request, name: str, symbol: str) -> None:
         xlabel=rf"reaction $\|R^{symbol}_j\|$",
         ylabel=rf"diffusion $D\,\|D^{symbol}_j\|$",
     )
+
+
+KINDS = (
+    FigureKind(
+        "forces", "norms of reaction and diffusion per neuron", draw_forces, needs=(needs.samples,)
+    ),
+)

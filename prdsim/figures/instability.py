@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prdsim.analysis import History, growth_of, history
-from prdsim.analysis.theory_tables import coupling_history, stability_of
+from prdsim.analysis.run_tables import coupling_history, stability_of
+from prdsim.analysis.stability.modes import FLOW_NAMES
+from prdsim.figures import needs
 from prdsim.figures.bands import time_axis, value_axis
-from prdsim.figures.filters import tiles_across
-from prdsim.figures.request import Request
+from prdsim.figures.request import FigureKind, Request
 from prdsim.figures.style import (
     DARK,
     PARTS,
@@ -18,10 +19,11 @@ from prdsim.figures.style import (
     WITHOUT,
     YELLOW,
     annotate,
-    color_of,
+    colors_of,
     extended,
     largest,
     mosaic,
+    mosaic_height,
     new_figure,
     show_image,
 )
@@ -31,11 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SNAPSHOTS = 12  # at which growth rates are computed, evenly in the order of the file
-_FLOWS = {
-    "reaction": ("without diffusion", WITHOUT, "s", 5),
-    "frozen": ("with diffusion, critic frozen", YELLOW, "o", 9),
-    "joint": ("with diffusion, critic moving", WITH, "x", 4),
-}
+_MARKS = {"reaction": (WITHOUT, "s", 5), "frozen": (YELLOW, "o", 9), "joint": (WITH, "x", 4)}
 
 
 def draw_growth(request: Request) -> Figure:
@@ -43,11 +41,10 @@ def draw_growth(request: Request) -> Figure:
     runs = request.runs
     figure = new_figure(5.0 * len(runs) + 0.6, 3.8)
     panels = figure.subplots(1, len(runs), squeeze=False, sharey=True)[0]
-    labels = [run.label for run in runs]
-    for axes, run in zip(panels, runs, strict=True):
+    for axes, run, color in zip(panels, runs, colors_of(runs), strict=True):
         chosen = np.unique(np.linspace(0, len(run) - 1, _SNAPSHOTS).round().astype(int))
         found = history(run, ["growth"], snapshots=chosen.tolist(), progress=request.progress)
-        _growth(axes, found, color_of(run.label, labels))
+        _draw_growth_rates(axes, found, color)
         axes.set_title(run.label)
         time_axis(axes, {run.label: [found]}, log=request.log_time)
         axes.legend(fontsize=7.5)
@@ -56,7 +53,7 @@ def draw_growth(request: Request) -> Figure:
     return figure
 
 
-def _growth(axes: Axes, found: History, color: str) -> None:
+def _draw_growth_rates(axes: Axes, found: History, color: str) -> None:
     driven = bool(found["growth_diffusion"].any())
     label = "mean over neurons" + ", all of it reaction" * (not driven)
     axes.plot(found.time, found["growth_rate_mean"], PARTS["both"], color=color, label=label)
@@ -73,16 +70,14 @@ def draw_patterns(request: Request) -> Figure:
     A row a run: the leading pattern at t = 0, that of the last snapshot, u_j(t) - u_j(0).
     """
     runs, neurons = request.runs, request.chosen_neurons()
-    across = tiles_across(len(neurons))
-    down = -(-len(neurons) // across)
-    figure = new_figure(10.4, (3.1 * down / across + 0.35) * len(runs) + 0.4)
+    figure = new_figure(10.4, (mosaic_height(len(neurons), 3.1) + 0.35) * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 3, squeeze=False)
     for row, run in zip(panels, runs, strict=True):
         now, growth = run.at(-1), growth_of(run)
         first, last = (growth.patterns(**run.weights(k))[0][neurons] for k in (0, -1))
         limit = largest([first, last])
         for axes, images, time in ((row[0], first, 0.0), (row[1], last, now.time)):
-            drawn = show_image(axes, mosaic(images, run.pixels, across), limit)
+            drawn = show_image(axes, mosaic(images, run.pixels), limit)
             axes.set_title(f"{run.label}: pattern at t = {time:.4g}")
         both = np.concatenate([first, last])
         figure.colorbar(
@@ -90,7 +85,7 @@ def draw_patterns(request: Request) -> Figure:
         )
         change = now.change[neurons]
         limit = largest([change])
-        drawn = show_image(row[2], mosaic(change, run.pixels, across), limit)
+        drawn = show_image(row[2], mosaic(change, run.pixels), limit)
         row[2].set_title(f"change to t = {now.time:.4g}")
         figure.colorbar(drawn, ax=row[2], label="$u_j(t) - u_j(0)$", extend=extended(change, limit))
     annotate(figure, runs, f"right singular vectors of $C_j$, {len(neurons)} neurons")
@@ -129,12 +124,10 @@ def draw_ranking(request: Request) -> Figure:
     runs = request.runs
     figure = new_figure(4.8 * len(runs) + 0.4, 3.8)
     panels = figure.subplots(1, len(runs), squeeze=False)[0]
-    labels = [run.label for run in runs]
-    for axes, run in zip(panels, runs, strict=True):
+    for axes, run, color in zip(panels, runs, colors_of(runs), strict=True):
         found = coupling_history(run)
         moved = found.span_shares[found.distances > 0]
         share = f"{np.median(moved):.3f}" if len(moved) else "none moved"
-        color = color_of(run.label, labels)
         axes.plot(found.leading, found.distances, ".", color=color, alpha=0.6)
         axes.set(
             title=f"{run.label}: rank correlation {found.rank_correlation:.2f}\n"
@@ -154,11 +147,13 @@ def draw_stability(request: Request) -> Figure:
     for row, run in zip(panels, runs, strict=True):
         found = stability_of(run)
         for flow, modes in found.modes.items():
-            words, color, mark, size = _FLOWS[flow]
+            color, mark, size = _MARKS[flow]
             marks: Any = {"color": color, "marker": mark, "ms": size, "markeredgewidth": 1.5}
             marks |= {"fillstyle": "none"}
             count = np.arange(1, len(modes.eigenvalues) + 1)
-            row[0].plot(count, modes.eigenvalues.real, label=words, linewidth=0.8, **marks)
+            row[0].plot(
+                count, modes.eigenvalues.real, label=FLOW_NAMES[flow], linewidth=0.8, **marks
+            )
             row[1].plot(modes.eigenvalues.real, modes.eigenvalues.imag, linestyle="", **marks)
         row[0].axhline(0, color="k", linewidth=0.8)
         row[1].axvline(0, color="k", linewidth=0.8)
@@ -172,3 +167,29 @@ def draw_stability(request: Request) -> Figure:
         row[0].legend(fontsize=7.5, title="the flow", title_fontsize=7.5)
     annotate(figure, runs)
     return figure
+
+
+_SAMPLES = (needs.samples,)
+KINDS = (
+    FigureKind(
+        "growth", "leading growth rates sigma_1(C_j) over time", draw_growth, needs=_SAMPLES
+    ),
+    FigureKind(
+        "patterns",
+        "the patterns that neurons grow towards, and how they changed",
+        draw_patterns,
+        needs=(needs.images, needs.neurons, needs.samples),
+    ),
+    FigureKind(
+        "dispersion", "growth along the spectrum of the inputs", draw_dispersion, needs=_SAMPLES
+    ),
+    FigureKind(
+        "ranking",
+        "distances against integrated growth rates (runs again, in memory)",
+        draw_ranking,
+        needs=_SAMPLES,
+    ),
+    FigureKind(
+        "stability", "leading eigenvalues of the flow's Jacobian", draw_stability, needs=_SAMPLES
+    ),
+)

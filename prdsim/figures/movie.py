@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.animation import FFMpegWriter, PillowWriter
 
-from prdsim.analysis.patterns.distances import hidden_distances
+from prdsim.analysis.patterns.neurons import hidden_distances
 from prdsim.errors import ConfigError, OutputError
-from prdsim.figures.filters import tiles_across
-from prdsim.figures.request import Request
+from prdsim.figures import needs
+from prdsim.figures.request import FigureKind, Request
 from prdsim.figures.style import (
     annotate,
     largest,
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from prdsim.analysis import Recording
-
-SUFFIXES = (".gif", ".mp4")
 
 
 def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int = 6) -> None:
@@ -76,7 +74,7 @@ def _record(request: Request, writer: Any, path: Path, dpi: float) -> None:
         for time in request.progress(range(len(times))):
             for run, image, title in zip(runs, images, titles, strict=True):
                 now = run.at(run.nearest(times[time]))
-                tiles = mosaic(now.change[neurons], run.pixels, tiles_across(len(neurons)))
+                tiles = mosaic(now.change[neurons], run.pixels)
                 image.set_data(tiles)
                 title.set_text(f"{run.label}, t = {now.time:.4g}")
             cursor.set_xdata([times[time], times[time]])
@@ -88,14 +86,13 @@ def _frame(
 ) -> tuple[Figure, list[Any], list[Any], Any]:
     """Draw what all frames share; return the figure and what changes from frame to frame."""
     labels = [run.label for run in runs]
-    across = tiles_across(len(final[0]))
     figure = new_figure(4.6 * len(runs) + 1.0, 5.6)
     parts: Any = figure.subfigures(2, 1, height_ratios=(2.0, 1.0))
     top, bottom = parts
     panels = np.atleast_1d(top.subplots(1, len(runs)))
     images, titles = [], []
     for axes, run, filters in zip(panels, runs, final, strict=True):
-        images.append(show_image(axes, mosaic(filters, run.pixels, across), limit))
+        images.append(show_image(axes, mosaic(filters, run.pixels), limit))
         titles.append(axes.set_title(run.label))
     top.colorbar(images[0], ax=panels, label="$u_j(t) - u_j(0)$", extend="both")
     axes = bottom.subplots()
@@ -107,3 +104,14 @@ def _frame(
     axes.set(xlabel="time t", ylabel="mean distance")
     axes.legend(loc="upper left")
     return figure, images, titles, axes.axvline(times[0], color="k", linewidth=0.8)
+
+
+KINDS = (
+    FigureKind(
+        "movie",
+        "the formation of the pattern over all snapshots",
+        None,
+        needs=(needs.images, needs.neurons),
+        suffixes=(".gif", ".mp4"),
+    ),
+)

@@ -6,8 +6,7 @@ Each function takes a `Request` of one run or more, and raises what drawing woul
 from __future__ import annotations
 
 from prdsim.analysis.patterns.embedding import require_tsne
-from prdsim.analysis.theory.verdicts import check_set_up
-from prdsim.analysis.theory_tables import require_trajectory
+from prdsim.analysis.theory.theorem_report import check_set_up
 from prdsim.figures.request import Request
 
 
@@ -45,5 +44,5 @@ def plane(request: Request) -> None:
 def theorems(request: Request) -> None:
     """Runs are of the theorems' set-up; raises `ConfigError`, and as `samples`."""
     for run in request.runs:
-        require_trajectory(run)
+        _ = run.file
         check_set_up(run.settings, run.samples[0], run.initial[1])

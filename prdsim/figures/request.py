@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from textwrap import fill
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from prdsim.analysis import History, Recording, by_label, history, told_apart
-from prdsim.analysis.patterns.distances import hidden_distances
+from prdsim.analysis.patterns.neurons import hidden_distances
 from prdsim.errors import ConfigError
 from prdsim.figures.bands import Histories
-from prdsim.figures.style import Array, plain
+from prdsim.figures.style import SUFFIXES, Array, without_formulas
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Neurons = Literal["displacement", "random"] | tuple[int, ...]
 
@@ -105,8 +108,26 @@ class Request:
 def _with_readable_label(run: Recording) -> Recording:
     """Return a run whose label fits a panel, and in which dollar signs begin no formula."""
     if run.config is None:
-        return replace(run, name=plain(run.name))
-    return replace(run, apart=plain("\n" * bool(run.apart) + fill(run.apart, _LINE)))
+        return replace(run, name=without_formulas(run.name))
+    return replace(run, apart=without_formulas("\n" * bool(run.apart) + fill(run.apart, _LINE)))
 
 
 _LINE = 32  # characters: of the narrowest panels
+
+
+@dataclass(frozen=True)
+class FigureKind:
+    """A figure by its name: what it shows, the poster's number for it, and how it is drawn.
+
+    A movie has no ``draw``: it is written as it is made. Some figures need no run. ``needs`` raise
+    what drawing would, as far as that is known before. ``suffixes`` are the file formats that it
+    can be written in, the default one first.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[[Request], Figure] | None
+    poster: str = ""
+    needs_run: bool = True
+    needs: tuple[Callable[[Request], object], ...] = ()
+    suffixes: tuple[str, ...] = SUFFIXES

@@ -9,7 +9,7 @@ import numpy as np
 from prdsim.analysis import scaling_like
 from prdsim.analysis.theory.forces import FORCES
 from prdsim.analysis.theory.scaling import ScalingRow, Sizes
-from prdsim.figures.request import Request
+from prdsim.figures.request import FigureKind, Request
 from prdsim.figures.style import GRAY, WITH, WITHOUT, new_figure
 
 if TYPE_CHECKING:
@@ -74,3 +74,13 @@ def _panel(axes: Axes, row: ScalingRow) -> None:
         f"predicted {row.predicted_exponent:.2f}, bound {row.bound_exponent:g}",
         fontsize=8,
     )
+
+
+KINDS = (
+    FigureKind(
+        "scaling",
+        "how reaction and diffusion scale with n, d_in, m, d_out at the initial draw",
+        draw_scaling,
+        needs_run=False,
+    ),
+)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.patches import Circle, FancyArrowPatch
 
-from prdsim.figures.request import Request
+from prdsim.figures.request import FigureKind, Request
 from prdsim.figures.style import WITH, WITHOUT, new_figure
 
 if TYPE_CHECKING:
@@ -29,15 +29,15 @@ def draw_schematic(_: Request) -> Figure:
     axes.set_axis_off()
     angle = 2 * np.pi * np.arange(_CELLS) / _CELLS
     noise = 0.06 * np.random.default_rng(0).standard_normal(_CELLS)
-    _ring(axes, (0.0, 0.0), noise, "t = 0: alike but for noise")
-    _ring(axes, (8.3, 1.65), 0.06 + noise / 3, "symmetric, homogeneous")
-    _ring(axes, (8.3, -1.75), 0.95 * np.cos(4 * angle), "pattern: differing neurons")
-    _arrow(axes, (1.35, 0.45), (6.95, 1.65), WITHOUT)
-    _arrow(axes, (1.35, -0.45), (6.95, -1.75), WITH)
-    _words(axes, (3.6, 1.92), "supervision: reaction alone", WITHOUT)
-    _words(axes, (3.6, 0.38), r"$\dot u_j = R^u_j(u_j, v_j)$", "black")
-    _words(axes, (3.6, -0.42), r"$\dot u_j = R^u_j(u_j, v_j) + D^u_j(\nabla^2 u_j)$", "black")
-    _words(axes, (3.6, -2.0), "with the adversary: reaction and diffusion", WITH)
+    _draw_ring(axes, (0.0, 0.0), noise, "t = 0: alike but for noise")
+    _draw_ring(axes, (8.3, 1.65), 0.06 + noise / 3, "symmetric, homogeneous")
+    _draw_ring(axes, (8.3, -1.75), 0.95 * np.cos(4 * angle), "pattern: differing neurons")
+    _draw_arrow(axes, (1.35, 0.45), (6.95, 1.65), WITHOUT)
+    _draw_arrow(axes, (1.35, -0.45), (6.95, -1.75), WITH)
+    _write(axes, (3.6, 1.92), "supervision: reaction alone", WITHOUT)
+    _write(axes, (3.6, 0.38), r"$\dot u_j = R^u_j(u_j, v_j)$", "black")
+    _write(axes, (3.6, -0.42), r"$\dot u_j = R^u_j(u_j, v_j) + D^u_j(\nabla^2 u_j)$", "black")
+    _write(axes, (3.6, -2.0), "with the adversary: reaction and diffusion", WITH)
     axes.set_title(
         "Neurons $(u_j, v_j)$ as a ring of cells, shaded by their departure from the mean",
         fontsize=10,
@@ -45,7 +45,7 @@ def draw_schematic(_: Request) -> Figure:
     return figure
 
 
-def _ring(axes: Axes, center: tuple[float, float], values: np.ndarray, words: str) -> None:
+def _draw_ring(axes: Axes, center: tuple[float, float], values: np.ndarray, words: str) -> None:
     """Draw a ring of cells, shaded by a value in [-1, 1]."""
     from matplotlib import colormaps
 
@@ -58,11 +58,24 @@ def _ring(axes: Axes, center: tuple[float, float], values: np.ndarray, words: st
     axes.text(center[0], center[1] - _RADIUS - 0.38, words, ha="center", fontsize=9)
 
 
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], color: str) -> None:
+def _draw_arrow(
+    axes: Axes, start: tuple[float, float], end: tuple[float, float], color: str
+) -> None:
     axes.add_patch(
         FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=18, color=color, linewidth=2)
     )
 
 
-def _words(axes: Axes, place: tuple[float, float], words: str, color: str) -> None:
+def _write(axes: Axes, place: tuple[float, float], words: str, color: str) -> None:
     axes.text(*place, words, ha="center", va="center", color=color, fontsize=10)
+
+
+KINDS = (
+    FigureKind(
+        "schematic",
+        "a drawing of reaction, diffusion and pattern",
+        draw_schematic,
+        "6",
+        needs_run=False,
+    ),
+)

@@ -80,13 +80,19 @@ def color_of(label: str, labels: Sequence[str]) -> str:
     return _OTHERS[others.index(label) % len(_OTHERS)]
 
 
+def colors_of(runs: Sequence[Recording]) -> list[str]:
+    """Return the colors of runs of different labels."""
+    labels = [run.label for run in runs]
+    return [color_of(label, labels) for label in labels]
+
+
 def line_of(label: str, labels: Sequence[str]) -> dict[str, Any]:
     """Return how a label's curves are drawn: in its color, and told apart without color too."""
     dashes = _DASHES[labels.index(label) % len(_DASHES)]
     return {"color": color_of(label, labels), "linestyle": dashes}
 
 
-def plain(text: str) -> str:
+def without_formulas(text: str) -> str:
     """Return a text for matplotlib in which no formula begins."""
     return text.replace("$", r"\$")
 
@@ -109,7 +115,7 @@ def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> No
     fitting = round(_LETTERS * figure.get_figwidth())
     lines = [unfinished, fill(figure_text(reports), fitting)]
     figure.supxlabel(
-        plain("\n".join(filter(None, lines))),
+        without_formulas("\n".join(filter(None, lines))),
         fontsize=8 if unfinished else 7,
         color="#a03030" if unfinished else GRAY,
     )
@@ -127,10 +133,22 @@ def largest(arrays: Iterable[Array], *, share: float = 0.995) -> float:
     return limit or 1.0
 
 
-def mosaic(images: Array, grid: tuple[int, int], columns: int) -> Array:
+def _mosaic_shape(count: int) -> tuple[int, int]:
+    """Return the rows and columns of a mosaic, a little wider than high."""
+    columns = max(1, int(np.ceil(np.sqrt(1.4 * count))))
+    return -(-count // columns), columns
+
+
+def mosaic_height(count: int, width: float) -> float:
+    """Return the height of a mosaic of square images that is so wide."""
+    rows, columns = _mosaic_shape(count)
+    return width * rows / columns
+
+
+def mosaic(images: Array, grid: tuple[int, int]) -> Array:
     """Lay images (k, rows * columns of pixels) out in rows, a line of NaN around each."""
     k, (height, width) = len(images), grid
-    rows = -(-k // columns)
+    rows, columns = _mosaic_shape(k)
     framed = np.full((rows * columns, height + 2, width + 2), np.nan)
     framed[:k, 1:-1, 1:-1] = images.reshape(k, height, width)
     tiles = framed.reshape(rows, columns, height + 2, width + 2).transpose(0, 2, 1, 3)

@@ -9,15 +9,15 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import norm
 
 from prdsim.analysis import by_label
-from prdsim.analysis.patterns.distances import hidden_distances
-from prdsim.analysis.patterns.distribution import excess_kurtosis, normal_distance
 from prdsim.analysis.patterns.embedding import principal_plane, tsne
+from prdsim.analysis.patterns.entries import excess_kurtosis, normal_distance
+from prdsim.analysis.patterns.neurons import coefficient_of_variation, gini, hidden_distances
 from prdsim.analysis.patterns.order import morans_i, peak_wavelength, radial_spectrum
-from prdsim.analysis.patterns.spread import coefficient_of_variation, gini
 from prdsim.analysis.patterns.subspace import trajectory_shares
+from prdsim.figures import needs
 from prdsim.figures.bands import band_note, draw_measure, time_axis
-from prdsim.figures.request import Request
-from prdsim.figures.style import DARK, annotate, color_of, line_of, new_figure
+from prdsim.figures.request import FigureKind, Request
+from prdsim.figures.style import DARK, annotate, colors_of, line_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,22 +33,21 @@ def draw_symmetry(request: Request) -> Figure:
     columns = 4 if on_grid else 2
     figure = new_figure(3.1 * columns, 2.7 * len(runs) + 0.5)
     panels = figure.subplots(len(runs), columns, squeeze=False)
-    labels = [run.label for run in runs]
-    for letter, row, run in zip("abcdefgh", panels, runs, strict=False):
-        now, color = run.at(-1), color_of(run.label, labels)
-        _entries(row[0], now, color)
+    for letter, row, run, color in zip("abcdefgh", panels, runs, colors_of(runs), strict=False):
+        now = run.at(-1)
+        _draw_entries(row[0], now, color)
         row[0].set_title(f"({letter}) {run.label}, t = {now.time:.4g}", loc="left")
-        _displacements(row[1], now, color)
+        _draw_distances(row[1], now, color)
         if on_grid:
-            _order(row[2], run, now, color)
-            _spectrum(row[3], run, now, color)
+            _draw_morans_i(row[2], run, now, color)
+            _draw_spectrum(row[3], run, now, color)
     for column in panels.T:
         _share_limits(list(column))
     annotate(figure, runs)
     return figure
 
 
-def _entries(axes: Axes, now: Snapshot, color: str) -> None:
+def _draw_entries(axes: Axes, now: Snapshot, color: str) -> None:
     """Draw the density of the entries of U beside the normal one of their scale, and the first."""
     entries = now.U.ravel()
     scale = float(np.sqrt(np.mean(entries**2))) or 1.0
@@ -66,7 +65,7 @@ def _entries(axes: Axes, now: Snapshot, color: str) -> None:
     _numbers(axes, words)
 
 
-def _displacements(axes: Axes, now: Snapshot, color: str) -> None:
+def _draw_distances(axes: Axes, now: Snapshot, color: str) -> None:
     distances = hidden_distances(now.U, now.U_0)
     axes.hist(distances, bins=_bins(distances), color=color, alpha=0.8)
     axes.set(xlabel=r"$\|u_j(t) - u_j(0)\|$", ylabel="neurons")
@@ -75,7 +74,7 @@ def _displacements(axes: Axes, now: Snapshot, color: str) -> None:
         _numbers(axes, words)
 
 
-def _order(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
+def _draw_morans_i(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
     start, end = morans_i(now.U_0, run.pixels), morans_i(now.U, run.pixels)
     start, end = start[np.isfinite(start)], end[np.isfinite(end)]
     bins = _bins(np.concatenate([start, end]))
@@ -89,7 +88,7 @@ def _order(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
         _numbers(axes, f"mean {end.mean():.3f}")
 
 
-def _spectrum(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
+def _draw_spectrum(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
     """Draw the mean radial power spectra of u_j(0) and of the changes; frequency 1/wavelength."""
     shown = ((now.U_0, "$u_j(0)$", DARK, "--"), (now.change, "change", color, "-"))
     for filters, name, shade, dashes in shown:
@@ -209,3 +208,21 @@ def _share_limits(column: list[Axes]) -> None:
     low, high = zip(*(axes.get_xlim() for axes in column), strict=True)
     for axes in column:
         axes.set_xlim(min(low), max(high))
+
+
+KINDS = (
+    FigureKind(
+        "symmetry",
+        "entries of U, distances over neurons, Moran's I, spectra, at the last snapshot",
+        draw_symmetry,
+        "5",
+    ),
+    FigureKind("order", "measures of symmetry and order over time", draw_order),
+    FigureKind("subspace", "variance of the path in its first k directions", draw_subspace),
+    FigureKind(
+        "embedding",
+        "the neurons in the plane, by PCA or t-SNE",
+        draw_embedding,
+        needs=(needs.plane,),
+    ),
+)

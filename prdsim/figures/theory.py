@@ -8,16 +8,12 @@ import numpy as np
 
 from prdsim.analysis.theory.bernoulli import fit_bernoulli, plateau
 from prdsim.analysis.theory.bounds import residual_bound
-from prdsim.analysis.theory.verdicts import (
-    BoundReport,
-    TheoremReport,
-    recorded_constants,
-    theorem_report,
-)
-from prdsim.analysis.theory_tables import require_trajectory
+from prdsim.analysis.theory.theorem_report import recorded_constants, theorem_report
+from prdsim.analysis.theory.verdicts import JudgedBound, TheoremReport
 from prdsim.errors import DataError
-from prdsim.figures.request import Request
-from prdsim.figures.style import GRAY, WITH, WITHOUT, YELLOW, annotate, color_of, new_figure
+from prdsim.figures import needs
+from prdsim.figures.request import FigureKind, Request
+from prdsim.figures.style import GRAY, WITH, WITHOUT, YELLOW, annotate, colors_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,12 +33,12 @@ def draw_theorems(request: Request) -> Figure:
     runs = request.runs
     figure = new_figure(5.4 * len(runs) + 0.6, 9.0)
     panels = figure.subplots(4, len(runs), squeeze=False, height_ratios=(2.2, 1, 1, 1))
-    for column, run in zip(panels.T, runs, strict=True):
-        report = theorem_report(require_trajectory(run))
-        _distances(column[0], run, report, color_of(run.label, [other.label for other in runs]))
-        _eigenvalues(column[1], report)
-        _scores(column[2], report)
-        _flips(column[3], report)
+    for column, run, color in zip(panels.T, runs, colors_of(runs), strict=True):
+        report = theorem_report(run.file)
+        _draw_distances(column[0], run, report, color)
+        _draw_eigenvalues(column[1], report)
+        _draw_scores(column[2], report)
+        _draw_flips(column[3], report)
         for axes in column:
             axes.set_xlim(0, report.course.time[-1] or 1.0)
         column[-1].set_xlabel("time t")
@@ -50,7 +46,7 @@ def draw_theorems(request: Request) -> Figure:
     return figure
 
 
-def _distances(axes: Axes, run: Recording, report: TheoremReport, color: str) -> None:
+def _draw_distances(axes: Axes, run: Recording, report: TheoremReport, color: str) -> None:
     U_0, _ = run.initial
     distances = np.array([np.linalg.norm(U - U_0, axis=1) for U in run.U])
     axes.plot(run.time, distances, color=color, alpha=0.12, linewidth=0.6)
@@ -61,7 +57,7 @@ def _distances(axes: Axes, run: Recording, report: TheoremReport, color: str) ->
         if bound.verdict.status != "does not apply"
     ]
     for bound in applying:
-        _bound(axes, bound)
+        _draw_bound(axes, bound)
         axes.set_title(f"{run.label}: {bound.name} {_in_short(bound)}", fontsize=9, pad=22)
     positive = distances[distances > 0]
     axes.set_yscale("log")
@@ -72,14 +68,14 @@ def _distances(axes: Axes, run: Recording, report: TheoremReport, color: str) ->
     axes.legend(**_ABOVE)
 
 
-def _bound(axes: Axes, report: BoundReport) -> None:
+def _draw_bound(axes: Axes, report: JudgedBound) -> None:
     until = report.verdict.judged_until
     judged = report.time <= (-np.inf if until is None else until)
     axes.plot(report.time, report.bound, "--", color=_BOUND, linewidth=1)
     axes.plot(report.time[judged], report.bound[judged], color=_BOUND, label=f"{report.name}")
 
 
-def _in_short(report: BoundReport) -> str:
+def _in_short(report: JudgedBound) -> str:
     verdict = report.verdict
     if verdict.status == "violated":
         return f"violated at t = {verdict.time:.4g}"
@@ -89,7 +85,7 @@ def _in_short(report: BoundReport) -> str:
     return "holds"
 
 
-def _eigenvalues(axes: Axes, report: TheoremReport) -> None:
+def _draw_eigenvalues(axes: Axes, report: TheoremReport) -> None:
     """Draw the extreme eigenvalues of H(t) over the limits that the premises set them."""
     time, course, constants = report.course.time, report.course, report.constants
     axes.plot(time, course.lambda_max, "--", color=WITH, label=r"$\lambda_{max}(H(t))$")
@@ -100,7 +96,7 @@ def _eigenvalues(axes: Axes, report: TheoremReport) -> None:
     axes.legend(**_ABOVE)
 
 
-def _scores(axes: Axes, report: TheoremReport) -> None:
+def _draw_scores(axes: Axes, report: TheoremReport) -> None:
     axes.set_ylabel(r"$D\,\|\nabla_z g\|_1$")
     if report.constants.mu == 0.0:
         axes.text(0.5, 0.5, "no diffusion", transform=axes.transAxes, ha="center", color=GRAY)
@@ -114,7 +110,7 @@ def _scores(axes: Axes, report: TheoremReport) -> None:
     axes.legend(**_ABOVE)
 
 
-def _flips(axes: Axes, report: TheoremReport) -> None:
+def _draw_flips(axes: Axes, report: TheoremReport) -> None:
     axes.plot(report.course.time, report.course.mask_flips, color="#8d6a9f")
     axes.set_ylabel("masks flipped")
     axes.set_ylim(bottom=0)
@@ -125,8 +121,8 @@ def draw_bernoulli(request: Request) -> Figure:
     runs = request.runs
     figure = new_figure(5.4 * len(runs) + 0.6, 4.0)
     panels = figure.subplots(1, len(runs), squeeze=False)[0]
-    for axes, run in zip(panels, runs, strict=True):
-        lowest = _residual(axes, run, color_of(run.label, [other.label for other in runs]))
+    for axes, run, color in zip(panels, runs, colors_of(runs), strict=True):
+        lowest = _draw_residual(axes, run, color)
         axes.set(xlabel="time t", ylabel=r"residual $\sqrt{\psi} = \|z - y\|$", yscale="log")
         # A bound that falls on below what rounding leaves of the residual says nothing there.
         axes.set_ylim(bottom=max(axes.get_ylim()[0], lowest / 10))
@@ -135,11 +131,11 @@ def draw_bernoulli(request: Request) -> Figure:
     return figure
 
 
-def _residual(axes: Axes, run: Recording, color: str) -> float:
+def _draw_residual(axes: Axes, run: Recording, color: str) -> float:
     """Draw the residual and what it is held against; return its least positive value, or 0."""
-    constants = recorded_constants(require_trajectory(run))
-    assert run.scalars is not None
-    time, rho = run.scalars["time"], run.scalars["residual_norm"]
+    constants = recorded_constants(run.file)
+    scalars = run.file.scalars
+    time, rho = scalars["time"], scalars["residual_norm"]
     axes.plot(time, rho, color=color, label="measured")
     axes.plot(
         time,
@@ -163,3 +159,19 @@ def _residual(axes: Axes, run: Recording, color: str) -> float:
         title += f": {words} at {rest.level:.3g}"
     axes.set_title(title, fontsize=9)
     return float(rho[rho > 0].min(initial=np.inf)) if (rho > 0).any() else 0.0
+
+
+KINDS = (
+    FigureKind(
+        "theorems",
+        "Theorems 1 and 2 over the measured distances, with their premises",
+        draw_theorems,
+        needs=(needs.theorems,),
+    ),
+    FigureKind(
+        "bernoulli",
+        "the residual, its Bernoulli bound and plateau",
+        draw_bernoulli,
+        needs=(needs.theorems,),
+    ),
+)

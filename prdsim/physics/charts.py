@@ -23,7 +23,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from prdsim.backends.base import Array, Backend, HostArray
-    from prdsim.physics.state import Dimensions, Shapes
+    from prdsim.physics.state import Dimensions
 
 
 class Chart(Protocol):
@@ -40,14 +40,6 @@ class Chart(Protocol):
     """What is added to it, if anything."""
     pull_matrix: Array | None
     """M where velocities are s B M^T; None where they are s B."""
-
-    @staticmethod
-    def columns(sizes: Dimensions) -> int:
-        """Return how many columns the carried array has, at the most."""
-
-    @staticmethod
-    def shapes(sizes: Dimensions) -> Shapes:
-        """Return the shapes of the arrays a chart allocates, at the most."""
 
     def shape(self, m: int) -> tuple[int, int]:
         """Return the shape of the carried array for m neurons."""
@@ -128,14 +120,6 @@ class WeightChart(_OverWeights):
         super().__init__(backend, U_0)
         self.matrix = load(backend, X)
 
-    @staticmethod
-    def columns(sizes: Dimensions) -> int:
-        return sizes.d_in
-
-    @staticmethod
-    def shapes(sizes: Dimensions) -> Shapes:
-        return {"U_0": (sizes.m, sizes.d_in), "X": (sizes.d_in, sizes.n)}
-
     def shape(self, m: int) -> tuple[int, int]:
         return (m, self.matrix.shape[0])
 
@@ -173,17 +157,6 @@ class RangeChart(_OverWeights):
         backend.gemm(self._U_0, self._Q, out=self._P_0)
         # ||u_j||^2 beside what P holds of it: X never reaches that part of U.
         self._rest = self._row_sums(self._U_0, self._U_0) - self._row_sums(self._P_0, self._P_0)
-
-    @staticmethod
-    def columns(sizes: Dimensions) -> int:
-        return min(sizes.d_in, sizes.n)
-
-    @staticmethod
-    def shapes(sizes: Dimensions) -> Shapes:
-        r = RangeChart.columns(sizes)
-        factors = {"Q": (sizes.d_in, r), "R": (r, sizes.n)}
-        weights = dict.fromkeys(("U_0", "weights"), (sizes.m, sizes.d_in))
-        return {**factors, **weights, **dict.fromkeys(("P_0", "difference"), (sizes.m, r))}
 
     def shape(self, m: int) -> tuple[int, int]:
         return (m, self.matrix.shape[0])
@@ -235,16 +208,6 @@ class GramChart(_OverWeights):
         backend.gemm(self._X.T, self._X, out=self.matrix)
         backend.gemm(self._U_0, self._X, out=self.base)
         self._squared_norms_0 = self._row_sums(self._U_0, self._U_0)
-
-    @staticmethod
-    def columns(sizes: Dimensions) -> int:
-        return sizes.n
-
-    @staticmethod
-    def shapes(sizes: Dimensions) -> Shapes:
-        weights = dict.fromkeys(("U_0", "weights"), (sizes.m, sizes.d_in))
-        grams = {"K": (sizes.n, sizes.n), "A_0": (sizes.m, sizes.n)}
-        return {"X": (sizes.d_in, sizes.n), **weights, **grams}
 
     def shape(self, m: int) -> tuple[int, int]:
         return (m, self.matrix.shape[0])

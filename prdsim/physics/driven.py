@@ -21,8 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from prdsim.physics.charts import CHARTS
-from prdsim.physics.state import Dimensions, Shapes, entries
+from prdsim.physics.state import Dimensions, Shapes
 
 if TYPE_CHECKING:
     from prdsim.backends.base import Array, Backend
@@ -61,24 +60,3 @@ def driven_shapes(sizes: Dimensions, shapes: Shapes) -> Shapes:
         if "V" in shapes:
             driven["v"] = (sizes.d_out, sizes.m)
     return driven | {name: shape for name, shape in shapes.items() if name != "U"}
-
-
-def kernel_is_cheaper(n: int, columns: int) -> bool:
-    """Whether K (n, n) is cheaper to apply than a matrix (columns, n) and its transpose."""
-    return n < 2 * columns
-
-
-def product_shapes(m: int, n: int, columns: int, *, by_K: bool) -> Shapes:
-    """Shapes of the arrays that products of driven tangents need beside the tangents."""
-    return {"K": (n, n), "scratch": (m, n)} if by_K else {"scratch": (m, columns)}
-
-
-def driven_entries(sizes: Dimensions, shapes: Shapes) -> int:
-    """Predict the numbers that products of driven tangents take, three tangents with them.
-
-    ``shapes`` are those of the arrays that move, in the range chart.
-    """
-    columns = CHARTS["range"].columns(sizes)
-    by_K = kernel_is_cheaper(sizes.n, columns)
-    room = product_shapes(sizes.m, sizes.n, columns, by_K=by_K) if "U" in shapes else {}
-    return entries(room) + 3 * entries(driven_shapes(sizes, shapes))

@@ -33,8 +33,8 @@ import numpy as np
 
 from prdsim.backends.composed import Composed
 from prdsim.errors import ConfigError
-from prdsim.physics.charts import CHARTS, load
-from prdsim.physics.driven import Driven, driven_shapes, kernel_is_cheaper, product_shapes
+from prdsim.physics.charts import load
+from prdsim.physics.driven import Driven, driven_shapes
 from prdsim.physics.gradients import (
     critic_gradient,
     drive,
@@ -47,10 +47,10 @@ from prdsim.physics.gradients import (
     velocity,
 )
 from prdsim.physics.model import Model, Workspace
-from prdsim.physics.state import Dimensions, Shapes, State, entries
+from prdsim.physics.state import Dimensions, Shapes, State
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Array, Backend
+    from prdsim.backends.base import Array
 
 Flow = Literal["reaction", "frozen", "joint"]
 """Which flow is linearized: without diffusion, with a frozen critic, or with a moving one."""
@@ -208,7 +208,7 @@ class Linearization:
         k, work = self.model.backend, self.model.work
         if "U" in self.moving:
             if self._scratch is None:
-                self._prepare_driven()
+                self.prepare_driven()
             self._drive_back(tangent.e, tangent.v)
             if self._K is None:
                 pull_back(self.model, out=self._scratch)
@@ -231,17 +231,19 @@ class Linearization:
             pull_back(self.model, out=out.U)
         self._copy_rest(driven, out)
 
-    def _prepare_driven(self) -> None:
-        """Make room, and K where it is cheaper to apply than the chart's matrix twice."""
-        k, model = self.model.backend, self.model
+    def prepare_driven(self) -> None:
+        """Make room for driven products, if U moves; the first of them does so by itself.
+
+        And K, where it is cheaper to apply than the chart's matrix twice.
+        """
+        if "U" not in self.moving:
+            return
+        k, chart, n = self.model.backend, self.model.chart, self.model.dimensions.n
         m, columns = self.state.U.shape
-        n, weighs = model.dimensions.n, model.chart.pull_matrix is not None
-        by_K = weighs and kernel_is_cheaper(n, columns)
-        shapes = product_shapes(m, n, columns, by_K=by_K)
-        self._scratch = k.empty(shapes["scratch"])
-        if by_K:
-            self._K = k.empty(shapes["K"])
-            k.gemm(model.chart.matrix.T, model.chart.matrix, out=self._K)
+        if chart.pull_matrix is not None and n < 2 * columns:
+            self._K = k.empty((n, n))
+            k.gemm(chart.matrix.T, chart.matrix, out=self._K)
+        self._scratch = k.empty((m, columns) if self._K is None else (m, n))
 
     def _respond(self, tangent: State | Driven, out: Driven, dual: Driven) -> None:
         """The product and the dual of a tangent whose dH is in B."""
@@ -355,21 +357,3 @@ def _extra_shapes(sizes: Dimensions, *, critic_moves: bool) -> Shapes:
         shapes |= {"gates": (sizes.m_c, sizes.n), "dots": (sizes.n,)}
         shapes |= {**dict.fromkeys(("dQ", "T"), samples), **dict.fromkeys(("daW", "dN"), critic)}
     return shapes
-
-
-def linearization_bytes(sizes: Dimensions, backend: Backend, flow: Flow = "joint") -> int:
-    """Predict the bytes of a `Linearization` and its model, in the range chart, at the most.
-
-    The model's own workspace is not among them (a run has it anyway); states and tangents are: the
-    state, its copy, the two of a product, and the one along the flow.
-    """
-    chart = CHARTS["range"]
-    carried = {**sizes.state_shapes, "U": (sizes.m, chart.columns(sizes))}
-    numbers = entries(
-        {"Y": (sizes.d_out, sizes.n)},
-        chart.shapes(sizes),
-        sizes.workspace_shapes,
-        Composed.shapes(sizes.m, sizes.m_c, sizes.n),
-        _extra_shapes(sizes, critic_moves=flow == "joint"),
-    )
-    return (numbers + 5 * entries(carried)) * backend.dtype.itemsize

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prdsim.backends.base import HostArray
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
 from prdsim.physics.charts import Chart, make_chart
@@ -15,7 +16,7 @@ from prdsim.physics.state import Dimensions, entries
 from prdsim.running.allocation import allocate
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Array, Backend, HostArray
+    from prdsim.backends.base import Array, Backend
 
 
 _LARGEST_ARRAY = 2**60  # bytes; NumPy has no shapes for much more
@@ -77,10 +78,19 @@ def without_memory(shape: tuple[int, ...], dtype: Any = np.float64) -> HostArray
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
-def predicted_bytes(backend: Backend, build: Callable[[Any], object]) -> int:
-    """Return how many bytes ``build`` asks of a backend at a time; it is given a `Ledger`."""
+Build = Callable[[Any, HostArray, HostArray, Mapping[str, HostArray]], object]
+"""Makes the arrays of a computation on a backend, from X, Y, and U, V, W, a at the start."""
+
+
+def predicted_bytes(backend: Backend, sizes: Dimensions, build: Build) -> int:
+    """Return how many bytes ``build`` asks of a backend at a time: it is given a `Ledger`."""
+    working = entries(sizes.workspace_shapes, sizes.state_shapes) * backend.dtype.itemsize
+    if working > _LARGEST_ARRAY:
+        return working
     ledger = Ledger(backend)
-    kept = build(ledger)
+    X, Y = without_memory((sizes.d_in, sizes.n)), without_memory((sizes.d_out, sizes.n))
+    initial = {name: without_memory(shape) for name, shape in sizes.state_shapes.items()}
+    kept = build(ledger, X, Y, initial)
     del kept
     return ledger.peak
 
@@ -95,16 +105,11 @@ def chart_without_memory(name: str, backend: Any, sizes: Dimensions) -> Chart:
 
 def memory_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> int:
     """Predict the bytes that a run's arrays take on its device, at the most."""
-    working = entries(sizes.workspace_shapes, sizes.state_shapes) * backend.dtype.itemsize
-    if working > _LARGEST_ARRAY:
-        return working
-    X, Y = without_memory((sizes.d_in, sizes.n)), without_memory((sizes.d_out, sizes.n))
-    initial = {name: without_memory(shape) for name, shape in sizes.state_shapes.items()}
 
-    def build(ledger: Any) -> object:
-        return allocate(config, ledger, chart_without_memory(chart, ledger, sizes), X, Y, initial)
+    def build(k: Any, X: HostArray, Y: HostArray, initial: Mapping[str, HostArray]) -> object:
+        return allocate(config, k, chart_without_memory(chart, k, sizes), X, Y, initial)
 
-    return predicted_bytes(backend, build)
+    return predicted_bytes(backend, sizes, build)
 
 
 def host_memory_bytes(config: RunConfig, sizes: Dimensions) -> int:

@@ -10,8 +10,6 @@ from support_runs import KEYS, make_run
 
 from prdsim.analysis import (
     GROUPS,
-    MEASURES,
-    ON_DEMAND,
     History,
     Recording,
     history,
@@ -20,8 +18,13 @@ from prdsim.analysis import (
     recording_of,
     subspace_table,
 )
-from prdsim.analysis.patterns.distances import hidden_distances, top_distances
-from prdsim.analysis.patterns.distribution import excess_kurtosis, normal_distance, skewness
+from prdsim.analysis.patterns.entries import excess_kurtosis, normal_distance, skewness
+from prdsim.analysis.patterns.neurons import (
+    coefficient_of_variation,
+    gini,
+    hidden_distances,
+    top_distances,
+)
 from prdsim.analysis.patterns.order import (
     correlation_length,
     morans_i,
@@ -29,14 +32,13 @@ from prdsim.analysis.patterns.order import (
     radial_autocovariance,
     radial_spectrum,
 )
-from prdsim.analysis.patterns.spread import coefficient_of_variation, gini
 from prdsim.analysis.patterns.subspace import (
     effective_rank,
     participation_ratio,
     singular_values,
     trajectory_shares,
 )
-from prdsim.cli.analyze import _GROUPS, _OTHERS
+from prdsim.analysis.run_tables import RUN_TABLES
 from prdsim.errors import ConfigError
 
 EPS = np.finfo(np.float64).eps
@@ -62,18 +64,15 @@ def recording(path):
 # -- the table -------------------------------------------------------------------------------------
 
 
-def names(group: str) -> list[str]:
-    return [measure.name for measure in MEASURES if measure.group == group]
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_a_group_produces_its_measures_and_nothing_else(recording, group):
-    assert list(history(recording, [group]).values) == names(group)
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_produces_its_measures_and_nothing_else(recording, name):
+    measures = [measure.name for measure in GROUPS[name].measures]
+    assert list(history(recording, [name]).values) == measures
 
 
 def test_all_groups_are_measured_in_the_order_of_the_table(measured):
-    asked = [measure.name for measure in MEASURES if measure.group not in ON_DEMAND]
-    assert list(measured.values) == asked
+    asked = [group for group in GROUPS.values() if not group.on_demand]
+    assert list(measured.values) == [m.name for group in asked for m in group.measures]
     assert measured.left_out == {}
     assert {len(values) for values in measured.values.values()} == {5}
     assert {values.dtype for values in measured.values.values()} == {np.dtype(float)}
@@ -81,14 +80,11 @@ def test_all_groups_are_measured_in_the_order_of_the_table(measured):
 
 
 def test_names_of_measures_are_unique_and_say_what_they_are():
-    assert len({measure.name for measure in MEASURES}) == len(MEASURES)
-    assert all(measure.meaning and measure.unit for measure in MEASURES)
-    assert len({measure.meaning for measure in MEASURES}) == len(MEASURES)
-
-
-def test_the_command_line_offers_every_group():
-    assert tuple(_GROUPS) == GROUPS
-    assert not set(_GROUPS) & set(_OTHERS)
+    measures = [measure for group in GROUPS.values() for measure in group.measures]
+    assert all(measure.meaning and measure.unit for measure in measures)
+    for attribute in ("name", "meaning"):
+        assert len({getattr(measure, attribute) for measure in measures}) == len(measures)
+    assert not set(GROUPS) & set(RUN_TABLES)
 
 
 def test_an_unknown_group_is_refused(recording):

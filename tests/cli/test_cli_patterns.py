@@ -16,7 +16,7 @@ import pytest
 from support_cli import ROOT, Answer, Run, caller
 from support_runs import make_diverged, make_interrupted, make_pair, make_run
 
-from prdsim.analysis import MEASURES, ON_DEMAND, history, open_recording
+from prdsim.analysis import GROUPS, history, open_recording
 from prdsim.figures import FIGURES
 
 USAGE, DATA = 2, 3
@@ -67,9 +67,10 @@ def test_analyze_shows_every_measure_of_a_run(run):
     assert answer.out.startswith(
         "b: with diffusion; finished at step 20\n  discretization: not assessed\n5 snapshots\n"
     )
-    for measure in MEASURES:
-        shown = f"  {measure.meaning}  " in answer.out
-        assert shown == (measure.group not in ON_DEMAND)
+    for group in GROUPS.values():
+        for measure in group.measures:
+            shown = f"  {measure.meaning}  " in answer.out
+            assert shown == (not group.on_demand)
 
 
 def test_analyze_writes_the_formats_that_names_end_in(run, folder):
@@ -373,7 +374,10 @@ def test_compare_sets_runs_side_by_side_in_every_format(run, folder):
     report = json.loads(run("compare", "b.h5", "a.h5", "--format", "json").out)
     assert report["time"] == pytest.approx(1.0)
     assert [row["measure"] for row in rows] == [
-        measure.name for measure in MEASURES if measure.group not in ON_DEMAND
+        measure.name
+        for group in GROUPS.values()
+        for measure in group.measures
+        if not group.on_demand
     ]
     for row, other in zip(rows, report["measures"], strict=True):
         assert float(row["with diffusion: mean"] or "nan") == pytest.approx(

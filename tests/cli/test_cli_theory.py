@@ -9,20 +9,18 @@ import pytest
 from support_cli import caller
 from support_runs import make_diverged, make_pair, make_run
 
-import prdsim
 from prdsim.analysis import (
     Recording,
     growth_of,
     history,
-    instability,
     open_recording,
     recording_of,
 )
+from prdsim.analysis.run_tables import stability_of
 from prdsim.analysis.stability.growth import growth_rates
-from prdsim.analysis.stability.instability import assess_stability
+from prdsim.analysis.stability.turing import assess_stability
 from prdsim.analysis.theory.bounds import residual_bound
-from prdsim.analysis.theory.verdicts import theorem_report
-from prdsim.analysis.theory_tables import stability_of, with_critic
+from prdsim.analysis.theory.theorem_report import theorem_report
 from prdsim.errors import ConfigError, DataError
 from prdsim.figures import draw
 from prdsim.figures.style import mosaic
@@ -159,7 +157,7 @@ def test_a_bound_below_rounding_does_not_stretch_the_axis(tmp_path):
 
 def test_the_bernoulli_figure_takes_the_constants_and_no_kernel_over_time(runs, monkeypatch):
     wanted = [theorem_report(run.trajectory).constants for run in runs]
-    monkeypatch.delattr("prdsim.analysis.theory.verdicts.follow")
+    monkeypatch.delattr("prdsim.analysis.theory.theorem_report.follow")
     monkeypatch.delattr("prdsim.analysis.theory.verdicts.empirical_kernel")
     figure = draw("bernoulli", runs)
     for axes, run, constants in zip(figure.axes, runs, wanted, strict=True):
@@ -205,9 +203,9 @@ def test_patterns_are_the_right_singular_vectors(folder):
         figure = draw("patterns", [recording], neurons=(1, 4), count=2)
         images, _ = growth_of(recording).patterns(**recording.weights(-1))
         shown = np.ma.filled(figure.axes[1].images[0].get_array(), np.nan)
-        assert np.array_equal(shown, mosaic(images[[1, 4]], (8, 8), 2), equal_nan=True)
+        assert np.array_equal(shown, mosaic(images[[1, 4]], (8, 8)), equal_nan=True)
         changed = np.ma.filled(figure.axes[2].images[0].get_array(), np.nan)
-        expected = mosaic(recording.at(-1).change[[1, 4]], (8, 8), 2)
+        expected = mosaic(recording.at(-1).change[[1, 4]], (8, 8))
         assert np.array_equal(changed, expected, equal_nan=True)
 
 
@@ -267,7 +265,7 @@ def test_a_jacobian_that_overflows_is_an_error_of_the_data(monkeypatch, folder):
     def huge(self: Recording, index: int) -> dict[str, np.ndarray]:
         return {name: 1e200 * array for name, array in weights(self, index).items()}
 
-    monkeypatch.setattr(instability, "_SMALL", 0)
+    monkeypatch.setattr("prdsim.analysis.stability.modes._SMALL", 0)
     monkeypatch.setattr(Recording, "weights", huge)
     with (
         open_recording(folder / "with-0.h5") as recording,
@@ -276,8 +274,9 @@ def test_a_jacobian_that_overflows_is_an_error_of_the_data(monkeypatch, folder):
         stability_of(recording)
 
 
-def test_a_run_without_diffusion_is_asked_what_its_critic_would_do():
-    config = prdsim.RunConfig()
-    assert with_critic(config).diffusion
-    own = config.replace(diffusion=True, diffusivity=0.3)
-    assert with_critic(own) is own
+def test_a_run_without_diffusion_is_asked_what_its_critic_would_do(folder):
+    for side in ("without", "with"):
+        with open_recording(folder / f"{side}-0.h5") as recording:
+            found = stability_of(recording)
+        assert list(found.modes) == ["reaction", "frozen", "joint"]
+        assert found.diffusion_norm > 0.0

@@ -34,10 +34,10 @@ from prdsim.convergence import (
     look_up,
     percent,
 )
-from prdsim.convergence.assess import NO_FUNCTIONALS, Outcome, converge, quantities
-from prdsim.convergence.replays import PERTURBATION, Plan, ensure, plan_of
+from prdsim.convergence.assess import NO_FUNCTIONALS, Assessment, converge, quantities
+from prdsim.convergence.replays import PERTURBATION, ReplayPlan, ensure, plan_of
 from prdsim.convergence.report import (
-    Replayed,
+    ReplayRecord,
     figure_text,
     read_report,
     replay_folder,
@@ -177,7 +177,10 @@ def made_up(**changes: float) -> Report:
     values = {name: 1.0 + changes.get(name, 0.004) for name in HEADLINE if name != "morans_i_U"}
     rows = [judge(name, value, [1.0, 1.0], [value], **HALF) for name, value in values.items()]
     rows.append(judge("loss_adv", NAN, [NAN, NAN], [NAN], **HALF))
-    replays = (Replayed("finer", "step size 0.1", 7), Replayed("finest", "step size 0.05", 14))
+    replays = (
+        ReplayRecord("finer", "step size 0.1", 7),
+        ReplayRecord("finest", "step size 0.05", 14),
+    )
     about = ("id", "sha", 2.0, 7, 1.0, 3, 0.01, "gd, step size 0.2", "0.1.0", "2026-11-25")
     return Report(*about, replays, tuple(rows))
 
@@ -203,7 +206,7 @@ def test_the_headline_decides():
 
 
 def test_a_replay_that_diverged_fails_the_run():
-    ended = Replayed("twin-1", "step size 0.2", 3, "a is not finite from step 3 on")
+    ended = ReplayRecord("twin-1", "step size 0.2", 3, "a is not finite from step 3 on")
     assert not replace(made_up(), replays=(*made_up().replays, ended)).holds
 
 
@@ -278,7 +281,7 @@ def test_reports_stand_beside_their_runs(run, report):
 # -- replays ---------------------------------------------------------------------------------------
 
 
-def planned(path: Path, index: int = -1) -> Plan:
+def planned(path: Path, index: int = -1) -> ReplayPlan:
     with open_recording(path) as run:
         assert run.trajectory is not None
         return plan_of(run, run.trajectory, range(len(run))[index])
@@ -556,7 +559,7 @@ class Past(Silent):
             self._action()
 
 
-def converging(path: Path, at: float, action: Callable[[], None], **keys: Any) -> Outcome:
+def converging(path: Path, at: float, action: Callable[[], None], **keys: Any) -> Assessment:
     """Converge, with something that happens when a replay passes a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prdsim.running.runner.automatic_progress", lambda: Past(at, action))

@@ -20,11 +20,11 @@ from prdsim.analysis import (
     history,
     open_recording,
     recording_of,
+    run_tables,
     scaling_like,
-    tables,
 )
-from prdsim.analysis.patterns.distances import hidden_distances
 from prdsim.analysis.patterns.embedding import principal_plane
+from prdsim.analysis.patterns.neurons import hidden_distances
 from prdsim.analysis.patterns.order import morans_i
 from prdsim.analysis.patterns.subspace import trajectory_shares
 from prdsim.analysis.theory.forces import FORCES
@@ -329,19 +329,17 @@ def test_the_input_is_the_sample_that_is_asked_for(runs):
 
 
 def test_a_mosaic_lays_images_out_in_rows():
-    images = np.array([[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12], [0, 0, 0, 0, 0, 13]])
+    images = np.arange(4 * 2).reshape(4, 2)
     x = np.nan
     expected = [
-        [x, x, x, x, x, x, x, x, x, x],
-        [x, 1, 2, 3, x, x, 7, 8, 9, x],
-        [x, 4, 5, 6, x, x, 10, 11, 12, x],
-        [x, x, x, x, x, x, x, x, x, x],
-        [x, x, x, x, x, x, x, x, x, x],
-        [x, 0, 0, 0, x, x, x, x, x, x],
-        [x, 0, 0, 13, x, x, x, x, x, x],
-        [x, x, x, x, x, x, x, x, x, x],
+        [x, x, x, x, x, x, x, x, x, x, x, x],
+        [x, 0, 1, x, x, 2, 3, x, x, 4, 5, x],
+        [x, x, x, x, x, x, x, x, x, x, x, x],
+        [x, x, x, x, x, x, x, x, x, x, x, x],
+        [x, 6, 7, x, x, x, x, x, x, x, x, x],
+        [x, x, x, x, x, x, x, x, x, x, x, x],
     ]
-    np.testing.assert_array_equal(mosaic(images, (2, 3), 2), expected)
+    np.testing.assert_array_equal(mosaic(images, (1, 2)), expected)
 
 
 @pytest.mark.parametrize("name", ["filters", "changes"])
@@ -354,9 +352,7 @@ def test_filters_are_shown_at_the_times_in_their_titles(runs, name):
         for k in at:
             axes, now = next(shown), run.at(k)
             weights = now.U if name == "filters" else now.change
-            assert np.array_equal(
-                image(axes), mosaic(weights[[5, 0, 2]], (8, 8), 3), equal_nan=True
-            )
+            assert np.array_equal(image(axes), mosaic(weights[[5, 0, 2]], (8, 8)), equal_nan=True)
             assert axes.get_title() == f"({letter}) {run.label}, t = {now.time:.4g}"
             limits.add(axes.images[0].get_clim())
         ((low, high),) = limits
@@ -387,7 +383,7 @@ def test_runs_whose_files_have_one_name_are_not_confused(paths, tmp_path):
     ):
         for axes, run in zip(panels(draw("features", [a, b]))[::2], (a, b), strict=True):
             U = run.at(-1).U * run.samples[0][:, 0]
-            assert np.array_equal(image(axes), mosaic(U, (8, 8), 4), equal_nan=True)
+            assert np.array_equal(image(axes), mosaic(U, (8, 8)), equal_nan=True)
         dots = [axes.collections[0] for axes in panels(draw("embedding", [a, b]))]
         for found, run in zip(dots[1::2], (a, b), strict=True):
             np.testing.assert_array_equal(found.get_offsets(), principal_plane(run.U[-1])[0])
@@ -439,7 +435,7 @@ def test_every_run_is_shown_with_its_own_input(runs, tmp_path):
                 shown, pictures, (runs[0], other), strict=True
             ):
                 x, now = run.samples[0][:, 0], run.at(-1)
-                tiles = mosaic(now.U[[1, 4]] * x, run.grid, 2)
+                tiles = mosaic(now.U[[1, 4]] * x, run.grid)
                 assert np.array_equal(image(maps), tiles, equal_nan=True)
                 assert features.lines[1].get_ydata()[0] == pytest.approx((now.U @ x).max())
                 assert np.array_equal(image(picture), x.reshape(run.grid))
@@ -648,7 +644,7 @@ def test_scaling_shows_what_was_measured_and_predicted():
 
 def test_scaling_takes_the_initial_draw_of_the_run(runs, monkeypatch):
     asked = []
-    monkeypatch.setattr(tables, "measure_scaling", lambda **keys: asked.append(keys))
+    monkeypatch.setattr(run_tables, "measure_scaling", lambda **keys: asked.append(keys))
     scaling_like(runs[0])
     scaling_like(recording_of(runs[0].U[:], runs[0].V[:]))
     assert asked == [{"init_scale": 1.0, "output_init": "rademacher"}, {}]

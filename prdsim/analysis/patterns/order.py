@@ -7,12 +7,17 @@ row, and ``grid`` is (rows, columns). Every measure is of the filter less its ow
 from __future__ import annotations
 
 from math import e
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from prdsim.analysis.arrays import Reals, real_array, row_blocks
+from prdsim.analysis.group import Compute, Group, Measure, Values
 from prdsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from prdsim.analysis.recording import Recording, Snapshot
 
 
 def morans_i(filters: ArrayLike, grid: tuple[int, int]) -> Reals:
@@ -172,3 +177,48 @@ def _ratio(numerator: Reals, denominator: Reals) -> Reals:
     out = np.full(numerator.shape, np.nan)
     np.divide(numerator, denominator, out=out, where=denominator != 0.0)
     return out
+
+
+def _prepare(recording: Recording) -> Compute:
+    grid = recording.pixels
+
+    def compute(now: Snapshot) -> Values:
+        of_U, of_change = _scales(now.U, grid), _scales(now.change, grid)
+        return {
+            f"{name}_{what}": found[name]
+            for name in of_U
+            for what, found in (("U", of_U), ("change", of_change))
+        }
+
+    return compute
+
+
+def _scales(filters: Reals, grid: tuple[int, int]) -> Values:
+    """Return Moran's I, mean over the filters that have one, and the scales of mean curves."""
+    frequency, power = radial_spectrum(filters, grid)
+    lag, covariance = radial_autocovariance(filters, grid)
+    moran = morans_i(filters, grid)
+    known = moran[np.isfinite(moran)]
+    mean = power.mean(axis=0, keepdims=True)
+    peaks = peak_wavelength(frequency, mean) if len(frequency) else np.array([np.nan])
+    lengths = correlation_length(lag, covariance.mean(axis=0, keepdims=True))
+    return {
+        "morans_i": float(np.mean(known)) if len(known) else np.nan,
+        "wavelength": float(peaks[0]),  # a grid of one pixel has no frequencies
+        "correlation_length": float(lengths[0]),
+    }
+
+
+ORDER = Group(
+    "order",
+    "Moran's I, peak wavelength, correlation length of filters",
+    (
+        Measure("morans_i_U", "Moran's I of u_j, mean over neurons"),
+        Measure("morans_i_change", "Moran's I of u_j(t) - u_j(0), mean over neurons"),
+        Measure("wavelength_U", "peak wavelength of the mean spectrum of u_j", "pixel"),
+        Measure("wavelength_change", "peak wavelength of the mean spectrum of changes", "pixel"),
+        Measure("correlation_length_U", "correlation length of u_j", "pixel"),
+        Measure("correlation_length_change", "correlation length of changes", "pixel"),
+    ),
+    _prepare,
+)

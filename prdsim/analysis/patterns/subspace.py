@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import entr
 
 from prdsim.analysis.arrays import Reals, non_negative, real_array, row_blocks
+from prdsim.analysis.group import Group, Measure, Values
 from prdsim.errors import ConfigError
 
+if TYPE_CHECKING:
+    from prdsim.analysis.recording import Snapshot
 
-class Snapshots(Protocol):
+
+class ReadInBlocks(Protocol):
     """An array (K, m, d_in) that is read by `array[:, rows, :]`: a file's snapshots, or NumPy's."""
 
     @property
@@ -66,7 +70,7 @@ def participation_ratio(values: ArrayLike) -> float:
     return float(squares.sum() ** 2 / np.square(squares).sum())
 
 
-def trajectory_shares(snapshots: Snapshots) -> Reals:
+def trajectory_shares(snapshots: ReadInBlocks) -> Reals:
     """Return the shares (K,) of a trajectory's variance in its principal directions, falling.
 
     The K snapshots, (K, m, d_in), are points in m d_in dimensions; their variance is about their
@@ -95,3 +99,22 @@ def trajectory_shares(snapshots: Snapshots) -> Reals:
     variances = np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
     total = float(variances.sum())
     return variances / total if total > 0.0 else np.full(shape[0], np.nan)
+
+
+def _ranks(now: Snapshot) -> Values:
+    values = singular_values(now.change)
+    return {
+        "effective_rank": effective_rank(values),
+        "participation_ratio": participation_ratio(values),
+    }
+
+
+RANK = Group(
+    "rank",
+    "effective rank and participation ratio of U(t) - U(0)",
+    (
+        Measure("effective_rank", "effective rank of U(t) - U(0)"),
+        Measure("participation_ratio", "participation ratio of U(t) - U(0)"),
+    ),
+    lambda _: _ranks,
+)

@@ -5,32 +5,32 @@ from __future__ import annotations
 from math import pi
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from prdsim.analysis.arrays import Reals
 
 
-def cosines(products: Floats) -> Floats:
+def cosines(products: Reals) -> Reals:
     """Return cosines (n, n) of the angles between n vectors of given inner products (n, n).
 
     1 on the diagonal; 0 beside it for vectors of norm 0.
     """
     norms = np.sqrt(np.outer(products.diagonal(), products.diagonal()))
-    cosine: Floats = np.clip(products / np.where(norms > 0, norms, 1.0), -1, 1)
+    cosine: Reals = np.clip(products / np.where(norms > 0, norms, 1.0), -1, 1)
     np.fill_diagonal(cosine, 1.0)
     return cosine
 
 
-def both_active(cosine: ArrayLike) -> Floats:
+def both_active(cosine: ArrayLike) -> Reals:
     """Return P(u.x >= 0, u.y >= 0) = (pi - arccos) / (2 pi), of the cosine of x and y, any shape.
 
     For u whose direction is uniform, as that of N(0, c^2) is.
     """
-    probability: Floats = (pi - np.arccos(cosine)) / (2 * pi)
+    probability: Reals = (pi - np.arccos(cosine)) / (2 * pi)
     return probability
 
 
-def arc_cosine_kernels(gram: Floats, scale: float) -> tuple[Floats, Floats, Floats]:
+def arc_cosine_kernels(gram: Reals, scale: float) -> tuple[Reals, Reals, Reals]:
     """Return `both_active`, E[h_p h_q] and E[h_p^2 h_q^2], each (n, n), of a Gram matrix (n, n).
 
     h_p = relu(u.x_p) for u ~ N(0, scale^2) (Cho and Saul, 2009).

@@ -14,21 +14,20 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import least_squares
 
+from prdsim.analysis.arrays import Reals
 from prdsim.errors import DataError
 
-Floats = NDArray[np.float64]
 
-
-def logistic(t: ArrayLike, P_0: float, r: float, K: float) -> Floats:
+def logistic(t: ArrayLike, P_0: float, r: float, K: float) -> Reals:
     """Return P(t) of logistic growth from P_0 >= 0 with rate r and capacity K > 0, eq. (1)."""
-    decay: Floats = np.exp(-r * np.asarray(t, dtype=np.float64))
+    decay: Reals = np.exp(-r * np.asarray(t, dtype=np.float64))
     return K * P_0 / (P_0 + (K - P_0) * decay)
 
 
-def bernoulli(t: ArrayLike, psi_0: float, r: float, K: float) -> Floats:
+def bernoulli(t: ArrayLike, psi_0: float, r: float, K: float) -> Reals:
     """Return psi(t) of eq. (2) with equality, from psi_0 >= 0, K > 0.
 
     sqrt(psi(t)) = K + (sqrt(psi_0) - K) exp(-r t / (2 K)): K is in units of ||z - y||.
@@ -36,12 +35,12 @@ def bernoulli(t: ArrayLike, psi_0: float, r: float, K: float) -> Floats:
     return relaxation(t, sqrt(psi_0), r / (2.0 * K), K) ** 2
 
 
-def relaxation(t: ArrayLike, start: float, rate: float, K: float) -> Floats:
+def relaxation(t: ArrayLike, start: float, rate: float, K: float) -> Reals:
     """Return K + (start - K) exp(-rate t), which sqrt(psi) of eq. (2) is with rate = r / (2 K).
 
     In this form it is defined for K = r = 0 too, where a residual decays to nothing.
     """
-    decay: Floats = np.exp(-rate * np.asarray(t, dtype=np.float64))
+    decay: Reals = np.exp(-rate * np.asarray(t, dtype=np.float64))
     return K + (start - K) * decay
 
 
@@ -62,7 +61,7 @@ class BernoulliFit:
     rate_error: float
     deviation: float
 
-    def __call__(self, t: ArrayLike) -> Floats:
+    def __call__(self, t: ArrayLike) -> Reals:
         """Return psi(t) of the fitted curve, for t counted from the first record."""
         return relaxation(t, sqrt(self.psi_0), self.rate, self.K) ** 2
 
@@ -90,7 +89,7 @@ def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
     K = _best_K(t, rho, start)
     scale = float(np.max(rho))
 
-    def deviations(parameters: Floats) -> Floats:
+    def deviations(parameters: Reals) -> Reals:
         rate, K = parameters * (start, scale)
         return (relaxation(t, rho[0], rate, K) - rho) / scale
 
@@ -101,22 +100,22 @@ def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
     return _with_errors(t, rho, rate, K)
 
 
-def _rates(t: Floats) -> Floats:
+def _rates(t: Reals) -> Reals:
     """Rates from a hundredth over the whole time to e^-10 left at the second record."""
     return np.geomspace(0.01 / t[-1], 10.0 / t[1], 200)
 
 
-def _best_K(t: Floats, rho: Floats, rate: float) -> float:
+def _best_K(t: Reals, rho: Reals, rate: float) -> float:
     """The K >= 0 of least squares: rho - rho_0 e^(-rate t) = K (1 - e^(-rate t))."""
     grown = -np.expm1(-rate * t)
     return max(0.0, float(grown @ (rho - rho[0] * (1.0 - grown)) / (grown @ grown)))
 
 
-def _misfit(t: Floats, rho: Floats, rate: float) -> float:
+def _misfit(t: Reals, rho: Reals, rate: float) -> float:
     return float(np.sum((relaxation(t, rho[0], rate, _best_K(t, rho, rate)) - rho) ** 2))
 
 
-def _with_errors(t: Floats, rho: Floats, rate: float, K: float) -> BernoulliFit:
+def _with_errors(t: Reals, rho: Reals, rate: float, K: float) -> BernoulliFit:
     """Standard errors from the Jacobian J in (rate, K): covariance s^2 (J^T J)^-1."""
     left = relaxation(t, rho[0], rate, K) - rho
     decay = np.exp(-rate * t)
@@ -171,9 +170,7 @@ def plateau(time: ArrayLike, sqrt_psi: ArrayLike) -> Plateau:
     return Plateau(level, float(since), drift, settled)
 
 
-def _series(
-    time: ArrayLike, values: ArrayLike, name: str, *, shortest: int
-) -> tuple[Floats, Floats]:
+def _series(time: ArrayLike, values: ArrayLike, name: str, *, shortest: int) -> tuple[Reals, Reals]:
     t, series = (np.asarray(array, dtype=np.float64) for array in (time, values))
     if t.ndim != 1 or t.shape != series.shape or len(t) < shortest:
         raise DataError(

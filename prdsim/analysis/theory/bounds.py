@@ -18,18 +18,17 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
+from prdsim.analysis.arrays import Numbers, Reals
 from prdsim.analysis.theory.arc_cosine import both_active, cosines
 from prdsim.analysis.theory.bernoulli import relaxation
 from prdsim.errors import ConfigError, DataError
-
-Floats = NDArray[np.float64]
 
 # arccos loses half of the digits near +-1: entries of H for parallel inputs are right to about
 # sqrt(eps) / pi, and so is lambda_0 where it should be 0.
 _SINGULAR = 4.0 * sqrt(np.finfo(np.float64).eps)
 
 
-def check_unit_inputs(X: NDArray[np.floating]) -> None:
+def check_unit_inputs(X: Numbers) -> None:
     """Raise `ConfigError` unless every column of X (d_in, n) has norm 1, to rounding.
 
     The square of d_in rounded entries, summed, is off by (d_in + 2) eps of X's precision at most.
@@ -43,7 +42,7 @@ def check_unit_inputs(X: NDArray[np.floating]) -> None:
         )
 
 
-def limiting_kernel(X: NDArray[np.floating]) -> Floats:
+def limiting_kernel(X: Numbers) -> Reals:
     """Return H (n, n), H_pq = x_p.x_q (pi - arccos(x_p.x_q)) / (2 pi), of unit columns X (d_in, n).
 
     The mean of `empirical_kernel` over u ~ N(0, c^2), any c > 0. Positive definite unless two
@@ -55,20 +54,18 @@ def limiting_kernel(X: NDArray[np.floating]) -> Floats:
     return cosine * both_active(cosine)
 
 
-def _cosines_of(X: NDArray[np.floating]) -> Floats:
+def _cosines_of(X: Numbers) -> Reals:
     inputs = X.astype(np.float64)
     return cosines(inputs.T @ inputs)
 
 
-def gates(U: NDArray[np.floating], X: NDArray[np.floating]) -> NDArray[np.bool_]:
+def gates(U: Numbers, X: Numbers) -> NDArray[np.bool_]:
     """Return the masks 1{u_j.x_p >= 0}, (m, n), for U (m, d_in), X (d_in, n)."""
     opened: NDArray[np.bool_] = np.asarray(U @ X >= 0.0)
     return opened
 
 
-def empirical_kernel(
-    U: NDArray[np.floating], X: NDArray[np.floating], masks: NDArray[np.bool_] | None = None
-) -> Floats:
+def empirical_kernel(U: Numbers, X: Numbers, masks: NDArray[np.bool_] | None = None) -> Reals:
     """Return H(t) (n, n), H_pq = x_p.x_q (1/m) sum_j 1{u_j.x_p >= 0} 1{u_j.x_q >= 0}.
 
     For U (m, d_in), X (d_in, n); ``masks`` are `gates` of both, if at hand. With one output and
@@ -77,11 +74,11 @@ def empirical_kernel(
     """
     opened = (gates(U, X) if masks is None else masks).astype(np.float64)
     inputs = X.astype(np.float64)
-    H: Floats = (inputs.T @ inputs) * (opened.T @ opened) / len(opened)
+    H: Reals = (inputs.T @ inputs) * (opened.T @ opened) / len(opened)
     return H
 
 
-def extreme_eigenvalues(H: Floats) -> tuple[float, float]:
+def extreme_eigenvalues(H: Reals) -> tuple[float, float]:
     """Return the smallest and the largest eigenvalue of a symmetric matrix (n, n).
 
     All are computed: past the reduction to tridiagonal form, which is most of the work, they cost
@@ -123,9 +120,7 @@ class Constants:
         return self.kappa * self.mu
 
 
-def theorem_constants(
-    X: NDArray[np.floating], *, residual: float, m: int, mu: float = 0.0
-) -> Constants:
+def theorem_constants(X: Numbers, *, residual: float, m: int, mu: float = 0.0) -> Constants:
     """Return the constants for unit inputs X (d_in, n).
 
     Raises:
@@ -142,7 +137,7 @@ def theorem_constants(
     return Constants(lambda_0, 2.0 * (largest + lambda_0 / 2.0), mu, residual, len(H), m)
 
 
-def _reason(X: NDArray[np.floating]) -> str:
+def _reason(X: Numbers) -> str:
     cosine = _cosines_of(X)
     np.fill_diagonal(cosine, 0.0)
     p, q = (int(index) for index in np.unravel_index(np.argmax(cosine), cosine.shape))
@@ -151,7 +146,7 @@ def _reason(X: NDArray[np.floating]) -> str:
     return "pairs x, -x among the inputs have linearly dependent directions"
 
 
-def residual_bound(constants: Constants, t: ArrayLike) -> Floats:
+def residual_bound(constants: Constants, t: ArrayLike) -> Reals:
     """Return the bound of ||z(t) - y|| on the way to both theorems, for times t of any shape.
 
     K + (||z(0) - y|| - K) exp(-lambda_0 t / 2), K = kappa mu: the Bernoulli equation, poster
@@ -160,7 +155,7 @@ def residual_bound(constants: Constants, t: ArrayLike) -> Floats:
     return relaxation(t, constants.residual, constants.lambda_0 / 2.0, constants.capacity)
 
 
-def theorem_1(constants: Constants, t: ArrayLike, *, step_size: float = 0.0) -> Floats:
+def theorem_1(constants: Constants, t: ArrayLike, *, step_size: float = 0.0) -> Reals:
     """Return the bound of ||u_j(t) - u_j(0)|| without diffusion, for times t of any shape.
 
     2 sqrt(n) ||z(0) - y|| / (sqrt(m) lambda_0) (1 - exp(-lambda_0 t / 2)), for every neuron j.
@@ -170,7 +165,7 @@ def theorem_1(constants: Constants, t: ArrayLike, *, step_size: float = 0.0) -> 
     return _saturating(constants, constants.residual, t, step_size)
 
 
-def theorem_2(constants: Constants, t: ArrayLike, *, step_size: float = 0.0) -> Floats:
+def theorem_2(constants: Constants, t: ArrayLike, *, step_size: float = 0.0) -> Reals:
     """Return the bound of ||u_j(t) - u_j(0)|| with diffusion, for times t of any shape.
 
     Theorem 1 with ||z(0) - y|| - kappa mu for ||z(0) - y||, plus
@@ -181,28 +176,26 @@ def theorem_2(constants: Constants, t: ArrayLike, *, step_size: float = 0.0) -> 
     """
     kappa, mu = constants.kappa, constants.mu
     slope = mu * (1.0 + kappa * sqrt(constants.n)) / sqrt(constants.m)
-    linear: Floats = slope * np.asarray(t, dtype=np.float64)
+    linear: Reals = slope * np.asarray(t, dtype=np.float64)
     return _saturating(constants, constants.residual - kappa * mu, t, step_size) + linear
 
 
-def _saturating(constants: Constants, residual: float, t: ArrayLike, step_size: float) -> Floats:
+def _saturating(constants: Constants, residual: float, t: ArrayLike, step_size: float) -> Reals:
     limit = 2.0 * sqrt(constants.n) * residual / (sqrt(constants.m) * constants.lambda_0)
     return limit * _relaxed(constants.lambda_0 / 2.0, np.asarray(t, dtype=np.float64), step_size)
 
 
-def _relaxed(rate: float, t: Floats, step_size: float) -> Floats:
+def _relaxed(rate: float, t: Reals, step_size: float) -> Reals:
     """1 - exp(-rate t), or what Euler steps make of it."""
     if step_size * rate >= 1.0:  # gone after the first step
         return np.where(t > 0.0, 1.0, 0.0)
     if step_size > 0.0:
         rate = -log1p(-step_size * rate) / step_size
-    relaxed: Floats = -np.expm1(-rate * t)
+    relaxed: Reals = -np.expm1(-rate * t)
     return relaxed
 
 
-def paper_mu(
-    W: NDArray[np.floating], n: int, *, delta: float = 0.05, diffusivity: float = 1.0
-) -> float:
+def paper_mu(W: Numbers, n: int, *, delta: float = 0.05, diffusivity: float = 1.0) -> float:
     """Return the paper's mu = L n sqrt(2 log(2 / delta)) / sqrt(m), L = ||w||_2, times D.
 
     For the critic's W (m_c, 1) at t = 0, which m stands for here. It is Hoeffding's bound over

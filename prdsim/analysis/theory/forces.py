@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prdsim.analysis.group import Compute, Group, Values, summarized, summary
 from prdsim.analysis.snapshot_model import SnapshotModel, settings_of
 from prdsim.config import RunConfig
 from prdsim.physics.charts import column_sums, row_sums
@@ -19,10 +20,17 @@ from prdsim.physics.gradients import forward, generator_velocity, residual, scor
 from prdsim.physics.state import State
 
 if TYPE_CHECKING:
+    from prdsim.analysis.recording import Recording, Snapshot
     from prdsim.backends.base import Array, Backend, HostArray
 
-FORCES = ("reaction_U", "diffusion_U", "reaction_V", "diffusion_V")
-"""||R^u_j||, D ||D^u_j||, ||R^v_j||, D ||D^v_j||: the fields of `ForceNorms`."""
+SYMBOLS = {
+    "reaction_U": "||R^u_j||",
+    "diffusion_U": "D ||D^u_j||",
+    "reaction_V": "||R^v_j||",
+    "diffusion_V": "D ||D^v_j||",
+}
+FORCES = tuple(SYMBOLS)
+"""The fields of `ForceNorms`."""
 
 
 @dataclass(frozen=True)
@@ -110,3 +118,34 @@ def force_norms(
     ``diffusivity`` is D; 0 is without diffusion.
     """
     return Forces(settings_of(U, W, diffusivity), X, Y, backend=backend).norms(U, V, W, a)
+
+
+def forces_of(recording: Recording) -> Forces:
+    """Return what computes reaction and diffusion of a recording's snapshots.
+
+    Raises:
+        ConfigError: it lacks the configuration or the samples.
+
+    """
+    return Forces(recording.settings, *recording.samples)
+
+
+def _prepare(recording: Recording) -> Compute:
+    recording.require_critic()
+    forces = forces_of(recording)
+
+    def compute(now: Snapshot) -> Values:
+        norms, found = forces.norms(**now.weights), dict[str, float]()
+        for name in FORCES:
+            found |= summary(name, getattr(norms, name))
+        return found
+
+    return compute
+
+
+FORCE_NORMS = Group(
+    "forces",
+    "norms of reaction and diffusion",
+    tuple(measure for name in FORCES for measure in summarized(name, SYMBOLS[name], "1/time")),
+    _prepare,
+)

@@ -10,9 +10,13 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prdsim.analysis.patterns.distances import hidden_distances, top_distances
-from prdsim.analysis.patterns.distribution import excess_kurtosis, normal_distance, skewness
-from prdsim.analysis.patterns.spread import coefficient_of_variation, gini
+from prdsim.analysis.patterns.entries import excess_kurtosis, normal_distance, skewness
+from prdsim.analysis.patterns.neurons import (
+    coefficient_of_variation,
+    gini,
+    hidden_distances,
+    top_distances,
+)
 from prdsim.errors import ConfigError
 
 EPS = np.finfo(np.float64).eps

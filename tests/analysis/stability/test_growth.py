@@ -15,16 +15,14 @@ from support import BACKENDS, Problem, random_problem, relative_error, same_bits
 from prdsim.analysis import recording_of, snapshot_model
 from prdsim.analysis.patterns import measures
 from prdsim.analysis.stability import growth
-from prdsim.analysis.stability.growth import (
+from prdsim.analysis.stability.coupling_history import (
     CouplingIntegral,
-    Couplings,
-    Growth,
-    growth_rates,
     integrate_couplings,
     rank_correlation,
     replay_couplings,
     span_share,
 )
+from prdsim.analysis.stability.growth import Couplings, Growth, growth_rates
 from prdsim.backends import get_backend
 from prdsim.backends.numpy import NumpyBackend
 from prdsim.errors import ConfigError, ResumeMismatchError
@@ -127,7 +125,7 @@ def test_without_diffusion_growth_is_reaction_alone():
 def test_neurons_are_handled_some_at_a_time_with_the_same_result(monkeypatch):
     problem = random_problem(4, m=11)
     whole = growth_rates(*arguments(problem))
-    monkeypatch.setattr(growth, "_BATCH_BYTES", 8 * 3 * problem.Y.size)
+    monkeypatch.setattr(growth, "BATCH_BYTES", 8 * 3 * problem.Y.size)
     parts = growth_at(problem).couplings(**problem.initial)
     assert [s.stop - s.start for s, _ in parts.matrices(parts.drive)] == [3, 3, 3, 2]
     assert relative_error(growth_rates(*arguments(problem)).total, whole.total) < 1e-13

@@ -23,15 +23,8 @@ from prdsim.analysis.theory.bounds import (
     theorem_2,
     theorem_constants,
 )
-from prdsim.analysis.theory.verdicts import (
-    Course,
-    Scores,
-    TheoremReport,
-    applied_scores,
-    follow,
-    judge,
-    theorem_report,
-)
+from prdsim.analysis.theory.theorem_report import applied_scores, theorem_report
+from prdsim.analysis.theory.verdicts import Course, Scores, TheoremReport, follow, judge_bounds
 from prdsim.errors import ConfigError, DataError
 from prdsim.physics.gradients import forward, tangent_kernel_product
 from prdsim.physics.state import State
@@ -260,8 +253,8 @@ def test_one_sample_moves_by_gd_as_far_as_euler_steps_allow_and_farther_than_the
     course = follow([0.0, h], [U, moved], x)
     course = replace(course, lambda_min=np.full(2, 0.5), lambda_max=np.full(2, 0.5))
     none = Scores(np.zeros(1), np.zeros(1))
-    steps = judge(constants, course, none, diffusion=False, step_size=h).theorem_1
-    flow = judge(constants, course, none, diffusion=False).theorem_1
+    steps = judge_bounds(constants, course, none, diffusion=False, step_size=h).theorem_1
+    flow = judge_bounds(constants, course, none, diffusion=False).theorem_1
     assert steps.verdict.status == "holds"
     assert steps.tightness[1] == pytest.approx(1.0)
     assert flow.verdict.status == "violated"
@@ -270,7 +263,7 @@ def test_one_sample_moves_by_gd_as_far_as_euler_steps_allow_and_farther_than_the
 
 def test_steps_too_large_for_their_bound_are_a_premise_that_fails():
     course = made_course(distance=0.0)
-    report = judge(ABOVE, course, NO_SCORES, diffusion=False, step_size=4.0)
+    report = judge_bounds(ABOVE, course, NO_SCORES, diffusion=False, step_size=4.0)
     assert report.theorem_1.verdict.text == (
         "no conclusion: premise step_size (lambda_max(H(t)) + lambda_0 / 2) <= 2 fails from t = 0"
     )
@@ -305,7 +298,7 @@ def test_a_planted_violation_is_found_with_its_time_and_neuron(tmp_path):
         direction = snapshots[k, 321] - snapshots[0, 321]
         snapshots[k, 321] = snapshots[0, 321]
         snapshots[k, 321] += direction / np.linalg.norm(direction) * bound[k] * 1.001
-    found = judge(report.constants, follow(times, snapshots, X), NO_SCORES, diffusion=False)
+    found = judge_bounds(report.constants, follow(times, snapshots, X), NO_SCORES, diffusion=False)
     verdict = found.theorem_1.verdict
     assert (verdict.status, verdict.time, verdict.neuron) == ("violated", times[9], 321)
     assert verdict.text.startswith(f"violated at t = {times[9]:.4g}, neuron 321: it moved ")
@@ -316,7 +309,7 @@ def test_no_conclusion_from_where_a_premise_fails_whatever_the_distances(diffusi
     course = made_course(distance=0.5)
     course.distance[3:] = 1e9
     course.lambda_min[3] = 0.14
-    report = judge(ABOVE, course, NO_SCORES, diffusion=diffusion)
+    report = judge_bounds(ABOVE, course, NO_SCORES, diffusion=diffusion)
     judged = report.theorem_2 if diffusion else report.theorem_1
     assert judged.verdict.status == "no conclusion"
     assert judged.verdict.judged_until == 2.0
@@ -332,15 +325,15 @@ def test_no_conclusion_from_where_a_premise_fails_whatever_the_distances(diffusi
 def test_a_violation_before_a_premise_fails_counts():
     course = made_course(distance=50.0)
     course.lambda_min[3] = 0.14
-    verdict = judge(ABOVE, course, NO_SCORES, diffusion=False).theorem_1.verdict
+    verdict = judge_bounds(ABOVE, course, NO_SCORES, diffusion=False).theorem_1.verdict
     assert (verdict.status, verdict.time, verdict.neuron) == ("violated", 1.0, 7)
 
 
 def test_theorem_1_needs_no_premise_on_the_largest_eigenvalue_and_theorem_2_does():
     course = made_course(distance=0.1)
     course.lambda_max[1:] = 0.7
-    reaction = judge(ABOVE, course, NO_SCORES, diffusion=False)
-    diffusion = judge(ABOVE, course, NO_SCORES, diffusion=True)
+    reaction = judge_bounds(ABOVE, course, NO_SCORES, diffusion=False)
+    diffusion = judge_bounds(ABOVE, course, NO_SCORES, diffusion=True)
     assert reaction.theorem_1.verdict.status == "holds"
     assert diffusion.theorem_2.verdict.text == (
         "no conclusion: premise lambda_max(H(t)) <= lambda_1 / 2 fails from t = 1"
@@ -349,7 +342,9 @@ def test_theorem_1_needs_no_premise_on_the_largest_eigenvalue_and_theorem_2_does
 
 def test_a_score_above_mu_ends_the_judgment_between_snapshots():
     scores = Scores(np.array([0.0, 1.5, 1.75, 4.0]), np.array([0.1, 0.1, 0.21, 0.1]))
-    verdict = judge(ABOVE, made_course(distance=0.1), scores, diffusion=True).theorem_2.verdict
+    verdict = judge_bounds(
+        ABOVE, made_course(distance=0.1), scores, diffusion=True
+    ).theorem_2.verdict
     assert verdict.judged_until == 1.0
     assert "premise D ||grad_z g||_1 <= mu fails from t = 1.75" in verdict.text
 

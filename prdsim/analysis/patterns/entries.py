@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from math import isfinite, sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
 from prdsim.analysis.arrays import Reals, real_array
+from prdsim.analysis.group import Compute, Group, Measure, Values
 from prdsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from prdsim.analysis.recording import Recording, Snapshot
 
 
 def skewness(entries: ArrayLike) -> float:
@@ -74,3 +79,32 @@ def _standardized(entries: ArrayLike) -> Reals:
         return np.full(numbers.shape, np.nan)
     centered: Reals = numbers - numbers.mean()
     return centered / _root_mean_square(centered)
+
+
+def _prepare(recording: Recording) -> Compute:
+    config = recording.config
+    scale = config.init_scale if config is not None else float(np.std(recording.initial[0]))
+
+    def compute(now: Snapshot) -> Values:
+        return {
+            "skewness_U": skewness(now.U),
+            "kurtosis_U": excess_kurtosis(now.U),
+            "ks_U": normal_distance(now.U),
+            # Weights that all began at 0 have no scale to be held against.
+            "ks_initial_U": normal_distance(now.U, scale) if scale > 0.0 else np.nan,
+        }
+
+    return compute
+
+
+ENTRIES = Group(
+    "entries",
+    "entries of U against a normal distribution",
+    (
+        Measure("skewness_U", "skewness of the entries of U"),
+        Measure("kurtosis_U", "excess kurtosis of the entries of U"),
+        Measure("ks_U", "KS distance of the entries of U from a normal of their scale"),
+        Measure("ks_initial_U", "KS distance of the entries of U from N(0, init_scale^2)"),
+    ),
+    _prepare,
+)

@@ -1,4 +1,4 @@
-"""Figures 2 and 4 of the poster: an input image and what the neurons see in it; the top layer."""
+"""Figures 2, 3, 4, 7 and 8 of the poster: inputs, filters and features as images; the top layer."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prdsim.figures.filters import tiles_across
-from prdsim.figures.request import Request
+from prdsim.figures import needs
+from prdsim.figures.request import FigureKind, Request
 from prdsim.figures.style import (
     DARK,
     Array,
     annotate,
-    color_of,
+    colors_of,
     extended,
     largest,
     mosaic,
+    mosaic_height,
     new_figure,
     show_image,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from prdsim.analysis import Recording
 
 _NUMBERS = 32  # of neurons that stand side by side below a panel
 
@@ -43,26 +46,74 @@ def draw_input(request: Request) -> Figure:
     return figure
 
 
+def draw_filters(request: Request) -> Figure:
+    """Draw u_j at chosen times: a row a run, on one color scale."""
+    return _draw_mosaics(request, changes=False)
+
+
+def draw_changes(request: Request) -> Figure:
+    """Draw u_j(t) - u_j(0) at chosen times: a row a run, on one color scale."""
+    return _draw_mosaics(request, changes=True)
+
+
+def _draw_mosaics(request: Request, *, changes: bool) -> Figure:
+    neurons, runs = request.chosen_neurons(), request.runs
+    shown = [request.snapshots(run) for run in runs]
+    if changes:  # nothing has changed at the start
+        shown = [[k for k in indices if k > 0] or indices for indices in shown]
+    columns = max(map(len, shown))
+    height = mosaic_height(len(neurons), 3.1) + 0.35
+    figure = new_figure(3.1 * columns + 1.2, height * len(runs) + 0.4)
+    panels = figure.subplots(len(runs), columns, squeeze=False)
+    for row, (run, indices) in enumerate(zip(runs, shown, strict=True)):
+        images = _images(run, indices, neurons, changes=changes)
+        limit = largest(images)
+        for column, axes in enumerate(panels[row]):
+            if column >= len(images):
+                axes.set_axis_off()
+                continue
+            drawn = show_image(axes, mosaic(images[column], run.pixels), limit)
+            time = run.time[indices[column]]
+            axes.set_title(f"{_letter(row, runs)}{run.label}, t = {time:.4g}")
+        symbol = "u_j(t) - u_j(0)" if changes else "u_j(t)"
+        figure.colorbar(
+            drawn,
+            ax=panels[row],
+            label=f"entries of ${symbol}$",
+            extend=extended(np.concatenate(images), limit),
+        )
+    annotate(figure, runs, f"{len(neurons)} neurons")
+    return figure
+
+
+def _images(run: Recording, indices: list[int], neurons: Array, *, changes: bool) -> list[Array]:
+    """Return what is shown of each snapshot, (neurons, d_in)."""
+    snapshots = (run.at(index) for index in indices)
+    return [(now.change if changes else now.U)[neurons] for now in snapshots]
+
+
+def _letter(row: int, runs: list[Recording]) -> str:
+    return f"({'abcdefgh'[row % 8]}) " if len(runs) > 1 else ""
+
+
 def draw_features(request: Request) -> Figure:
     """Draw the maps u_j * x (entry by entry) and the features relu(U x) of an input image.
 
     It is the run's own input of the number asked for; the title says if runs' inputs differ.
     """
     runs, neurons = request.runs, request.chosen_neurons()
-    across = tiles_across(len(neurons))
-    down = -(-len(neurons) // across)
-    figure = new_figure(10.0, (4.6 * down / across + 0.5) * len(runs) + 0.4)
+    figure = new_figure(10.0, (mosaic_height(len(neurons), 4.6) + 0.5) * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 2, squeeze=False, width_ratios=(1.25, 1.0))
     inputs, final = _inputs(request), [run.at(-1) for run in runs]
     top = max(float((now.U @ x).max()) for now, x in zip(final, inputs, strict=True))
-    for (maps, features), run, now, x in zip(panels, runs, final, inputs, strict=True):
+    shown = zip(panels, runs, final, inputs, colors_of(runs), strict=True)
+    for (maps, features), run, now, x, color in shown:
         images = now.U[neurons] * x
         limit = largest([images])
-        drawn = show_image(maps, mosaic(images, run.pixels, across), limit)
+        drawn = show_image(maps, mosaic(images, run.pixels), limit)
         maps.set_title(f"{run.label}, t = {now.time:.4g}: maps $u_j \\circ x$")
         label = "entries of $u_j \\circ x$"
         figure.colorbar(drawn, ax=maps, label=label, extend=extended(images, limit))
-        color = color_of(run.label, [other.label for other in runs])
         for time, U, look in (
             (0.0, now.U_0, {"color": DARK, "linestyle": "--"}),
             (now.time, now.U, {"color": color}),
@@ -114,3 +165,32 @@ def _inputs(request: Request) -> list[Array]:
 
 def _all_equal(arrays: list[Array]) -> bool:
     return all(np.array_equal(array, arrays[0]) for array in arrays)
+
+
+_NEURONS = (needs.images, needs.neurons)
+KINDS = (
+    FigureKind(
+        "input",
+        "the input image that features are shown of",
+        draw_input,
+        "2",
+        needs=(needs.images, needs.input_image),
+    ),
+    FigureKind("filters", "hidden filters u_j as images", draw_filters, "3, 7, 8", needs=_NEURONS),
+    FigureKind(
+        "changes", "changes u_j(t) - u_j(0) of filters as images", draw_changes, needs=_NEURONS
+    ),
+    FigureKind(
+        "features",
+        "maps u_j * x and features relu(U x) of the input image",
+        draw_features,
+        "4",
+        needs=(*_NEURONS, needs.input_image),
+    ),
+    FigureKind(
+        "top",
+        "columns v_j of the top layer, first, last, and changes",
+        draw_top,
+        needs=(needs.neurons,),
+    ),
+)

@@ -13,19 +13,20 @@ from cupy_on_host.harness import put_in
 from scipy.sparse.linalg import LinearOperator, eigs, eigsh
 from support import BACKENDS, Problem, random_problem, relative_error, same_bits, smooth_problem
 
-from prdsim.analysis.stability import instability, krylov
+from prdsim.analysis.stability import krylov
+from prdsim.analysis.stability import modes as modes_module
+from prdsim.analysis.stability.equilibrium import find_equilibrium
 from prdsim.analysis.stability.growth import growth_rates
-from prdsim.analysis.stability.instability import (
-    HostProducts,
+from prdsim.analysis.stability.jacobian_products import JacobianProducts
+from prdsim.analysis.stability.modes import (
+    FLOW_NAMES,
     Modes,
-    Stability,
-    assess_stability,
-    find_equilibrium,
     leading_modes,
     linearize,
     modes_bytes,
     modes_host_bytes,
 )
+from prdsim.analysis.stability.turing import Stability, assess_stability
 from prdsim.backends import get_backend
 from prdsim.backends.numpy import NumpyBackend
 from prdsim.errors import ConfigError
@@ -42,7 +43,7 @@ flows = pytest.mark.parametrize("flow", FLOWS)
 @pytest.fixture
 def matrix_free(monkeypatch) -> None:
     """Krylov's method for the smallest problems too, as for large ones."""
-    monkeypatch.setattr(instability, "_SMALL", 0)
+    monkeypatch.setattr(modes_module, "_SMALL", 0)
 
 
 def modes_of(problem: Problem, flow: Flow, count: int | None = 6, **keys: Any) -> Modes:
@@ -125,7 +126,7 @@ def test_krylov_and_the_whole_matrix_agree(flow, monkeypatch):
     whole = modes_of(problem, flow, None)
     assert len(whole.eigenvalues) == whole.size == whole.requested
     assert whole.residuals.max() < 1e-12 * whole.scale
-    monkeypatch.setattr(instability, "_SMALL", 0)
+    monkeypatch.setattr(modes_module, "_SMALL", 0)
     leading = modes_of(problem, flow)
     assert leading.products <= whole.size + 20
     expected = whole.eigenvalues.real[:6]
@@ -140,8 +141,8 @@ def test_arpack_finds_the_same_modes_of_a_problem_too_large_to_form(flow):
     problem = random_problem(12, d_in=30, n=40, m=60)
     jacobian = linearize(problem.config(**KEYS), problem.X, problem.Y, problem.initial, flow)
     leading = leading_modes(jacobian, 4, accuracy=1e-9)
-    products = HostProducts(jacobian)
-    assert leading.size == products.size > instability._SMALL
+    products = JacobianProducts(jacobian)
+    assert leading.size == products.size > modes_module._SMALL
     assert leading.products < products.size
     operator = LinearOperator(2 * (products.size,), matvec=products, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(products.size)
@@ -179,7 +180,7 @@ def test_what_is_said_on_the_way_changes_nothing():
         vectors = modes.vectors
         for_residuals = vectors.shape[1] + vectors.imag.any(axis=0).sum()  # these come last
         products = telling.modes[flow].products - for_residuals
-        words = instability._WORDS[flow]
+        words = FLOW_NAMES[flow]
         ours = [text for text in said if text.startswith(f"{words}: ")]
         assert ours[-1].startswith(f"{words}: 6 of 6 modes after ")
         assert ours[-1].endswith(f" {products} Jacobian products")
@@ -472,7 +473,7 @@ def test_bad_requests_are_refused(monkeypatch):
     data = (problem.X, problem.Y, problem.initial)
     with pytest.raises(ConfigError, match="neither U nor V moves"):
         assess_stability(problem.config(**KEYS, trainable="W,a"), *data)
-    monkeypatch.setattr(instability, "_LARGEST_DENSE", 50)
+    monkeypatch.setattr(modes_module, "_LARGEST_DENSE", 50)
     with pytest.raises(ConfigError, match="all modes of 72 coordinates were asked for, 50 are"):
         modes_of(problem, "frozen", None)
     monkeypatch.setattr(NumpyBackend, "available_bytes", lambda _: 1000)
@@ -505,11 +506,11 @@ def test_memory_is_predicted(flow, backend, driven, monkeypatch):
     tracemalloc.reset_peak()
     expected = modes_host_bytes(config, sizes, flow)
     if not driven:
-        monkeypatch.setattr(instability, "_driven_are_shorter", lambda *_: False)
+        monkeypatch.setattr(modes_module, "_driven_are_shorter", lambda *_: False)
     modes = leading_modes(jacobian, 6)
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
-    assert modes.size > instability._SMALL
+    assert modes.size > modes_module._SMALL
     fused = k.fused(sizes.m, sizes.m_c, sizes.d_out, sizes.n)
     taken = sum(array.nbytes for array in made) + 8 * fused.entries
     predicted = modes_bytes(config, sizes, k, flow)
@@ -538,7 +539,7 @@ HARD = {
 def test_where_driven_tangents_are_not_unique_enough(sizes, keys, flow, driven, monkeypatch):
     """Parts that stand for nothing grow until norms are rounding errors: noticed, and mended."""
     if driven == "driven first":
-        monkeypatch.setattr(instability, "_driven_are_shorter", lambda *_: True)
+        monkeypatch.setattr(modes_module, "_driven_are_shorter", lambda *_: True)
     sizes, keys = dict(sizes), dict(keys)
     zero, count = sizes.pop("zero", False), keys.pop("count", 6)
     problem = random_problem(1, **sizes)
@@ -547,9 +548,9 @@ def test_where_driven_tangents_are_not_unique_enough(sizes, keys, flow, driven, 
     config = problem.config(**KEYS, **keys)
     jacobian = linearize(config, problem.X, problem.Y, problem.initial, flow)
     modes = leading_modes(jacobian, count)
-    matrix = HostProducts(jacobian).dense()
+    matrix = JacobianProducts(jacobian).dense()
     expected = np.linalg.eigvalsh((matrix + matrix.T) / 2)
-    assert modes.size > instability._SMALL
+    assert modes.size > modes_module._SMALL
     assert modes.scale <= 1.01 * np.abs(expected).max()
     assert modes.growth_rate == pytest.approx(expected[-1], abs=1e-6 * modes.scale)
     assert modes.residuals.max() <= 2.1e-4 * modes.scale
@@ -564,7 +565,7 @@ def test_restarts_for_the_joint_flow_give_true_residuals(monkeypatch):
     jacobian = linearize(problem.config(**KEYS), problem.X, problem.Y, problem.initial, "joint")
     modes = leading_modes(jacobian, 6, accuracy=1e-6)
     assert modes.products > 60
-    values = np.linalg.eigvals(HostProducts(jacobian).dense())
+    values = np.linalg.eigvals(JacobianProducts(jacobian).dense())
     expected = values[np.argsort(-values.real)][:6]
     assert len(modes.eigenvalues) == 6
     assert np.abs(modes.eigenvalues.real - expected.real).max() < 1e-4 * modes.scale
@@ -580,7 +581,7 @@ def test_a_null_mode_found_by_krylov_is_one():
     jacobian = linearize(config, problem.X, problem.Y, rest.weights, "reaction")
     modes = leading_modes(jacobian, 1)
     driven = sum(int(np.prod(shape)) for shape in jacobian.driven_shapes.values())
-    assert instability._driven_are_shorter(modes.size, driven)
+    assert modes_module._driven_are_shorter(modes.size, driven)
     assert abs(modes.growth_rate) < 1e-10 * modes.scale
     assert modes.residuals.max() < 1e-8 * modes.scale
     assert np.linalg.norm(modes.vectors[:, 0]) == pytest.approx(1.0)
@@ -591,20 +592,20 @@ def test_modes_of_symmetric_jacobians_are_orthogonal_however_rough(flow):
     """Those of Lanczos' method are, converged or not; Arnoldi's are to the accuracy alone."""
     problem = random_problem(12, d_in=30, n=40, m=60)
     modes = modes_of(problem, flow, 6, accuracy=1e-3)
-    assert modes.size > instability._SMALL
+    assert modes.size > modes_module._SMALL
     assert modes.residuals.max() > 1e-6 * modes.scale
     assert np.abs(modes.vectors.T @ modes.vectors - np.eye(6)).max() < 1e-11
 
 
 def test_a_mode_whose_measured_residual_is_too_large_does_not_count(monkeypatch):
-    measured = instability._with_residuals
+    measured = modes_module._with_residuals
 
     def worse(*arguments: Any) -> Any:
         found = measured(*arguments)
         found.residuals[1] = 1e-3 * found.scale
         return found
 
-    monkeypatch.setattr(instability, "_with_residuals", worse)
+    monkeypatch.setattr(modes_module, "_with_residuals", worse)
     problem = random_problem(12, d_in=30, n=40, m=60)
     modes = modes_of(problem, "frozen", 4, accuracy=1e-4)
     assert modes.requested == 4

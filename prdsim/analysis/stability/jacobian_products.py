@@ -31,7 +31,7 @@ def by_parts(linear: Callable[[HostArray], HostArray], vector: HostArray) -> Hos
     return image
 
 
-class HostProducts:
+class JacobianProducts:
     """A linearization as a function of flat host vectors: U, V, W, a, those that move.
 
     Products are of the backend's precision, ``dtype``.
@@ -69,12 +69,12 @@ class HostProducts:
         return np.stack([self(column) for column in np.eye(self.size)], axis=1)
 
 
-class WholeProducts:
+class WholeOperator:
     """A linearization as a `krylov.Operator` on all coordinates."""
 
     euclidean = True
 
-    def __init__(self, products: HostProducts, start: HostArray) -> None:
+    def __init__(self, products: JacobianProducts, start: HostArray) -> None:
         self._products, self.first = products, start
         self.size, self.precision = products.size, products.precision
 
@@ -87,18 +87,18 @@ class WholeProducts:
         return vector
 
 
-class DrivenProducts:
+class DrivenOperator:
     """A linearization as a `krylov.Operator` on multiples of a start, and driven tangents.
 
     A vector (size,) holds a driven tangent, e, v, V, W, a, as far as they are there, and how much
     of ``start``, a tangent of all coordinates, is to be added. That is all that the Krylov space of
     the start has in it. On wide networks these are few numbers; they are not unique, so that they
-    can fail where `WholeProducts` do not.
+    can fail where `WholeOperator` do not.
     """
 
     euclidean = False
 
-    def __init__(self, products: HostProducts, start: HostArray) -> None:
+    def __init__(self, products: JacobianProducts, start: HostArray) -> None:
         jacobian = products.jacobian
         backend, self._shapes = jacobian.model.backend, jacobian.driven_shapes
         self._products, self._jacobian, self._start = products, jacobian, start

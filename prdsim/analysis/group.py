@@ -1,0 +1,64 @@
+"""How measures of a snapshot are declared: in groups, which share what is expensive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from prdsim.analysis.recording import Recording, Snapshot
+
+Values = dict[str, float]
+Compute = Callable[["Snapshot"], Values]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a snapshot: its name in tables, what it is, and its unit."""
+
+    name: str
+    meaning: str
+    unit: str = "1"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Measures that are computed together, in their order.
+
+    ``prepare`` takes a recording, once, and returns what computes the measures of its snapshots; it
+    raises `PrdsimError` for a recording that lacks something. ``on_demand`` groups cost more than
+    all others together: they are computed only where they are named.
+    """
+
+    name: str
+    meaning: str
+    measures: tuple[Measure, ...]
+    prepare: Callable[[Recording], Compute]
+    on_demand: bool = False
+
+
+_SUMMARY = {
+    "mean": "mean over neurons",
+    "sd": "standard deviation over neurons",
+    "q05": "5 % quantile over neurons",
+    "q50": "median over neurons",
+    "q95": "95 % quantile over neurons",
+    "max": "largest",
+}
+
+
+def summarized(name: str, symbol: str, unit: str = "1") -> list[Measure]:
+    """Declare what `summary` returns of a number per neuron."""
+    return [Measure(f"{name}_{key}", f"{symbol}, {text}", unit) for key, text in _SUMMARY.items()]
+
+
+def summary(name: str, values: NDArray[Any]) -> Values:
+    """Return mean, standard deviation, quantiles and the largest of numbers (m,)."""
+    with np.errstate(invalid="ignore", over="ignore"):  # forces of a run that diverges are infinite
+        q05, q50, q95 = np.quantile(values, (0.05, 0.5, 0.95))
+        numbers = (np.mean(values), np.std(values), q05, q50, q95, np.max(values))
+    return {f"{name}_{key}": float(number) for key, number in zip(_SUMMARY, numbers, strict=True)}

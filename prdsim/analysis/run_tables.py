@@ -1,0 +1,287 @@
+"""Tables of a run beside its history: by neuron, direction or mode; of scaling; of the theorems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prdsim.analysis.patterns.neurons import hidden_distances, top_distances
+from prdsim.analysis.patterns.order import morans_i
+from prdsim.analysis.patterns.subspace import trajectory_shares
+from prdsim.analysis.recording import Recording, recording_of
+from prdsim.analysis.stability.coupling_history import CouplingHistory, replay_couplings
+from prdsim.analysis.stability.equilibrium import find_equilibrium
+from prdsim.analysis.stability.turing import Stability, assess_stability
+from prdsim.analysis.table import Table
+from prdsim.analysis.theory.bernoulli import fit_bernoulli, plateau
+from prdsim.analysis.theory.forces import FORCES, SYMBOLS, forces_of
+from prdsim.analysis.theory.scaling import Scaling, measure_scaling
+from prdsim.analysis.theory.theorem_report import theorem_report
+from prdsim.errors import DataError, PrdsimError
+from prdsim.progress import Progress, Say, automatic_progress, silent
+
+if TYPE_CHECKING:
+    from prdsim.trajectory import Trajectory
+
+_HEADS = {
+    "neuron": "neuron j",
+    "distance_U": "||u_j(t) - u_j(0)||",
+    "distance_V": "||v_j(t) - v_j(0)||",
+    "morans_i": "Moran's I of u_j",
+    **SYMBOLS,
+    "directions": "directions k",
+    "share": "share of the k-th",
+    "cumulative": "share of the first k",
+    "exponent_error": "+-",
+    "predicted_exponent": "predicted",
+    "independent_exponent": "if independent",
+    "coherent_exponent": "if coherent",
+    "bound_exponent": "paper's bound",
+    "bound_ratio_min": "bound / measured, least",
+    "bound_ratio_max": "largest",
+    "distance": "||u_j(t) - u_j(0)||",
+    "theorem_1": "bound of Theorem 1",
+    "theorem_2": "bound of Theorem 2",
+    "lambda_min": "lambda_min(H(t))",
+    "lambda_max": "lambda_max(H(t))",
+    "mask_flips": "share of masks flipped",
+    "integrated_rate": "integral of sigma_1(C_j)",
+    "span_share": "share of the change in the span",
+    "real": "Re lambda",
+    "imaginary": "Im lambda",
+    "rescaling": "rescaling share",
+}
+
+
+# -- patterns --------------------------------------------------------------------------------------
+
+
+def neuron_table(source: Trajectory | Recording, index: int = -1) -> Table:
+    """Return a row per neuron at a snapshot: distances, order, reaction and diffusion.
+
+    Moran's I is left out without a grid, reaction and diffusion where they cannot be computed.
+    """
+    recording = recording_of(source)
+    now = recording.at(index)
+    columns: dict[str, Any] = {
+        "neuron": np.arange(len(now.U)),
+        "distance_U": hidden_distances(now.U, now.U_0),
+        "distance_V": top_distances(now.V, now.V_0),
+    }
+    if recording.grid is not None:
+        columns["morans_i"] = morans_i(now.U, recording.grid)
+    columns |= _force_columns(recording, index)
+    return Table(f"neurons at step {now.step}, t = {now.time:.6g}", columns, _HEADS)
+
+
+def _force_columns(recording: Recording, index: int) -> dict[str, Any]:
+    try:
+        norms = forces_of(recording).norms(**recording.weights(index))
+    except PrdsimError:
+        return {}
+    return {name: getattr(norms, name) for name in FORCES}
+
+
+def subspace_table(source: Trajectory | Recording) -> Table:
+    """Return the shares of the trajectory's variance in its principal directions, falling."""
+    shares = trajectory_shares(recording_of(source).U)
+    columns = {
+        "directions": np.arange(1, len(shares) + 1),
+        "share": shares,
+        "cumulative": np.cumsum(shares),
+    }
+    return Table("principal directions of the path U(t)", columns, _HEADS)
+
+
+# -- scaling ---------------------------------------------------------------------------------------
+
+
+def scaling_like(recording: Recording | None) -> Scaling:
+    """Measure how reaction and diffusion scale at initial draws like a run's, if one is given.
+
+    Like in ``init_scale`` and ``output_init``; sizes and inputs are those of `measure_scaling`.
+    """
+    config = None if recording is None else recording.config
+    if config is None:
+        return measure_scaling()
+    return measure_scaling(init_scale=config.init_scale, output_init=config.output_init)
+
+
+def scaling_table(scaling: Scaling) -> Table:
+    """Return a row per norm and size: exponents measured, predicted, and of the paper's bound."""
+    names = ("quantity", "varied", "exponent", "exponent_error", "predicted_exponent")
+    ends = ("independent_exponent", "coherent_exponent", "bound_exponent")
+    columns: dict[str, Any] = {
+        name: [getattr(row, name) for row in scaling.rows] for name in (*names, *ends)
+    }
+    columns["bound_ratio_min"] = [min(row.bound_ratio) for row in scaling.rows]
+    columns["bound_ratio_max"] = [max(row.bound_ratio) for row in scaling.rows]
+    base = ", ".join(f"{name} = {size}" for name, size in scaling.base._asdict().items())
+    title = f"exponents at the initial draw, about {base}, {scaling.draws} draws"
+    return Table(title, columns, _HEADS)
+
+
+# -- theorems --------------------------------------------------------------------------------------
+
+
+def theorem_table(recording: Recording) -> Table:
+    """Return a row per snapshot of Theorems 1 and 2; verdicts and the Bernoulli fit as notes.
+
+    Raises:
+        ConfigError: the run is not of the theorems' set-up, or not of a trajectory file.
+        DataError: lambda_0 is 0 to rounding.
+
+    """
+    report = theorem_report(recording.file)
+    constants = report.constants
+    notes = (
+        *report.lines(),
+        f"Bernoulli equation of ||z - y||^2, in theory: r = {constants.growth_rate:.4g}, "
+        f"K = {constants.capacity:.4g}",
+        *_residual_notes(recording),
+    )
+    heads = {**_HEADS, "distance": "largest ||u_j(t) - u_j(0)||"}
+    return Table("Theorems 1 and 2", report.columns(), heads, wide=True, notes=notes)
+
+
+def _residual_notes(recording: Recording) -> list[str]:
+    """Say what r and K the recorded residual has, and where it comes to rest."""
+    scalars = recording.file.scalars
+    time, rho = scalars["time"], scalars["residual_norm"]
+    try:
+        fit, rest = fit_bernoulli(time, rho**2), plateau(time, rho)
+    except DataError as error:
+        return [f"fitted: {error}"]
+    return [
+        f"fitted: r = {fit.r:.4g} +- {fit.r_error:.2g}, K = {fit.K:.4g} +- {fit.K_error:.2g}",
+        f"residual at the end {rest.level:.4g}, {'settled' if rest.settled else 'not settled'}",
+    ]
+
+
+# -- couplings -------------------------------------------------------------------------------------
+
+
+def coupling_history(recording: Recording, progress: Progress | None = None) -> CouplingHistory:
+    """Run a recording's trajectory again and integrate C_j over it; see `replay_couplings`."""
+    return replay_couplings(recording.file, progress=progress)
+
+
+def coupling_table(history: CouplingHistory) -> Table:
+    """Return a row per neuron: its integrated leading rate, its distance, the share in the span."""
+    columns = {
+        "neuron": np.arange(len(history.leading)),
+        "integrated_rate": history.leading,
+        "distance": history.distances,
+        "span_share": np.where(history.distances > 0, history.span_shares, np.nan),
+    }
+    moved = history.span_shares[history.distances > 0]
+    quartiles = np.quantile(moved, (0.05, 0.5)) if len(moved) else (np.nan, np.nan)
+    same = "bit for bit" if history.difference == 0 else f"to {history.difference:.1e}"
+    notes = (
+        f"integrals by the trapezoidal rule over {len(history.times)} rows of scalars, from a "
+        f"replay that equals the snapshots {same}",
+        f"rank correlation of the integrated rate with the distance: "
+        f"{history.rank_correlation:.3f} (Spearman)",
+        f"share of ||u_j(t) - u_j(0)||^2 in the span of the integral of C_j: median "
+        f"{quartiles[1]:.4f}, 5 % of the neurons below {quartiles[0]:.4f}",
+    )
+    return Table("growth of the neurons over the run", columns, _HEADS, notes=notes)
+
+
+# -- stability -------------------------------------------------------------------------------------
+
+
+def stability_of(
+    recording: Recording, *, equilibrium: bool = False, say: Say = silent
+) -> Stability:
+    """Return the leading modes at a recording's last snapshot, without and with diffusion.
+
+    A run without diffusion is asked what its critic, as it is, would do. ``equilibrium`` first
+    carries U and V on to where the reaction rests, by Newton's method; meant for small problems.
+    ``say`` takes a text now and then: how far it is.
+
+    Raises:
+        ConfigError: it lacks W, a or the configuration, or the memory does not suffice.
+
+    """
+    weights = recording.weights(-1)
+    config = recording.settings.replace(precision="float64")
+    X, Y = recording.samples
+    if equilibrium:
+        rest = find_equilibrium(config.replace(steps=1), X, Y, initial=weights, say=say)
+        weights = dict(rest.weights)
+    flow = config if config.adversary else config.replace(diffusion=True)
+    return assess_stability(flow, X, Y, weights, say=say)
+
+
+def stability_table(stability: Stability) -> Table:
+    """Return a row per leading mode of each flow; the verdict, or why there is none, as notes."""
+    rows: list[dict[str, Any]] = [
+        {
+            "flow": flow,
+            "mode": k + 1,
+            "real": float(value.real),
+            "imaginary": float(value.imag),
+            "residual": float(modes.residuals[k]),
+            "rescaling": float(modes.rescaling_shares[k]),
+        }
+        for flow, modes in stability.modes.items()
+        for k, value in enumerate(modes.eigenvalues)
+    ]
+    columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {"flow": []}
+    counted = (
+        f"null directions: {stability.rescaling_nulls} of rescaling, at least "
+        f"{stability.interpolation_nulls} of interpolation at Z = Y",
+    )
+    notes = (*stability.verdict.splitlines(), *counted)
+    return Table("leading modes of the Jacobian", columns, _HEADS, notes=notes)
+
+
+# -- all of them -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """A table by its name in commands: what it shows, and what makes it.
+
+    ``make`` takes a recording and what says how far it is; a ``general`` table needs no run, and
+    takes None in place of one.
+    """
+
+    meaning: str
+    make: Callable[[Any, Say], Table]
+    general: bool = False
+
+
+RUN_TABLES = {
+    "subspace": RunTable(
+        "share of the path's variance in its first k directions", lambda run, _: subspace_table(run)
+    ),
+    "neurons": RunTable(
+        "all of the above per neuron, at the last snapshot", lambda run, _: neuron_table(run)
+    ),
+    "theorems": RunTable(
+        "Theorems 1 and 2 on a run of the preset theory, with their premises",
+        lambda run, _: theorem_table(run),
+    ),
+    "couplings": RunTable(
+        "integrated growth rates per neuron (runs again, in memory)",
+        lambda run, _: coupling_table(coupling_history(run, automatic_progress())),
+    ),
+    "stability": RunTable(
+        "leading eigenvalues of the Jacobian at the last snapshot",
+        lambda run, say: stability_table(stability_of(run, say=say)),
+    ),
+    "equilibrium": RunTable(
+        "the same where the reaction comes to rest from there (small problems)",
+        lambda run, say: stability_table(stability_of(run, equilibrium=True, say=say)),
+    ),
+    "scaling": RunTable(
+        "how reaction and diffusion scale at the initial draw",
+        lambda run, _: scaling_table(scaling_like(run)),
+        general=True,
+    ),
+}

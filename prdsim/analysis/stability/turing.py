@@ -1,0 +1,175 @@
+"""The Turing condition: no growth without diffusion, growth with it, at a reaction equilibrium.
+
+Three flows are linearized at one state (see `prdsim.physics.tangent`): U and V without diffusion,
+with diffusion from a critic that holds still, and the joint flow.
+
+An eigenvalue decides on stability where the flow rests. A verdict is therefore given only at a
+reaction equilibrium, ||R|| <= tolerance, and for the flow without diffusion. What the Turing
+condition adds is conditional: the flow with diffusion does not rest there (unless D^u and D^v
+vanish), so its Jacobian describes how fast two solutions that start side by side there part from
+each other, d(delta)/dt = J delta, while the common drift and the masks leave J as it is. How long
+that is, the rate of the drive tells, ||dE/dt|| / ||E||: growth slower than it is over before it
+shows (a frozen critic pulls Z to Y + D G, where E = 0 and no C_j is left). Elsewhere eigenvalues
+are instantaneous growth rates, and called so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING
+
+from prdsim.analysis.stability.equilibrium import EQUILIBRIUM_TOLERANCE
+from prdsim.analysis.stability.modes import (
+    ACCURACY,
+    FLOW_NAMES,
+    Modes,
+    backend_of,
+    check_memory,
+    leading_modes,
+    linearize,
+)
+from prdsim.config import RunConfig
+from prdsim.errors import ConfigError
+from prdsim.physics.model import dimensions_of
+from prdsim.physics.state import State
+from prdsim.physics.tangent import Flow, Linearization
+from prdsim.progress import Say, silent
+
+if TYPE_CHECKING:
+    from prdsim.backends.base import Backend, HostArray
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Leading modes of the three flows at one state, and what may be concluded from them.
+
+    ``modes`` holds "reaction" and, with diffusion in the configuration, "frozen" and "joint";
+    ``reaction_norm`` is ||R||, ``diffusion_norm`` ||D (D^u, D^v)||, the constant pull that moves
+    the state away while the modes grow. ``interpolation_nulls`` is the least number of null modes
+    that more coordinates than residuals, N - n d_out, leave at Z = Y; ``rescaling_nulls`` that of
+    the directions (u_j, -v_j), null at every equilibrium, and among the former at Z = Y.
+    """
+
+    modes: Mapping[Flow, Modes]
+    reaction_norm: float
+    diffusion_norm: float
+    tolerance: float
+    rescaling_nulls: int
+    interpolation_nulls: int
+
+    @property
+    def equilibrium(self) -> bool:
+        """Whether the reaction rests here: ||R|| <= tolerance."""
+        return self.reaction_norm <= self.tolerance
+
+    @property
+    def stable_without(self) -> bool | None:
+        """Whether no mode found grows without diffusion; None where no verdict is possible."""
+        reaction = self.modes["reaction"]
+        if not self.equilibrium or not len(reaction.eigenvalues) or reaction.undecided:
+            return None
+        return reaction.unstable == 0
+
+    def turing(self, flow: Flow = "frozen") -> bool | None:
+        """Whether the Turing condition holds: no growth without diffusion, growth with.
+
+        ``flow`` is "frozen" or "joint". None where no verdict is possible: without an equilibrium,
+        without diffusion in the configuration, or where no mode was found or the sign of its rate
+        is open.
+        """
+        with_diffusion = self.modes.get(flow)
+        if self.stable_without is None or with_diffusion is None:
+            return None
+        if not len(with_diffusion.eigenvalues) or with_diffusion.undecided:
+            return None
+        return self.stable_without and with_diffusion.unstable > 0
+
+    @property
+    def verdict(self) -> str:
+        """What may be said, in one line a flow."""
+        if self.equilibrium:
+            head = (
+                f"reaction equilibrium (||R|| = {self.reaction_norm:.2g} <= {self.tolerance:.2g}); "
+                f"null modes: {self.rescaling_nulls} of rescaling, and at Z = Y at least "
+                f"{self.interpolation_nulls} in all"
+            )
+        else:
+            head = (
+                "instantaneous growth rates, no verdict: no reaction equilibrium "
+                f"(||R|| = {self.reaction_norm:.2g} > {self.tolerance:.2g})"
+            )
+        lines = [head, *(_rates_in_words(modes) for modes in self.modes.values())]
+        for flow in list(self.modes)[1:]:
+            holds = self.turing(flow)
+            if holds is not None:
+                critic = FLOW_NAMES[flow].removeprefix("with diffusion, ")
+                lines.append(f"Turing condition, {critic}: {'holds' if holds else 'does not hold'}")
+        return "\n".join(lines)
+
+
+def _rates_in_words(modes: Modes) -> str:
+    found = len(modes.eigenvalues)
+    missing = "" if found == modes.requested else f" ({modes.requested} asked for)"
+    return (
+        f"{FLOW_NAMES[modes.flow]}: leading rate {modes.growth_rate:+.4g}; "
+        f"of {found} modes found{missing} {modes.unstable} grow, "
+        f"{modes.marginal} marginal (|Re| <= {modes.tolerance:.1g}), "
+        f"{modes.stable} decay; residuals <= {modes.residuals.max(initial=0.0):.1g}; "
+        f"the drive changes at a rate of {modes.drive_rate:.2g}"
+    )
+
+
+def assess_stability(
+    config: RunConfig,
+    X: HostArray,
+    Y: HostArray,
+    weights: Mapping[str, HostArray],
+    *,
+    count: int | None = 6,
+    accuracy: float = ACCURACY,
+    tolerance: float = EQUILIBRIUM_TOLERANCE,
+    seed: int = 0,
+    backend: Backend | None = None,
+    say: Say = silent,
+) -> Stability:
+    """Return the leading modes at U, V, W, a, without and with diffusion, and the verdict.
+
+    X (d_in, n), Y (d_out, n) and weights on the host, as the paper has them. Without diffusion in
+    the configuration the flow without it is all there is. ``tolerance`` bounds ||R|| of an
+    equilibrium; the rest is as for `leading_modes`.
+    Raises `ConfigError` if neither U nor V moves, or if the memory does not suffice.
+    """
+    if not {"U", "V"} & set(config.moving):
+        raise ConfigError("trainable: neither U nor V moves, so that no pattern can grow")
+    k = backend or backend_of(config)
+    sizes = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
+    flows: tuple[Flow, ...] = ("reaction", "frozen", "joint") if config.adversary else ("reaction",)
+    check_memory(config, sizes, k, flows[-1], count)
+    modes: dict[Flow, Modes] = {}
+    norms: dict[Flow, float] = {"frozen": 0.0}
+    for flow in flows:
+        jacobian = linearize(config, X, Y, weights, flow, backend=k)
+        modes[flow] = leading_modes(jacobian, count, accuracy=accuracy, seed=seed, say=say)
+        if flow != "joint":
+            norms[flow] = _velocity_norm(jacobian, diffusion=flow == "frozen")
+    both = {"U", "V"} <= set(config.moving)
+    return Stability(
+        modes=modes,
+        reaction_norm=norms["reaction"],
+        diffusion_norm=norms["frozen"],
+        tolerance=tolerance,
+        rescaling_nulls=sizes.m if both else 0,
+        interpolation_nulls=max(0, modes["reaction"].size - sizes.n * sizes.d_out),
+    )
+
+
+def _velocity_norm(jacobian: Linearization, *, diffusion: bool) -> float:
+    """||R||, or ||D (D^u, D^v)||, over the arrays that move."""
+    model, k = jacobian.model, jacobian.model.backend
+    with k.active():
+        out = State.empty(k, model.state_shapes, jacobian.moving)
+        jacobian.velocity(out, model.work.G if diffusion else None)
+        squares = sum(k.dot(array, array) for _, array in out if array is not None)
+    return (model.diffusivity if diffusion else 1.0) * sqrt(squares)

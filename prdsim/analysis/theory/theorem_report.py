@@ -1,0 +1,187 @@
+"""A run held against both theorems: its trajectory file is read one snapshot at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prdsim.analysis.arrays import Numbers
+from prdsim.analysis.theory.bounds import (
+    Constants,
+    check_unit_inputs,
+    paper_mu,
+    theorem_constants,
+)
+from prdsim.analysis.theory.verdicts import Scores, TheoremReport, follow, judge_bounds
+from prdsim.config import RunConfig
+from prdsim.errors import ConfigError, DataError
+from prdsim.recorded import Recorded
+from prdsim.running.simulation import Simulation
+
+if TYPE_CHECKING:
+    from prdsim.trajectory import Trajectory
+
+
+def theorem_report(
+    trajectory: Trajectory,
+    *,
+    data: tuple[Numbers, Numbers] | None = None,
+    mu: float | None = None,
+    delta: float = 0.05,
+    replay: bool = False,
+) -> TheoremReport:
+    """Hold a run against both theorems, reading one snapshot of U at a time.
+
+    Args:
+        trajectory: A run of the preset "theory", with diffusion or without.
+        data: X (d_in, n) and Y (1, n) as the run used them, if the file does not keep them.
+        mu: Judge Theorem 2 with this mu; else with the largest measured D ||grad_z g||_1.
+        delta: Of the paper's own expression for mu, which is shown beside.
+        replay: Take the steps of a run by gd again to measure the scores that moved U; see
+            `applied_scores`. Else mu is that of the recorded states.
+
+    Raises:
+        ConfigError: the run is not of the theorems' set-up; the error names the key.
+        DataError: lambda_0 is 0 to rounding, and no theorem holds.
+        DamagedTrajectoryError: a snapshot's checksum fails.
+    """
+    config, X, Y = _set_up(trajectory, data)
+    if replay and config.adversary:
+        scores = applied_scores(trajectory, data=data)
+    else:
+        scores = _recorded_scores(trajectory, config, X.shape[1])
+    report = judge_bounds(
+        _constants(trajectory, X, Y, scores, mu),
+        follow(trajectory.time, trajectory.U, X),
+        scores,
+        diffusion=config.adversary,
+        step_size=Recorded(trajectory).resolved.step_size if config.integrator == "gd" else 0.0,
+    )
+    D = config.effective_diffusivity
+    by_paper = paper_mu(trajectory.W[0], X.shape[1], delta=delta, diffusivity=D)
+    return replace(
+        report,
+        paper_mu=by_paper if config.adversary else None,
+        notes=tuple(_notes(trajectory, config, replay=replay)),
+    )
+
+
+def recorded_constants(trajectory: Trajectory) -> Constants:
+    """Return the constants of `theorem_report` alone, which take the first snapshot and no H(t).
+
+    Raises as `theorem_report` does.
+    """
+    config, X, Y = _set_up(trajectory, None)
+    return _constants(trajectory, X, Y, _recorded_scores(trajectory, config, X.shape[1]))
+
+
+def _set_up(
+    trajectory: Trajectory, data: tuple[Numbers, Numbers] | None
+) -> tuple[RunConfig, Numbers, Numbers]:
+    """Return configuration and samples of a run, which is one of the theorems."""
+    if not len(trajectory.U):
+        raise DataError(f"{trajectory.path} holds no snapshot yet")
+    recorded = Recorded(trajectory)
+    config, (X, Y) = recorded.config, data or recorded.data
+    check_set_up(config, X, trajectory.V[0])
+    return config, X, Y
+
+
+def _constants(
+    trajectory: Trajectory,
+    X: Numbers,
+    Y: Numbers,
+    scores: Scores,
+    mu: float | None = None,
+) -> Constants:
+    """Return the constants of a run; ``mu`` is the largest of the scores unless given."""
+    U, V = trajectory.U[0], trajectory.V[0]
+    residual = float(np.linalg.norm(V @ np.maximum(U @ X, 0.0) / np.sqrt(len(U)) - Y))
+    if mu is None:
+        mu = float(np.max(scores.value, initial=0.0))
+    return theorem_constants(X, residual=residual, m=len(U), mu=mu)
+
+
+def check_set_up(config: RunConfig, X: Numbers, V: Numbers) -> None:
+    """Raise `ConfigError` unless a run is one of the theorems: V (1, m) = +-1 fixed, U moves.
+
+    X (d_in, n) has columns of norm 1; W and a may move or not.
+    """
+    hint = "use --preset theory"
+    if V.shape[0] != 1:
+        raise ConfigError(f"target: the theorems need one output, not {V.shape[0]}; {hint}")
+    moving = config.trainable.split(",")
+    if "V" in moving or "U" not in moving:
+        raise ConfigError(
+            f"trainable: the theorems need V fixed and U trainable, not {config.trainable}; {hint}"
+        )
+    if not np.all(np.abs(V) == 1.0):
+        raise ConfigError(f"output_init: the theorems need every v_j to be 1 or -1; {hint}")
+    check_unit_inputs(X)
+
+
+def applied_scores(
+    trajectory: Trajectory,
+    *,
+    data: tuple[Numbers, Numbers] | None = None,
+) -> Scores:
+    """Return D ||grad_z g||_1 of the scores that moved U in a run by gd, (steps,), at their starts.
+
+    A step of gd computes Z, updates the critic, and moves U with the new critic at the old Z:
+    a score that belongs to no recorded state. So the run is taken again from its beginning, which
+    costs what it cost; nothing is written. Raises `ConfigError` for other integrators.
+    """
+    recorded = Recorded(trajectory)
+    config, (X, Y) = recorded.config, data or recorded.data
+    if config.integrator != "gd":
+        raise ConfigError(f"integrator: {config.integrator} moves U by the scores of its states")
+    steps = int(trajectory.scalars["step"][-1])
+    diffusivity, values = config.diffusivity, np.empty(steps)
+    with Simulation(
+        config.replace(steps=max(steps, 1), end_time=None, snapshots=None, scalars=None),
+        X.astype(np.float64),
+        Y.astype(np.float64),
+        **recorded.beginning,
+    ) as simulation:
+        times = np.empty(steps)
+        for step in range(steps):
+            times[step] = simulation.time
+            simulation.advance()
+            G = simulation.backend.to_host(simulation.model.work.G)
+            values[step] = diffusivity * float(np.sum(np.abs(G), dtype=np.float64))
+        return Scores(times, values)
+
+
+def _recorded_scores(trajectory: Trajectory, config: RunConfig, n: int) -> Scores:
+    """Of the recorded states; with one output ||grad_z g||_1 is n times the mean of norms."""
+    scalars = trajectory.scalars
+    value = config.effective_diffusivity * n * scalars["score_norm_mean"]
+    return Scores(scalars["time"], value)
+
+
+def _notes(trajectory: Trajectory, config: RunConfig, *, replay: bool) -> Iterable[str]:
+    steps = trajectory.scalars["step"]
+    taken, rows = int(steps[-1]), len(steps)
+    if config.adversary and not replay:
+        if rows <= taken:
+            yield (
+                f"mu was measured at {rows} times of a run of {taken} steps: it may be larger "
+                "between (--scalars times:every:TIME records more)"
+            )
+        if config.integrator == "gd" and {"W", "a"} & set(config.moving):
+            yield (
+                "mu is that of the recorded states; a step of gd uses the critic after its "
+                "updates, at predictions before the step: scores differ by the samples whose "
+                "prediction changes sign (replay measures those used)"
+            )
+    yield f"premises on H(t) were judged at {len(trajectory.U)} snapshots, not between"
+    if config.integrator == "gd":
+        yield (
+            "the theorems are about the flow; the bounds drawn are those of Euler steps, which "
+            "take no account of masks that change within a step"
+        )
+    else:
+        yield f"the theorems are about the flow, which {config.integrator} follows to its error"
