@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-
-from prdsim.benchmark.contenders import RIVALS
-from prdsim.benchmark.thresholds import OURS, Verdict, timed, verdicts
+from thresholds import OURS, RIVALS, Promise, promises, timed
 
 mpl.use("Agg")
 
@@ -72,7 +70,7 @@ def page(report: dict[str, Any], source: str, pictures: Sequence[str] = ()) -> s
             name=Path(source).name, source=source, **_circumstances(report), **_settings(report)
         ),
         "## What is promised, and what was measured",
-        _promises(verdicts(report)),
+        _promises(promises(report)),
         "## Where others come closest",
         _others(report["cases"]),
     ]
@@ -113,11 +111,11 @@ there are 10 outputs unless a row says otherwise."""
 _AGAIN = """\
 ## Measure it yourself
 
-`prdsim bench` measures one case, yours if you name a configuration. The whole comparison, and this
-page from it:
+`prdsim bench` measures prdsim's backends and charts in one case, yours if you name a configuration.
+The whole comparison, from a clone of the repository, and this page from it:
 
 ```sh
-pip install 'prdsim[bench]'
+pip install -e '.[bench]'
 python benchmarks/suite.py
 python benchmarks/report.py benchmarks/results/DATE-cpu.json
 ```"""
@@ -147,18 +145,18 @@ def _settings(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _promises(found: Iterable[Verdict]) -> str:
+def _promises(found: Iterable[Promise]) -> str:
     words = {True: "yes", False: "**no**", None: "not measured"}
     rows = [
         (
-            verdict.what,
-            verdict.case,
-            "-" if verdict.measured is None else f"{verdict.measured:.3g}",
-            f"{'at least' if verdict.at_least else 'at most'} {verdict.required:.3g}",
-            words[verdict.holds],
-            verdict.note,
+            promise.what,
+            promise.case,
+            "-" if promise.measured is None else f"{promise.measured:.3g}",
+            f"{'at least' if promise.at_least else 'at most'} {promise.required:.3g}",
+            words[promise.holds],
+            promise.note,
         )
-        for verdict in found
+        for promise in found
     ]
     return _table(("what", "case", "measured", "required", "holds", ""), rows)
 

@@ -4,7 +4,7 @@
 
 Writes benchmarks/results/<date>-cpu.json (-gpu with --only gpu) and prints the promises. About an
 hour on two cores; --quick takes the smallest case of each group, few rounds, and writes only where
---output says. Needs prdsim[bench]; a rival that is not installed is left out.
+--output says. Needs pip install -e '.[bench]'; a rival that is not installed is left out.
 Then: python benchmarks/report.py RESULTS.json
 """
 
@@ -24,16 +24,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from thresholds import RIVALS, Promise, promises
+from workers import Worker
 
-from prdsim.benchmark.contenders import RIVALS
-from prdsim.benchmark.machine import circumstances
-from prdsim.benchmark.measurement import measure, products
-from prdsim.benchmark.problem import Problem
-from prdsim.benchmark.processes import Entry, WorkerProcess
-from prdsim.benchmark.products import CHARTS_PRODUCTS
-from prdsim.benchmark.thresholds import Verdict, verdicts
 from prdsim.config import RunConfig
 from prdsim.physics.charts import CHARTS
+from prdsim.timing.contenders import Entry
+from prdsim.timing.machine import circumstances
+from prdsim.timing.measurement import bare_products, measure
+from prdsim.timing.workload import Workload
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PRECISIONS = ("float64", "float32")
@@ -48,7 +47,7 @@ CHART_ENTRIES = [
 ]
 RIVAL_ENTRIES = [Entry(kind, kind) for kind in RIVALS]
 GPU_RIVALS = [Entry(f"{kind}@cuda", f"{kind}@cuda") for kind in RIVALS if kind != "numpy"]
-PRODUCTS = products(list(CHARTS_PRODUCTS))
+PRODUCTS = bare_products(list(CHARTS))
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def main() -> int:
         cases = [next(case for case in cases if case.group == name) for name in groups[:-2]]
     report: dict[str, Any] = {
         "format": 1,
-        **circumstances(),
+        **circumstances("torch", "jax", "jaxlib"),
         "threads": options.threads,
         "rounds": options.rounds,
         "block_seconds": options.seconds,
@@ -156,9 +155,9 @@ def main() -> int:
         steps = 50 if options.quick else 2000
         report["snapshots"] = _snapshots(steps, options.rounds, options.threads)
     _write(report, path)
-    found = verdicts(report)
-    print("\n".join([_promise(verdict) for verdict in found] + [str(path)]))
-    return 0 if all(verdict.holds is not False for verdict in found) else 1
+    found = promises(report)
+    print("\n".join([_promise(promise) for promise in found] + [str(path)]))
+    return 0 if all(promise.holds is not False for promise in found) else 1
 
 
 def _measured(case: Planned, options: argparse.Namespace) -> dict[str, Any]:
@@ -168,6 +167,7 @@ def _measured(case: Planned, options: argparse.Namespace) -> dict[str, Any]:
         case.entries,
         rounds=options.rounds,
         block_seconds=options.seconds,
+        start=Worker,
         progress=lambda text: _say(f"    {text}"),
     )
     return {"group": case.group, "name": case.name, **found.to_dict()}
@@ -176,9 +176,10 @@ def _measured(case: Planned, options: argparse.Namespace) -> dict[str, Any]:
 def _memory(name: str, keys: dict[str, Any], threads: int) -> dict[str, Any]:
     """Run once, in a process of its own, and compare its peak with the prediction."""
     _say(f"memory: {name}")
-    with _runs({"backend": "numba", **MEMORY_RUN, **keys}, {"run": {}}, threads) as processes:
-        predicted = _first_run(processes["run"])["predicted_bytes"]
-        peak = processes["run"].ask("end")["peak_bytes"]
+    with _runs({"backend": "numba", **MEMORY_RUN, **keys}, {"run": {}}, threads) as workers:
+        description, _ = workers["run"].begin(1)
+        _, peak = workers["run"].end()
+    predicted = description["predicted_bytes"]
     return {"name": name, "measured_mb": peak / 1e6, "predicted_mb": predicted / 1e6}
 
 
@@ -187,13 +188,13 @@ def _snapshots(steps: int, rounds: int, threads: int) -> dict[str, Any]:
     keys = {"backend": "numba", "step_size": "auto", "steps": steps, **SNAPSHOT_RUN}
     kinds = {count: {"snapshots": f"geometric:{count}"} for count in ("40", "2")}
     seconds: dict[str, list[float]] = {count: [] for count in kinds}
-    with _runs(keys, kinds, threads) as processes:
-        for process in processes.values():
-            _first_run(process)
+    with _runs(keys, kinds, threads) as workers:
+        for worker in workers.values():
+            worker.begin(1)
         for number in range(rounds):
             _say(f"snapshots: round {number + 1}/{rounds}")
-            for count, process in processes.items():
-                seconds[count].append(process.ask("time", steps=1, warm_up=0)["seconds"])
+            for count, worker in workers.items():
+                seconds[count].append(worker.timed(1).seconds)
     return {
         "name": f"m = 512, n = 256, critic, {steps} steps",
         "seconds": seconds,
@@ -204,26 +205,16 @@ def _snapshots(steps: int, rounds: int, threads: int) -> dict[str, Any]:
 @contextmanager
 def _runs(
     keys: dict[str, Any], kinds: dict[str, dict[str, Any]], threads: int
-) -> Iterator[dict[str, WorkerProcess]]:
-    """Yield workers that do whole runs of a configuration, by name; each has done one run."""
+) -> Iterator[dict[str, Worker]]:
+    """Yield workers that do whole runs of a configuration, by name."""
     nothing = np.empty((0, 0))
-    with TemporaryDirectory(prefix="prdsim-bench-") as name, ExitStack() as stack:
-        processes = {}
+    with TemporaryDirectory(prefix="prdsim-bench-") as folder, ExitStack() as stack:
+        workers = {}
         for kind, others in kinds.items():
-            path = Path(name) / kind / "problem.npz"
-            path.parent.mkdir()
-            config = RunConfig(**{**keys, **others})
-            Problem(config, nothing, nothing, dict.fromkeys("UVWa", nothing)).save(path)
-            processes[kind] = stack.enter_context(WorkerProcess(Entry(kind, "run"), path, threads))
-        yield processes
-
-
-def _first_run(process: WorkerProcess) -> dict[str, Any]:
-    """Have a run done, and return its description."""
-    with TemporaryDirectory() as folder:
-        answer = process.ask("begin", steps=1, weights=f"{folder}/weights.npz")
-    description: dict[str, Any] = answer["description"]
-    return description
+            config = RunConfig(**keys, **others, output=f"{folder}/{kind}.h5", force=True)
+            workload = Workload(config, nothing, nothing, {})
+            workers[kind] = stack.enter_context(Worker(Entry(kind, "run"), workload, threads))
+        yield workers
 
 
 def _write(report: dict[str, Any], path: Path) -> None:
@@ -235,12 +226,12 @@ def _default_path(report: dict[str, Any], device: str) -> Path:
     return RESULTS / f"{report['date'][:10]}-{device}.json"
 
 
-def _promise(verdict: Verdict) -> str:
-    sign = "at least" if verdict.at_least else "at most"
-    kept = {True: "holds", False: "FAILS", None: "not measured"}[verdict.holds]
-    measured = "-" if verdict.measured is None else f"{verdict.measured:.3g}"
-    required = f"{sign} {verdict.required:.3g}"
-    return f"{kept:13}{measured:>8}  {required:15} {verdict.what}: {verdict.case} ({verdict.note})"
+def _promise(promise: Promise) -> str:
+    sign = "at least" if promise.at_least else "at most"
+    kept = {True: "holds", False: "FAILS", None: "not measured"}[promise.holds]
+    measured = "-" if promise.measured is None else f"{promise.measured:.3g}"
+    required = f"{sign} {promise.required:.3g}"
+    return f"{kept:13}{measured:>8}  {required:15} {promise.what}: {promise.case} ({promise.note})"
 
 
 def _say(text: str) -> None:

@@ -24,7 +24,7 @@ _VERBS = {
     "converge": "Say how far a run's numbers can be trusted.",
     "reproduce": "Make all the poster's figures: runs, pictures, one page.",
     "verify": "Check that backends compute what the float64 reference computes.",
-    "bench": "Measure the time of a step here, beside NumPy, PyTorch and JAX.",
+    "bench": "Measure the time of a step here, by every backend and chart.",
     "backends": "Say which backends work here, and why others do not.",
     "data": "List, fetch and check the data sets.",
 }

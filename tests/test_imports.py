@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,13 @@ def test_public_names_are_there_and_others_are_not():
 def test_the_run_function_is_not_hidden_by_a_module():
     assert callable(prdsim.run)
     assert callable(prdsim.resume)
+
+
+def test_nothing_that_ships_imports_automatic_differentiation():
+    for folder in ("prdsim", "backends", "cli"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [str(getattr(node, "module", ""))]
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                assert not {name.partition(".")[0] for name in names} & {"torch", "jax"}, path

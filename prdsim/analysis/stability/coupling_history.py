@@ -15,14 +15,14 @@ from scipy.stats import rankdata
 
 from prdsim.analysis.stability.growth import BATCH_BYTES, Couplings, couplings
 from prdsim.backends.numpy import NumpyBackend
-from prdsim.config import RunConfig
+from prdsim.config import Resolved, RunConfig
 from prdsim.errors import ResumeMismatchError
 from prdsim.physics.charts import range_factors
 from prdsim.physics.state import Dimensions
 from prdsim.progress import Progress, Silent
 from prdsim.recorded import Recorded
 from prdsim.running.memory import require_memory
-from prdsim.running.simulation import Resolved, Simulation
+from prdsim.running.simulation import Simulation
 from prdsim.schedule import Agenda
 from prdsim.trajectory import Trajectory
 

@@ -26,7 +26,7 @@ from prdsim.verification.rounding import SPREAD
 
 if TYPE_CHECKING:
     from prdsim.backends.base import HostArray
-    from prdsim.benchmark.problem import Problem
+    from prdsim.timing.workload import Workload
 
 CHECKED_STEPS = 3
 _NO_FLIP = 0.01  # expected gates on the wrong side, below which there are none
@@ -47,25 +47,25 @@ class Agreement:
 
 
 def compare(
-    problem: Problem, reference: Mapping[str, HostArray], found: Mapping[str, HostArray]
+    workload: Workload, reference: Mapping[str, HostArray], found: Mapping[str, HostArray]
 ) -> list[Agreement]:
     """Compare weights after `CHECKED_STEPS` steps with the float64 reference's."""
     result = []
-    for name in problem.config.moving:
-        before, after = problem.initial[name], reference[name]
+    for name in workload.config.moving:
+        before, after = workload.initial[name], reference[name]
         change = float(np.linalg.norm(after - before)) or 1.0
         error = float(np.linalg.norm(found[name].astype(np.float64) - after)) / change
         size = float(np.linalg.norm(before)) / change
-        result.append(Agreement(name, error, SPREAD * _expected_error(problem, size)))
+        result.append(Agreement(name, error, SPREAD * _expected_error(workload, size)))
     return result
 
 
-def _expected_error(problem: Problem, relative_size: float) -> float:
-    sizes, u = problem.sizes, float(np.finfo(problem.config.precision).eps) / 2
+def _expected_error(workload: Workload, relative_size: float) -> float:
+    sizes, u = workload.sizes, float(np.finfo(workload.config.precision).eps) / 2
     storage = u * sqrt(CHECKED_STEPS + 1) * relative_size
     sums = u * sqrt(max(sizes.d_in, sizes.n, sizes.m, sizes.m_c))
     gates = _gates(sizes.m * sizes.n, u * sqrt(sizes.d_in))
-    if problem.config.adversary:
+    if workload.config.adversary:
         gates += _gates(sizes.m_c * sizes.n, u * sqrt(sizes.m))
     return storage + sums + gates
 

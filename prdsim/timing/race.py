@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from statistics import median
-from typing import Protocol
 
 from prdsim.progress import Say, silent
 
@@ -25,13 +24,8 @@ class Block:
     others: float = 0.0
 
 
-class Entrant(Protocol):
-    """Who can be timed."""
-
-    label: str
-
-    def timed(self, steps: int) -> Block:
-        """Take one step that does not count, then as many as asked for."""
+Entrant = Callable[[int], Block]
+"""Takes one step that does not count, then as many as asked for."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ class Timing:
 
 
 def race(
-    entrants: Sequence[Entrant],
+    entrants: Mapping[str, Entrant],
     *,
     rounds: int,
     block_seconds: float,
@@ -66,20 +60,21 @@ def race(
     disturbed is measured again, a few times: what is kept is chosen by their share, not by its
     length.
     """
-    steps = {entrant.label: _steps_of_a_block(entrant, block_seconds) for entrant in entrants}
-    blocks: dict[str, list[Block]] = {entrant.label: [] for entrant in entrants}
+    steps = {label: _steps_of_a_block(each, block_seconds) for label, each in entrants.items()}
+    blocks: dict[str, list[Block]] = {label: [] for label in entrants}
+    order = list(entrants)
     for number in range(rounds):
         progress(f"round {number + 1}/{rounds}")
-        first = number % max(1, len(entrants))
-        for entrant in [*entrants[first:], *entrants[:first]]:
-            blocks[entrant.label].append(_least_disturbed(entrant, steps[entrant.label], sleep))
+        for label in order:
+            blocks[label].append(_least_disturbed(entrants[label], steps[label], sleep))
+        order = order[1:] + order[:1]
     return {label: Timing(steps[label], tuple(found)) for label, found in blocks.items()}
 
 
 def _steps_of_a_block(entrant: Entrant, block_seconds: float) -> int:
     steps = 1
     while steps < _MOST_STEPS:
-        seconds = min(entrant.timed(steps).seconds for _ in range(2))
+        seconds = min(entrant(steps).seconds for _ in range(2))
         if seconds * steps > block_seconds / 10:
             return min(_MOST_STEPS, max(1, ceil(block_seconds / seconds)))
         steps *= 8
@@ -90,5 +85,5 @@ def _least_disturbed(entrant: Entrant, steps: int, sleep: Callable[[float], None
     found: list[Block] = []
     while len(found) < _ATTEMPTS and not (found and found[-1].others <= _DISTURBED):
         sleep(_PAUSE)
-        found.append(entrant.timed(steps))
+        found.append(entrant(steps))
     return min(found, key=lambda block: block.others)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from prdsim.backends.numpy import NumpyBackend
 from prdsim.config import RunConfig
@@ -16,9 +12,7 @@ from prdsim.datasets.configured import load_data
 from prdsim.errors import ConfigError
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import dimensions_of
-from prdsim.physics.randomness import Stream, uniforms
 from prdsim.physics.state import Dimensions
-from prdsim.running.integrators import AlternatingDescent, make_stepper
 from prdsim.running.memory import check_memory
 from prdsim.running.resolve import automatic_step
 
@@ -29,11 +23,11 @@ _ENDLESS = 2**31 - 1  # steps: as many as are asked for
 
 
 @dataclass(frozen=True)
-class Problem:
+class Workload:
     """Data X (d_in, n), Y (d_out, n) and U, V, W, a at t = 0, float64; keys of the run.
 
-    The step size is a number, and there is no last step. Each contender casts them to
-    the precision of ``config`` itself.
+    The step size is a number, and there is no last step. Each contender casts the arrays to the
+    precision of ``config`` itself.
     """
 
     config: RunConfig
@@ -42,11 +36,11 @@ class Problem:
     initial: Mapping[str, HostArray]
 
     @classmethod
-    def of(cls, config: RunConfig) -> Problem:
+    def of(cls, config: RunConfig) -> Workload:
         """Load the data and draw the weights of a configuration, as `comparable` completes it.
 
-        Raises `ConfigError` for a configuration that the rivals have no program for or that does
-        not fit into memory, and `DataError`.
+        Raises `ConfigError` for a configuration that `comparable` refuses or that does not fit
+        into memory, and `DataError`.
         """
         config = comparable(config)
         dataset = load_data(config)
@@ -71,62 +65,24 @@ class Problem:
         """The sizes of the arrays."""
         return dimensions_of(self.config, self.X.shape[0], self.Y.shape[0], self.X.shape[1])
 
-    @property
-    def step_size(self) -> float:
-        """The step size of U and V."""
-        assert not isinstance(self.config.step_size, str)
-        return self.config.step_size
-
-    @cached_property
-    def critic_step_size(self) -> float:
-        """The size of one critic update."""
-        stepper = make_stepper(self.config)
-        assert isinstance(stepper, AlternatingDescent)
-        return stepper.critic_update_size(self.step_size)
-
-    def penalty_points(self, step: int) -> HostArray:
-        """Return e_p of every critic update of a step, shape (critic_steps, n), float64."""
-        config, n = self.config, self.sizes.n
-        if not config.random_penalty_points:
-            return np.full((config.critic_steps, n), 0.5)
-        rows = [
-            uniforms(config.seed, Stream.PENALTY_POINTS, step, update, n)
-            for update in range(config.critic_steps)
-        ]
-        return np.reshape(rows, (config.critic_steps, n))
-
-    def save(self, path: Path) -> None:
-        """Write everything to a file that `load` reads."""
-        initial: dict[str, Any] = dict(self.initial)
-        np.savez(path, config=self.config.to_json(), X=self.X, Y=self.Y, **initial)
-
-    @classmethod
-    def load(cls, path: Path, **keys: Any) -> Problem:
-        """Read what `save` wrote; ``keys`` replace some of the configuration's."""
-        with np.load(path) as arrays:
-            initial = {name: arrays[name] for name in "UVWa"}
-            return cls(cls.stored_config(path, **keys), arrays["X"], arrays["Y"], initial)
-
-    @staticmethod
-    def stored_config(path: Path, **keys: Any) -> RunConfig:
-        """Read the configuration alone of what `save` wrote."""
-        with np.load(path) as arrays:
-            return RunConfig.from_json(str(arrays["config"])).replace(**keys)
+    def replace(self, **keys: Any) -> Workload:
+        """Return the same data and weights with other keys of the configuration."""
+        return replace(self, config=self.config.replace(**keys))
 
 
 def comparable(config: RunConfig) -> RunConfig:
     """Return a configuration with the paper's steps where it does not say which.
 
-    Raises `ConfigError` unless the rivals implement what it asks for.
+    Raises `ConfigError` unless it asks for those steps, which are the ones that are compared.
     """
     given = config.model_fields_set
     if "integrator" not in given:
         config = config.replace(integrator="gd")
     only = {"integrator": "gd", "critic": "wgan-gp", "trainable": "U,V,W,a"}
     for key, value in only.items():
-        given = getattr(config, key)
-        if given != value:
-            raise ConfigError(f"bench compares {key} {value} alone, not {given}")
+        found = getattr(config, key)
+        if found != value:
+            raise ConfigError(f"bench compares {key} {value} alone, not {found}")
     if config.penalty_points.startswith("gauss"):
         raise ConfigError("bench compares penalty_points random and midpoint alone")
     if config.precision == "tf32":

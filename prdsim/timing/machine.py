@@ -12,11 +12,11 @@ from typing import Any
 
 import prdsim
 
-_PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "jaxlib", "cupy-cuda13x", "cupy-cuda12x")
+_PACKAGES = ("numpy", "scipy", "numba", "cupy-cuda13x", "cupy-cuda12x")
 
 
-def circumstances() -> dict[str, Any]:
-    """Return date, commit, machine and versions, as JSON takes them."""
+def circumstances(*packages: str) -> dict[str, Any]:
+    """Return date, commit, machine and versions, those of more packages too, as JSON takes them."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
@@ -27,7 +27,7 @@ def circumstances() -> dict[str, Any]:
             "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         },
         "versions": {"python": platform.python_version(), "prdsim": prdsim.__version__}
-        | {name: found for name in _PACKAGES if (found := _version(name))},
+        | {name: found for name in (*_PACKAGES, *packages) if (found := _version(name))},
     }
 
 

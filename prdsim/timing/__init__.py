@@ -1,0 +1,6 @@
+"""The time of a step, measured: every backend in every chart, and the bare matrix products.
+
+Each contender runs the alternating algorithm (``gd``) on the same data from the same initial
+weights, and is compared with the float64 reference before it is timed. Then all are timed in turn,
+round after round, so that whatever slows the machine for a while slows all of them.
+"""
