@@ -395,7 +395,8 @@ class Simulation:
     def _chart_name(self) -> str:
         if self.config.chart != "auto":
             return self.config.chart
-        return cheapest_chart(self.dimensions, self.backend.name, self.backend.precision)
+        k = self.backend
+        return cheapest_chart(self.dimensions, k.dtype.itemsize, k.rates[k.precision])
 
     def _resolve(
         self, X: HostArray, Y: HostArray, initial: dict[str, HostArray], chart: str
