@@ -6,6 +6,7 @@ and independent: there is no current backend.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,14 @@ from prdsim.errors import BackendUnavailableError, ConfigError, did_you_mean
 if TYPE_CHECKING:
     from .base import Backend
 
-_CREATORS = {
+    Factory = Callable[[str, int | None, str], Backend]
+
+_SHIPPED = {
     "cupy": ("cupy", "create"),
     "numba": ("numba", "NumbaBackend"),
     "numpy": ("numpy", "NumpyBackend"),
-}  # in the order in which "auto" tries them
+}  # module and factory, in the order in which "auto" tries them
+_REGISTERED: dict[str, Factory] = {}
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,24 @@ class BackendStatus:
     reason: str = ""
 
 
+def register_backend(name: str, factory: Factory) -> None:
+    """Let `get_backend` find a backend of another package, in this process.
+
+    ``factory(precision, threads, device)`` returns an instance whose ``name`` is this one; a class
+    that derives from `prdsim.backends.base.Backend` is such a factory. ``device`` is what follows
+    the colon of a name like ``cupy:1``, or empty. A factory registered before is replaced. Raises
+    `ConfigError` for ``auto``, a name that ships with prdsim, and one with a colon.
+    """
+    if name in ("", "auto", *_SHIPPED) or ":" in name:
+        raise ConfigError(
+            f"backend {name!r}: the name is taken or empty, or has a colon; choose another"
+        )
+    _REGISTERED[name] = factory
+
+
 def backend_names() -> list[str]:
-    """Return the names of all backends, best first."""
-    return list(_CREATORS)
+    """Return the names of all backends: those that ship, best first, then the registered ones."""
+    return [*_SHIPPED, *_REGISTERED]
 
 
 def get_backend(
@@ -49,35 +68,33 @@ def get_backend(
     if name == "auto":
         return _first_available(precision, threads)
     kind, _, device = name.partition(":")
-    if kind not in _CREATORS:
-        hint = did_you_mean(kind, _CREATORS) or f"choose auto, {', '.join(_CREATORS)}"
+    if kind not in backend_names():
+        others = f"choose auto, {', '.join(backend_names())}"
+        hint = did_you_mean(kind, backend_names()) or others
         raise ConfigError(f"backend {name!r}: no such backend; {hint}")
-    if device and kind != "cupy":
-        raise ConfigError(f"backend {name!r}: {kind} has no devices to choose from")
-    if device and not device.isdecimal():
-        raise ConfigError(f"backend {name!r}: the device must be a number, as in cupy:1")
+    create = _REGISTERED.get(kind) or _shipped_factory(kind)
+    return create(precision, threads, device)
+
+
+def _shipped_factory(name: str) -> Factory:
+    module, factory = _SHIPPED[name]
     try:
-        module = import_module(f".{_CREATORS[kind][0]}", __name__)
+        created: Factory = getattr(import_module(f".{module}", __name__), factory)
     except ImportError as error:
         raise BackendUnavailableError(
-            f"backend {kind}: cannot be imported ({error});\npip install --upgrade prdsim"
+            f"backend {name}: cannot be imported ({error});\npip install --upgrade prdsim"
         ) from error
     except ValueError as error:  # Numba reads its settings when it is imported
         raise BackendUnavailableError(
-            f"backend {kind}: refuses its settings ({error});\n"
+            f"backend {name}: refuses its settings ({error});\n"
             "correct or unset NUMBA_NUM_THREADS and the other variables NUMBA_..."
         ) from error
-    create = getattr(module, _CREATORS[kind][1])
-    arguments: dict[str, Any] = {"precision": precision, "threads": threads}
-    if kind == "cupy":
-        arguments["device"] = device or "0"
-    backend: Backend = create(**arguments)
-    return backend
+    return created
 
 
 def _first_available(precision: str, threads: int | None) -> Backend:
     reasons = []
-    for name in _CREATORS:
+    for name in _SHIPPED:
         try:
             return get_backend(name, precision=precision, threads=threads)
         except BackendUnavailableError as error:

@@ -1,7 +1,8 @@
-"""The protocol every backend implements: memory, transfer and a small array vocabulary.
+"""The base class of every backend: memory, transfer and a small array vocabulary.
 
 The physics (`prdsim.physics.gradients`) is written once over these operations. A backend knows
-arrays and nothing of generators or critics. Rules that hold for every operation:
+arrays and nothing of generators or critics. It must write the abstract operations and may replace
+the others, which work on any library. Rules that hold for every operation:
 
 * Arrays are C-contiguous, of the backend's ``dtype``, in the paper's orientation; `gemm` alone
   also takes their transposes (``A.T``).
@@ -13,33 +14,275 @@ arrays and nothing of generators or critics. Rules that hold for every operation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from math import prod
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-Array = Any
-"""An array of whatever library the backend uses."""
+from prdsim.errors import BackendUnavailableError, ConfigError
+from prdsim.physics import randomness
 
-HostArray = np.ndarray[Any, Any]
-"""A NumPy array."""
+from .arrays import Array, HostArray
+from .fused import Fused
 
 
-class Fused(Protocol):
-    """Several operations as one, for a backend that does them faster together.
+class Rates(NamedTuple):
+    """How fast a backend is at one precision, for choices between equivalent ways to compute.
 
-    Each equals the composition of primitives that its docstring names (`Composed` is that), up to
-    rounding; arrays are as everywhere, and none of `Backend`'s rules is suspended.
+    Only the ratio matters: on a CPU core a product does some 5 to 10 operations while one byte
+    comes from memory, on a GPU some 10 to 20. Rates are constants, so that the same run is carried
+    in the same coordinates everywhere, however loaded a machine is.
     """
 
-    entries: int
-    """How many numbers `allocate` needs room for."""
-    any_points: bool
-    """Whether points may be more or fewer than n."""
+    operations: float
+    """Additions and multiplications of matrix products, a second."""
+    bytes: float
+    """Bytes read or written, a second."""
+
+
+class Backend(ABC):
+    """One computing library on one device at one precision; explicit and immutable."""
+
+    name: str
+    """By which the backend is registered."""
+    device: str = "cpu"
+    asynchronous: bool = False
+    """Whether operations may be under way when they return, while the host does something else."""
+    rates: ClassVar[Mapping[str, Rates]] = {
+        "float32": Rates(2.0e11, 2.0e10),
+        "float64": Rates(1.0e11, 2.0e10),
+    }
+    """By the precisions that the backend has."""
+
+    precision: str
+    dtype: np.dtype[Any]
+    threads: int
+
+    def __init__(
+        self, precision: str = "float64", threads: int | None = None, device: str = ""
+    ) -> None:
+        """Take as many threads as the process has cores unless told otherwise.
+
+        Raises `BackendUnavailableError` for a precision that the backend does not have, and
+        `ConfigError` if a device is named: a backend with several takes that itself.
+        """
+        if device:
+            raise ConfigError(
+                f"backend '{self.name}:{device}': {self.name} has no devices to choose from"
+            )
+        if precision not in self.rates:
+            lacks = (
+                "exists on the cupy backend alone, not" if precision == "tf32" else "does not exist"
+            )
+            raise BackendUnavailableError(
+                f"precision {precision} {lacks} on {self.name}; use {' or '.join(self.rates)}"
+            )
+        self.precision = precision
+        self.dtype = np.dtype("float64" if precision == "float64" else "float32")
+        self.threads = threads or len(os.sched_getaffinity(0))
+
+    # -- memory and transfer -------------------------------------------------------------------
+
+    @abstractmethod
+    def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Array:
+        """Return a new array of undefined content, of the backend's dtype unless one is named."""
+
+    @abstractmethod
+    def to_device(self, source: HostArray, out: Array) -> None:
+        """Copy a host array of the same shape into ``out``, casting to its type."""
+
+    @abstractmethod
+    def to_host(self, source: Array) -> HostArray:
+        """Return a copy of an array as a NumPy array of the same type."""
+
+    def start_copy(self, source: Array) -> Callable[[], HostArray]:
+        """Begin to copy an array, as it is now, to the host; return what waits for the copy.
+
+        It may be called from any thread. The array, of the backend's dtype, may change meanwhile.
+        """
+        copied = self.to_host(source)
+        return lambda: copied
+
+    def copy(self, source: Array, out: Array) -> None:
+        """out = source."""
+        self.combine([(1.0, source)], out=out)
+
+    def synchronize(self) -> None:  # noqa: B027 - nothing to wait for
+        """Return when all operations issued so far have finished."""
+
+    def available_bytes(self) -> int:
+        """Return how much memory an allocation could get now, in bytes."""
+        return _host_available_bytes()
+
+    def describe(self) -> dict[str, Any]:
+        """Return libraries, versions and threads, for the trajectory file and bug reports."""
+        return {
+            "backend": self.name,
+            "device": self.device,
+            "precision": self.precision,
+            "threads": self.threads,
+            "numpy": np.__version__,
+        }
+
+    def active(self) -> AbstractContextManager[object]:
+        """Return the context in which operations run: it holds the threads to `threads`."""
+        return nullcontext()
+
+    def fused(self, m: int, m_c: int, d_out: int, n: int) -> Fused:  # noqa: ARG002
+        """Return the fused operations for a generator of m and a critic of m_c neurons.
+
+        Its arrays are V (d_out, m), W (m_c, d_out) and n samples.
+        """
+        return Composed(self, m, m_c, n)
+
+    def replay(
+        self,
+        owner: object,  # noqa: ARG002 - nothing is recorded
+        key: Hashable,  # noqa: ARG002
+        operations: Callable[[], None],
+    ) -> None:
+        """Call ``operations``, or launch a recording of what it issued before.
+
+        For one ``owner`` and ``key`` it issues the same operations, with the same scalars on the
+        same arrays, every time, and does nothing else: it allocates nothing, and reads nothing
+        back. A device may record it once; the recording lives as long as ``owner``, which must
+        keep the arrays and be weakly referenceable. What must change from one call to the next
+        lies in an array: see `set_word`.
+        """
+        operations()
+
+    # -- matrix multiplication -----------------------------------------------------------------
+
+    @abstractmethod
+    def gemm(
+        self, A: Array, B: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0
+    ) -> None:
+        """out = alpha A B + beta out; A and B may be transposes; ``beta=0`` ignores ``out``."""
+
+    # -- elementwise ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def relu(self, A: Array, out: Array) -> None:
+        """out_ij = max(A_ij, 0)."""
+
+    @abstractmethod
+    def heaviside(self, A: Array, out: Array) -> None:
+        """out_ij = 1{A_ij >= 0}, as 0.0 or 1.0; the derivative of relu, with relu'(0) = 1."""
+
+    @abstractmethod
+    def gate(self, B: Array, A: Array, out: Array) -> None:
+        """out_ij = B_ij 1{A_ij >= 0}, a product: NaN where B_ij is infinite and the gate shut."""
+
+    @abstractmethod
+    def combine(self, terms: Sequence[tuple[float, Array]], out: Array) -> None:
+        """out = sum_i c_i A_i over terms (c_i, A_i), left to right; only A_0 may be ``out``."""
+
+    def interpolate(self, e: Array, Y: Array, Z: Array, out: Array) -> None:
+        """out_ip = Z_ip + e_p (Y_ip - Z_ip); ``out`` must be neither Y nor Z."""
+        self.combine([(1.0, Y), (-1.0, Z)], out=out)
+        self.scale_columns(e, out, out=out)
+        self.combine([(1.0, out), (1.0, Z)], out=out)
+
+    @abstractmethod
+    def scale_rows(self, r: Array, A: Array, out: Array) -> None:
+        """out_ij = r_i A_ij."""
+
+    @abstractmethod
+    def scale_columns(self, c: Array, A: Array, out: Array) -> None:
+        """out_ij = c_j A_ij."""
+
+    @abstractmethod
+    def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
+        """out_p = scale (r_p - 1) / r_p with r_p the root of squared_norms_p; 0 where r_p = 0."""
+
+    def set_word(self, value: int, out: Array) -> None:
+        """out_0 = value, a whole number in [0, 2^64); ``out`` holds one uint64."""
+        self.to_device(np.array([value], np.uint64), out)
+
+    def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
+        """out_p uniform in [0, 1), by `prdsim.physics.randomness.uniforms`: alike on every backend.
+
+        ``step`` holds one uint64, as `set_word` leaves it: a recording must not keep the number.
+        """
+        number = int(self.to_host(step)[0])
+        self.to_device(randomness.uniforms(seed, stream, number, update, out.size), out)
+
+    # -- reductions ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def row_dots(self, A: Array, B: Array, out: Array) -> None:
+        """out_i = sum_j A_ij B_ij, accumulated in the type of ``out``."""
+
+    @abstractmethod
+    def column_dots(self, A: Array, B: Array, out: Array) -> None:
+        """out_j = sum_i A_ij B_ij, accumulated in the type of ``out``."""
+
+    @abstractmethod
+    def dot(self, A: Array, B: Array) -> float:
+        """Return sum_ij A_ij B_ij, accumulated in float64 (waits for the device)."""
+
+    @abstractmethod
+    def sum(self, A: Array) -> float:
+        """Return the sum of all entries, accumulated in float64 (waits for the device)."""
+
+    @abstractmethod
+    def all_finite(self, A: Array) -> bool:
+        """Return whether no entry is infinite or NaN (waits for the device)."""
+
+    @abstractmethod
+    def gates(self, A: Array, out: Array) -> None:
+        """out_ij = 1{A_ij >= 0}, as uint8."""
+
+    @abstractmethod
+    def gate_changes(self, A: Array, gates: Array) -> int:
+        """Return how many 1{A_ij >= 0} differ from ``gates`` (waits for the device)."""
+
+
+def _host_available_bytes() -> int:
+    """Return the memory the kernel could give this process, a container's limit included."""
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            available = int(line.split()[1]) * 1024
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no control group, or one without a limit ("max")
+        return available
+    return min(available, max(0, limit - used))
+
+
+class Composed:
+    """`prdsim.backends.base.Fused` by primitives.
+
+    Keeps the features ``H`` (m, n) of the last `predict` and the gates ``P`` (m_c, n) of the last
+    points: the products that read them again need not make them anew.
+    """
+
+    any_points = False
+    H: Array
+    P: Array
+
+    def __init__(self, backend: Backend, m: int, m_c: int, n: int) -> None:
+        self._backend = backend
+        self._shapes = self.shapes(m, m_c, n)
+        self.entries = sum(prod(shape) for shape in self._shapes.values())
+
+    @staticmethod
+    def shapes(m: int, m_c: int, n: int) -> dict[str, tuple[int, int]]:
+        """Return the shapes of the arrays that `allocate` makes."""
+        return {"H": (m, n), "P": (m_c, n)}
 
     def allocate(self) -> None:
-        """Make the scratch memory; once, before the first operation."""
+        """See `Fused.allocate`."""
+        for name, shape in self._shapes.items():
+            setattr(self, name, self._backend.empty(shape))
 
     def predict(
         self,
@@ -52,10 +295,14 @@ class Fused(Protocol):
         out: Array,
         alpha: float,
     ) -> None:
-        """A = base + carried matrix (no base: 0), then out = alpha V relu(A).
-
-        Where nothing is carried A is read as it stands.
-        """
+        """See `Fused.predict`."""
+        k = self._backend
+        if carried is not None:
+            if base is not None:
+                k.copy(base, out=A)
+            k.gemm(carried, matrix, out=A, beta=0.0 if base is None else 1.0)
+        k.relu(A, out=self.H)
+        k.gemm(V, self.H, out=out, alpha=alpha)
 
     def pull_back(
         self,
@@ -70,17 +317,22 @@ class Fused(Protocol):
         alpha: float,
         beta: float,
     ) -> None:
-        """out_U = alpha B matrix^T + beta out_U with B = (V^T E) * 1{A >= 0}, and out_V.
-
-        Without a matrix out_U = alpha B + beta out_U. out_V = alpha E relu(A)^T + beta out_V.
-        An ``out`` that is None is left out; ``out_V`` may be V. Overwrites ``B``. ``A`` is that of
-        the last `predict`.
-        """
+        """See `Fused.pull_back`."""
+        k = self._backend
+        if out_U is not None:  # before V changes, should ``out_V`` be V
+            k.gemm(V.T, E, out=B)
+            k.gate(B, A, out=B)
+        if out_V is not None:
+            k.gemm(E, self.H.T, out=out_V, alpha=alpha, beta=beta)
+        if out_U is not None:
+            carry_back(k, B, matrix, out=out_U, alpha=alpha, beta=beta)
 
     def gate_product(
         self, W: Array, points: Array, weights: Array, *, out: Array, alpha: float
     ) -> None:
-        """out = alpha weights^T 1{W points >= 0}; points and out (d_out, n), weights as W."""
+        """See `Fused.gate_product`."""
+        self._open_gates(W, points)
+        self._backend.gemm(weights.T, self.P, out=out, alpha=alpha)
 
     def gate_moments(
         self,
@@ -93,135 +345,23 @@ class Fused(Protocol):
         beta: float,
         same_gates: bool = False,
     ) -> None:
-        """out = alpha 1{W points >= 0} values^T + beta out; points, values (d_out, n).
+        """See `Fused.gate_moments`."""
+        if not same_gates:
+            self._open_gates(W, points)
+        self._backend.gemm(self.P, values.T, out=out, alpha=alpha, beta=beta)
 
-        ``same_gates`` says that W and the points are those of the last `gate_product`.
-        """
+    def _open_gates(self, W: Array, points: Array) -> None:
+        self._backend.gemm(W, points, out=self.P)
+        self._backend.heaviside(self.P, out=self.P)
 
 
-class Backend(Protocol):
-    """One computing library on one device at one precision; explicit and immutable.
-
-    ``asynchronous`` says that operations may be under way when they return, and computing goes on
-    while the host does something else.
-    """
-
-    name: str
-    device: str
-    precision: str
-    dtype: np.dtype[Any]
-    threads: int
-    asynchronous: bool
-
-    # -- memory and transfer -------------------------------------------------------------------
-
-    def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Array:
-        """Return a new array of undefined content, of the backend's dtype unless one is named."""
-
-    def to_device(self, source: HostArray, out: Array) -> None:
-        """Copy a host array of the same shape into ``out``, casting to its type."""
-
-    def to_host(self, source: Array) -> HostArray:
-        """Return a copy of an array as a NumPy array of the same type."""
-
-    def start_copy(self, source: Array) -> Callable[[], HostArray]:
-        """Begin to copy an array, as it is now, to the host; return what waits for the copy.
-
-        It may be called from any thread. The array, of the backend's dtype, may change meanwhile.
-        """
-
-    def copy(self, source: Array, out: Array) -> None:
-        """out = source."""
-
-    def synchronize(self) -> None:
-        """Return when all operations issued so far have finished."""
-
-    def available_bytes(self) -> int:
-        """Return how much memory an allocation could get now, in bytes."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return libraries, versions and threads, for the trajectory file and bug reports."""
-
-    def active(self) -> AbstractContextManager[object]:
-        """Return the context in which operations run: it holds the threads to `threads`."""
-
-    def fused(self, m: int, m_c: int, d_out: int, n: int) -> Fused:
-        """Return the fused operations for a generator of m and a critic of m_c neurons.
-
-        Its arrays are V (d_out, m), W (m_c, d_out) and n samples.
-        """
-
-    def replay(self, owner: object, key: Hashable, operations: Callable[[], None]) -> None:
-        """Call ``operations``, or launch a recording of what it issued before.
-
-        For one ``owner`` and ``key`` it issues the same operations, with the same scalars on the
-        same arrays, every time, and does nothing else: it allocates nothing, and reads nothing
-        back. A device may record it once; the recording lives as long as ``owner``, which must
-        keep the arrays and be weakly referenceable. What must change from one call to the next
-        lies in an array: see `set_word`.
-        """
-
-    # -- matrix multiplication -----------------------------------------------------------------
-
-    def gemm(
-        self, A: Array, B: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0
-    ) -> None:
-        """out = alpha A B + beta out; A and B may be transposes; ``beta=0`` ignores ``out``."""
-
-    # -- elementwise ---------------------------------------------------------------------------
-
-    def relu(self, A: Array, out: Array) -> None:
-        """out_ij = max(A_ij, 0)."""
-
-    def heaviside(self, A: Array, out: Array) -> None:
-        """out_ij = 1{A_ij >= 0}, as 0.0 or 1.0; the derivative of relu, with relu'(0) = 1."""
-
-    def gate(self, B: Array, A: Array, out: Array) -> None:
-        """out_ij = B_ij 1{A_ij >= 0}, a product: NaN where B_ij is infinite and the gate shut."""
-
-    def combine(self, terms: Sequence[tuple[float, Array]], out: Array) -> None:
-        """out = sum_i c_i A_i over terms (c_i, A_i), left to right; only A_0 may be ``out``."""
-
-    def interpolate(self, e: Array, Y: Array, Z: Array, out: Array) -> None:
-        """out_ip = Z_ip + e_p (Y_ip - Z_ip); ``out`` must be neither Y nor Z."""
-
-    def scale_rows(self, r: Array, A: Array, out: Array) -> None:
-        """out_ij = r_i A_ij."""
-
-    def scale_columns(self, c: Array, A: Array, out: Array) -> None:
-        """out_ij = c_j A_ij."""
-
-    def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
-        """out_p = scale (r_p - 1) / r_p with r_p the root of squared_norms_p; 0 where r_p = 0."""
-
-    def set_word(self, value: int, out: Array) -> None:
-        """out_0 = value, a whole number in [0, 2^64); ``out`` holds one uint64."""
-
-    def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
-        """out_p uniform in [0, 1), by `prdsim.physics.randomness.uniforms`: alike on every backend.
-
-        ``step`` holds one uint64, as `set_word` leaves it: a recording must not keep the number.
-        """
-
-    # -- reductions ----------------------------------------------------------------------------
-
-    def row_dots(self, A: Array, B: Array, out: Array) -> None:
-        """out_i = sum_j A_ij B_ij, accumulated in the type of ``out``."""
-
-    def column_dots(self, A: Array, B: Array, out: Array) -> None:
-        """out_j = sum_i A_ij B_ij, accumulated in the type of ``out``."""
-
-    def dot(self, A: Array, B: Array) -> float:
-        """Return sum_ij A_ij B_ij, accumulated in float64 (waits for the device)."""
-
-    def sum(self, A: Array) -> float:
-        """Return the sum of all entries, accumulated in float64 (waits for the device)."""
-
-    def all_finite(self, A: Array) -> bool:
-        """Return whether no entry is infinite or NaN (waits for the device)."""
-
-    def gates(self, A: Array, out: Array) -> None:
-        """out_ij = 1{A_ij >= 0}, as uint8."""
-
-    def gate_changes(self, A: Array, gates: Array) -> int:
-        """Return how many 1{A_ij >= 0} differ from ``gates`` (waits for the device)."""
+def carry_back(
+    k: Backend, B: Array, matrix: Array | None, out: Array, *, alpha: float, beta: float = 0.0
+) -> None:
+    """out = alpha B matrix^T + beta out; without a matrix out = alpha B + beta out."""
+    if matrix is not None:
+        k.gemm(B, matrix.T, out=out, alpha=alpha, beta=beta)
+    elif beta == 0.0:
+        k.combine([(alpha, B)], out=out)
+    else:
+        k.combine([(beta, out), (alpha, B)], out=out)

@@ -10,7 +10,7 @@ import ctypes
 import weakref
 from typing import Any
 
-from .base import Array
+from .arrays import Array
 
 WORKSPACE_BYTES = 32 << 20  # what cuBLAS recommends from compute capability 9.0 on
 

@@ -7,34 +7,36 @@ arguments, so that the tests run all of it on stand-ins where there is no device
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from prdsim.errors import BackendUnavailableError, ConfigError
 
 from . import cublas, cuda_graphs, cuda_kernels
-from .base import Array, Fused
-from .composed import Composed
+from .arrays import Array
+from .base import Backend, Rates
 
 _INSTALL = "pip install 'prdsim[cuda13]' (driver 580 or newer) or 'prdsim[cuda12]'"
 _CUDA_ERROR_INSUFFICIENT_DRIVER = 35  # also where there is no driver at all
 
 
-def create(device: str, precision: str, threads: int | None) -> CupyBackend:
-    """Return a backend that has computed something on the device of that number.
+def create(precision: str = "float64", threads: int | None = None, device: str = "") -> CupyBackend:
+    """Return a backend that has computed something on the device of that number, or the first.
 
     Raises `BackendUnavailableError`: what is missing, and what to do about it.
     """
+    if device and not device.isdecimal():
+        raise ConfigError(f"backend 'cupy:{device}': the device must be a number, as in cupy:1")
+    number = int(device or "0")
     cupy = _import_cupy()
-    _check_device(cupy, int(device))
+    _check_device(cupy, number)
     try:
         backend = CupyBackend(
-            cupy, cublas.load_cublas(), precision=precision, device=int(device), threads=threads
+            cupy, cublas.load_cublas(), precision=precision, device=number, threads=threads
         )
         with backend.active():
             backend.probe()
@@ -97,7 +99,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-class CupyBackend:
+class CupyBackend(Backend):
     """One CUDA device, at ``float64``, true ``float32`` or ``tf32``; operations run in `active`.
 
     ``tf32`` stores and adds float32, but its products round their factors to 10 bits. All is
@@ -107,6 +109,11 @@ class CupyBackend:
 
     name = "cupy"
     asynchronous = True
+    rates: ClassVar = {
+        "float32": Rates(4.5e13, 3.0e12),
+        "float64": Rates(5.0e13, 3.0e12),
+        "tf32": Rates(3.0e14, 3.0e12),
+    }
 
     def __init__(
         self,
@@ -118,12 +125,10 @@ class CupyBackend:
         threads: int | None = None,
     ) -> None:
         """Take CuPy and the cuBLAS library, or what stands in for them."""
+        super().__init__(precision, threads)
         self._cupy = cupy
         self._device = cupy.cuda.Device(device)
         self.device = f"cuda:{device}"
-        self.precision = precision
-        self.dtype = np.dtype("float64" if precision == "float64" else "float32")
-        self.threads = threads or len(os.sched_getaffinity(0))
         with self._device:
             # Of its own: what others do on the default stream cannot disturb a recording.
             self._stream = cupy.cuda.Stream(non_blocking=True)
@@ -203,21 +208,16 @@ class CupyBackend:
     def describe(self) -> dict[str, Any]:
         runtime = self._cupy.cuda.runtime
         properties = runtime.getDeviceProperties(self._device.id)
+        failure = self._recorder.failure
         return {
-            "backend": self.name,
-            "device": self.device,
-            "precision": self.precision,
-            "threads": self.threads,
+            **super().describe(),
             "gpu": properties["name"].decode(),
             "compute_capability": f"{properties['major']}.{properties['minor']}",
             "cuda_driver": _cuda_version(runtime.driverGetVersion()),
             "cuda_runtime": _cuda_version(runtime.runtimeGetVersion()),
             "cublas": self._gemm.version(),
-            "cuda_graphs": f"failed: {self._recorder.failure}"
-            if self._recorder.failure
-            else "used",
+            "cuda_graphs": f"failed: {failure}" if failure else "used",
             "cupy": self._cupy.__version__,
-            "numpy": np.__version__,
         }
 
     def active(self) -> AbstractContextManager[object]:
@@ -227,9 +227,6 @@ class CupyBackend:
     def _current(self) -> Iterator[None]:
         with self._device, self._stream:
             yield
-
-    def fused(self, m: int, m_c: int, d_out: int, n: int) -> Fused:  # noqa: ARG002
-        return Composed(self, m, m_c, n)
 
     def replay(self, owner: object, key: Hashable, operations: Callable[[], None]) -> None:
         self._recorder(owner, key, operations)

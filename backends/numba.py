@@ -35,8 +35,10 @@ class NumbaBackend(NumpyBackend):
 
     name = "numba"
 
-    def __init__(self, precision: str = "float64", threads: int | None = None) -> None:
-        super().__init__(precision, threads)
+    def __init__(
+        self, precision: str = "float64", threads: int | None = None, device: str = ""
+    ) -> None:
+        super().__init__(precision, threads, device)
         most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
         self.threads = min(self.threads, most)
         numba_kernels.load_blas(self.dtype)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,33 +11,24 @@ import scipy
 from scipy.linalg import blas
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from prdsim.errors import BackendUnavailableError
 from prdsim.physics import randomness
 
-from .base import Fused
-from .composed import Composed
+from .base import Backend
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _BLOCK = 1 << 14  # entries handled at a time where something is needed beside them: in cache
 
 
-class NumpyBackend:
+class NumpyBackend(Backend):
     """NumPy on the host's cores; ``threads`` is that of BLAS."""
 
     name = "numpy"
-    device = "cpu"
-    asynchronous = False
 
-    def __init__(self, precision: str = "float64", threads: int | None = None) -> None:
-        if precision == "tf32":
-            raise BackendUnavailableError(
-                f"precision tf32 exists on the cupy backend alone, not on {self.name}; "
-                "use float32 or float64"
-            )
-        self.precision = precision
-        self.dtype = np.dtype(precision)
-        self.threads = threads or len(os.sched_getaffinity(0))
+    def __init__(
+        self, precision: str = "float64", threads: int | None = None, device: str = ""
+    ) -> None:
+        super().__init__(precision, threads, device)
         # What operations need on their way: a step allocates nothing.
         self._numbers = np.empty(_BLOCK, self.dtype)
         self._doubles = np.empty((2, _BLOCK))
@@ -57,33 +46,16 @@ class NumpyBackend:
     def to_host(self, source: Array) -> Array:
         return source.copy()
 
-    def start_copy(self, source: Array) -> Callable[[], Array]:
-        copied = source.copy()
-        return lambda: copied
-
     def copy(self, source: Array, out: Array) -> None:
         np.copyto(out, source)
 
-    def synchronize(self) -> None:
-        """Return at once: every operation has finished when it returns."""
-
-    def available_bytes(self) -> int:
-        return _host_available_bytes()
-
     def describe(self) -> dict[str, Any]:
         libraries = [info for info in threadpool_info() if info["user_api"] == "blas"]
-        return {
-            "backend": self.name,
-            "device": self.device,
-            "precision": self.precision,
-            "threads": self.threads,
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "blas": [
-                f"{info['internal_api']} {info.get('version')} ({info.get('architecture')})"
-                for info in libraries
-            ],
-        }
+        blas = [
+            f"{info['internal_api']} {info.get('version')} ({info.get('architecture')})"
+            for info in libraries
+        ]
+        return {**super().describe(), "scipy": scipy.__version__, "blas": blas}
 
     def active(self) -> AbstractContextManager[object]:
         return self._held_threads()
@@ -96,17 +68,6 @@ class NumpyBackend:
             np.errstate(over="ignore", invalid="ignore", under="ignore"),
         ):
             yield
-
-    def fused(self, m: int, m_c: int, d_out: int, n: int) -> Fused:  # noqa: ARG002
-        return Composed(self, m, m_c, n)
-
-    def replay(
-        self,
-        owner: object,  # noqa: ARG002 - nothing is recorded
-        key: Hashable,  # noqa: ARG002
-        operations: Callable[[], None],
-    ) -> None:
-        operations()
 
     # -- matrix multiplication -----------------------------------------------------------------
 
@@ -186,9 +147,6 @@ class NumpyBackend:
             np.logical_not(positive, out=positive)
             np.copyto(weights, 0.0, where=positive)
 
-    def set_word(self, value: int, out: Array) -> None:
-        out[0] = value
-
     def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
         randomness.uniforms(seed, stream, int(step[0]), update, out.size, out=out)
 
@@ -227,18 +185,3 @@ class NumpyBackend:
             np.not_equal(truths.view(np.uint8), gates.reshape(-1)[block], out=truths)
             changes += int(np.count_nonzero(truths))
         return changes
-
-
-def _host_available_bytes() -> int:
-    """Return the memory the kernel could give this process, a container's limit included."""
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) * 1024
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no control group, or one without a limit ("max")
-        return available
-    return min(available, max(0, limit - used))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from rivals import Rival
 
-from prdsim.backends.base import HostArray
+from prdsim.backends.arrays import HostArray
 from prdsim.timing.workload import Workload
 
 

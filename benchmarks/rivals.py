@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from prdsim.backends import get_backend
-from prdsim.backends.base import HostArray
+from prdsim.backends.arrays import HostArray
 from prdsim.config import RunConfig
 from prdsim.physics.model import dimensions_of
 from prdsim.physics.randomness import Stream, uniforms

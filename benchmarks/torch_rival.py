@@ -12,7 +12,7 @@ import torch
 from rivals import Rival
 from torch.nn.functional import linear
 
-from prdsim.backends.base import HostArray
+from prdsim.backends.arrays import HostArray
 from prdsim.timing.workload import Workload
 
 

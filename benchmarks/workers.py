@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from rivals import make
 
-from prdsim.backends.base import HostArray
+from prdsim.backends.arrays import HostArray
 from prdsim.errors import PrdsimError
 from prdsim.timing.contenders import Contender, Entry
 from prdsim.timing.race import Block

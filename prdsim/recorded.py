@@ -14,7 +14,7 @@ from prdsim.errors import ResumeMismatchError
 from prdsim.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import HostArray
+    from prdsim.backends.arrays import HostArray
 
 
 class Recorded:

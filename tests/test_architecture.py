@@ -86,8 +86,8 @@ def test_nothing_imports_in_a_circle():
 
 
 def test_the_reading_of_imports_sees_them():
-    assert "prdsim.backends.base" in IMPORTS["prdsim.physics.gradients"], "for types"
-    assert "prdsim.backends.composed" in IMPORTS["prdsim.backends.numpy"], "relative"
+    assert "prdsim.backends.arrays" in IMPORTS["prdsim.physics.gradients"], "for types"
+    assert "prdsim.backends.base" in IMPORTS["prdsim.backends.numpy"], "relative"
     assert "prdsim.running.runner" in IMPORTS["prdsim.cli.run"], "in a function"
     assert "prdsim.files.posix" in IMPORTS["prdsim.trajectory.rows"], "a module of a package"
 
@@ -99,7 +99,7 @@ def test_no_backend_is_known_by_name_outside_of_the_backends():
         for name in names
         if name.startswith("prdsim.backends.") and not module.startswith("prdsim.backends")
     }
-    allowed = {"base", "composed", "numpy"}  # NumPy's is the reference, and the host's
+    allowed = {"arrays", "base", "fused", "numpy"}  # NumPy's is the reference, and the host's
     assert {name.rpartition(".")[2] for _, name in known} <= allowed
 
 

@@ -15,7 +15,8 @@ from prdsim.physics.model import build_model
 from prdsim.physics.state import State
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Backend, HostArray
+    from prdsim.backends.arrays import HostArray
+    from prdsim.backends.base import Backend
 
 
 class SnapshotModel:

@@ -28,7 +28,7 @@ from prdsim.running.runner import run
 from prdsim.trajectory import Status, Trajectory, open_trajectory
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import HostArray
+    from prdsim.backends.arrays import HostArray
 
 Stopped = signal.Signals | None
 

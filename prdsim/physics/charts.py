@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Array, Backend, HostArray
+    from prdsim.backends.arrays import Array, HostArray
+    from prdsim.backends.base import Backend, Rates
     from prdsim.physics.state import Dimensions
 
 
@@ -274,32 +275,22 @@ def range_factors(X: HostArray) -> tuple[HostArray, HostArray]:
     return np.ascontiguousarray(Q[:, :rank]), sigma[:rank, None] * Vt[:rank]
 
 
-# Rates that `auto` reckons with, by backend and bytes of a number: operations and bytes a second.
-# Only their ratio matters: on a CPU core a product does some 5 to 10 operations while one byte
-# comes from memory, on a GPU some 10 to 20. They are constants, so that the same run is carried
-# in the same coordinates everywhere, however loaded a machine is.
-_RATES = {
-    ("cpu", 8): (1.0e11, 2.0e10),
-    ("cpu", 4): (2.0e11, 2.0e10),
-    ("gpu", 8): (5.0e13, 3.0e12),
-    ("gpu", 4): (4.5e13, 3.0e12),
-    ("gpu", 2): (3.0e14, 3.0e12),  # tf32
-}
-
-
-def cheapest_chart(sizes: Dimensions, backend: str, precision: str) -> str:
+def cheapest_chart(sizes: Dimensions, itemsize: int, rates: Rates) -> str:
     """Return ``weight`` or ``gram``, whichever is predicted to step faster: a pure function.
 
-    Products of the chart at a shipped rate, and the traffic of what is read and written beside
-    them. ``range`` depends on the rank of X, which shapes do not tell; it must be asked for.
+    Products of the chart at a backend's declared rate, and the traffic of what is read and written
+    beside them, in numbers of ``itemsize`` bytes. ``range`` depends on the rank of X, which shapes
+    do not tell; it must be asked for.
     """
-    kind = "gpu" if backend == "cupy" else "cpu"
-    itemsize = 8 if precision == "float64" else 4
-    rate, bandwidth = _RATES[kind, 2 if precision == "tf32" else itemsize]
     m, n, d_in = sizes.m, sizes.n, sizes.d_in
     # Beside the products: A_0 read, C read and written (gram); U read and written (weight).
-    seconds = {
-        "weight": 4.0 * m * d_in * n / rate + 2.0 * m * d_in * itemsize / bandwidth,
-        "gram": 2.0 * m * n * n / rate + 3.0 * m * n * itemsize / bandwidth,
+    work = {
+        "weight": (4.0 * m * d_in * n, 2.0 * m * d_in * itemsize),
+        "gram": (2.0 * m * n * n, 3.0 * m * n * itemsize),
     }
-    return min(seconds, key=lambda name: seconds[name])
+
+    def seconds(name: str) -> float:
+        operations, traffic = work[name]
+        return operations / rates.operations + traffic / rates.bytes
+
+    return min(work, key=seconds)

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 from prdsim.physics.state import Dimensions, Shapes
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Array, Backend
+    from prdsim.backends.arrays import Array
+    from prdsim.backends.base import Backend
 
 
 @dataclass(slots=True)

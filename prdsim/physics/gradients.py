@@ -21,13 +21,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from prdsim.backends.composed import carry_back
+from prdsim.backends.base import carry_back
 from prdsim.physics.model import Model
 from prdsim.physics.randomness import Stream
 from prdsim.physics.state import State
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Array
+    from prdsim.backends.arrays import Array
 
 
 # -- the generator ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from prdsim.physics.randomness import Stream, generator
 from prdsim.physics.state import Dimensions
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import HostArray
+    from prdsim.backends.arrays import HostArray
 
 
 def draw_initial(config: RunConfig, dimensions: Dimensions) -> dict[str, HostArray]:

@@ -16,7 +16,9 @@ from prdsim.physics.state import Dimensions, Shapes, State
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prdsim.backends.base import Array, Backend, Fused, HostArray
+    from prdsim.backends.arrays import Array, HostArray
+    from prdsim.backends.base import Backend
+    from prdsim.backends.fused import Fused
 
 
 class Workspace:

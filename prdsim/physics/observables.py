@@ -27,7 +27,7 @@ from prdsim.physics.randomness import Stream
 from prdsim.physics.state import State
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Array, HostArray
+    from prdsim.backends.arrays import Array, HostArray
 
 
 class Observer:

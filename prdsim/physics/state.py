@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from prdsim.symbols import ARRAYS
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Array, Backend, HostArray
+    from prdsim.backends.arrays import Array, HostArray
+    from prdsim.backends.base import Backend
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from prdsim.backends.composed import Composed
+from prdsim.backends.base import Composed
 from prdsim.errors import ConfigError
 from prdsim.physics.charts import load
 from prdsim.physics.driven import Driven, driven_shapes
@@ -50,7 +50,7 @@ from prdsim.physics.model import Model, Workspace
 from prdsim.physics.state import Dimensions, Shapes, State
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Array
+    from prdsim.backends.arrays import Array
 
 Flow = Literal["reaction", "frozen", "joint"]
 """Which flow is linearized: without diffusion, with a frozen critic, or with a moving one."""

@@ -15,7 +15,8 @@ from prdsim.running.integrators import make_stepper
 from prdsim.running.stepper import Memory, beside
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Backend, HostArray
+    from prdsim.backends.arrays import HostArray
+    from prdsim.backends.base import Backend
 
 
 @dataclass

@@ -20,7 +20,7 @@ from prdsim.schedule import Agenda
 from prdsim.trajectory import Status, TrajectoryWriter
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import HostArray
+    from prdsim.backends.arrays import HostArray
 
 _COMMIT_SECONDS = 1.0  # between commits of scalars alone, so that watchers see a run move
 

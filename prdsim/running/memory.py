@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prdsim.backends.base import HostArray
+from prdsim.backends.arrays import HostArray
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
 from prdsim.physics.charts import Chart, make_chart
@@ -16,7 +16,8 @@ from prdsim.physics.state import Dimensions, entries
 from prdsim.running.allocation import allocate
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Array, Backend
+    from prdsim.backends.arrays import Array
+    from prdsim.backends.base import Backend
 
 
 _LARGEST_ARRAY = 2**60  # bytes; NumPy has no shapes for much more

@@ -10,7 +10,8 @@ from prdsim.running.integrators import AlternatingDescent, make_stepper
 from prdsim.running.step_size import automatic_step_size, round_down
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Backend, HostArray
+    from prdsim.backends.arrays import HostArray
+    from prdsim.backends.base import Backend
 
 # What `auto` is of 1 / lambda_max at t = 0. A fixed step of 1/16 follows the flow to some per cent
 # through the kinks of the score field, 1 chatters at them; an adaptive one finds its size within a

@@ -24,7 +24,7 @@ from prdsim.trajectory.create import check_target
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from prdsim.backends.base import HostArray
+    from prdsim.backends.arrays import HostArray
 
 
 def run(

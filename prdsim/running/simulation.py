@@ -25,7 +25,8 @@ from prdsim.running.tableaux import BS23
 from prdsim.schedule import Agenda, reaches
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Backend, HostArray
+    from prdsim.backends.arrays import HostArray
+    from prdsim.backends.base import Backend
 
 _SMALLEST_STEP = 1e-12  # of the first step size; a smaller adaptive step means a blow-up
 
@@ -70,7 +71,8 @@ class Simulation:
         self.stepper = make_stepper(config)
         chart_name = (resolved or config).chart
         if chart_name == "auto":
-            chart_name = cheapest_chart(self.dimensions, self.backend.name, self.backend.precision)
+            k = self.backend
+            chart_name = cheapest_chart(self.dimensions, k.dtype.itemsize, k.rates[k.precision])
         check_memory(config, self.dimensions, self.backend, chart_name)
         if chart_name == "range" and not stored_chart:
             stored_chart = dict(zip("QR", range_factors(X), strict=True))

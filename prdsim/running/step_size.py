@@ -19,7 +19,7 @@ from prdsim.physics.randomness import Stream, generator
 from prdsim.physics.state import State
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import HostArray
+    from prdsim.backends.arrays import HostArray
 
 _TOLERANCE = 1e-4  # of the eigenpair's residual, relative; the eigenvalue errs by far less
 _PRODUCTS = 200  # some 20 are the rule; after so many two digits stand whatever the spectrum

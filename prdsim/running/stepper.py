@@ -16,7 +16,7 @@ from prdsim.physics.model import Model
 from prdsim.physics.state import State
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Array
+    from prdsim.backends.arrays import Array
 
 
 @dataclass(slots=True)

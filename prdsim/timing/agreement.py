@@ -25,7 +25,7 @@ import numpy as np
 from prdsim.verification.rounding import SPREAD
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import HostArray
+    from prdsim.backends.arrays import HostArray
     from prdsim.timing.workload import Workload
 
 CHECKED_STEPS = 3

@@ -16,7 +16,7 @@ from prdsim.running.simulation import Simulation
 from prdsim.timing.race import Block
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import HostArray
+    from prdsim.backends.arrays import HostArray
     from prdsim.timing.workload import Workload
 
 

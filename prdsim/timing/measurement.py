@@ -21,7 +21,7 @@ from prdsim.timing.race import Block, Entrant, Timing, race
 from prdsim.timing.workload import Workload
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import HostArray
+    from prdsim.backends.arrays import HostArray
 
 AUTOMATIC = Entry("prdsim", "prdsim", {"backend": "auto", "chart": "auto"})
 """What a user gets who leaves backend and chart to prdsim."""

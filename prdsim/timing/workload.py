@@ -17,7 +17,7 @@ from prdsim.running.memory import check_memory
 from prdsim.running.resolve import automatic_step
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import HostArray
+    from prdsim.backends.arrays import HostArray
 
 _ENDLESS = 2**31 - 1  # steps: as many as are asked for
 

@@ -49,7 +49,8 @@ from prdsim.verification.operations import Finding, check_operations, large_resu
 from prdsim.verification.rounding import ROUNDING, SAMPLES, SPREAD, PerturbedBackend
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Backend, HostArray
+    from prdsim.backends.arrays import HostArray
+    from prdsim.backends.base import Backend
 
 TRAJECTORY_STEPS = 20
 DEFAULTS: dict[str, Any] = {

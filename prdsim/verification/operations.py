@@ -21,7 +21,9 @@ from prdsim.physics.state import Dimensions
 from prdsim.verification.rounding import PENALTY_ROUNDINGS, ROUNDING, gamma, penalty_moduli
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Array, Backend, Fused, HostArray
+    from prdsim.backends.arrays import Array, HostArray
+    from prdsim.backends.base import Backend
+    from prdsim.backends.fused import Fused
 
 # 401 * 397 entries are more than the 2^17 from which loops run in parallel, and divide nothing.
 _SHAPES = ((1, 1), (1, 7), (7, 1), (5, 3), (401, 397))

@@ -19,7 +19,7 @@ from cupy_on_host.graphs import FAILURES, check_all, check_failed_recording
 from cupy_on_host.harness import check_steps_repeat, final, put_in, worst
 from support import random_problem
 
-import prdsim.backends.composed
+import prdsim.backends.base
 import prdsim.backends.cublas as real_cublas
 import prdsim.backends.cuda_graphs as real_graphs
 import prdsim.backends.cuda_kernels as real_kernels
@@ -372,7 +372,7 @@ BUGS = [
     # the physics as issued to the device (the references were computed before)
     Bug(
         "V is updated before U's drive is pulled back",
-        prdsim.backends.composed,
+        prdsim.backends.base,
         """        if out_U is not None:  # before V changes, should ``out_V`` be V
             k.gemm(V.T, E, out=B)
             k.gate(B, A, out=B)
@@ -396,7 +396,7 @@ BUGS = [
     ),
     Bug(
         "features of an earlier step",
-        prdsim.backends.composed,
+        prdsim.backends.base,
         "        k.relu(A, out=self.H)\n",
         "",
         "trajectories",

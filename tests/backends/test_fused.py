@@ -15,7 +15,7 @@ from support import (
 )
 
 from prdsim.backends import get_backend
-from prdsim.backends.composed import Composed
+from prdsim.backends.base import Composed
 from prdsim.backends.numba import NumbaBackend
 from prdsim.physics.charts import CHARTS
 from prdsim.symbols import ARRAYS

@@ -19,6 +19,9 @@ from support import (
 
 import prdsim
 from prdsim.backends import get_backend
+from prdsim.backends.cupy import CupyBackend
+from prdsim.backends.numba import NumbaBackend
+from prdsim.backends.numpy import NumpyBackend
 from prdsim.physics.charts import CHARTS, cheapest_chart, make_chart, range_factors
 from prdsim.physics.state import Dimensions
 from prdsim.running.simulation import Simulation
@@ -142,11 +145,14 @@ def test_a_range_that_is_the_whole_space_falls_back_on_the_weights():
 # -- auto ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba", "cupy"])
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_auto_takes_the_gram_chart_for_few_samples_and_the_weights_for_many(backend, precision):
+@pytest.mark.parametrize("backend", [NumpyBackend, NumbaBackend, CupyBackend])
+@pytest.mark.parametrize(("precision", "itemsize"), [("float64", 8), ("float32", 4)])
+def test_auto_takes_the_gram_chart_for_few_samples_and_the_weights_for_many(
+    backend, precision, itemsize
+):
     def chosen(n: int, d_in: int = 784) -> str:
-        return cheapest_chart(Dimensions(d_in, 10, n, 1024, 1024), backend, precision)
+        sizes = Dimensions(d_in, 10, n, 1024, 1024)
+        return cheapest_chart(sizes, itemsize, backend.rates[precision])
 
     assert chosen(100) == chosen(1000) == "gram"
     assert chosen(1600) == chosen(4000) == "weight"
@@ -154,7 +160,8 @@ def test_auto_takes_the_gram_chart_for_few_samples_and_the_weights_for_many(back
 
 
 def test_auto_is_recorded_and_tf32_has_rates_of_its_own():
-    assert cheapest_chart(Dimensions(784, 10, 256, 512, 512), "cupy", "tf32") == "gram"
+    sizes = Dimensions(784, 10, 256, 512, 512)
+    assert cheapest_chart(sizes, 4, CupyBackend.rates["tf32"]) == "gram"
     problem = random_problem(1, d_in=50, n=6)
     assert problem.simulation().resolved.chart == "gram"
     assert problem.simulation(chart="weight").resolved.chart == "weight"

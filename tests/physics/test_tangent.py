@@ -13,7 +13,7 @@ from cupy_on_host import HostCupy, compiler_missing
 from cupy_on_host.harness import put_in
 from support import BACKENDS, random_problem, relative_error, same_bits, smooth_problem
 
-from prdsim.backends.composed import Composed
+from prdsim.backends.base import Composed
 from prdsim.errors import ConfigError
 from prdsim.physics import gradients
 from prdsim.physics.charts import CHARTS, range_factors

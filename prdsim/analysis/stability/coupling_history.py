@@ -27,7 +27,8 @@ from prdsim.schedule import Agenda
 from prdsim.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Backend, HostArray
+    from prdsim.backends.arrays import HostArray
+    from prdsim.backends.base import Backend
 
 
 class CouplingIntegral:

@@ -18,7 +18,8 @@ from prdsim.progress import Say, silent
 from prdsim.running.simulation import Simulation
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Backend, HostArray
+    from prdsim.backends.arrays import HostArray
+    from prdsim.backends.base import Backend
 
 EQUILIBRIUM_TOLERANCE = 1e-8
 """Largest ||R|| = (||R^u||_F^2 + ||R^v||_F^2)^(1/2) that counts as a reaction equilibrium."""

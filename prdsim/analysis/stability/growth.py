@@ -30,7 +30,8 @@ from prdsim.physics.state import State
 
 if TYPE_CHECKING:
     from prdsim.analysis.recording import Recording, Snapshot
-    from prdsim.backends.base import Backend, HostArray
+    from prdsim.backends.arrays import HostArray
+    from prdsim.backends.base import Backend
 
 BATCH_BYTES = 1 << 26  # of the masked drives of the neurons handled at a time
 

@@ -12,7 +12,7 @@ from prdsim.physics.state import State, entries
 from prdsim.physics.tangent import Linearization
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Array, HostArray
+    from prdsim.backends.arrays import Array, HostArray
     from prdsim.physics.state import Shapes
 
 

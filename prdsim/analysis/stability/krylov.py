@@ -24,7 +24,7 @@ import scipy.linalg
 from scipy.linalg.lapack import dtrsen
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import HostArray
+    from prdsim.backends.arrays import HostArray
 
 LEAST_HELD = 40
 """Vectors that the basis holds, at the least."""

@@ -41,7 +41,8 @@ from prdsim.progress import Say, silent
 from prdsim.running.memory import chart_without_memory, predicted_bytes, require_memory
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Backend, HostArray
+    from prdsim.backends.arrays import HostArray
+    from prdsim.backends.base import Backend
 
 MARGINAL_TOLERANCE = 1e-6
 """An eigenvalue is marginal if |Re| is at most this share of the spectral scale, the largest

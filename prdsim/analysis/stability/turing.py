@@ -38,7 +38,8 @@ from prdsim.physics.tangent import Flow, Linearization
 from prdsim.progress import Say, silent
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Backend, HostArray
+    from prdsim.backends.arrays import HostArray
+    from prdsim.backends.base import Backend
 
 
 @dataclass(frozen=True)

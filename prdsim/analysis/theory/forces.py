@@ -21,7 +21,8 @@ from prdsim.physics.state import State
 
 if TYPE_CHECKING:
     from prdsim.analysis.recording import Recording, Snapshot
-    from prdsim.backends.base import Array, Backend, HostArray
+    from prdsim.backends.arrays import Array, HostArray
+    from prdsim.backends.base import Backend
 
 SYMBOLS = {
     "reaction_U": "||R^u_j||",

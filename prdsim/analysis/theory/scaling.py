@@ -28,7 +28,8 @@ from prdsim.physics.model import dimensions_of
 from prdsim.physics.randomness import Stream, generator
 
 if TYPE_CHECKING:
-    from prdsim.backends.base import Backend, HostArray
+    from prdsim.backends.arrays import HostArray
+    from prdsim.backends.base import Backend
 
 
 class Sizes(NamedTuple):

@@ -1,0 +1,13 @@
+"""The two kinds of arrays that annotations name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = Any
+"""An array of whatever library the backend uses."""
+
+HostArray = np.ndarray[Any, Any]
+"""A NumPy array."""
