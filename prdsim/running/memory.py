@@ -8,6 +8,7 @@ import numpy as np
 
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
+from prdsim.files.small import size_text
 from prdsim.physics.charts import CHARTS
 from prdsim.physics.observables import Observer
 from prdsim.physics.state import Dimensions, entries
@@ -85,8 +86,3 @@ def require_memory(needed: int, backend: Backend, what: str, advice: str) -> Non
             f"{what} need {size_text(needed)} of memory on {backend.device}, and "
             f"{size_text(available)} are free;\n{advice}"
         )
-
-
-def size_text(count: int) -> str:
-    """Return a number of bytes in the unit that suits it."""
-    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

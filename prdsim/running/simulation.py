@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prdsim.backends import get_backend
 from prdsim.config import RunConfig
 from prdsim.errors import PrdsimError
+from prdsim.files.small import size_text
 from prdsim.physics.charts import cheapest_chart, make_chart, range_factors
 from prdsim.physics.gradients import begin_step, forward, velocity
 from prdsim.physics.initial import draw_initial
@@ -17,7 +18,7 @@ from prdsim.physics.model import Model, build_model, dimensions_of
 from prdsim.physics.observables import Observer
 from prdsim.physics.state import RestartPoint, State
 from prdsim.running.integrators import AlternatingDescent, RungeKutta, beside, make_stepper
-from prdsim.running.memory import check_memory, needed_bytes, size_text
+from prdsim.running.memory import check_memory, needed_bytes
 from prdsim.running.step_control import Controller, FixedSteps, StepControl
 from prdsim.running.step_size import automatic_step_size, largest_kernel_eigenvalue, round_down
 from prdsim.running.tableaux import BS23
