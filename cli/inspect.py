@@ -96,6 +96,8 @@ def _plain(column: Any) -> list[Any]:
 
 
 def _text(report: dict[str, Any]) -> str:
+    from prdsim.files.small import size_text
+
     attributes, config, shapes = report["attributes"], report["config"], report["shapes"]
     resolved = attributes["resolved"]
     data = "without diffusion"
@@ -103,7 +105,7 @@ def _text(report: dict[str, Any]) -> str:
         data = f"with diffusion (D = {config['diffusivity']:g}, {config['critic']})"
     (m, d_in), (d_out, _), (m_c, _) = shapes["U"], shapes["V"], shapes["W"]
     lines = [
-        f"{report['path']}  {report['bytes'] / 1e6:.1f} MB, "
+        f"{report['path']}  {size_text(report['bytes'])}, "
         f"written by prdsim {attributes['prdsim_version']} on {attributes['created']}",
         f"  {_status(report)}",
         f"  {attributes['dataset']}, {config['samples']} samples, {data}",

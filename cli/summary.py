@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def finish(result: Result) -> int:
     """Print the summary of a run; return the exit code."""
+    from prdsim.files.small import size_text
     from prdsim.running.accuracy import invariants_in_words
 
     first, last = result.first, result.last
@@ -28,7 +29,7 @@ def finish(result: Result) -> int:
         f"largest {last['distance_V_max']:.4f}",
         f"  drift of the invariants  {invariants_in_words(last)}",
         "  discretization error     not assessed",
-        f"  file                     {result.path} ({result.path.stat().st_size / 1e6:.1f} MB)",
+        f"  file                     {result.path} ({size_text(result.path.stat().st_size)})",
     ]
     click.echo("\n".join(lines))
     for text in result.warnings:

@@ -182,10 +182,10 @@ def tracked(items: Iterable[_Item], what: str, *, seconds: float = 5.0) -> Itera
     bar = {"desc": what, "total": len(listed), "leave": False}
     with Meter(progress_stream(), seconds=seconds, **bar) as meter:
         for done, item in enumerate(listed):
-            meter.move(done)
             if meter.due():
                 meter.line(f"{what}: {done} of {len(listed)}")
             yield item
+            meter.move(done + 1)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prdsim.errors import ConfigError, DataError
+from prdsim.files.small import size_text
 from prdsim.physics.randomness import Stream, generator
 from prdsim.symbols import Normalization, Target
 
@@ -162,8 +163,8 @@ def check_memory(what: str, numbers: int, error: type[DataError | ConfigError] =
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > physical:
         raise error(
-            f"{what}: {needed / 1e9:,.2f} GB of memory are needed, this machine has "
-            f"{physical / 1e9:,.2f} GB"
+            f"{what}: {size_text(needed)} of memory are needed, this machine has "
+            f"{size_text(physical)}"
         )
 
 

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from prdsim import __version__
 from prdsim.errors import DataError
-from prdsim.files.posix import format_bytes
+from prdsim.files.small import size_text
 from prdsim.progress import Meter, show_line
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class _Counted:
         self._file.write(data)
         self._meter.move(self.size)
         if self._meter.due():
-            of = f"{format_bytes(self.size)} of {format_bytes(self._wanted.size)}"
+            of = f"{size_text(self.size)} of {size_text(self._wanted.size)}"
             self._meter.line(f"{self._wanted.name}: {of}")
 
     def flush(self) -> None:
@@ -145,7 +145,7 @@ def _receive(
         meter = stack.enter_context(
             Meter(stream, desc=wanted.name, total=wanted.size, unit="B", unit_scale=True)
         )
-        meter.line(f"{wanted.name}: {format_bytes(wanted.size)} from {mirror}")
+        meter.line(f"{wanted.name}: {size_text(wanted.size)} from {mirror}")
 
         def check(response: requests.Response, **_: object) -> None:
             stack.callback(response.close)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from prdsim.errors import DamagedTrajectoryError, OutputError
+from prdsim.files.small import size_text
 
 try:
     import fcntl
@@ -55,25 +56,15 @@ def output_errors(action: str, path: Path) -> Iterator[None]:
         raise OutputError(f"cannot {action} {path}: {reason}") from error
 
 
-def format_bytes(count: int) -> str:
-    """Return a byte count for people: 1536 -> '1.5 KB', 2_000_000_000 -> '2.0 GB'."""
-    value = float(count)
-    for unit in ("bytes", "KB", "MB", "GB", "TB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} PB"
-
-
 def _too_large(path: Path, wanted: int, error: OSError | None = None) -> OutputError:
     if error is not None and error.errno == errno.EFBIG:
         return OutputError(
-            f"{path} would take {format_bytes(wanted)}, more than one file may have here "
+            f"{path} would take {size_text(wanted)}, more than one file may have here "
             "(ulimit -f, or the file system's limit); record fewer snapshots"
         )
-    free = format_bytes(shutil.disk_usage(path.parent).free)
+    free = size_text(shutil.disk_usage(path.parent).free)
     return OutputError(
-        f"{path} would take {format_bytes(wanted)} and {free} are free in {path.parent}; "
+        f"{path} would take {size_text(wanted)} and {free} are free in {path.parent}; "
         "record fewer snapshots, use snapshot_precision = float32, or choose another disk"
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 from prdsim.backends.arrays import HostArray
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
+from prdsim.files.small import size_text
 from prdsim.physics.charts import Chart, make_chart
 from prdsim.physics.state import Dimensions, entries
 from prdsim.running.allocation import allocate
@@ -163,8 +164,3 @@ def require_memory(needed: int, backend: Backend, what: str, advice: str) -> Non
             f"{what} {size_text(needed)} of memory on {backend.device}, and "
             f"{size_text(available)} are free;\n{advice}"
         )
-
-
-def size_text(count: int) -> str:
-    """Return a number of bytes in the unit that suits it."""
-    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from prdsim.config import Resolved, RunConfig
 from prdsim.errors import PrdsimError
+from prdsim.files.small import size_text
 from prdsim.physics.charts import cheapest_chart, make_chart, range_factors
 from prdsim.physics.gradients import begin_step, forward, velocity
 from prdsim.physics.initial import draw_initial
@@ -16,7 +17,7 @@ from prdsim.physics.model import Model, dimensions_of
 from prdsim.physics.state import RestartPoint, State
 from prdsim.running.allocation import allocate
 from prdsim.running.integrators import AlternatingDescent, make_stepper
-from prdsim.running.memory import check_memory, needed_bytes, size_text
+from prdsim.running.memory import check_memory, needed_bytes
 from prdsim.running.resolve import backend_of, resolve
 from prdsim.running.runge_kutta import RungeKutta
 from prdsim.running.step_control import Controller, FixedSteps, StepControl

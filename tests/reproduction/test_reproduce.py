@@ -27,7 +27,7 @@ from prdsim.errors import ConfigError
 from prdsim.figures import scaling as scaling_figure
 from prdsim.progress import Silent
 from prdsim.reproduction import available_studies, plan, reproduce
-from prdsim.reproduction.page import _table
+from prdsim.reproduction.page import Shown, make_page
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, open_trajectory
 
@@ -125,7 +125,7 @@ def test_the_page_names_every_picture_and_nothing_that_is_not_there(whole):
         assert f'id="{anchor}"' in page
     assert page.count("<figcaption>") == len(pictures)
     for picture in (*plan._IMAGES, *plan.GENERAL):
-        assert html.escape(picture.title) in page
+        assert picture.title in html.unescape(page)
     assert "from 4 runs: 2 initial draws" in page
     assert str(whole.parent) not in page
 
@@ -149,8 +149,11 @@ def test_the_page_says_how_far_its_numbers_can_be_trusted(whole):
     row = judge("gini_U", 1.004, [1.0, 1.0], [1.004], accuracy=0.01, ratio=2.0)
     report = Report("i", "c", 1.0, 1, 1.0, 1, 0.01, "gd", "0", "today", (), (row,))
     values = {"one": {"gini_U": np.ones(1)}}
-    table = _table(Comparison(1.0, values, {"one": [0]}, {}, reports={"one": [report]}))
-    assert "<td>0.4 %</td></tr>" in table
+    comparison = Comparison(1.0, values, {"one": [0]}, {}, reports={"one": [report]})
+    page = make_page([Shown("<script>alert(1)</script>", (), comparison)], {}, seeds=1)
+    assert "<td>0.4 %</td></tr>" in page
+    assert "<script" not in page  # a data set may have any name
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 5
 
 
 def test_runs_of_the_first_draw_are_assessed_once(tmp_path, monkeypatch):

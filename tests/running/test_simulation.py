@@ -23,6 +23,7 @@ from support import (
 from prdsim.backends import get_backend
 from prdsim.config import Resolved, RunConfig
 from prdsim.errors import ConfigError, DivergedError
+from prdsim.files.small import size_text
 from prdsim.physics.charts import CHARTS
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.state import Dimensions
@@ -322,6 +323,11 @@ def test_divergence_is_found_and_named(backend):
 
 
 # -- memory ----------------------------------------------------------------------------------------
+
+
+def test_sizes_are_told_in_the_unit_that_suits_them():
+    told = [size_text(count) for count in (999, 1536, 43_500_000, 141_500_000, 4e9, 1.5e12)]
+    assert told == ["999 bytes", "1.5 KB", "43.5 MB", "141.5 MB", "4.00 GB", "1,500.00 GB"]
 
 
 @pytest.mark.parametrize("keys", [{"width": 2**31 - 1}, {"critic_width": 2**31 - 1}], ids=str)
