@@ -102,11 +102,8 @@ def compare(
 
     Runs of one label are initial draws of the same setting; what else differs is in the label.
     Each is measured at its snapshot nearest to the time.
-
-    Raises:
-        ConfigError: fewer than two runs, a time that they do not share, or groups of measures
-            that cannot be computed.
-
+    Raises `ConfigError` for fewer than two runs, a time that they do not share, or groups of
+    measures that cannot be computed.
     """
     recordings = told_apart(recording_of(source) for source in sources)
     if len(recordings) < 2:

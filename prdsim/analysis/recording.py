@@ -137,10 +137,8 @@ class Recording:
     def samples(self) -> tuple[Array, Array]:
         """X (d_in, n) and Y (d_out, n), float64.
 
-        Raises:
-            ConfigError: the recording was made of arrays without them.
-            DataError, ResumeMismatchError: the file holds none, and neither does their source.
-
+        Raises `ConfigError` if it was made of arrays without them, `DataError` or
+        `ResumeMismatchError` if the file holds none, and neither does their source.
         """
         if self.load_samples is None:
             raise ConfigError("this measure needs the samples: give X and Y beside the weights")
@@ -234,11 +232,8 @@ def recording_of(
 
     ``time`` is the snapshots' (their number if left out); X (d_in, n), Y (d_out, n) are needed by
     measures of reaction and diffusion, as are W, a and ``config``.
-
-    Raises:
-        ConfigError: shapes do not belong together.
-        TrajectoryError: the file holds no snapshot yet, or its configuration was changed.
-
+    Raises `ConfigError` for shapes that do not belong together, `TrajectoryError` for a file that
+    holds no snapshot yet, or whose configuration was changed.
     """
     if isinstance(U, Recording):
         return U
@@ -311,10 +306,8 @@ _NOT_COMPARED = ("seed", "data_dir", "diffusion", "diffusivity", "steps", "end_t
 def open_recording(path: str | os.PathLike[str]) -> Iterator[Recording]:
     """Open a trajectory file for analysis: running, interrupted or diverged, but never damaged.
 
-    Raises:
-        TrajectoryError: missing, unreadable, or without a snapshot yet.
-        DamagedTrajectoryError: a checksum fails, anywhere among the results.
-
+    Raises `TrajectoryError` if it is missing, unreadable, or without a snapshot yet, and
+    `DamagedTrajectoryError` if a checksum fails, anywhere among the results.
     """
     with open_trajectory(path) as trajectory:
         recording = _of_trajectory(trajectory)

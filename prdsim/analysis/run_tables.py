@@ -130,10 +130,7 @@ def scaling_table(scaling: Scaling) -> Table:
 def theorem_table(recording: Recording) -> Table:
     """Return a row per snapshot of Theorems 1 and 2; verdicts and the Bernoulli fit as notes.
 
-    Raises:
-        ConfigError: the run is not of the theorems' set-up, or not of a trajectory file.
-        DataError: lambda_0 is 0 to rounding.
-
+    Raises `ConfigError` unless the run is of the theorems' set-up, `DataError` if lambda_0 is 0.
     """
     report = theorem_report(recording.file)
     constants = report.constants
@@ -202,10 +199,7 @@ def stability_of(
     A run without diffusion is asked what its critic, as it is, would do. ``equilibrium`` first
     carries U and V on to where the reaction rests, by Newton's method; meant for small problems.
     ``say`` takes a text now and then: how far it is.
-
-    Raises:
-        ConfigError: it lacks W, a or the configuration, or the memory does not suffice.
-
+    Raises `ConfigError` if it lacks W, a or the configuration, or the memory does not suffice.
     """
     weights = recording.weights(-1)
     config = recording.settings.replace(precision="float64")

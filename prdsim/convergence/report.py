@@ -144,9 +144,7 @@ def write_report(report: Report, path: Path) -> None:
 def read_report(path: Path) -> Report | None:
     """Read a report; None if there is no such file.
 
-    Raises:
-        ReportError: it cannot be read, is damaged, or was written by a newer version.
-
+    Raises `ReportError` if it cannot be read, is damaged, or was written by a newer version.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -186,10 +184,7 @@ def look_up(trajectory: Trajectory) -> FoundReport:
     """Return the report of a trajectory as it stands, or why there is none.
 
     A report of another run, of other settings, or of an earlier end of the run is stale.
-
-    Raises:
-        ReportError: there is one that cannot be read.
-
+    Raises `ReportError` if there is one that cannot be read.
     """
     report = read_report(report_path(trajectory.path))
     if report is None:

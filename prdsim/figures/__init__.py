@@ -45,10 +45,7 @@ def draw(name: str, sources: Iterable[Trajectory | Recording] = (), **options: A
 
     ``sources`` are open trajectories, or recordings of arrays (`prdsim.analysis.recording_of`);
     ``options`` are the fields of `Request`.
-
-    Raises:
-        ConfigError: no such figure, no run, or a choice that does not fit the runs.
-
+    Raises `ConfigError` for no such figure, no run, or a choice that does not fit the runs.
     """
     request = Request(tuple(recording_of(source) for source in sources), **options)
     return draw_request(figure_kind(name), request)

@@ -34,11 +34,8 @@ def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int =
     """Write u_j(t) - u_j(0) of chosen neurons over all snapshots, a frame each, and distances.
 
     Runs stand side by side, at the snapshots of the first one, on the color scale of the end.
-
-    Raises:
-        ConfigError: mp4 without ffmpeg, or inputs that are no images.
-        OutputError: the file cannot be written.
-
+    Raises `ConfigError` for mp4 without ffmpeg and inputs that are no images, `OutputError` if the
+    file cannot be written.
     """
     require_writer(path)
     writer = PillowWriter(fps=rate) if path.suffix == ".gif" else FFMpegWriter(fps=rate)

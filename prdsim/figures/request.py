@@ -82,9 +82,7 @@ class Request:
     def chosen_neurons(self) -> Array:
         """Return the neurons to show, the same in all runs, in rising order.
 
-        Raises:
-            ConfigError: runs differ in width, or there is no such neuron.
-
+        Raises `ConfigError` if runs differ in width, or there is no such neuron.
         """
         widths = {run.U.shape[1] for run in self.recordings}
         if len(widths) > 1:

@@ -210,9 +210,7 @@ def growth_rates(
 def growth_of(recording: Recording) -> Growth:
     """Return what computes the growth of a recording's neurons at its snapshots.
 
-    Raises:
-        ConfigError: it lacks the configuration or the samples.
-
+    Raises `ConfigError` if it lacks the configuration or the samples.
     """
     return Growth(recording.settings, *recording.samples)
 

@@ -123,9 +123,7 @@ def force_norms(
 def forces_of(recording: Recording) -> Forces:
     """Return what computes reaction and diffusion of a recording's snapshots.
 
-    Raises:
-        ConfigError: it lacks the configuration or the samples.
-
+    Raises `ConfigError` if it lacks the configuration or the samples.
     """
     return Forces(recording.settings, *recording.samples)
 
