@@ -6,12 +6,12 @@ Snapshots are read one at a time, so that a file of any size is analyzed in the 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,9 +21,6 @@ from prdsim.config import RunConfig, keys_of, stored_config
 from prdsim.convergence import NOT_ASSESSED, FoundReport, Report, look_up
 from prdsim.errors import ConfigError, DamagedTrajectoryError, TrajectoryError
 from prdsim.trajectory import SnapshotArray, Trajectory, open_trajectory
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Array = NDArray[Any]
 Snapshots = Array | SnapshotArray

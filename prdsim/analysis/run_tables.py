@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,7 @@ from prdsim.analysis.theory.scaling import Scaling, measure_scaling
 from prdsim.analysis.theory.theorem_report import theorem_report
 from prdsim.errors import DataError, PrdsimError
 from prdsim.progress import Progress, Say, automatic_progress, silent
-
-if TYPE_CHECKING:
-    from prdsim.trajectory import Trajectory
+from prdsim.trajectory import Trajectory
 
 _HEADS = {
     "neuron": "neuron j",

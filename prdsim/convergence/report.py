@@ -7,16 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from prdsim.convergence.judgment import HEADLINE, JudgedNumber, Verdict, percent
 from prdsim.errors import ReportError
 from prdsim.files.small import write_whole
-
-if TYPE_CHECKING:
-    from prdsim.trajectory import Trajectory
+from prdsim.trajectory import Trajectory
 
 FORMAT = "prdsim-convergence"
 FORMAT_VERSION = 1
@@ -201,14 +199,6 @@ def _stale(report: Report, trajectory: Trajectory) -> str:
     if report.config_sha256 != trajectory.attributes.get("config_sha256"):
         return "it was made when the run had other settings"
     return ""
-
-
-def load_report(trajectory: Trajectory) -> Report | None:
-    """Return the report of a trajectory, None if there is none that belongs to it.
-
-    `look_up` says why there is none. Raises `ReportError` if there is one that cannot be read.
-    """
-    return look_up(trajectory).report
 
 
 def error_text(name: str, sides: Sides, *, verdict: bool = True) -> str:

@@ -30,7 +30,6 @@ from prdsim.convergence import (
     Verdict,
     error_text,
     judge,
-    load_report,
     look_up,
     percent,
 )
@@ -397,7 +396,7 @@ def coarse(tmp_path_factory) -> Path:
 
 def report_of(path: Path) -> Report:
     with open_trajectory(path) as run:
-        report = load_report(run)
+        report = look_up(run).report
     assert report is not None
     return report
 
@@ -519,7 +518,7 @@ def test_a_report_of_another_run_is_stale(fine, tmp_path):
     path = make_run(tmp_path / "a.h5", **FINE)
     report_path(path).write_bytes(report_path(fine).read_bytes())
     with open_trajectory(path) as run:
-        assert load_report(run) is None
+        assert look_up(run).report is None
         assert look_up(run).reason == "stale: it was made for another run of this name"
 
 

@@ -30,9 +30,8 @@ from prdsim.analysis.patterns.subspace import trajectory_shares
 from prdsim.analysis.theory.forces import FORCES
 from prdsim.analysis.theory.scaling import Sizes, measure_scaling
 from prdsim.errors import ConfigError, OutputError
-from prdsim.figures import FIGURES, Request, check, draw, movie, write
-from prdsim.figures import scaling as scaling_figure
-from prdsim.figures.bands import value_axis
+from prdsim.figures import FIGURES, Request, check, draw, general, movie, write
+from prdsim.figures.curves import value_axis
 from prdsim.figures.style import WITH, WITHOUT, mosaic, settings
 
 ALL_LABELS = ("without diffusion", "with diffusion")
@@ -62,7 +61,7 @@ def _quick_scaling():
     """Two draws in place of 24, at sizes as small: ten seconds otherwise."""
     quick = measure_scaling(Sizes(8, 8, 8, 4), draws=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scaling_figure, "scaling_like", lambda _: quick)
+        patch.setattr(general, "scaling_like", lambda _: quick)
         yield
 
 
@@ -630,7 +629,7 @@ def test_forces_are_shown_over_time_and_each_neurons_at_the_end(runs):
 
 
 def test_scaling_shows_what_was_measured_and_predicted():
-    quick = scaling_figure.scaling_like(None)
+    quick = general.scaling_like(None)
     figure = draw("scaling")
     shown = np.reshape(panels(figure), (4, 4))
     assert "n = 8, $d_{in}$ = 8, m = 8, $d_{out}$ = 4" in figure.get_suptitle()

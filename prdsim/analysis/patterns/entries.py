@@ -6,7 +6,6 @@ Functions raise `ConfigError` unless the entries are (m, d_in), real and finite.
 from __future__ import annotations
 
 from math import isfinite, sqrt
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,10 +13,8 @@ from scipy.special import ndtr
 
 from prdsim.analysis.arrays import Reals, real_array
 from prdsim.analysis.group import Compute, Group, Measure, Values
+from prdsim.analysis.recording import Recording, Snapshot
 from prdsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from prdsim.analysis.recording import Recording, Snapshot
 
 
 def skewness(entries: ArrayLike) -> float:

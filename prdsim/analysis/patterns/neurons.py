@@ -5,17 +5,13 @@ Functions raise `ConfigError` unless they get real, finite numbers of the stated
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from prdsim.analysis.arrays import Reals, non_negative, real_array
 from prdsim.analysis.group import Compute, Group, Measure, Values, summarized, summary
+from prdsim.analysis.recording import Recording, Snapshot
 from prdsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from prdsim.analysis.recording import Recording, Snapshot
 
 
 def hidden_distances(U: ArrayLike, U_0: ArrayLike) -> Reals:

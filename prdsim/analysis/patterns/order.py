@@ -8,17 +8,14 @@ raise `ConfigError` unless they get real, finite numbers that fit the grid, or e
 from __future__ import annotations
 
 from math import e
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from prdsim.analysis.arrays import Reals, real_array, row_blocks
 from prdsim.analysis.group import Compute, Group, Measure, Values
+from prdsim.analysis.recording import Recording, Snapshot
 from prdsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from prdsim.analysis.recording import Recording, Snapshot
 
 
 def morans_i(filters: ArrayLike, grid: tuple[int, int]) -> Reals:

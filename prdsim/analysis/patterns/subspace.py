@@ -6,7 +6,7 @@ values are 0 or more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,10 +14,8 @@ from scipy.special import entr
 
 from prdsim.analysis.arrays import Reals, non_negative, real_array, row_blocks
 from prdsim.analysis.group import Group, Measure, Values
+from prdsim.analysis.recording import Snapshot
 from prdsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from prdsim.analysis.recording import Snapshot
 
 
 class ReadInBlocks(Protocol):

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prdsim.physics.state import State, entries
+from prdsim.physics.state import Shapes, State, entries
 from prdsim.physics.tangent import Driven, Linearization
 
 if TYPE_CHECKING:
     from prdsim.backends.base import Array, HostArray
-    from prdsim.physics.state import Shapes
 
 
 def unpack(vector: HostArray, shapes: Shapes) -> dict[str, HostArray]:

@@ -1,6 +1,5 @@
-"""Growth laws of the paper: logistic, and the Bernoulli equation of psi = ||z - y||^2.
+"""Growth law of the paper: the Bernoulli equation of psi = ||z - y||^2.
 
-    dP/dt = r P (1 - P / K)                                      poster eq. (1)
     dpsi/dt <= r sqrt(psi) (1 - sqrt(psi) / K)                   poster eq. (2)
 
 For the theorems' set-up r = lambda_1 mu and K = kappa mu
@@ -19,12 +18,6 @@ from scipy.optimize import least_squares
 
 from prdsim.analysis.arrays import Reals
 from prdsim.errors import DataError
-
-
-def logistic(t: ArrayLike, P_0: float, r: float, K: float) -> Reals:
-    """Return P(t) of logistic growth from P_0 >= 0 with rate r and capacity K > 0, eq. (1)."""
-    decay: Reals = np.exp(-r * np.asarray(t, dtype=np.float64))
-    return K * P_0 / (P_0 + (K - P_0) * decay)
 
 
 def bernoulli(t: ArrayLike, psi_0: float, r: float, K: float) -> Reals:
