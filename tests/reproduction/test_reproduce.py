@@ -49,7 +49,7 @@ FEW = (plan._DISTANCES, plan._IMAGES[1], plan._BEYOND[0])  # figures that are dr
 @pytest.fixture(scope="module", autouse=True)
 def _quick_scaling():
     """Two draws in place of 24: ten seconds otherwise."""
-    quick = measure_scaling(Sizes(8, 8, 8, 4), draws=2)
+    quick = measure_scaling(Sizes(8, 8, 8, 4), draws=2, backend="numpy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(general, "scaling_like", lambda _: quick)
         yield
