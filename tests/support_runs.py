@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import prdsim
+from prdsim.analysis import Recording, open_recording
 from prdsim.errors import DivergedError
 from prdsim.trajectory import open_trajectory
 
@@ -75,6 +77,13 @@ def make_pair(folder: Path, seeds: int = 1, **keys: Any) -> list[Path]:
         for seed in range(seeds)
         for side in ("without", "with")
     ]
+
+
+@contextmanager
+def opened(paths: Iterable[Path]) -> Iterator[list[Recording]]:
+    """The recordings of several files, open together."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(open_recording(path)) for path in paths]
 
 
 def make_interrupted(path: Path, step: int = 10, **keys: Any) -> Path:

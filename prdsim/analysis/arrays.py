@@ -21,9 +21,7 @@ BLOCK = 2**22
 def real_array(name: str, values: ArrayLike, *, ndim: int) -> Reals:
     """Return real, finite numbers as float64, not empty and with ``ndim`` axes.
 
-    Raises:
-        ConfigError: it is something else; ``name`` is what the message calls it.
-
+    Raises `ConfigError`, in which ``name`` stands for them, for anything else.
     """
     array = np.asarray(values)
     require_real(name, array.dtype)
@@ -47,9 +45,7 @@ def require_real(name: str, dtype: np.dtype[Any]) -> None:
 def non_negative(name: str, values: ArrayLike) -> Reals:
     """Return numbers that are 0 or more, one axis, float64.
 
-    Raises:
-        ConfigError: they are something else.
-
+    Raises `ConfigError` for anything else.
     """
     array = real_array(name, values, ndim=1)
     if array.min() < 0.0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,7 @@ from prdsim.analysis.recording import Recording, by_label, recording_of, told_ap
 from prdsim.analysis.table import Table
 from prdsim.convergence import NOT_ASSESSED, Report, error_text
 from prdsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from prdsim.trajectory import Trajectory
+from prdsim.trajectory import Trajectory
 
 _LONGEST_HEAD = 20  # characters of a label that the head of a column holds
 
@@ -102,11 +100,8 @@ def compare(
 
     Runs of one label are initial draws of the same setting; what else differs is in the label.
     Each is measured at its snapshot nearest to the time.
-
-    Raises:
-        ConfigError: fewer than two runs, a time that they do not share, or groups of measures
-            that cannot be computed.
-
+    Raises `ConfigError` for fewer than two runs, a time that they do not share, or groups of
+    measures that cannot be computed.
     """
     recordings = told_apart(recording_of(source) for source in sources)
     if len(recordings) < 2:

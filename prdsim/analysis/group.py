@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from prdsim.analysis.recording import Recording, Snapshot
+from prdsim.analysis.recording import Recording, Snapshot
 
 Values = dict[str, float]
 Compute = Callable[["Snapshot"], Values]

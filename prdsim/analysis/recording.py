@@ -6,12 +6,12 @@ Snapshots are read one at a time, so that a file of any size is analyzed in the 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +22,6 @@ from prdsim.convergence import NOT_ASSESSED, FoundReport, Report, look_up
 from prdsim.errors import ConfigError, DamagedTrajectoryError, TrajectoryError
 from prdsim.recorded import Recorded
 from prdsim.trajectory import SnapshotArray, Trajectory, open_trajectory
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Array = NDArray[Any]
 Snapshots = Array | SnapshotArray
@@ -138,10 +135,8 @@ class Recording:
     def samples(self) -> tuple[Array, Array]:
         """X (d_in, n) and Y (d_out, n), float64.
 
-        Raises:
-            ConfigError: the recording was made of arrays without them.
-            DataError, ResumeMismatchError: the file holds none, and neither does their source.
-
+        Raises `ConfigError` if it was made of arrays without them, `DataError` or
+        `ResumeMismatchError` if the file holds none, and neither does their source.
         """
         if self.load_samples is None:
             raise ConfigError("this measure needs the samples: give X and Y beside the weights")
@@ -235,11 +230,8 @@ def recording_of(
 
     ``time`` is the snapshots' (their number if left out); X (d_in, n), Y (d_out, n) are needed by
     measures of reaction and diffusion, as are W, a and ``config``.
-
-    Raises:
-        ConfigError: shapes do not belong together.
-        TrajectoryError: the file holds no snapshot yet, or its configuration was changed.
-
+    Raises `ConfigError` for shapes that do not belong together, `TrajectoryError` for a file that
+    holds no snapshot yet, or whose configuration was changed.
     """
     if isinstance(U, Recording):
         return U
@@ -312,10 +304,8 @@ _NOT_COMPARED = ("seed", "data_dir", "diffusion", "diffusivity", "steps", "end_t
 def open_recording(path: str | os.PathLike[str]) -> Iterator[Recording]:
     """Open a trajectory file for analysis: running, interrupted or diverged, but never damaged.
 
-    Raises:
-        TrajectoryError: missing, unreadable, or without a snapshot yet.
-        DamagedTrajectoryError: a checksum fails, anywhere among the results.
-
+    Raises `TrajectoryError` if it is missing, unreadable, or without a snapshot yet, and
+    `DamagedTrajectoryError` if a checksum fails, anywhere among the results.
     """
     with open_trajectory(path) as trajectory:
         recording = _of_trajectory(trajectory)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,7 @@ from prdsim.analysis.theory.scaling import Scaling, measure_scaling
 from prdsim.analysis.theory.theorem_report import theorem_report
 from prdsim.errors import DataError, PrdsimError
 from prdsim.progress import Progress, Say, automatic_progress, silent
-
-if TYPE_CHECKING:
-    from prdsim.trajectory import Trajectory
+from prdsim.trajectory import Trajectory
 
 _HEADS = {
     "neuron": "neuron j",
@@ -130,10 +128,7 @@ def scaling_table(scaling: Scaling) -> Table:
 def theorem_table(recording: Recording) -> Table:
     """Return a row per snapshot of Theorems 1 and 2; verdicts and the Bernoulli fit as notes.
 
-    Raises:
-        ConfigError: the run is not of the theorems' set-up, or not of a trajectory file.
-        DataError: lambda_0 is 0 to rounding.
-
+    Raises `ConfigError` unless the run is of the theorems' set-up, `DataError` if lambda_0 is 0.
     """
     report = theorem_report(recording.file)
     constants = report.constants
@@ -202,10 +197,7 @@ def stability_of(
     A run without diffusion is asked what its critic, as it is, would do. ``equilibrium`` first
     carries U and V on to where the reaction rests, by Newton's method; meant for small problems.
     ``say`` takes a text now and then: how far it is.
-
-    Raises:
-        ConfigError: it lacks W, a or the configuration, or the memory does not suffice.
-
+    Raises `ConfigError` if it lacks W, a or the configuration, or the memory does not suffice.
     """
     weights = recording.weights(-1)
     config = recording.settings.replace(precision="float64")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from prdsim.backends import get_backend
 from prdsim.config import RunConfig
 from prdsim.errors import BackendUnavailableError, DataError
 from prdsim.physics.charts import WeightChart
-from prdsim.physics.model import build_model
+from prdsim.physics.model import Model, build_model
 from prdsim.physics.state import State
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ class SnapshotModel:
             self.model = build_model(config, self.backend, chart, X, Y)
             self.state = State.empty(self.backend, self.model.state_shapes)
 
-    def load(self, weights: Mapping[str, HostArray]) -> None:
-        """Put weights U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,) into the state.
+    @contextmanager
+    def at(self, **weights: HostArray) -> Iterator[tuple[Model, State]]:
+        """Make U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,) the state, backend active.
 
         Raises `DataError` for arrays of other shapes.
         """
@@ -51,7 +53,10 @@ class SnapshotModel:
                 raise DataError(
                     f"{name} has shape {weights[name].shape}, but {array.shape} is that of the run"
                 )
-            self.backend.to_device(weights[name], array)
+        with self.backend.active():
+            for name, array in self.state:
+                self.backend.to_device(weights[name], array)
+            yield self.model, self.state
 
 
 def settings_of(U: HostArray, W: HostArray, diffusivity: float) -> RunConfig:

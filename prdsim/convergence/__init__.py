@@ -11,7 +11,6 @@ from prdsim.convergence.report import (
     Report,
     Sides,
     error_text,
-    load_report,
     look_up,
 )
 
@@ -25,7 +24,6 @@ __all__ = [
     "Verdict",
     "error_text",
     "judge",
-    "load_report",
     "look_up",
     "percent",
 ]

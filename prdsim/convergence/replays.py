@@ -82,10 +82,7 @@ def plan_of(recording: Recording, trajectory: Trajectory, index: int) -> ReplayP
     They have the run's samples, initial arrays, backend, precision, chart and threads. Adaptive
     integrators are replayed at rtol and atol divided by sqrt(10) and by 10; the others at a half
     and a quarter of the step, the critic's alike, so that its speed stays as it is.
-
-    Raises:
-        DataError, ResumeMismatchError: the samples are unavailable.
-
+    Raises `DataError` or `ResumeMismatchError` if the samples are unavailable.
     """
     folder, dataset = replay_folder(trajectory.path), _dataset(recording, trajectory)
     recorded = Recorded(trajectory)

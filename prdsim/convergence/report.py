@@ -7,16 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from prdsim.convergence.judgment import HEADLINE, JudgedNumber, Verdict, percent
 from prdsim.errors import ReportError
 from prdsim.files.small import write_whole
-
-if TYPE_CHECKING:
-    from prdsim.trajectory import Trajectory
+from prdsim.trajectory import Trajectory
 
 FORMAT = "prdsim-convergence"
 FORMAT_VERSION = 1
@@ -144,9 +142,7 @@ def write_report(report: Report, path: Path) -> None:
 def read_report(path: Path) -> Report | None:
     """Read a report; None if there is no such file.
 
-    Raises:
-        ReportError: it cannot be read, is damaged, or was written by a newer version.
-
+    Raises `ReportError` if it cannot be read, is damaged, or was written by a newer version.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -186,10 +182,7 @@ def look_up(trajectory: Trajectory) -> FoundReport:
     """Return the report of a trajectory as it stands, or why there is none.
 
     A report of another run, of other settings, or of an earlier end of the run is stale.
-
-    Raises:
-        ReportError: there is one that cannot be read.
-
+    Raises `ReportError` if there is one that cannot be read.
     """
     report = read_report(report_path(trajectory.path))
     if report is None:
@@ -206,14 +199,6 @@ def _stale(report: Report, trajectory: Trajectory) -> str:
     if report.config_sha256 != trajectory.attributes.get("config_sha256"):
         return "it was made when the run had other settings"
     return ""
-
-
-def load_report(trajectory: Trajectory) -> Report | None:
-    """Return the report of a trajectory, None if there is none that belongs to it.
-
-    `look_up` says why there is none. Raises `ReportError` if there is one that cannot be read.
-    """
-    return look_up(trajectory).report
 
 
 def error_text(name: str, sides: Sides, *, verdict: bool = True) -> str:

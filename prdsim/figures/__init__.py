@@ -10,33 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from prdsim.analysis import Recording, recording_of
 from prdsim.errors import ConfigError
-from prdsim.figures import (
-    distances,
-    forces,
-    images,
-    instability,
-    movie,
-    scaling,
-    schematic,
-    symmetry,
-    theory,
-)
+from prdsim.figures import curves, forces, general, images, instability, movie, symmetry, theory
 from prdsim.figures.request import FigureKind, Request
 from prdsim.figures.style import settings, write_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from prdsim.trajectory import Trajectory
+from prdsim.trajectory import Trajectory
 
 __all__ = ["FIGURES", "FigureKind", "Request", "check", "draw", "draw_request", "write"]
 
 
-_MODULES = (distances, images, symmetry, forces, scaling, schematic, theory, instability, movie)
+_MODULES = (curves, images, symmetry, forces, general, theory, instability, movie)
 FIGURES: dict[str, FigureKind] = {kind.name: kind for module in _MODULES for kind in module.KINDS}
 
 
@@ -45,10 +33,7 @@ def draw(name: str, sources: Iterable[Trajectory | Recording] = (), **options: A
 
     ``sources`` are open trajectories, or recordings of arrays (`prdsim.analysis.recording_of`);
     ``options`` are the fields of `Request`.
-
-    Raises:
-        ConfigError: no such figure, no run, or a choice that does not fit the runs.
-
+    Raises `ConfigError` for no such figure, no run, or a choice that does not fit the runs.
     """
     request = Request(tuple(recording_of(source) for source in sources), **options)
     return draw_request(figure_kind(name), request)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from prdsim.analysis import forces_of
-from prdsim.figures import needs
-from prdsim.figures.bands import band_note, draw_measure, time_axis, value_axis
-from prdsim.figures.request import FigureKind, Request
+from prdsim.figures.curves import band_note, draw_measure, time_axis, value_axis
+from prdsim.figures.request import FigureKind, Request, needs_samples
 from prdsim.figures.style import GRAY, WITH, annotate, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _LAYERS = (("hidden layer", "U", "u"), ("top layer", "V", "v"))
 
@@ -71,6 +66,6 @@ def _draw_balance(axes: Axes, request: Request, name: str, symbol: str) -> None:
 
 KINDS = (
     FigureKind(
-        "forces", "norms of reaction and diffusion per neuron", draw_forces, needs=(needs.samples,)
+        "forces", "norms of reaction and diffusion per neuron", draw_forces, needs=(needs_samples,)
     ),
 )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.figure import Figure
 
-from prdsim.figures import needs
-from prdsim.figures.request import FigureKind, Request
+from prdsim.analysis import Recording
+from prdsim.figures.request import (
+    FigureKind,
+    Request,
+    needs_images,
+    needs_input_image,
+    needs_neurons,
+)
 from prdsim.figures.style import (
     DARK,
     Array,
@@ -20,11 +25,6 @@ from prdsim.figures.style import (
     new_figure,
     show_image,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from prdsim.analysis import Recording
 
 _NUMBERS = 32  # of neurons that stand side by side below a panel
 
@@ -167,14 +167,14 @@ def _all_equal(arrays: list[Array]) -> bool:
     return all(np.array_equal(array, arrays[0]) for array in arrays)
 
 
-_NEURONS = (needs.images, needs.neurons)
+_NEURONS = (needs_images, needs_neurons)
 KINDS = (
     FigureKind(
         "input",
         "the input image that features are shown of",
         draw_input,
         "2",
-        needs=(needs.images, needs.input_image),
+        needs=(needs_images, needs_input_image),
     ),
     FigureKind("filters", "hidden filters u_j as images", draw_filters, "3, 7, 8", needs=_NEURONS),
     FigureKind(
@@ -185,12 +185,12 @@ KINDS = (
         "maps u_j * x and features relu(U x) of the input image",
         draw_features,
         "4",
-        needs=(*_NEURONS, needs.input_image),
+        needs=(*_NEURONS, needs_input_image),
     ),
     FigureKind(
         "top",
         "columns v_j of the top layer, first, last, and changes",
         draw_top,
-        needs=(needs.neurons,),
+        needs=(needs_neurons,),
     ),
 )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from prdsim.analysis import History, growth_of, history
 from prdsim.analysis.run_tables import coupling_history, stability_of
 from prdsim.analysis.stability.modes import FLOW_NAMES
-from prdsim.figures import needs
-from prdsim.figures.bands import time_axis, value_axis
-from prdsim.figures.request import FigureKind, Request
+from prdsim.figures.curves import time_axis, value_axis
+from prdsim.figures.request import FigureKind, Request, needs_images, needs_neurons, needs_samples
 from prdsim.figures.style import (
     DARK,
     PARTS,
@@ -27,10 +28,6 @@ from prdsim.figures.style import (
     new_figure,
     show_image,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _SNAPSHOTS = 12  # at which growth rates are computed, evenly in the order of the file
 _MARKS = {"reaction": (WITHOUT, "s", 5), "frozen": (YELLOW, "o", 9), "joint": (WITH, "x", 4)}
@@ -169,7 +166,7 @@ def draw_stability(request: Request) -> Figure:
     return figure
 
 
-_SAMPLES = (needs.samples,)
+_SAMPLES = (needs_samples,)
 KINDS = (
     FigureKind(
         "growth", "leading growth rates sigma_1(C_j) over time", draw_growth, needs=_SAMPLES
@@ -178,7 +175,7 @@ KINDS = (
         "patterns",
         "the patterns that neurons grow towards, and how they changed",
         draw_patterns,
-        needs=(needs.images, needs.neurons, needs.samples),
+        needs=(needs_images, needs_neurons, needs_samples),
     ),
     FigureKind(
         "dispersion", "growth along the spectrum of the inputs", draw_dispersion, needs=_SAMPLES

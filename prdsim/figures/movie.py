@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CalledProcessError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.animation import FFMpegWriter, PillowWriter
+from matplotlib.figure import Figure
 
+from prdsim.analysis import Recording
 from prdsim.analysis.patterns.neurons import hidden_distances
 from prdsim.errors import ConfigError, OutputError
-from prdsim.figures import needs
-from prdsim.figures.request import FigureKind, Request
+from prdsim.figures.request import FigureKind, Request, needs_images, needs_neurons
 from prdsim.figures.style import (
     annotate,
     largest,
@@ -24,21 +25,13 @@ from prdsim.figures.style import (
     show_image,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from prdsim.analysis import Recording
-
 
 def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int = 6) -> None:
     """Write u_j(t) - u_j(0) of chosen neurons over all snapshots, a frame each, and distances.
 
     Runs stand side by side, at the snapshots of the first one, on the color scale of the end.
-
-    Raises:
-        ConfigError: mp4 without ffmpeg, or inputs that are no images.
-        OutputError: the file cannot be written.
-
+    Raises `ConfigError` for mp4 without ffmpeg and inputs that are no images, `OutputError` if the
+    file cannot be written.
     """
     require_writer(path)
     writer = PillowWriter(fps=rate) if path.suffix == ".gif" else FFMpegWriter(fps=rate)
@@ -111,7 +104,7 @@ KINDS = (
         "movie",
         "the formation of the pattern over all snapshots",
         None,
-        needs=(needs.images, needs.neurons),
+        needs=(needs_images, needs_neurons),
         suffixes=(".gif", ".mp4"),
     ),
 )

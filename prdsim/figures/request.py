@@ -1,22 +1,24 @@
-"""What a figure is asked for: runs, and the choices that figures share."""
+"""What a figure is asked for, runs and the choices that figures share; what it needs of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from textwrap import fill
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from prdsim.analysis import History, Recording, by_label, history, told_apart
+from prdsim.analysis.patterns.embedding import require_tsne
 from prdsim.analysis.patterns.neurons import hidden_distances
+from prdsim.analysis.theory.theorem_report import check_set_up
 from prdsim.errors import ConfigError
-from prdsim.figures.bands import Histories
 from prdsim.figures.style import SUFFIXES, Array, without_formulas
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+Histories = dict[str, list[History]]
+"""The histories of the runs of each label."""
 
 Neurons = Literal["displacement", "random"] | tuple[int, ...]
 
@@ -82,9 +84,7 @@ class Request:
     def chosen_neurons(self) -> Array:
         """Return the neurons to show, the same in all runs, in rising order.
 
-        Raises:
-            ConfigError: runs differ in width, or there is no such neuron.
-
+        Raises `ConfigError` if runs differ in width, or there is no such neuron.
         """
         widths = {run.U.shape[1] for run in self.recordings}
         if len(widths) > 1:
@@ -131,3 +131,44 @@ class FigureKind:
     needs_run: bool = True
     needs: tuple[Callable[[Request], object], ...] = ()
     suffixes: tuple[str, ...] = SUFFIXES
+
+
+# -- needs: raised before anything is drawn, where that is cheap to know ---------------------------
+
+
+def needs_images(request: Request) -> None:
+    """Inputs are images; raises `ConfigError`."""
+    for run in request.runs:
+        _ = run.pixels
+
+
+def needs_neurons(request: Request) -> None:
+    """The chosen neurons are there, and the same in all runs; raises `ConfigError`."""
+    request.chosen_neurons()
+
+
+def needs_samples(request: Request) -> None:
+    """Samples and critic are there; raises `ConfigError`, `DataError`, `ResumeMismatchError`."""
+    for run in request.runs:
+        run.require_critic()
+        _ = run.settings, run.samples
+
+
+def needs_input_image(request: Request) -> None:
+    """There is a sample of the number asked for; raises as `samples`."""
+    for run in request.runs:
+        request.input_of(run)
+
+
+def needs_plane(request: Request) -> None:
+    """The embedding asked for can be made; raises `ConfigError`."""
+    if request.embedding == "tsne":
+        for run in request.runs:
+            require_tsne(run.U.shape[1])
+
+
+def needs_theorems(request: Request) -> None:
+    """Runs are of the theorems' set-up; raises `ConfigError`, and as `samples`."""
+    for run in request.runs:
+        _ = run.file
+        check_set_up(run.settings, run.samples[0], run.initial[1])

@@ -6,21 +6,17 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from prdsim.analysis import by_label
+from prdsim.analysis import Recording, by_label
 from prdsim.convergence.report import figure_text
 from prdsim.files.small import write_whole
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from prdsim.analysis import Recording
 
 Array = NDArray[Any]
 
@@ -124,12 +120,12 @@ def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> No
 _LETTERS = 15  # of the line below a figure, to an inch
 
 
-def largest(arrays: Iterable[Array], *, share: float = 0.995) -> float:
-    """Return the limit of a color scale: what a share of the absolute entries lie below.
+def largest(arrays: Iterable[Array]) -> float:
+    """Return the limit of a color scale: 99.5 % of the absolute entries lie below it.
 
     A few outliers do not bleach an image; its color bar shows that there are some.
     """
-    limit = float(np.quantile(np.abs(np.concatenate([np.ravel(a) for a in arrays])), share))
+    limit = float(np.quantile(np.abs(np.concatenate([np.ravel(a) for a in arrays])), 0.995))
     return limit or 1.0
 
 
@@ -169,10 +165,9 @@ def show_image(axes: Axes, image: Array, limit: float, *, signed: bool = True) -
     )
 
 
-def extended(image: Array, limit: float, *, signed: bool = True) -> str:
+def extended(image: Array, limit: float) -> str:
     """Return which ends of a color bar are exceeded, as `Figure.colorbar` names them."""
-    above = bool(np.nanmax(image) > limit)
-    below = signed and bool(np.nanmin(image) < -limit)
+    above, below = bool(np.nanmax(image) > limit), bool(np.nanmin(image) < -limit)
     return {(0, 0): "neither", (1, 0): "max", (0, 1): "min", (1, 1): "both"}[(above, below)]
 
 

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import norm
 
-from prdsim.analysis import by_label
+from prdsim.analysis import Recording, Snapshot, by_label
 from prdsim.analysis.patterns.embedding import principal_plane, tsne
 from prdsim.analysis.patterns.entries import excess_kurtosis, normal_distance
 from prdsim.analysis.patterns.neurons import coefficient_of_variation, gini, hidden_distances
 from prdsim.analysis.patterns.order import morans_i, peak_wavelength, radial_spectrum
 from prdsim.analysis.patterns.subspace import trajectory_shares
-from prdsim.figures import needs
-from prdsim.figures.bands import band_note, draw_measure, time_axis
-from prdsim.figures.request import FigureKind, Request
+from prdsim.figures.curves import band_note, draw_measure, time_axis
+from prdsim.figures.request import FigureKind, Request, needs_plane
 from prdsim.figures.style import DARK, annotate, colors_of, line_of, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from prdsim.analysis import Recording, Snapshot
 
 
 def draw_symmetry(request: Request) -> Figure:
@@ -223,6 +216,6 @@ KINDS = (
         "embedding",
         "the neurons in the plane, by PCA or t-SNE",
         draw_embedding,
-        needs=(needs.plane,),
+        needs=(needs_plane,),
     ),
 )

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from prdsim.analysis import Recording
 from prdsim.analysis.theory.bernoulli import fit_bernoulli, plateau
 from prdsim.analysis.theory.bounds import residual_bound
 from prdsim.analysis.theory.theorem_report import recorded_constants, theorem_report
 from prdsim.analysis.theory.verdicts import JudgedBound, TheoremReport
 from prdsim.errors import DataError
-from prdsim.figures import needs
-from prdsim.figures.request import FigureKind, Request
+from prdsim.figures.request import FigureKind, Request, needs_theorems
 from prdsim.figures.style import GRAY, WITH, WITHOUT, YELLOW, annotate, colors_of, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from prdsim.analysis import Recording
 
 _BOUND = "#1b1b1b"
 _ABOVE: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 4, "fontsize": 7}
@@ -166,12 +162,12 @@ KINDS = (
         "theorems",
         "Theorems 1 and 2 over the measured distances, with their premises",
         draw_theorems,
-        needs=(needs.theorems,),
+        needs=(needs_theorems,),
     ),
     FigureKind(
         "bernoulli",
         "the residual, its Bernoulli bound and plateau",
         draw_bernoulli,
-        needs=(needs.theorems,),
+        needs=(needs_theorems,),
     ),
 )

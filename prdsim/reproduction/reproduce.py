@@ -12,7 +12,7 @@ from typing import Any
 from prdsim.analysis import Recording, open_recording
 from prdsim.analysis.comparison import Comparison, compare
 from prdsim.config import RunConfig
-from prdsim.convergence import load_report
+from prdsim.convergence import look_up
 from prdsim.convergence.assess import converge
 from prdsim.errors import ConfigError
 from prdsim.figures import Request, write
@@ -113,7 +113,7 @@ def _ensure(config: RunConfig, progress: bool) -> signal.Signals | None:
 def _assess(path: Path, say: Callable[[str], None], progress: bool) -> signal.Signals | None:
     """Make a run's report of convergence unless it has one; return a signal that stopped it."""
     with open_trajectory(path) as trajectory:
-        if load_report(trajectory) is not None:
+        if look_up(trajectory).report is not None:
             return None
     say(f"{path.stem}: replayed at finer steps, and twice beside itself")
     return converge(path, force=True, progress=progress).signal

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support_runs import make_interrupted, make_pair, make_run
+from support_runs import make_interrupted, make_pair, make_run, opened
 
 from prdsim.analysis import Recording, Table, history, open_recording, recording_of, to_json
 from prdsim.analysis.comparison import Comparison, compare
@@ -31,11 +31,8 @@ def paths(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture
 def runs(paths):
-    with_open = [open_recording(path) for path in paths]
-    opened = [manager.__enter__() for manager in with_open]
-    yield opened
-    for manager in with_open:
-        manager.__exit__(None, None, None)
+    with opened(paths) as recordings:
+        yield recordings
 
 
 def last(run: Recording, name: str) -> float:

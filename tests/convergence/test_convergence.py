@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support_cli import Run, caller
-from support_runs import KEYS, Killed, make_run
+from support_runs import KEYS, Killed, make_diverged, make_run
 
 import prdsim
 from prdsim.analysis import history, open_recording
@@ -30,7 +30,6 @@ from prdsim.convergence import (
     Verdict,
     error_text,
     judge,
-    load_report,
     look_up,
     percent,
 )
@@ -65,13 +64,48 @@ REPLAYS = ("finer", "finest", "twin-1", "twin-2")
 # -- the judgment ----------------------------------------------------------------------------------
 
 
-def test_a_sequence_of_first_order_converges_with_its_change_and_order():
-    row = judge("loss_sup", 1.08, [1.04, 1.02], [1.0801], accuracy=0.06, ratio=2.0)
-    assert row.verdict is Verdict.CONVERGED
-    assert row.change == pytest.approx(0.06 / 1.02)
-    assert row.scatter == pytest.approx(1e-4 / 1.02)
-    assert row.order == pytest.approx(1.0)  # 0.04 / 0.02
-    assert row.error == row.change
+CONVERGED, FLOOR, FAILED = Verdict.CONVERGED, Verdict.AT_THE_FLOOR, Verdict.NOT_CONVERGED
+UNKNOWN = {"change": None, "error": None}
+JUDGED = {
+    # name, value, finer, twins: what is found, at an accuracy of 0.01 and steps halved
+    "first order": (
+        *("loss_sup", 1.008, [1.004, 1.002], [1.00801], CONVERGED),
+        {"change": 0.006 / 1.002, "error": 0.006 / 1.002, "scatter": 1e-5 / 1.002, "order": 1.0},
+    ),
+    "above": ("cv_U", 1.02, [1.01, 1.0], [1.0201, 1.0199], FAILED, {"change": 0.02}),
+    "chance": ("cv_U", 1.0, [1.3, 1.001], [1.0], FAILED, {"change": 0.3 / 1.001}),
+    "floor": ("ks_U", 1.02, [1.01, 1.0], [1.019, 1.03], FLOOR, {"scatter": 0.01}),
+    "floor, twins in turn": ("ks_U", 1.02, [1.01, 1.0], [1.03, 1.019], FLOOR, {"scatter": 0.01}),
+    "above the floor": ("ks_U", 1.02, [1.01, 1.0], [1.029, 1.011], FAILED, {"scatter": 0.009}),
+    "scattered": ("x", 1.001, [1.0, 1.0], [1.05], CONVERGED, {"change": 0.001, "error": 0.049}),
+    "equal": ("x", 2.0, [2.0, 2.0], [2.0], CONVERGED, {"change": 0, "scatter": 0, "order": None}),
+    "all zero": ("x", 0.0, [0.0, 0.0], [0.0], CONVERGED, {"change": 0}),
+    "zero in the finer": ("x", 0.1, [0.0, 0.0], [0.1], FAILED, UNKNOWN),
+    # Shares change by percentage points, and what passes through 0 by its own unit.
+    "no share": ("inactive_neurons", 0.0, [0.0, 0.0], [0.0], CONVERGED, {"change": 0}),
+    "share": ("inactive_neurons", 0.105, [0.1, 0.1], [0.105], CONVERGED, {"change": 0.005}),
+    "far share": ("inactive_neurons", 0.527, [0.3, 0.133], [0.527], FAILED, {"change": 0.394}),
+    "near 0": ("morans_i_U", 0.0012, [0.001, 0.001], [], CONVERGED, {"change": 0.002}),
+    "off 0": ("morans_i_U", 0.26, [0.25, 0.25], [], FAILED, {"change": 0.04}),
+    "no replay": ("cv_U", 1.0, [NAN, NAN], [1.0], FAILED, {**UNKNOWN, "order": None}),
+    "no finest": ("cv_U", 1.0, [1.0, NAN], [1.0], FAILED, {**UNKNOWN, "order": None}),
+    "no finer": ("cv_U", 1.0, [NAN, 1.0], [1.0], FAILED, {**UNKNOWN, "order": None}),
+    "infinite": ("cv_U", 1.0, [math.inf, 1.0], [1.0], FAILED, {**UNKNOWN, "order": None}),
+    "no twin": ("cv_U", 1.02, [1.01, 1.0], [1.2, NAN], FAILED, {"scatter": None}),
+    "no twin needed": ("cv_U", 1.0, [1.0, 1.0], [NAN], CONVERGED, {"scatter": None}),
+    "undefined": ("cv_U", NAN, [NAN, NAN], [NAN], Verdict.UNDEFINED, {"value": None}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "finer", "twins", "verdict", "found"), JUDGED.values(), ids=JUDGED
+)
+def test_a_quantity_is_judged_by_its_change_and_scatter(name, value, finer, twins, verdict, found):
+    row = judge(name, value, finer, twins, **HALF)
+    assert (row.verdict, row.holds) == (verdict, verdict is not FAILED)
+    for attribute, expected in found.items():
+        shown = getattr(row, attribute)
+        assert shown is None if expected is None else shown == pytest.approx(expected), attribute
 
 
 def test_an_order_in_the_tolerance_is_the_exponent_of_rtol():
@@ -79,86 +113,15 @@ def test_an_order_in_the_tolerance_is_the_exponent_of_rtol():
     assert row.order == pytest.approx(math.log(9.0) / math.log(math.sqrt(10)))
 
 
-def test_a_change_above_the_accuracy_is_not_converged():
-    row = judge("cv_U", 1.02, [1.01, 1.0], [1.0201, 1.0199], **HALF)
-    assert row.verdict is Verdict.NOT_CONVERGED
-    assert not row.holds
-    assert row.change == pytest.approx(0.02)
-
-
 def test_the_accuracy_is_the_limit_itself():
     assert judge("x", 1.25, [1.0, 1.0], [], accuracy=0.25, ratio=2.0).verdict == "converged"
     assert judge("x", 1.251, [1.0, 1.0], [], accuracy=0.25, ratio=2.0).verdict == "not converged"
-
-
-def test_a_finest_value_that_agrees_by_chance_does_not_hide_the_other():
-    row = judge("cv_U", 1.0, [1.3, 1.001], [1.0], **HALF)
-    assert row.verdict is Verdict.NOT_CONVERGED
-    assert row.change == pytest.approx(0.3 / 1.001)
-
-
-def test_the_floor_is_twice_the_scatter_of_the_twin_further_away():
-    for twins, verdict in (
-        ([1.019, 1.03], "at the floor"),
-        ([1.03, 1.019], "at the floor"),
-        ([1.029, 1.011], "not converged"),
-    ):
-        row = judge("ks_U", 1.02, [1.01, 1.0], twins, **HALF)
-        assert row.verdict == verdict, twins
-    assert row.scatter == pytest.approx(0.009)
-
-
-def test_an_error_is_no_smaller_than_the_scatter():
-    row = judge("ks_U", 1.001, [1.0, 1.0], [1.05], **HALF)
-    assert (row.verdict, row.error) == (Verdict.CONVERGED, row.scatter)
-    assert row.scatter == pytest.approx(0.049)
 
 
 @pytest.mark.parametrize("values", [(1.02, 1.01, 1.0), (1.2, 1.001, 1.0)])
 def test_an_order_below_the_scatter_is_not_said(values):
     assert judge("x", values[0], values[1:], [values[0]], **HALF).order is not None
     assert judge("x", values[0], values[1:], [values[0] + 0.0101], **HALF).order is None
-
-
-def test_what_does_not_change_has_no_order():
-    row = judge("x", 2.0, [2.0, 2.0], [2.0], **HALF)
-    assert (row.change, row.scatter, row.order, row.verdict) == (0.0, 0.0, None, "converged")
-
-
-def test_zero_in_all_is_no_change_and_zero_in_one_is():
-    assert judge("x", 0.0, [0.0, 0.0], [0.0], **HALF).verdict is Verdict.CONVERGED
-    row = judge("x", 0.1, [0.0, 0.0], [0.1], **HALF)
-    assert (row.change, row.error, row.verdict) == (None, None, Verdict.NOT_CONVERGED)
-
-
-def test_shares_change_by_percentage_points():
-    assert judge("inactive_neurons", 0.0, [0.0, 0.0], [0.0], **HALF).change == 0.0
-    row = judge("inactive_neurons", 0.105, [0.1, 0.1], [0.105], **HALF)
-    assert (row.change, row.verdict) == (pytest.approx(0.005), Verdict.CONVERGED)
-    row = judge("inactive_neurons", 0.527, [0.3, 0.133], [0.527], **HALF)
-    assert (row.change, row.verdict) == (pytest.approx(0.394), Verdict.NOT_CONVERGED)
-
-
-def test_what_passes_through_zero_is_held_against_its_own_unit():
-    assert judge("morans_i_U", 0.0012, [0.001, 0.001], [], **HALF).verdict is Verdict.CONVERGED
-    assert judge("morans_i_U", 0.26, [0.25, 0.25], [], **HALF).verdict is Verdict.NOT_CONVERGED
-
-
-@pytest.mark.parametrize("finer", [(NAN, NAN), (1.0, NAN), (NAN, 1.0), (math.inf, 1.0)])
-def test_what_a_replay_did_not_reach_fails(finer):
-    row = judge("cv_U", 1.0, finer, [1.0], **HALF)
-    assert (row.change, row.error, row.order) == (None, None, None)
-    assert row.verdict is Verdict.NOT_CONVERGED
-
-
-def test_a_twin_without_a_value_allows_nothing():
-    assert judge("cv_U", 1.02, [1.01, 1.0], [1.2, NAN], **HALF).verdict is Verdict.NOT_CONVERGED
-    assert judge("cv_U", 1.0, [1.0, 1.0], [NAN], **HALF).verdict is Verdict.CONVERGED
-
-
-def test_what_has_no_value_in_any_is_undefined():
-    row = judge("cv_U", NAN, [NAN, NAN], [NAN], **HALF)
-    assert (row.value, row.verdict, row.holds) == (None, Verdict.UNDEFINED, True)
 
 
 @pytest.mark.parametrize(
@@ -396,7 +359,7 @@ def coarse(tmp_path_factory) -> Path:
 
 def report_of(path: Path) -> Report:
     with open_trajectory(path) as run:
-        report = load_report(run)
+        report = look_up(run).report
     assert report is not None
     return report
 
@@ -514,30 +477,23 @@ def test_a_replay_that_diverges_is_a_failed_verdict(tmp_path, monkeypatch):
 # -- stale reports ---------------------------------------------------------------------------------
 
 
-def test_a_report_of_another_run_is_stale(fine, tmp_path):
-    path = make_run(tmp_path / "a.h5", **FINE)
-    report_path(path).write_bytes(report_path(fine).read_bytes())
-    with open_trajectory(path) as run:
-        assert load_report(run) is None
-        assert look_up(run).reason == "stale: it was made for another run of this name"
-
-
-def test_a_report_is_stale_once_the_run_has_gone_on(tmp_path):
-    path = make_run(tmp_path / "a.h5", **GD)
-    converge(path)
-    assert report_of(path).run_time == 1.0
-    prdsim.resume(path, steps=30)
-    with open_trajectory(path) as run:
-        assert look_up(run).report is None
-        assert look_up(run).reason == "stale: it was made when the run ended at t = 1"
-
-
-def test_a_report_of_other_settings_is_stale(fine, tmp_path):
+@pytest.mark.parametrize(
+    ("attribute", "value", "reason"),
+    [
+        ("run_id", "x", "it was made for another run of this name"),
+        ("run_time", 0.3, "it was made when the run ended at t = 0.3"),
+        ("config_sha256", "x", "it was made when the run had other settings"),
+    ],
+)
+def test_a_report_of_another_run_another_end_or_other_settings_is_stale(
+    fine, tmp_path, attribute, value, reason
+):
     path = tmp_path / "fine.h5"
     path.write_bytes(fine.read_bytes())
-    write_report(replace(report_of(fine), config_sha256="x"), report_path(path))
+    write_report(replace(report_of(fine), **{attribute: value}), report_path(path))
     with open_trajectory(path) as run:
-        assert look_up(run).reason == "stale: it was made when the run had other settings"
+        assert look_up(run).report is None
+        assert look_up(run).reason == f"stale: {reason}"
 
 
 # -- going on --------------------------------------------------------------------------------------
@@ -635,14 +591,6 @@ def test_what_else_is_in_the_folder_stays(tmp_path):
 # -- the command -----------------------------------------------------------------------------------
 
 
-def diverged(path: Path) -> Path:
-    """The file of a run whose weights grow to a power with each step."""
-    keys = {**KEYS, **GD, "diffusion": True, "step_size": 1e3, "snapshots": "every:1"}
-    with pytest.raises(DivergedError):
-        prdsim.run(**keys, output=str(path))
-    return path
-
-
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path) -> Run:
     monkeypatch.chdir(tmp_path)
@@ -691,8 +639,11 @@ def test_the_command_refuses_what_it_cannot_judge(run, tmp_path):
     prdsim.run(**{**KEYS, **GD}, output=str(tmp_path / "i.h5"), progress=stop)
     words = ("i.h5: the run is not finished (interrupted at step 10)", "prdsim resume")
     refused(run("converge", "i.h5"), 2, *words)
-    diverged(tmp_path / "d.h5")
+    make_diverged(tmp_path / "d.h5")
     refused(run("converge", "d.h5"), 5, "d.h5: the run diverged at step", "--step-size")
+    for name, error in (("no.h5", TrajectoryError), ("d.h5", DivergedError)):
+        with pytest.raises(error):
+            converge(tmp_path / name)
     refused(run("converge", "d.h5", "--accuracy", 2), 2, "accuracy 2 is not between 0 and 1")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d.h5", "i.h5"]
 
@@ -705,13 +656,6 @@ def test_the_command_says_how_to_go_on(run, tmp_path, monkeypatch):
     assert (answer.code, answer.out) == (143, "")
     assert "stopped; go on with: prdsim converge a.h5" in answer.err
     assert run("converge", "a.h5").code in (0, 1)
-
-
-def test_exceptions_are_those_of_the_command(tmp_path):
-    with pytest.raises(TrajectoryError):
-        converge(tmp_path / "no.h5")
-    with pytest.raises(DivergedError):
-        converge(diverged(tmp_path / "d.h5"))
 
 
 # -- who quotes it ---------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from matplotlib.animation import FFMpegWriter
 from matplotlib.figure import Figure
 from PIL import Image
-from support_runs import arrays_of, make_diverged, make_interrupted, make_pair, make_run
+from support_runs import arrays_of, make_diverged, make_interrupted, make_pair, make_run, opened
 
 from prdsim.analysis import (
     forces_of,
@@ -30,9 +29,8 @@ from prdsim.analysis.patterns.subspace import trajectory_shares
 from prdsim.analysis.theory.forces import FORCES
 from prdsim.analysis.theory.scaling import Sizes, measure_scaling
 from prdsim.errors import ConfigError, OutputError
-from prdsim.figures import FIGURES, Request, check, draw, movie, write
-from prdsim.figures import scaling as scaling_figure
-from prdsim.figures.bands import value_axis
+from prdsim.figures import FIGURES, Request, check, draw, general, movie, write
+from prdsim.figures.curves import value_axis
 from prdsim.figures.style import WITH, WITHOUT, mosaic, settings
 
 ALL_LABELS = ("without diffusion", "with diffusion")
@@ -51,18 +49,16 @@ def paths(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def runs(paths):
-    opened = [open_recording(path) for path in paths]
-    yield [manager.__enter__() for manager in opened]
-    for manager in opened:
-        manager.__exit__(None, None, None)
+    with opened(paths) as recordings:
+        yield recordings
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_scaling():
     """Two draws in place of 24, at sizes as small: ten seconds otherwise."""
-    quick = measure_scaling(Sizes(8, 8, 8, 4), draws=2)
+    quick = measure_scaling(Sizes(8, 8, 8, 4), draws=2, backend="numpy")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scaling_figure, "scaling_like", lambda _: quick)
+        patch.setattr(general, "scaling_like", lambda _: quick)
         yield
 
 
@@ -136,27 +132,41 @@ def test_every_figure_draws_the_smallest_run(one, name, log):
         assert "one: interrupted at step 1 of 20" in figure.get_supxlabel()
 
 
-@pytest.mark.parametrize("name", OF_RUNS)
-def test_every_figure_draws_weights_that_begin_at_zero(tmp_path, name):
-    path = make_run(tmp_path / "a.h5", init_scale=0.0, steps=1)
-    with open_recording(path) as recording:
-        assert panels(draw(name, [recording], log_time=True))
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """Runs that are unlike others: begun at zero weights, and diverged."""
+    folder = tmp_path_factory.mktemp("odd")
+    zero = make_run(folder / "zero.h5", init_scale=0.0, steps=1)
+    with opened([zero, make_diverged(folder / "diverged.h5")]) as recordings:
+        yield dict(zip(("zero", "diverged"), recordings, strict=True))
 
 
 @pytest.mark.parametrize("name", OF_RUNS)
-def test_every_figure_draws_a_diverged_run(tmp_path, name):
-    with open_recording(make_diverged(tmp_path / "a.h5")) as recording:
-        assert panels(draw(name, [recording]))
+@pytest.mark.parametrize("which", ["zero", "diverged"])
+def test_every_figure_draws_odd_runs(odd, name, which):
+    assert panels(draw(name, [odd[which]], log_time=which == "zero"))
 
 
-@pytest.fixture
-def without_grid(tmp_path):
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "own.npz", X=rng.standard_normal((9, 6)), Y=rng.standard_normal((9, 1)))
-    dataset = str(tmp_path / "own.npz")
-    path = make_run(tmp_path / "a.h5", dataset=dataset, samples=9, diffusion=True)
+def test_a_run_that_has_no_pattern_yet_is_drawn_without_one(tmp_path):
+    with open_recording(make_interrupted(tmp_path / "a.h5", step=1, init_scale=0.0)) as recording:
+        for name in ("symmetry", "order"):
+            assert rendered(draw(name, [recording]))
+
+
+@pytest.fixture(scope="module")
+def without_grid(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bare")
+    path = make_run(folder / "a.h5", dataset=own_data(folder), samples=9, diffusion=True)
     with open_recording(path) as recording:
         yield recording
+
+
+def own_data(folder: Path, name: str = "own") -> str:
+    """A data file of 9 samples that are no images."""
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((9, 6)), rng.standard_normal((9, 1))
+    np.savez(folder / f"{name}.npz", X=X, Y=Y)
+    return str(folder / f"{name}.npz")
 
 
 @pytest.mark.parametrize("name", OF_RUNS)
@@ -226,30 +236,14 @@ def test_runs_that_share_nothing_are_not_shown_together(runs, tmp_path):
         draw("filters", [runs[0], other])
 
 
-def test_too_few_neurons_for_tsne_are_refused(one):
-    with pytest.raises(ConfigError, match="t-SNE needs 4 neurons"):
-        draw("embedding", [one], embedding="tsne")
-
-
-def test_names_with_dollar_signs_are_no_formulas(tmp_path):
-    rng = np.random.default_rng(0)
-    dataset = tmp_path / "a$^$b.npz"
-    np.savez(dataset, X=rng.standard_normal((9, 6)), Y=rng.standard_normal((9, 1)))
-    path = make_interrupted(tmp_path / "$\\frac$.h5", dataset=str(dataset), samples=9)
-    with open_recording(path) as recording:
-        assert rendered(draw("distances", [recording]))
-
-
-def test_labels_with_dollar_signs_are_no_formulas(tmp_path):
-    rng, runs = np.random.default_rng(0), []
-    with ExitStack() as stack:
-        for name in ("a$^$b", "c$^$d"):
-            dataset = str(tmp_path / f"{name}.npz")
-            np.savez(dataset, X=rng.standard_normal((9, 6)), Y=rng.standard_normal((9, 1)))
-            path = make_run(tmp_path / f"{name}.h5", dataset=dataset, samples=9)
-            runs.append(stack.enter_context(open_recording(path)))
-        runs.append(recording_of(np.ones((2, 3, 6)), np.ones((2, 1, 3)), name="$^$"))
-        assert rendered(draw("distances", runs))
+def test_names_and_labels_with_dollar_signs_are_no_formulas(tmp_path):
+    keys = [{"dataset": own_data(tmp_path, name), "samples": 9} for name in ("a$^$b", "c$^$d")]
+    paths = [make_interrupted(tmp_path / "$\\frac$.h5", **keys[0])]
+    paths += [make_run(tmp_path / f"{k}.h5", **keys[k]) for k in (0, 1)]
+    with opened(paths) as (unfinished, *others):
+        assert rendered(draw("distances", [unfinished]))
+        arrays = recording_of(np.ones((2, 3, 6)), np.ones((2, 1, 3)), name="$^$")
+        assert rendered(draw("distances", [*others, arrays]))
 
 
 def test_long_labels_stay_within_their_panels(runs, tmp_path):
@@ -268,18 +262,16 @@ def test_long_labels_stay_within_their_panels(runs, tmp_path):
                     assert end <= start, name
 
 
-def test_runs_of_several_settings_are_all_named(runs, tmp_path):
+def test_runs_of_several_settings_are_named_and_the_first_of_each_side_has_its_color(
+    runs, tmp_path
+):
     with open_recording(make_run(tmp_path / "b.h5", samples=8)) as other:
-        title = draw("distances", [runs[0], other]).get_suptitle()
-    assert "digits, n = 10, m = 7" in title
-    assert "digits, n = 8, m = 7" in title
-
-
-def test_the_first_run_of_each_side_has_its_color(runs, tmp_path):
-    with open_recording(make_run(tmp_path / "b.h5", samples=8)) as other:
-        lines = panels(draw("distances", [runs[0], other, runs[1]]))[0].lines
-    assert [line.get_color() for line in lines][::2] == [WITHOUT, WITH]
-    assert len({line.get_color() for line in lines}) == 3
+        figure = draw("distances", [runs[0], other, runs[1]])
+    assert "digits, n = 10, m = 7" in figure.get_suptitle()
+    assert "digits, n = 8, m = 7" in figure.get_suptitle()
+    colors = [line.get_color() for line in panels(figure)[0].lines]
+    assert colors[::2] == [WITHOUT, WITH]
+    assert len(set(colors)) == 3
 
 
 # -- what is shown ---------------------------------------------------------------------------------
@@ -367,9 +359,6 @@ def test_by_default_first_last_and_one_snapshot_between_are_shown(runs):
     dense = recording_of(np.zeros((5, 1, 1)), np.zeros((5, 1, 1)), time=[0, 1, 4, 9, 10])
     assert Request((dense,)).snapshots(dense) == [0, 1, 4]
     assert Request((runs[0],), times=tuple(times)).snapshots(runs[0]) == [0, 1, 4]
-
-
-def test_the_first_panel_of_changes_is_not_the_start(runs):
     assert panels(draw("changes", runs[:1]))[0].get_title()[-5:] != "t = 0"
 
 
@@ -398,16 +387,13 @@ def test_neurons_are_chosen_by_how_far_they_moved_in_all_runs(runs):
     assert chosen.tolist() == sorted(chosen)
 
 
-def test_random_neurons_depend_on_the_seed_alone(runs):
+def test_random_neurons_depend_on_the_seed_alone_and_are_at_most_all(runs):
     chosen = [Request((runs[0],), "random", 4, seed).chosen_neurons() for seed in (0, 0, 1, 2, 3)]
     assert np.array_equal(chosen[0], chosen[1])
     assert len({tuple(neurons) for neurons in chosen}) > 1
     for neurons in chosen:
         assert len(set(neurons)) == 4
         assert set(neurons) <= set(range(7))
-
-
-def test_no_more_neurons_are_shown_than_there_are(runs):
     for way in ("displacement", "random"):
         assert Request((runs[0],), way, 400).chosen_neurons().tolist() == list(range(7))
 
@@ -581,9 +567,6 @@ def test_an_axis_of_values_of_both_signs_is_linear_about_0_and_says_so(curve, li
     assert axes.get_ylabel() == f"rate\nlinear below {linear:g}"
     assert axes.yaxis.get_transform().linthresh == pytest.approx(linear)
     assert axes.get_ylim()[0] == 1.5 * min(curve)
-
-
-def test_an_axis_of_zeros_is_linear():
     assert value_axis_of([0.0, 0.0]).get_yscale() == "linear"
 
 
@@ -630,7 +613,7 @@ def test_forces_are_shown_over_time_and_each_neurons_at_the_end(runs):
 
 
 def test_scaling_shows_what_was_measured_and_predicted():
-    quick = scaling_figure.scaling_like(None)
+    quick = general.scaling_like(None)
     figure = draw("scaling")
     shown = np.reshape(panels(figure), (4, 4))
     assert "n = 8, $d_{in}$ = 8, m = 8, $d_{out}$ = 4" in figure.get_suptitle()
@@ -693,21 +676,18 @@ def test_dots_per_inch_scale_a_png(runs, tmp_path):
             assert picture.size == size
 
 
-def test_a_movie_has_a_frame_a_snapshot(runs, tmp_path):
+def test_a_movie_has_a_frame_a_snapshot(runs, one, tmp_path):
     for stem in "ab":
-        write("movie", Request(tuple(runs[:2]), count=4), tmp_path / f"{stem}.gif", dpi=40)
+        write("movie", Request(tuple(runs[:2]), count=4), tmp_path / f"{stem}.gif", dpi=30)
     content = (tmp_path / "a.gif").read_bytes()
     assert content.startswith(MAGIC[".gif"])
     assert content == (tmp_path / "b.gif").read_bytes()
     with Image.open(tmp_path / "a.gif") as movie:
         assert movie.n_frames == len(runs[0]) == 5
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_movie_of_one_snapshot_is_a_picture(one, tmp_path):
-    write("movie", Request((one,)), tmp_path / "a.gif", dpi=40)
-    with Image.open(tmp_path / "a.gif") as movie:
+    write("movie", Request((one,)), tmp_path / "one.gif", dpi=30)
+    with Image.open(tmp_path / "one.gif") as movie:
         assert movie.n_frames == 1
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_mp4_without_ffmpeg_is_refused(runs, tmp_path, monkeypatch):
@@ -740,9 +720,3 @@ def test_a_folder_that_is_not_there_is_an_error(runs, tmp_path, name):
     kind = "movie" if name == "a.gif" else "top"
     with pytest.raises(OutputError, match="cannot be written: No such file"):
         write(kind, Request((runs[0],), count=4), tmp_path / "no" / name, dpi=40)
-
-
-def test_a_run_that_has_no_pattern_yet_is_drawn_without_one(tmp_path):
-    with open_recording(make_interrupted(tmp_path / "a.h5", step=1, init_scale=0.0)) as recording:
-        assert rendered(draw("symmetry", [recording]))
-        assert rendered(draw("order", [recording]))

@@ -24,7 +24,7 @@ from prdsim.analysis.comparison import Comparison
 from prdsim.analysis.theory.scaling import Sizes, measure_scaling
 from prdsim.convergence import Report, judge
 from prdsim.errors import ConfigError
-from prdsim.figures import scaling as scaling_figure
+from prdsim.figures import general
 from prdsim.progress import Silent
 from prdsim.reproduction import available_studies, plan, reproduce
 from prdsim.reproduction.page import Shown, make_page
@@ -49,9 +49,9 @@ FEW = (plan._DISTANCES, plan._IMAGES[1], plan._BEYOND[0])  # figures that are dr
 @pytest.fixture(scope="module", autouse=True)
 def _quick_scaling():
     """Two draws in place of 24: ten seconds otherwise."""
-    quick = measure_scaling(Sizes(8, 8, 8, 4), draws=2)
+    quick = measure_scaling(Sizes(8, 8, 8, 4), draws=2, backend="numpy")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scaling_figure, "scaling_like", lambda _: quick)
+        patch.setattr(general, "scaling_like", lambda _: quick)
         yield
 
 

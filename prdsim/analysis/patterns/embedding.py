@@ -1,4 +1,7 @@
-"""Neurons as points in a plane: by principal components, or by t-SNE."""
+"""Neurons as points in a plane: by principal components, or by t-SNE.
+
+Functions raise `ConfigError` unless the neurons are (m, d_in), real and finite.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,6 @@ def principal_plane(neurons: ArrayLike) -> tuple[Reals, Reals]:
     (2,) of the variance that each explains, NaN when all neurons are equal. The sign of an axis is
     such that its loading of largest magnitude is positive. One neuron or one input has no second
     axis: its coordinates are 0.
-
-    Raises:
-        ConfigError: not an array (m, d_in) of finite real numbers.
-
     """
     array = real_array("neurons", neurons, ndim=2)
     moved = array - array[0]  # exactly 0 when all are equal
@@ -49,11 +48,8 @@ def tsne(neurons: ArrayLike, *, perplexity: float = 30.0) -> Reals:
     neighbors a neuron looks at, is lowered to (m - 1) / 3 where it is more. Neurons that are all
     equal stay in one point, 0. Needs scikit-learn. Source: L. van der Maaten and G. Hinton,
     J. Mach. Learn. Res. 9, 2579 (2008).
-
-    Raises:
-        ConfigError: fewer than 4 neurons, no array (m, d_in) of finite real numbers, a perplexity
-            that is not positive, or scikit-learn is not installed.
-
+    Raises `ConfigError` for fewer than 4 neurons, a perplexity that is not positive, and where
+    scikit-learn is not installed.
     """
     array = real_array("neurons", neurons, ndim=2)
     TSNE = require_tsne(len(array))

@@ -1,9 +1,11 @@
-"""The entries of a weight array against the normal distribution they were drawn from."""
+"""The entries of a weight array against the normal distribution they were drawn from.
+
+Functions raise `ConfigError` unless the entries are (m, d_in), real and finite.
+"""
 
 from __future__ import annotations
 
 from math import isfinite, sqrt
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,20 +13,14 @@ from scipy.special import ndtr
 
 from prdsim.analysis.arrays import Reals, real_array
 from prdsim.analysis.group import Compute, Group, Measure, Values
+from prdsim.analysis.recording import Recording, Snapshot
 from prdsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from prdsim.analysis.recording import Recording, Snapshot
 
 
 def skewness(entries: ArrayLike) -> float:
     """Return the third standardized moment of all entries of an array (m, d_in); 0 for a normal.
 
     Moments are about the entries' own mean, divided by their number. NaN for equal entries.
-
-    Raises:
-        ConfigError: not an array (m, d_in) of finite real numbers.
-
     """
     return float(np.mean(_standardized(entries) ** 3))
 
@@ -34,10 +30,6 @@ def excess_kurtosis(entries: ArrayLike) -> float:
 
     Positive: heavier tails than a normal's; the least value is -2, of two equal halves. Moments are
     about the entries' own mean, divided by their number. NaN for equal entries.
-
-    Raises:
-        ConfigError: not an array (m, d_in) of finite real numbers.
-
     """
     return float(np.mean(_standardized(entries) ** 4)) - 3.0
 
@@ -51,10 +43,7 @@ def normal_distance(entries: ArrayLike, sigma: float | None = None) -> float:
     0.87 / sqrt(number of entries) is what a sample of the very normal has; as the scale may be
     fitted and entries depend on each other, no p-value is given. NaN when sigma is None and all
     entries are 0, which have no shape.
-
-    Raises:
-        ConfigError: not an array (m, d_in) of finite real numbers, or sigma is not positive.
-
+    Raises `ConfigError` unless sigma is positive or None.
     """
     ordered = np.sort(real_array("entries", entries, ndim=2), axis=None)
     scale = _root_mean_square(ordered) if sigma is None else float(sigma)

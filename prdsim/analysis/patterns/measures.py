@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +22,7 @@ from prdsim.analysis.stability.growth import GROWTH
 from prdsim.analysis.table import Table
 from prdsim.analysis.theory.forces import FORCE_NORMS
 from prdsim.errors import ConfigError, PrdsimError
-
-if TYPE_CHECKING:
-    from prdsim.trajectory import Trajectory
+from prdsim.trajectory import Trajectory
 
 _ALL = (DISTANCES, SPREAD, ENTRIES, ORDER, ACTIVITY, RANK, GROWTH, FORCE_NORMS)
 GROUPS: Mapping[str, Group] = {group.name: group for group in _ALL}

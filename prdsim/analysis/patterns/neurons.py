@@ -1,37 +1,26 @@
-"""How far neurons have gone from where they began, how unevenly, and which are silent."""
+"""How far neurons have gone from where they began, how unevenly, and which are silent.
+
+Functions raise `ConfigError` unless they get real, finite numbers of the stated shape.
+"""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from prdsim.analysis.arrays import Reals, non_negative, real_array
 from prdsim.analysis.group import Compute, Group, Measure, Values, summarized, summary
+from prdsim.analysis.recording import Recording, Snapshot
 from prdsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from prdsim.analysis.recording import Recording, Snapshot
 
 
 def hidden_distances(U: ArrayLike, U_0: ArrayLike) -> Reals:
-    """Return ||u_j(t) - u_j(0)||, shape (m,), of the rows of U and U_0, both (m, d_in).
-
-    Raises:
-        ConfigError: their shapes differ, or they hold anything but finite real numbers.
-
-    """
+    """Return ||u_j(t) - u_j(0)||, shape (m,), of the rows of U and U_0, both (m, d_in)."""
     return _row_norms(_change("U", U, U_0))
 
 
 def top_distances(V: ArrayLike, V_0: ArrayLike) -> Reals:
-    """Return ||v_j(t) - v_j(0)||, shape (m,), of the columns of V and V_0, both (d_out, m).
-
-    Raises:
-        ConfigError: their shapes differ, or they hold anything but finite real numbers.
-
-    """
+    """Return ||v_j(t) - v_j(0)||, shape (m,), of the columns of V and V_0, both (d_out, m)."""
     return _row_norms(_change("V", V, V_0).T)
 
 
@@ -55,10 +44,6 @@ def coefficient_of_variation(values: ArrayLike) -> float:
 
     The deviation is the population's (divided by m). 0 when all are equal, at most sqrt(m - 1),
     when one alone is not 0; NaN when all are 0, as distances are at t = 0: nothing is spread.
-
-    Raises:
-        ConfigError: a number is negative or not finite, or there is none.
-
     """
     numbers = non_negative("values", values)
     mean = float(numbers.mean())
@@ -70,10 +55,6 @@ def gini(values: ArrayLike) -> float:
 
     0 when all are equal, (m - 1) / m when one alone is not 0; NaN when all are 0, as distances are
     at t = 0: nothing is spread. Source: C. Gini, Variabilita e mutabilita, 1912.
-
-    Raises:
-        ConfigError: a number is negative or not finite, or there is none.
-
     """
     numbers = np.sort(non_negative("values", values))
     m, total = len(numbers), float(numbers.sum())

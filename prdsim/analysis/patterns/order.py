@@ -1,23 +1,21 @@
 """Spatial order of filters: whether weights side by side on the pixel grid are alike.
 
 A filter is u_j or u_j(t) - u_j(0), seen as an image; filters are (m, rows * columns), one neuron a
-row, and ``grid`` is (rows, columns). Every measure is of the filter less its own mean.
+row, and ``grid`` is (rows, columns). Every measure is of the filter less its own mean. Functions
+raise `ConfigError` unless they get real, finite numbers that fit the grid, or each other.
 """
 
 from __future__ import annotations
 
 from math import e
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from prdsim.analysis.arrays import Reals, real_array, row_blocks
 from prdsim.analysis.group import Compute, Group, Measure, Values
+from prdsim.analysis.recording import Recording, Snapshot
 from prdsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from prdsim.analysis.recording import Recording, Snapshot
 
 
 def morans_i(filters: ArrayLike, grid: tuple[int, int]) -> Reals:
@@ -27,10 +25,6 @@ def morans_i(filters: ArrayLike, grid: tuple[int, int]) -> Reals:
     w_ab = 1 if a and b share an edge, else 0, and w the sum of all w_ab; pixels at the border have
     fewer neighbors. 1 is perfect order, -1 a checkerboard, and -1 / (N - 1) the expectation for
     independent pixels. Source: P. A. P. Moran, Biometrika 37, 17 (1950).
-
-    Raises:
-        ConfigError: the filters do not fit the grid, or are no finite real numbers.
-
     """
     rows, columns = grid
     z = _centered(filters, grid)
@@ -52,10 +46,6 @@ def radial_spectrum(filters: ArrayLike, grid: tuple[int, int]) -> tuple[Reals, R
     There is no window. On grids as small as images of digits it would blur a peak over two rings
     more and carry what is left of the mean into the first; without one, a wave that fits the grid
     stays in its ring.
-
-    Raises:
-        ConfigError: the filters do not fit the grid, or are no finite real numbers.
-
     """
     z = _centered(filters, grid)
     rows, columns = grid
@@ -77,10 +67,6 @@ def peak_wavelength(frequency: ArrayLike, power: ArrayLike) -> Reals:
     ring's center, whose frequency is right to about 1 / min(rows, columns): a wavelength of 7
     pixels on 28 x 28 to 7^2 / 28 pixels. A wavelength as long as the grid means that no shorter one
     stands out; NaN that there is no power at all.
-
-    Raises:
-        ConfigError: the arrays do not fit each other, or are no finite real numbers.
-
     """
     frequency, power = _curves("frequency", frequency, "power", power)
     wavelength = 1.0 / frequency[np.argmax(power, axis=1)]
@@ -93,10 +79,6 @@ def radial_autocovariance(filters: ArrayLike, grid: tuple[int, int]) -> tuple[Re
     The autocovariance at a lag is the mean of z(x) z(y) over all pairs of pixels whose distance
     rounds to the same whole number; the lag is the mean of those distances. Pairs do not reach over
     the border. The first bin, at lag 0, is the filter's variance.
-
-    Raises:
-        ConfigError: the filters do not fit the grid, or are no finite real numbers.
-
     """
     z = _centered(filters, grid)
     padded = (2 * grid[0], 2 * grid[1])  # zeros around: what wraps meets nothing
@@ -124,10 +106,6 @@ def correlation_length(lag: ArrayLike, covariance: ArrayLike) -> Reals:
     correlation is exp(-r^2 / (2 l^2)), it is l sqrt(2), a little less by the mean that was taken
     off; white noise has about 0.76, the grid's limit. NaN for a constant filter, and where the
     covariance stays above.
-
-    Raises:
-        ConfigError: the arrays do not fit each other, or are no finite real numbers.
-
     """
     lag, covariance = _curves("lag", lag, "covariance", covariance)
     excess = covariance - covariance[:, :1] / e

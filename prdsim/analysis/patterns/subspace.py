@@ -1,8 +1,12 @@
-"""How many directions the weights move in: of one change, and of a whole trajectory."""
+"""How many directions the weights move in: of one change, and of a whole trajectory.
+
+Functions raise `ConfigError` unless they get real, finite numbers of the stated shape; singular
+values are 0 or more.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,10 +14,8 @@ from scipy.special import entr
 
 from prdsim.analysis.arrays import Reals, non_negative, real_array, row_blocks
 from prdsim.analysis.group import Group, Measure, Values
+from prdsim.analysis.recording import Snapshot
 from prdsim.errors import ConfigError
-
-if TYPE_CHECKING:
-    from prdsim.analysis.recording import Snapshot
 
 
 class ReadInBlocks(Protocol):
@@ -28,12 +30,7 @@ class ReadInBlocks(Protocol):
 
 
 def singular_values(change: ArrayLike) -> Reals:
-    """Return the singular values of a change U(t) - U(0), (m, d_in), the largest first.
-
-    Raises:
-        ConfigError: not an array (m, d_in) of finite real numbers.
-
-    """
+    """Return the singular values of a change U(t) - U(0), (m, d_in), the largest first."""
     values = np.linalg.svd(real_array("change", change, ndim=2), compute_uv=False)
     return np.asarray(values, dtype=np.float64)
 
@@ -43,10 +40,6 @@ def effective_rank(values: ArrayLike) -> float:
 
     1 for one direction, k for k equal ones, and between for uneven ones; NaN when all are 0.
     Source: O. Roy and M. Vetterli, EUSIPCO 2007.
-
-    Raises:
-        ConfigError: a value is negative or not finite, or there is none.
-
     """
     numbers = non_negative("singular values", values)
     total = float(numbers.sum())
@@ -58,10 +51,6 @@ def participation_ratio(values: ArrayLike) -> float:
 
     1 for one direction, k for k equal ones. Weak directions count less than in `effective_rank`.
     NaN when all are 0. Source: R. J. Bell and P. Dean, Discuss. Faraday Soc. 50, 55 (1970).
-
-    Raises:
-        ConfigError: a value is negative or not finite, or there is none.
-
     """
     numbers = non_negative("singular values", values)
     if numbers.max() == 0.0:
@@ -80,10 +69,6 @@ def trajectory_shares(snapshots: ReadInBlocks) -> Reals:
 
     A random walk of many steps in many dimensions has shares of about 6 / (pi k)^2, 0.61, 0.15,
     0.07, ... too. Source: J. Antognini and J. Sohl-Dickstein, arXiv:1806.08805.
-
-    Raises:
-        ConfigError: not an array (K, m, d_in), or it holds anything but finite real numbers.
-
     """
     shape = snapshots.shape
     if len(shape) != 3 or 0 in shape:

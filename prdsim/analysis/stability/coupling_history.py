@@ -6,16 +6,16 @@ Files keep few snapshots: a run is replayed in memory, and C_j is taken at every
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import rankdata
 
 from prdsim.analysis.stability.growth import BATCH_BYTES, Couplings, couplings
 from prdsim.backends.numpy import NumpyBackend
-from prdsim.config import Resolved, RunConfig
+from prdsim.config import RunConfig
 from prdsim.errors import ResumeMismatchError
 from prdsim.physics.charts import range_factors
 from prdsim.physics.state import Dimensions
@@ -139,17 +139,14 @@ def integrate_couplings(
     X: HostArray,
     Y: HostArray,
     *,
-    initial: Mapping[str, HostArray] | None = None,
-    resolved: Resolved | None = None,
-    stored_chart: Mapping[str, HostArray] | None = None,
-    backend: Backend | None = None,
     progress: Progress | None = None,
     watch: Callable[[Simulation], None] = lambda _: None,
     next_watched: Callable[[], float] = lambda: math.inf,
+    **options: Any,
 ) -> CouplingHistory:
     """Run a simulation in memory and integrate C_j over it, at the cadence of the scalars.
 
-    Arguments are as for `Simulation`; ``watch`` is called with it at the start and after every
+    Other arguments are as for `Simulation`; ``watch`` is called with it at the start and after each
     step, and ``next_watched`` returns the next time within a step that it will look at. No file is
     written. The run takes the same steps as without.
     Raises `ConfigError` if the memory does not suffice, and what a run raises.
@@ -157,19 +154,10 @@ def integrate_couplings(
     shown = progress or Silent()
     due = config.scalar_rule.plan(steps=config.step_limit, end_time=config.end_time)
     agenda = Agenda(due)
-    with Simulation(
-        config,
-        X,
-        Y,
-        initial=initial,
-        resolved=resolved,
-        stored_chart=stored_chart,
-        backend=backend,
-    ) as simulation:
+    with Simulation(config, X, Y, **options) as simulation:
         needed = CouplingIntegral.needed_bytes(simulation.dimensions, len(due))
-        require_memory(
-            needed, NumpyBackend(), "the integrals of C_j need", "take fewer samples or neurons"
-        )
+        advice = "take fewer samples or neurons"
+        require_memory(needed, NumpyBackend(), "the integrals of C_j need", advice)
         Q, R = range_factors(X)
         integral = CouplingIntegral(simulation.dimensions, len(R))
         U_0 = simulation.weights()["U"]

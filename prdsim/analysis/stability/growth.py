@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prdsim.analysis.group import Compute, Group, Measure, Values, summarized, summary
+from prdsim.analysis.recording import Recording, Snapshot
 from prdsim.analysis.snapshot_model import SnapshotModel, settings_of
 from prdsim.config import RunConfig
 from prdsim.physics.charts import range_factors
@@ -29,7 +30,6 @@ from prdsim.physics.model import Model
 from prdsim.physics.state import State
 
 if TYPE_CHECKING:
-    from prdsim.analysis.recording import Recording, Snapshot
     from prdsim.backends.arrays import HostArray
     from prdsim.backends.base import Backend
 
@@ -138,14 +138,13 @@ class Growth:
     def __init__(
         self, config: RunConfig, X: HostArray, Y: HostArray, *, backend: Backend | str = "numpy"
     ) -> None:
-        self._at = SnapshotModel(config, X, Y, backend=backend)
+        self._snapshot = SnapshotModel(config, X, Y, backend=backend)
         self.Q, self.R = range_factors(X)
 
     def couplings(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> Couplings:
         """Return what C_j is made of at U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,)."""
-        with self._at.backend.active():
-            self._at.load({"U": U, "V": V, "W": W, "a": a})
-            return couplings(self._at.model, self._at.state, self.R)
+        with self._snapshot.at(U=U, V=V, W=W, a=a) as (model, state):
+            return couplings(model, state, self.R)
 
     def rates(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> GrowthRates:
         """Return sigma_k(C_j) with reaction and diffusion parts."""
@@ -211,9 +210,7 @@ def growth_rates(
 def growth_of(recording: Recording) -> Growth:
     """Return what computes the growth of a recording's neurons at its snapshots.
 
-    Raises:
-        ConfigError: it lacks the configuration or the samples.
-
+    Raises `ConfigError` if it lacks the configuration or the samples.
     """
     return Growth(recording.settings, *recording.samples)
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prdsim.physics.driven import Driven
-from prdsim.physics.state import State, entries
+from prdsim.physics.state import Shapes, State, entries
 from prdsim.physics.tangent import Linearization
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import Array, HostArray
-    from prdsim.physics.state import Shapes
 
 
 def unpack(vector: HostArray, shapes: Shapes) -> dict[str, HostArray]:

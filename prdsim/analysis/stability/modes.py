@@ -148,18 +148,6 @@ class Modes:
             arrays["U"] = arrays["U"] @ self.basis.T
         return arrays
 
-    def shares(self, index: int) -> dict[str, float]:
-        """Return what share of the squared norm of a mode lies in each array."""
-        arrays = unpack(self.vectors[:, index], self.shapes)
-        return {name: float(np.sum(np.abs(array) ** 2)) for name, array in arrays.items()}
-
-    def neuron_shares(self, index: int) -> HostArray:
-        """Return what share of the squared norm of a mode lies in each neuron (u_j, v_j), (m,)."""
-        arrays = unpack(self.vectors[:, index], self.shapes)
-        axes = {"U": 1, "V": 0}
-        parts = [np.sum(np.abs(arrays[n]) ** 2, axis=axes[n]) for n in axes if n in arrays]
-        return np.asarray(sum(parts))
-
 
 def leading_modes(
     jacobian: Linearization,

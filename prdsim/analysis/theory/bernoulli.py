@@ -1,6 +1,5 @@
-"""Growth laws of the paper: logistic, and the Bernoulli equation of psi = ||z - y||^2.
+"""Growth law of the paper: the Bernoulli equation of psi = ||z - y||^2.
 
-    dP/dt = r P (1 - P / K)                                      poster eq. (1)
     dpsi/dt <= r sqrt(psi) (1 - sqrt(psi) / K)                   poster eq. (2)
 
 For the theorems' set-up r = lambda_1 mu and K = kappa mu
@@ -19,12 +18,6 @@ from scipy.optimize import least_squares
 
 from prdsim.analysis.arrays import Reals
 from prdsim.errors import DataError
-
-
-def logistic(t: ArrayLike, P_0: float, r: float, K: float) -> Reals:
-    """Return P(t) of logistic growth from P_0 >= 0 with rate r and capacity K > 0, eq. (1)."""
-    decay: Reals = np.exp(-r * np.asarray(t, dtype=np.float64))
-    return K * P_0 / (P_0 + (K - P_0) * decay)
 
 
 def bernoulli(t: ArrayLike, psi_0: float, r: float, K: float) -> Reals:
@@ -72,10 +65,8 @@ def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
     Least squares in sqrt(psi), through the first record. It starts at the best of a grid of
     rates, each with its best K, which is linear. The standard errors take deviations as
     independent; those of a run are not, so they tell how well the curve is determined, no more.
-
-    Raises:
-        DataError: records that are no series, or that determine no curve: constant, still
-            straight at the end, or over between the first two of them.
+    Raises `DataError` for records that are no series, or that determine no curve: constant, still
+    straight at the end, or over between the first two of them.
     """
     t, values = _series(time, psi, "psi", shortest=4)
     rho, t = np.sqrt(values), t - t[0]
@@ -155,9 +146,7 @@ def plateau(time: ArrayLike, sqrt_psi: ArrayLike) -> Plateau:
 
     Settled if that differs from the mean over the tenth before by no more than 1 % of itself and
     a millionth of the largest record, which counts as 0.
-
-    Raises:
-        DataError: no series, or no record in one of the two tenths.
+    Raises `DataError` for no series, or where no record is in one of the two tenths.
     """
     t, rho = _series(time, sqrt_psi, "sqrt(psi)", shortest=2)
     since, before = (t[-1] - share * (t[-1] - t[0]) for share in (0.1, 0.2))

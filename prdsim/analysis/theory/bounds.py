@@ -123,9 +123,8 @@ class Constants:
 def theorem_constants(X: Numbers, *, residual: float, m: int, mu: float = 0.0) -> Constants:
     """Return the constants for unit inputs X (d_in, n).
 
-    Raises:
-        ConfigError: an input has not norm 1.
-        DataError: lambda_0 is 0 to rounding, so that no theorem holds.
+    Raises `ConfigError` if an input has not norm 1, `DataError` if lambda_0 is 0 to rounding: then
+    no theorem holds.
     """
     H = limiting_kernel(X)
     lambda_0, largest = extreme_eigenvalues(H)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prdsim.analysis.group import Compute, Group, Values, summarized, summary
+from prdsim.analysis.recording import Recording, Snapshot
 from prdsim.analysis.snapshot_model import SnapshotModel, settings_of
 from prdsim.config import RunConfig
 from prdsim.physics.charts import column_sums, row_sums
@@ -20,7 +21,6 @@ from prdsim.physics.gradients import forward, generator_velocity, residual, scor
 from prdsim.physics.state import State
 
 if TYPE_CHECKING:
-    from prdsim.analysis.recording import Recording, Snapshot
     from prdsim.backends.arrays import Array, HostArray
     from prdsim.backends.base import Backend
 
@@ -72,18 +72,17 @@ class Forces:
         self, config: RunConfig, X: HostArray, Y: HostArray, *, backend: Backend | str = "auto"
     ) -> None:
         config = config.replace(trainable="U,V")
-        self._at = SnapshotModel(config, X, Y, backend=backend)
-        with self._at.backend.active():
-            self._velocity = State.empty(self._at.backend, self._at.model.state_shapes, ("U", "V"))
+        self._snapshot = SnapshotModel(config, X, Y, backend=backend)
+        k, shapes = self._snapshot.backend, self._snapshot.model.state_shapes
+        with k.active():
+            self._velocity = State.empty(k, shapes, ("U", "V"))
 
     def norms(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> ForceNorms:
         """Return the norms at U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,).
 
         Raises `DataError` for arrays of other shapes.
         """
-        model, state = self._at.model, self._at.state
-        with self._at.backend.active():
-            self._at.load({"U": U, "V": V, "W": W, "a": a})
+        with self._snapshot.at(U=U, V=V, W=W, a=a) as (model, state):
             forward(model, state)
             residual(model, out=model.work.E)
             reaction_U, reaction_V = self._norms(model.work.E)
@@ -96,8 +95,8 @@ class Forces:
 
     def _norms(self, E: Array) -> tuple[HostArray, HostArray]:
         """Norms by neuron of the velocities that a drive gives U and V; reads A (and H)."""
-        k, velocity = self._at.backend, self._velocity
-        generator_velocity(self._at.model, self._at.state, E, out=velocity)
+        k, velocity = self._snapshot.backend, self._velocity
+        generator_velocity(self._snapshot.model, self._snapshot.state, E, out=velocity)
         squares_U = row_sums(k, velocity.U, velocity.U)
         squares_V = column_sums(k, velocity.V, velocity.V)
         return np.sqrt(squares_U), np.sqrt(squares_V)
@@ -124,9 +123,7 @@ def force_norms(
 def forces_of(recording: Recording) -> Forces:
     """Return what computes reaction and diffusion of a recording's snapshots.
 
-    Raises:
-        ConfigError: it lacks the configuration or the samples.
-
+    Raises `ConfigError` if it lacks the configuration or the samples.
     """
     return Forces(recording.settings, *recording.samples)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,39 +19,29 @@ from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DataError
 from prdsim.recorded import Recorded
 from prdsim.running.simulation import Simulation
-
-if TYPE_CHECKING:
-    from prdsim.trajectory import Trajectory
+from prdsim.trajectory import Trajectory
 
 
 def theorem_report(
-    trajectory: Trajectory,
-    *,
-    data: tuple[Numbers, Numbers] | None = None,
-    mu: float | None = None,
-    delta: float = 0.05,
-    replay: bool = False,
+    trajectory: Trajectory, *, mu: float | None = None, replay: bool = False
 ) -> TheoremReport:
     """Hold a run against both theorems, reading one snapshot of U at a time.
 
     Args:
         trajectory: A run of the preset "theory", with diffusion or without.
-        data: X (d_in, n) and Y (1, n) as the run used them, if the file does not keep them.
         mu: Judge Theorem 2 with this mu; else with the largest measured D ||grad_z g||_1.
-        delta: Of the paper's own expression for mu, which is shown beside.
         replay: Take the steps of a run by gd again to measure the scores that moved U; see
             `applied_scores`. Else mu is that of the recorded states.
 
     Raises:
         ConfigError: the run is not of the theorems' set-up; the error names the key.
-        DataError: lambda_0 is 0 to rounding, and no theorem holds.
+        DataError: lambda_0 is 0 to rounding, and no theorem holds; or the samples are unavailable.
         DamagedTrajectoryError: a snapshot's checksum fails.
     """
-    config, X, Y = _set_up(trajectory, data)
+    config, X, Y = _set_up(trajectory)
+    scores = _recorded_scores(trajectory, config, X.shape[1])
     if replay and config.adversary:
-        scores = applied_scores(trajectory, data=data)
-    else:
-        scores = _recorded_scores(trajectory, config, X.shape[1])
+        scores = applied_scores(trajectory)
     report = judge_bounds(
         _constants(trajectory, X, Y, scores, mu),
         follow(trajectory.time, trajectory.U, X),
@@ -60,8 +49,7 @@ def theorem_report(
         diffusion=config.adversary,
         step_size=Recorded(trajectory).resolved.step_size if config.integrator == "gd" else 0.0,
     )
-    D = config.effective_diffusivity
-    by_paper = paper_mu(trajectory.W[0], X.shape[1], delta=delta, diffusivity=D)
+    by_paper = paper_mu(trajectory.W[0], X.shape[1], diffusivity=config.effective_diffusivity)
     return replace(
         report,
         paper_mu=by_paper if config.adversary else None,
@@ -74,28 +62,22 @@ def recorded_constants(trajectory: Trajectory) -> Constants:
 
     Raises as `theorem_report` does.
     """
-    config, X, Y = _set_up(trajectory, None)
+    config, X, Y = _set_up(trajectory)
     return _constants(trajectory, X, Y, _recorded_scores(trajectory, config, X.shape[1]))
 
 
-def _set_up(
-    trajectory: Trajectory, data: tuple[Numbers, Numbers] | None
-) -> tuple[RunConfig, Numbers, Numbers]:
+def _set_up(trajectory: Trajectory) -> tuple[RunConfig, Numbers, Numbers]:
     """Return configuration and samples of a run, which is one of the theorems."""
     if not len(trajectory.U):
         raise DataError(f"{trajectory.path} holds no snapshot yet")
     recorded = Recorded(trajectory)
-    config, (X, Y) = recorded.config, data or recorded.data
+    config, (X, Y) = recorded.config, recorded.data
     check_set_up(config, X, trajectory.V[0])
     return config, X, Y
 
 
 def _constants(
-    trajectory: Trajectory,
-    X: Numbers,
-    Y: Numbers,
-    scores: Scores,
-    mu: float | None = None,
+    trajectory: Trajectory, X: Numbers, Y: Numbers, scores: Scores, mu: float | None = None
 ) -> Constants:
     """Return the constants of a run; ``mu`` is the largest of the scores unless given."""
     U, V = trajectory.U[0], trajectory.V[0]
@@ -123,11 +105,7 @@ def check_set_up(config: RunConfig, X: Numbers, V: Numbers) -> None:
     check_unit_inputs(X)
 
 
-def applied_scores(
-    trajectory: Trajectory,
-    *,
-    data: tuple[Numbers, Numbers] | None = None,
-) -> Scores:
+def applied_scores(trajectory: Trajectory) -> Scores:
     """Return D ||grad_z g||_1 of the scores that moved U in a run by gd, (steps,), at their starts.
 
     A step of gd computes Z, updates the critic, and moves U with the new critic at the old Z:
@@ -135,7 +113,7 @@ def applied_scores(
     costs what it cost; nothing is written. Raises `ConfigError` for other integrators.
     """
     recorded = Recorded(trajectory)
-    config, (X, Y) = recorded.config, data or recorded.data
+    config, (X, Y) = recorded.config, recorded.data
     if config.integrator != "gd":
         raise ConfigError(f"integrator: {config.integrator} moves U by the scores of its states")
     steps = int(trajectory.scalars["step"][-1])

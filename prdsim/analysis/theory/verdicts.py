@@ -56,24 +56,23 @@ class Scores:
 
 @dataclass(frozen=True)
 class Premise:
-    """One condition at the times (rows,) it was measured: ``value`` against ``limit``."""
+    """A condition at the times (rows,) of its records: ``value`` at most ``limit``, or at least."""
 
     text: str
     time: Numbers
     value: Numbers
     limit: float
-    holds: NDArray[np.bool_]
+    at_least: bool = False
+
+    @property
+    def holds(self) -> NDArray[np.bool_]:
+        """Where it holds, (rows,)."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     @property
     def fails_from(self) -> float | None:
         """The first time at which it does not hold; None if it always holds."""
         return None if self.holds.all() else float(self.time[np.argmin(self.holds)])
-
-    @property
-    def holds_until(self) -> float | None:
-        """The last time up to which it holds throughout; None if it fails at the first."""
-        count = len(self.holds) if self.holds.all() else int(np.argmin(self.holds))
-        return float(self.time[count - 1]) if count else None
 
     def line(self) -> str:
         """Say in a line how long it holds."""
@@ -230,14 +229,14 @@ def judge_bounds(
     half_0, half_1 = constants.lambda_0 / 2.0, constants.lambda_1 / 2.0
     time, largest = course.time, course.lambda_max
     reaction = [
-        _premise("lambda_min(H(t)) >= lambda_0 / 2", time, course.lambda_min, half_0, at_least=True)
+        Premise("lambda_min(H(t)) >= lambda_0 / 2", time, course.lambda_min, half_0, at_least=True)
     ]
     if step_size > 0.0:
         text = "step_size (lambda_max(H(t)) + lambda_0 / 2) <= 2"
-        reaction.append(_premise(text, time, step_size * (largest + half_0), 2.0))
+        reaction.append(Premise(text, time, step_size * (largest + half_0), 2.0))
     diffusive = [
-        _premise("lambda_max(H(t)) <= lambda_1 / 2", time, largest, half_1),
-        _premise("D ||grad_z g||_1 <= mu", scores.time, scores.value, constants.mu),
+        Premise("lambda_max(H(t)) <= lambda_1 / 2", time, largest, half_1),
+        Premise("D ||grad_z g||_1 <= mu", scores.time, scores.value, constants.mu),
     ]
     return TheoremReport(
         constants,
@@ -258,17 +257,6 @@ def judge_bounds(
             "" if diffusion else "it is for runs with diffusion",
         ),
     )
-
-
-def _premise(
-    text: str,
-    time: Numbers,
-    value: Numbers,
-    limit: float,
-    *,
-    at_least: bool = False,
-) -> Premise:
-    return Premise(text, time, value, limit, value >= limit if at_least else value <= limit)
 
 
 def _judged_bound(

@@ -1,4 +1,4 @@
-"""Growth laws against an ODE solver, and the fit against planted parameters."""
+"""The growth law against an ODE solver, and the fit against planted parameters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from prdsim.analysis.theory.bernoulli import bernoulli, fit_bernoulli, logistic, plateau
+from prdsim.analysis.theory.bernoulli import bernoulli, fit_bernoulli, plateau
 from prdsim.errors import DataError
 
 TIME = np.linspace(0.0, 12.0, 241)
@@ -17,22 +17,15 @@ def solved(slope, start):
     return solution.y[0]
 
 
-@pytest.mark.parametrize("start", [0.1, 2.0, 5.0])
-def test_logistic_solves_its_equation(start):
-    wanted = solved(lambda _, P: 0.8 * P * (1 - P / 2.0), start)
-    # Errors of the solver at rtol 1e-10, summed over its steps.
-    assert np.allclose(logistic(TIME, start, 0.8, 2.0), wanted, rtol=1e-8)
-
-
 @pytest.mark.parametrize("start", [0.04, 4.0, 25.0])
 def test_bernoulli_solves_its_equation(start):
     wanted = solved(lambda _, psi: 0.8 * np.sqrt(psi) * (1 - np.sqrt(psi) / 2.0), start)
+    # Errors of the solver at rtol 1e-10, summed over its steps.
     assert np.allclose(bernoulli(TIME, start, 0.8, 2.0), wanted, rtol=1e-8)
 
 
 def test_growth_from_nothing():
-    """Logistic growth needs a seed; psi does not: its growth begins as (r t / 2)^2."""
-    assert np.all(logistic(TIME, 0.0, 0.8, 2.0) == 0.0)
+    """It needs no seed: growth begins as (r t / 2)^2."""
     assert bernoulli(1e-4, 0.0, 0.8, 2.0) == pytest.approx((0.8e-4 / 2) ** 2, rel=1e-4)
 
 

@@ -1,35 +1,26 @@
-"""Curves over time of one run or of several, with bands over neurons and over initial draws."""
+"""Curves over time with bands over neurons and over initial draws; figure 1 of the poster."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from prdsim.figures.style import Array, line_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from prdsim.analysis import History
-
-Histories = dict[str, list["History"]]
-"""The histories of the runs of each label."""
+from prdsim.analysis import History
+from prdsim.figures.request import FigureKind, Histories, Request
+from prdsim.figures.style import Array, annotate, line_of, new_figure
 
 
-def common_time(histories: Sequence[History]) -> Array:
-    """Return the snapshot times of the first run, up to where the shortest run ends."""
-    end = min(float(history.time[-1]) for history in histories)
-    times: Array = histories[0].time
-    common: Array = times[times <= end]
-    return common
+def _over_time(runs: Sequence[History], name: str) -> tuple[Array, Array]:
+    """Return a measure at the times (K,) of the first run, one run a row; linear in between.
 
-
-def curves(histories: Sequence[History], name: str) -> tuple[Array, Array]:
-    """Return common times (K,) and a measure at them, one run a row; linear in between."""
-    time = common_time(histories)
-    return time, np.array([np.interp(time, run.time, run[name]) for run in histories])
+    Times end where the shortest run does.
+    """
+    time = runs[0].time
+    time = time[time <= min(float(run.time[-1]) for run in runs)]
+    return time, np.array([np.interp(time, run.time, run[name]) for run in runs])
 
 
 def draw_measure(axes: Axes, histories: Histories, name: str, *, over: str = "") -> None:
@@ -40,13 +31,13 @@ def draw_measure(axes: Axes, histories: Histories, name: str, *, over: str = "")
     for label, runs in histories.items():
         look = line_of(label, list(histories))
         color = look["color"]
-        time, values = curves(runs, name)
+        time, values = _over_time(runs, name)
         axes.plot(time, values.mean(axis=0), **look, label=label)
         if len(runs) > 1:
             low, high = values.min(axis=0), values.max(axis=0)
             axes.fill_between(time, low, high, color=color, alpha=0.35, linewidth=0)
         if over:
-            low, high = (curves(runs, f"{over}_{q}")[1].mean(axis=0) for q in ("q05", "q95"))
+            low, high = (_over_time(runs, f"{over}_{q}")[1].mean(axis=0) for q in ("q05", "q95"))
             axes.fill_between(time, low, high, color=color, alpha=0.12, linewidth=0)
 
 
@@ -103,3 +94,35 @@ def band_note(histories: Histories, *, neurons: bool) -> str:
     if neurons:
         parts.append("light band: 5 to 95 % of the neurons")
     return "; ".join(parts)
+
+
+# -- figure 1 --------------------------------------------------------------------------------------
+
+_LAYERS = (
+    ("(a) hidden layer", "distance_U", r"$\|u_j(t) - u_j(0)\|$"),
+    ("(b) top layer", "distance_V", r"$\|v_j(t) - v_j(0)\|$"),
+)
+
+
+def draw_distances(request: Request) -> Figure:
+    """Draw the distances of u_j and v_j from where they began, by label."""
+    histories = request.histories("distances")
+    figure = new_figure(9.0, 3.6)
+    for axes, (title, name, symbol) in zip(figure.subplots(1, 2), _LAYERS, strict=True):
+        draw_measure(axes, histories, f"{name}_mean", over=name)
+        axes.set(title=title, ylabel=f"distance {symbol}")
+        axes.set_ylim(bottom=0)
+        time_axis(axes, histories, log=request.log_time)
+        axes.legend(loc="upper left")
+    annotate(figure, request.recordings, band_note(histories, neurons=True))
+    return figure
+
+
+KINDS = (
+    FigureKind(
+        "distances",
+        "distances of u_j and v_j from their initial values over time",
+        draw_distances,
+        "1",
+    ),
+)
