@@ -1,4 +1,4 @@
-"""Charts: exact coordinates in which U may be carried.
+"""Charts: exact coordinates in which U can be carried.
 
 U(t) - U_0 always lies in the row space of X^T. A chart chooses coordinates for it, linear in the
 velocity, so that every integrator gives the same trajectory in exact arithmetic. In each of them
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Chart(Protocol):
-    """What integrators, gradients and files need to know of the coordinates of U.
+    """The coordinates of U, as integrators, gradients and files use them.
 
     "U" below means the carried array, in the chart's coordinates; ``A`` its pre-activations, as
     `prdsim.physics.gradients.forward` leaves them.
@@ -37,17 +37,17 @@ class Chart(Protocol):
     matrix: Array
     """M, by which the carried array is multiplied."""
     base: Array | None
-    """What is added to it, if anything."""
+    """The array added to the product, if any."""
     pull_matrix: Array | None
     """M where velocities are s B M^T; None where they are s B."""
 
     @staticmethod
     def columns(sizes: Dimensions) -> int:
-        """Return how many columns the carried array has, at the most."""
+        """Return the largest number of columns of the carried array."""
 
     @staticmethod
     def shapes(sizes: Dimensions) -> Shapes:
-        """Return the shapes of the arrays a chart allocates, at the most."""
+        """Return the largest shapes of the arrays that a chart allocates."""
 
     def shape(self, m: int) -> tuple[int, int]:
         """Return the shape of the carried array for m neurons."""
@@ -74,11 +74,11 @@ class Chart(Protocol):
         """Return ||u_j - u_j(0)||^2, (m,), float64; ``scratch`` has U's shape, is overwritten."""
 
     def arrays(self) -> dict[str, HostArray]:
-        """Return what the trajectory file must keep to read the coordinates again."""
+        """Return the arrays that a trajectory file keeps to restore the coordinates."""
 
 
 def load(backend: Backend, host: HostArray) -> Array:
-    """Return a new array on the device that holds a host array."""
+    """Return a copy of a host array on the device."""
     array = backend.empty(host.shape)
     backend.to_device(host, array)
     return array
@@ -99,7 +99,7 @@ def column_sums(backend: Backend, A: Array, B: Array) -> HostArray:
 
 
 class _OverWeights:
-    """What the charts share: U_0 on the device, and sums over rows."""
+    """Shared by the charts: U_0 on the device, and sums over rows."""
 
     base: Array | None = None
     matrix: Array
@@ -171,7 +171,7 @@ class RangeChart(_OverWeights):
         self._P_0, self._difference = (backend.empty(self.shape(m)) for _ in range(2))
         self._weights = backend.empty(U_0.shape)
         backend.gemm(self._U_0, self._Q, out=self._P_0)
-        # ||u_j||^2 beside what P holds of it: X never reaches that part of U.
+        # The part of ||u_j||^2 outside the range of X, which never changes.
         self._rest = self._row_sums(self._U_0, self._U_0) - self._row_sums(self._P_0, self._P_0)
 
     @staticmethod
@@ -291,8 +291,8 @@ def make_chart(
 ) -> Chart:
     """Return a chart for inputs X (d_in, n) and initial weights U_0 (m, d_in).
 
-    ``stored`` are the `Chart.arrays` of an earlier run: the range's basis is never computed anew,
-    since another library may choose another one.
+    ``stored`` are the `Chart.arrays` of an earlier run: the basis of the range is never
+    recomputed, since another library may choose a different one.
     """
     if name == "range":
         Q, R = (stored["Q"], stored["R"]) if stored else range_factors(X)
@@ -303,18 +303,18 @@ def make_chart(
 def range_factors(X: HostArray) -> tuple[HostArray, HostArray]:
     """Return Q (d_in, r) with orthonormal columns and R (r, n) with X = Q R, float64.
 
-    By singular values: r counts those above max(d_in, n) eps times the largest, below which they
-    are rounding errors of the others. At least 1, so that no array is empty.
+    r is the number of singular values above max(d_in, n) eps times the largest (those below are
+    rounding errors), but at least 1, so that no array is empty.
     """
     Q, sigma, Vt = np.linalg.svd(np.asarray(X, np.float64), full_matrices=False)
     rank = max(1, int((sigma > max(X.shape) * np.finfo(np.float64).eps * sigma[0]).sum()))
     return np.ascontiguousarray(Q[:, :rank]), sigma[:rank, None] * Vt[:rank]
 
 
-# Rates that `auto` reckons with, by backend and bytes of a number: operations and bytes a second.
-# Only their ratio matters: on a CPU core a product does some 5 to 10 operations while one byte
-# comes from memory, on a GPU some 10 to 20. They are constants, so that the same run is carried
-# in the same coordinates everywhere, however loaded a machine is.
+# Rates assumed by `auto`, by device and bytes per number: operations and bytes per second. Only
+# their ratio matters: a product does some 5 to 10 operations per byte of memory traffic on a CPU
+# core, some 10 to 20 on a GPU. They are constants, so that the same run uses the same coordinates
+# everywhere, however loaded a machine is.
 _RATES = {
     ("cpu", 8): (1.0e11, 2.0e10),
     ("cpu", 4): (2.0e11, 2.0e10),
@@ -327,14 +327,14 @@ _RATES = {
 def cheapest_chart(sizes: Dimensions, backend: str, precision: str) -> str:
     """Return ``weight`` or ``gram``, whichever is predicted to step faster: a pure function.
 
-    Products of the chart at a shipped rate, and the traffic of what is read and written beside
-    them. ``range`` depends on the rank of X, which shapes do not tell; it must be asked for.
+    The prediction adds the time of the chart's products and that of its memory traffic. ``range``
+    must be asked for: its cost depends on the rank of X, which the shapes do not determine.
     """
     kind = "gpu" if backend == "cupy" else "cpu"
     itemsize = 8 if precision == "float64" else 4
     rate, bandwidth = _RATES[kind, 2 if precision == "tf32" else itemsize]
     m, n, d_in = sizes.m, sizes.n, sizes.d_in
-    # Beside the products: A_0 read, C read and written (gram); U read and written (weight).
+    # Memory traffic: A_0 read, C read and written (gram); U read and written (weight).
     seconds = {
         "weight": 4.0 * m * d_in * n / rate + 2.0 * m * d_in * itemsize / bandwidth,
         "gram": 2.0 * m * n * n / rate + 3.0 * m * n * itemsize / bandwidth,
