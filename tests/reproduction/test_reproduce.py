@@ -332,7 +332,7 @@ def test_a_file_that_is_no_run_is_not_overwritten(run, tmp_path):
     path.write_text("mine")
     answer = run("reproduce", "-o", "r", "--dataset", "digits", "--seeds", 1, *TINY)
     assert (answer.code, answer.out) == (3, "")
-    assert "is no HDF5 file" in answer.err
+    assert "is not an HDF5 file" in answer.err
     assert path.read_text() == "mine"
     assert contents(tmp_path / "r").keys() == {"runs/digits-with-0.h5"}
 
