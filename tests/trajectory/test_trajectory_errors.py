@@ -100,7 +100,7 @@ def test_folder(tmp_path):
     [
         (b"", "is empty"),
         (b"step,loss\n0,1\n", "is not an HDF5 file"),
-        (b"\x89HDF", "is no HDF5 file"),
+        (b"\x89HDF", "is not an HDF5 file"),
     ],
 )
 def test_other_files(tmp_path, data, match):
