@@ -341,7 +341,7 @@ def test_a_file_that_is_no_run_is_not_overwritten(run, tmp_path):
     ("arguments", "words"),
     [
         (["--dataset", "mnits"], ["mnits: no such study; there are mnist, digits, synthetic"]),
-        (["--dataset", "mnist"], ["mnist is not here: "]),
+        (["--dataset", "mnist"], ["mnist is unavailable: "]),
         (["--seeds", 0], ["--seeds"]),
         (["--set", "widht=3"], ["widht", "did you mean width?"]),
         (["--set", "width=none"], ["width", "must be an integer"]),
@@ -391,7 +391,7 @@ def test_mnist_is_left_out_where_it_is_not(tmp_path, monkeypatch):
         "synthetic",
         "theory",
     ]
-    with pytest.raises(ConfigError, match="mnist is not here: fetch it"):
+    with pytest.raises(ConfigError, match="mnist is unavailable: fetch it"):
         available_studies(("mnist",), None)
 
 
