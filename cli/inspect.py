@@ -30,7 +30,7 @@ _SHOWN = (
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @click.option("--check", is_flag=True, help="verify every checksum; exit code 3 if one fails")
 def command(path: Path, as_json: bool, check: bool) -> int:
-    """Say what a trajectory file holds. Works on a file that is being written, and leaves it be."""
+    """Summarize a trajectory file. Works while the file is being written, without disturbing it."""
     from prdsim.recorded import Recorded
     from prdsim.trajectory import open_trajectory
 
@@ -47,7 +47,7 @@ def command(path: Path, as_json: bool, check: bool) -> int:
 
 
 def _discretization(trajectory: Trajectory) -> tuple[str, bool]:
-    """Say what is known of the run's accuracy, and whether its report cannot be read."""
+    """Describe the run's known accuracy; return also whether its report cannot be read."""
     from prdsim.convergence import look_up
     from prdsim.errors import ReportError
 
@@ -80,7 +80,7 @@ def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, 
 
 
 def _warnings(trajectory: Trajectory, config: RunConfig) -> list[str]:
-    """Return what the last row of scalars says against the accuracy of the run."""
+    """Return the signs of inaccuracy in the last row of scalars."""
     from prdsim.running.accuracy import warnings_of
 
     columns = {name: column for name, column in trajectory.scalars.items() if len(column)}
@@ -91,7 +91,7 @@ def _warnings(trajectory: Trajectory, config: RunConfig) -> list[str]:
 
 
 def _plain(column: Any) -> list[Any]:
-    """Return numbers as JSON knows them: infinities and NaN become null."""
+    """Return numbers for JSON: infinities and NaN become null."""
     return [value if math.isfinite(value) else None for value in column.tolist()]
 
 

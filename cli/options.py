@@ -1,4 +1,4 @@
-"""Command-line options made from the configuration table: one for every key."""
+"""Command-line options generated from the configuration table, one per key."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ConfigCommand(click.Command):
 
 
 def given_options(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration keys that stand on the command line, with their values."""
+    """Return the configuration keys given on the command line, with their values."""
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""Files that commands write: never over one that exists unless asked to, whole or not at all."""
+"""Output files of commands: written whole or not at all, overwritten only on request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 def check_output(paths: Iterable[Path], *, force: bool) -> None:
-    """Raise `ConfigError` if a file exists and may not be overwritten, or has no folder."""
+    """Raise `ConfigError` if a file exists without ``force``, `OutputError` without a folder."""
     from prdsim.errors import ConfigError, OutputError
 
     for path in paths:
@@ -18,11 +18,11 @@ def check_output(paths: Iterable[Path], *, force: bool) -> None:
         if path.exists() and not force:
             raise ConfigError(f"{path} exists; name another, or give --force to overwrite it")
         if not path.parent.is_dir():
-            raise OutputError(f"{path} cannot be written: there is no folder {path.parent}")
+            raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist")
 
 
 def format_of(output: Path | None) -> str:
-    """Return the format that a table's file name asks for: table, csv or json."""
+    """Return the format of a table by its file name: table, csv or json."""
     from prdsim.errors import ConfigError
 
     if output is None:
@@ -46,9 +46,9 @@ def deliver(text: str, output: Path | None) -> None:
 def files_and_names(
     words: Iterable[str], known: Iterable[str], kind: str
 ) -> tuple[list[Path], list[str]]:
-    """Tell files from known names, in any order; each stands once.
+    """Separate files from known names, given in any order; duplicates are dropped.
 
-    Raises `ConfigError` for what is neither, with the nearest name.
+    Raises `ConfigError`, with the nearest name, for a word that is neither.
     """
     from prdsim.errors import ConfigError, did_you_mean
 

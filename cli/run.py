@@ -16,8 +16,8 @@ from .shared_options import takes_config
 def command(config: Path | None, settings: tuple[str, ...], **options: Any) -> int:
     """Run a simulation and write its trajectory file.
 
-    CONFIG is a TOML file of configuration keys. Layers, the later one winning: defaults, preset,
-    CONFIG, --set, options. Ctrl-C stops after the present step; the run can be resumed.
+    CONFIG is a TOML file of configuration keys. Later layers override earlier ones: defaults,
+    preset, CONFIG, --set, options. Ctrl-C stops after the present step; the run can be resumed.
     """
     from prdsim.config.files import load_config
 

@@ -1,4 +1,4 @@
-"""Options that several commands have. Imports click alone, so that help comes at once."""
+"""Options shared by several commands. Imports only click, so that help is fast."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def takes_config(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def backends_option(verb: str) -> Callable[..., Any]:
-    """Return the option --backend of commands that take several."""
+    """Return the option --backend of commands that accept several."""
     return click.option(
         "--backend",
         "backends",

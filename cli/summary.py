@@ -1,4 +1,4 @@
-"""What a run prints when it ends."""
+"""The summary that a run prints when it ends."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def finish(result: Result) -> int:
 
 
 def _longer(result: Result) -> str:
-    """Return options that double a finished run, in what it has come to the end of."""
+    """Return options that double a finished run, in time or steps, whichever ended it."""
     from prdsim.trajectory import open_trajectory
 
     options = []
     if result.time == result.config.end_time:
         with open_trajectory(result.path) as trajectory:
-            passed = trajectory.restart_time  # by a step that may be longer than all the run
+            passed = trajectory.restart_time  # by a step that may be longer than the whole run
         time = result.time if passed < 2 * result.time else passed
         options.append(f"--end-time {2 * time:g}")
     if result.step >= result.config.step_limit:
@@ -60,13 +60,13 @@ def _longer(result: Result) -> str:
 
 
 def _place(result: Result) -> str:
-    """Say where a run ended: first in what it was asked for by."""
+    """Say where a run ended: time and step, the planned one first."""
     places = f"step {result.step}", f"time {result.time:.6g}"
     return ", ".join(places if result.config.end_time is None else reversed(places))
 
 
 def _method(result: Result) -> str:
-    """Say how the run was computed, and what it took."""
+    """Say how the run was computed, and at what cost."""
     config, resolved = result.config, result.resolved
     evaluations, rejected = (
         _count(result.last[name]) for name in ("evaluations", "rejected_steps")
@@ -81,5 +81,5 @@ def _method(result: Result) -> str:
 
 
 def _count(value: float) -> str:
-    """Show a whole number, which files of older format versions do not hold."""
+    """Show a whole number, or ? if a file of an older format version lacks it."""
     return "?" if math.isnan(value) else f"{value:.0f}"

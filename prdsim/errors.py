@@ -1,7 +1,7 @@
 """Every error prdsim raises on purpose, each with the exit code the command line gives it.
 
 An error's text is one or two lines: what is wrong, where, and what to do about it. The command
-line prints it as it stands, without a traceback.
+line prints it unchanged, without a traceback.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class PrdsimError(Exception):
-    """Base of all errors below; raised itself only for internal failures."""
+    """Base of all errors below; itself raised only for internal failures."""
 
     exit_code = 1
 
@@ -34,11 +34,11 @@ class TrajectoryError(PrdsimError):
 
 
 class NotATrajectoryError(TrajectoryError):
-    """The file is no prdsim trajectory, or none that this version can read."""
+    """The file is not a prdsim trajectory, or not one that this version can read."""
 
 
 class DamagedTrajectoryError(TrajectoryError):
-    """A checksum fails, or the file is shorter than it says."""
+    """A checksum fails, or the file is truncated."""
 
 
 class TrajectoryLockedError(TrajectoryError):
@@ -46,7 +46,7 @@ class TrajectoryLockedError(TrajectoryError):
 
 
 class ResumeMismatchError(TrajectoryError):
-    """The run that would continue is not the run the file holds."""
+    """The run to be continued is not the run in the file."""
 
 
 class OutputError(TrajectoryError):
@@ -66,7 +66,7 @@ class BackendUnavailableError(PrdsimError):
 
 
 class DivergedError(PrdsimError):
-    """The run left the finite numbers (exit code 5)."""
+    """Numbers of the run became infinite or NaN (exit code 5)."""
 
     exit_code = 5
 

@@ -1,4 +1,4 @@
-"""The run that a trajectory file describes: what repeats it, and what its configuration was."""
+"""The run that a trajectory file describes: its configuration, and the inputs to repeat it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Recorded:
-    """A run as its file describes it; arrays are read when asked for, while the file is open.
+    """A run as its file describes it; arrays are read on access, while the file is open.
 
     ``config`` has been checked against its checksum: making a `Recorded` raises
     `ResumeMismatchError` if it was changed or is missing.
@@ -30,7 +30,7 @@ class Recorded:
 
     @property
     def resolved(self) -> Resolved:
-        """What ``auto`` came to."""
+        """The values that ``auto`` took."""
         return Resolved(**self.trajectory.attributes["resolved"])
 
     @property
@@ -45,12 +45,12 @@ class Recorded:
 
     @property
     def beginning(self) -> dict[str, Any]:
-        """The keywords by which a `Simulation` or `run` begins as this run did."""
+        """The keywords with which a `Simulation` or `run` begins as this run did."""
         return {"initial": self.initial, "resolved": self.resolved, "stored_chart": self.chart}
 
     @cached_property
     def data(self) -> tuple[HostArray, HostArray]:
-        """X (d_in, n) and Y (d_out, n), from the file or from where they came.
+        """X (d_in, n) and Y (d_out, n), from the file or from their source.
 
         Raises:
             ResumeMismatchError: the file holds none, and the data set has changed.
@@ -64,7 +64,7 @@ class Recorded:
         wanted = self.trajectory.attributes["dataset_sha256"]
         if dataset.fingerprint != wanted:
             raise ResumeMismatchError(
-                f"{self.trajectory.path}: was made from other data than {dataset.name} holds now "
+                f"{self.trajectory.path}: was made from data other than {dataset.name} holds now "
                 f"(SHA-256 {wanted[:12]}... there, {dataset.fingerprint[:12]}... here)"
             )
         return dataset.X, dataset.Y
@@ -81,9 +81,9 @@ def _checked_config(trajectory: Trajectory) -> RunConfig:
 
 
 def _from_version_1(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a configuration that a file of format version 1 keeps, as of today.
+    """Return the present keys for a configuration of format version 1.
 
-    It has a size of its own for gd's critic updates, and records by step alone.
+    That version has a separate size for gd's critic updates, and records by step only.
     """
     kept = dict(values)
     kept["scalars"] = f"every:{kept.pop('scalars_every')}"

@@ -15,15 +15,15 @@ from prdsim.errors import ConfigError
 Plan = list[int] | list[float]
 
 _MOST_ROWS = 10_000_000  # a plan is held in memory; the file would be larger than any disk
-_FIRST_TIME = 1e-3  # of times:geometric, relative to the end
-_SLACK = 1e-12  # relative: ten steps of 0.1 come to 1, whatever the rounding of the product
+_FIRST_TIME = 1e-3  # first nonzero time of times:geometric, relative to the end
+_SLACK = 1e-12  # relative: ten steps of 0.1 reach 1, whatever the rounding of the product
 
 
 @dataclass(frozen=True)
 class Rule:
-    """When to record: ``geometric`` spreads ``number`` rows, ``every`` puts them so far apart.
+    """When to record: ``number`` rows for ``geometric``, their distance for ``every``.
 
-    In steps, or in units of time if ``by_time``.
+    Distances are in steps, or in units of time if ``by_time``.
     """
 
     kind: str
@@ -32,7 +32,7 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> Rule:
-        """Read a rule; raises `ValueError`, in words, if it is not one."""
+        """Read a rule; raises `ValueError`, with an explanation, if it is not one."""
         by_time = text.startswith("times:")
         kind, _, digits = text.removeprefix("times:").partition(":")
         number = _number(digits, whole=not by_time or kind == "geometric")
@@ -49,10 +49,10 @@ class Rule:
         return f"{'times:' * self.by_time}{self.kind}:{self.number:.15g}"
 
     def plan(self, *, steps: int, end_time: float | None) -> Plan:
-        """Return the plan of a run of ``steps``, or up to ``end_time``: 0, its own, and the last.
+        """Return the plan of a run of ``steps``, or to ``end_time``, the first and last included.
 
-        Geometric rows are spread evenly in the logarithm of the step, fewer where whole steps
-        coincide, or of the time, from a thousandth of the end. Raises `ConfigError` for more than
+        Geometric rows are spread evenly in the logarithm of the step (fewer if whole steps
+        coincide) or of the time, from a thousandth of the end. Raises `ConfigError` for more than
         ten million rows.
         """
         if not self.by_time:
@@ -89,7 +89,7 @@ class Rule:
 
 
 def _number(text: str, *, whole: bool) -> float:
-    """Return a number as its text says, or 0 if it does not."""
+    """Return the number in a text, or 0 if there is none."""
     try:
         return float(text) if not whole or text.isdecimal() else 0.0
     except ValueError:
@@ -97,25 +97,25 @@ def _number(text: str, *, whole: bool) -> float:
 
 
 def is_by_time(plan: Sequence[float]) -> bool:
-    """Whether a plan is one of times: of numbers that are not whole by their type."""
+    """Whether a plan is one of times, which are floats, and not of steps."""
     return any(isinstance(entry, float) for entry in plan)
 
 
 def _rounded_up(time: float) -> float:
-    """Return the time up to which planned ones count as reached, whatever their rounding."""
+    """Return the latest planned time that counts as reached, allowing for rounding."""
     return time * (1 + _SLACK)
 
 
 def reaches(time: float, end: float | None) -> bool:
-    """Whether a time is at an end or past it, up to rounding."""
+    """Whether a time is at the end or past it, up to rounding."""
     return end is not None and time >= end * (1 - _SLACK)
 
 
 def extended(recorded: Plan, planned: Plan, fresh: Plan, *, reached: float) -> Plan:
-    """Return a plan for a longer run that keeps what was recorded and planned.
+    """Return a plan for a longer run that keeps the recorded and planned entries.
 
-    ``recorded`` is what the file holds, ``fresh`` the plan of the longer run, and ``reached`` the
-    step or time from which it goes on: what lies before it is over.
+    ``recorded`` are the entries in the file, ``fresh`` is the plan of the longer run, of which
+    entries up to ``reached``, the step or time from which it goes on, are dropped.
     """
     kept = [*recorded, *(entry for entry in planned if entry > max(recorded, default=-1))]
     over = max(kept[-1], reached)
@@ -125,7 +125,7 @@ def extended(recorded: Plan, planned: Plan, fresh: Plan, *, reached: float) -> P
 
 
 class Agenda:
-    """Follows a plan along a run that has come to a step and a time."""
+    """Follows a plan along a run that has reached a step and a time."""
 
     def __init__(self, plan: Sequence[float], step: int = -1, time: float = -1.0) -> None:
         self._by_time = is_by_time(plan)
@@ -138,7 +138,7 @@ class Agenda:
         return self._left[-1] if self._by_time and self._left else math.inf
 
     def due(self, step: int, time: float) -> list[float]:
-        """Return the times of the rows due since the last call, now that the run is here."""
+        """Return the times of the rows due since the last call, at a step and time of the run."""
         found = []
         reached = _rounded_up(time) if self._by_time else step
         while self._left and self._left[-1] <= reached:

@@ -387,7 +387,7 @@ def test_rules_by_step_need_steps_and_rules_by_time_an_end_time(key):
         "such as times:every:5"
     )
     assert refusal(steps=9, **{key: "times:every:0.5"}) == (
-        f"{key}: times:every:0.5 needs an end_time beside the steps"
+        f"{key}: times:every:0.5 needs an end_time besides the steps"
     )
     both = RunConfig(steps=9, end_time=2.0, **{key: "times:every:0.5"})
     assert getattr(both, key) == "times:every:0.5"

@@ -1,9 +1,9 @@
-"""The configuration of a run: one flat, typed table that drives everything that names a key.
+"""The configuration of a run: one flat, typed table from which every use of a key follows.
 
-`RunConfig` is the only place where a key, its default, its range and its explanation stand. TOML
+`RunConfig` is the only place that defines a key, its default, its range and its explanation. TOML
 files, ``--set``, command-line options, the trajectory's ``config`` attribute and the documentation
-all follow from it. Layers are merged by
-`prdsim.config.files.load_config`: defaults < preset < TOML < ``--set`` < options.
+follow from it. `prdsim.config.files.load_config` merges the layers: defaults < preset < TOML <
+``--set`` < options.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ else:
     Integrator = Literal[INTEGRATORS]
 
 STEP_LIMIT = 10_000_000
-"""Steps after which a run ends if none are asked for: far more than any run that makes sense."""
+"""Steps after which a run ends if ``steps`` is not given: more than any sensible run takes."""
 
 _LARGEST = 2**31 - 1  # BLAS counts rows and columns in 32 bits
 
@@ -47,11 +47,11 @@ def _key(group: str, default: Any, help_text: str) -> Any:
 
 
 class RunConfig(BaseModel):
-    """Everything that defines a run; immutable.
+    """The definition of a run; immutable.
 
     Keywords are the keys of the configuration table. Unknown keys, wrong types and values out of
-    range raise `ConfigError`; nothing is converted silently (an integer is accepted where a real
-    number is asked for). A ``preset`` supplies defaults for the keys that are not given.
+    range raise `ConfigError`; nothing is converted silently, except that an integer
+    may be given for a real number. A ``preset`` supplies defaults for the keys that are not given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -68,7 +68,7 @@ class RunConfig(BaseModel):
     )
     outputs: Size = _key("data", 10, "classes of the synthetic data set")
     correlation_length: NonNegative = _key(
-        "data", 0.0, "of synthetic inputs, in pixels; 0 is white noise"
+        "data", 0.0, "correlation length of synthetic inputs, in pixels; 0 is white noise"
     )
 
     width: Size = _key("network", 512, "hidden neurons m of the generator")
@@ -79,23 +79,25 @@ class RunConfig(BaseModel):
     output_init: Literal["rademacher", "normal"] = _key(
         "network", "rademacher", "distribution of V and a at t = 0"
     )
-    trainable: str = _key("network", "U,V,W,a", "arrays that move, others stay at t = 0")
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = _key("network", 0, "of every random number")
+    trainable: str = _key(
+        "network", "U,V,W,a", "arrays that move; the others keep their initial values"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = _key("network", 0, "seed of every random number")
 
     diffusion: bool = _key("adversary", False, "train with the adversary")
     diffusivity: NonNegative = _key("adversary", 1.0, "D, the weight of the adversarial loss")
-    critic: Literal["wgan-gp", "minimax"] = _key(
-        "adversary", "wgan-gp", "what the critic optimizes"
-    )
+    critic: Literal["wgan-gp", "minimax"] = _key("adversary", "wgan-gp", "objective of the critic")
     critic_rate: Positive = _key(
         "adversary", 1.0, "beta, the critic's speed; minimax sums over samples: try 1/n"
     )
-    critic_steps: Count = _key("adversary", 5, "critic updates a step (gd)")
+    critic_steps: Count = _key("adversary", 5, "critic updates per step (gd)")
     critic_step_size: Positive | None = _key(
-        "adversary", None, "of one critic update (gd)  (= critic_rate step_size / critic_steps)"
+        "adversary",
+        None,
+        "size of one critic update (gd)  (= critic_rate step_size / critic_steps)",
     )
     critic_warmup: NonNegative = _key(
-        "adversary", 0.0, "time for which the critic alone moves, before t = 0"
+        "adversary", 0.0, "time for which only the critic moves, before t = 0"
     )
     gradient_penalty: NonNegative = _key("adversary", 10.0, "weight of the penalty (wgan-gp)")
     penalty_points: str = _key(
@@ -107,21 +109,23 @@ class RunConfig(BaseModel):
     integrator: Integrator = _key(
         "time",
         "bs23",
-        "bs23, dopri5 take adaptive, heun, rk4 fixed steps of the flow; gd alternates",
+        "adaptive steps: bs23, dopri5; fixed steps: heun, rk4; alternating: gd",
     )
     end_time: Positive | None = _key(
-        "time", 50.0, "time at which the run ends; none if steps are given instead"
+        "time", 50.0, "time at which the run ends; none if only steps are given"
     )
     rtol: Positive = _key("time", 1e-3, "relative tolerance (adaptive)")
     atol: NonNegative = _key("time", 1e-8, "absolute tolerance (adaptive)")
     step_size: Positive | Literal["auto"] = _key(
-        "time", "auto", "of U and V (first one, if adaptive); auto: a fraction of 1/lambda_max"
+        "time",
+        "auto",
+        "step size of U and V (the first, if adaptive); auto: a fraction of 1/lambda_max",
     )
-    steps: Size | None = _key("time", None, "accepted steps at the most")
+    steps: Size | None = _key("time", None, "largest number of accepted steps")
 
     backend: str = _key("computing", "auto", "auto, numpy, numba, cupy; cupy:1 picks a device")
     precision: Literal["float64", "float32", "tf32"] = _key(
-        "computing", "float64", "of all arrays; tf32 on cupy alone"
+        "computing", "float64", "precision of all arrays; tf32 on cupy only"
     )
     chart: Literal["auto", "weight", "range", "gram"] = _key(
         "computing", "auto", "coordinates that carry U; the trajectory is the same in each"
@@ -141,10 +145,10 @@ class RunConfig(BaseModel):
     scalars: str | None = _key(
         "output",
         None,
-        "when to record losses, norms and distances, alike  (= times:every:0.5, or every:10)",
+        "when to record losses, norms and distances, likewise  (= times:every:0.5, or every:10)",
     )
     snapshot_precision: Literal["float64", "float32"] | None = _key(
-        "output", None, "of the snapshots (= precision)"
+        "output", None, "precision of the snapshots (= precision)"
     )
     store_data: bool = _key("output", True, "keep X and Y in the trajectory file")
     restart_seconds: NonNegative = _key("output", 60.0, "wall-clock time between restart points")
@@ -165,7 +169,7 @@ class RunConfig(BaseModel):
         if isinstance(preset, str):
             plain = {**PRESETS.get(preset, {}), **plain}
         if plain.get("steps") is not None:
-            plain.setdefault("end_time", None)  # steps are asked for in place of a time
+            plain.setdefault("end_time", None)  # steps replace the end time
         return plain
 
     @field_validator("trainable")
@@ -215,7 +219,7 @@ class RunConfig(BaseModel):
             raise ValueError("end_time: give a time at which the run ends, or steps")
         for key, rule in (("snapshots", self.snapshot_rule), ("scalars", self.scalar_rule)):
             if rule.by_time and self.end_time is None:
-                raise ValueError(f"{key}: {rule} needs an end_time beside the steps")
+                raise ValueError(f"{key}: {rule} needs an end_time besides the steps")
             if not rule.by_time and self.steps is None:
                 raise ValueError(
                     f"{key}: {rule} counts steps, and needs their number: give steps, or "
@@ -225,12 +229,12 @@ class RunConfig(BaseModel):
 
     @property
     def adversary(self) -> bool:
-        """Whether the critic exists for the generator and moves: diffusion with D > 0."""
+        """Whether the critic acts on the generator: diffusion with D > 0."""
         return self.effective_diffusivity > 0
 
     @property
     def effective_diffusivity(self) -> float:
-        """D as it counts: 0 without diffusion."""
+        """D, but 0 without diffusion."""
         return self.diffusivity if self.diffusion else 0.0
 
     @property
@@ -241,17 +245,17 @@ class RunConfig(BaseModel):
 
     @property
     def random_penalty_points(self) -> bool:
-        """Whether e_p is drawn anew for every critic update."""
+        """Whether e_p is drawn for every critic update."""
         return self.penalty_points == "random"
 
     @property
     def adaptive(self) -> bool:
-        """Whether the integrator chooses its steps by an error estimate."""
+        """Whether the integrator adapts its steps to an error estimate."""
         return self.integrator in TABLEAUX and TABLEAUX[self.integrator].adaptive
 
     @property
     def step_limit(self) -> int:
-        """Accepted steps after which the run ends, whatever the time."""
+        """Accepted steps after which the run ends, at any time."""
         return STEP_LIMIT if self.steps is None else self.steps
 
     @property
@@ -268,24 +272,24 @@ class RunConfig(BaseModel):
 
     @property
     def array_precision(self) -> str:
-        """The NumPy name of the arrays' type: tf32 is a way of multiplying float32."""
+        """The NumPy name of the arrays' type: tf32 is a way to multiply float32."""
         return "float64" if self.precision == "float64" else "float32"
 
     def replace(self, **values: Any) -> RunConfig:
         """Return a copy with some keys replaced; raises `ConfigError` like the constructor.
 
-        Keys that were set stay as they are, those that a preset supplied among them.
+        Keys that were set stay unchanged, including those that a preset supplied.
         """
         given = {key: value for key, value in self if key in self.model_fields_set}
         return RunConfig(**{**given, **values})
 
     def to_json(self) -> str:
-        """Return every key and value as JSON text, sorted, as the trajectory file keeps it."""
+        """Return every key and value as sorted JSON text, as in the trajectory file."""
         return json.dumps(self.model_dump(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> RunConfig:
-        """Read what `to_json` wrote."""
+        """Return the configuration that `to_json` wrote."""
         return cls(**json.loads(text))
 
     def sha256(self) -> str:
@@ -294,10 +298,10 @@ class RunConfig(BaseModel):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # What shows patterns: small initial weights, so that what is learned stands out against the
+    # To show patterns: small initial weights, so that the learned part stands out against the
     # initial noise; more samples than neurons, so that filters generalize instead of interpolating
-    # single samples; a critic that has moved before diffusion first acts. The time is about the
-    # longest up to which functionals of a run can be predicted; at 1e-3 the spread of the distances
+    # single samples; a critic that has moved before diffusion first acts. The end time is about the
+    # longest for which functionals of a run can be predicted; at 1e-3 the spread of the distances
     # on MNIST still errs by 4 %, see docs/accuracy.md.
     "poster": {
         "init_scale": 0.1,
@@ -307,9 +311,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "end_time": 50.0,
         "rtol": 3e-4,
     },
-    # The set-up of Theorems 1 and 2: one output, V = +-1 fixed, unit inputs; scores are recorded
-    # densely, since mu is the largest. Neurons move by half a percent of their norm, to which the
-    # tolerance is relative: 1e-3 would take all of that in a dozen steps.
+    # The setting of Theorems 1 and 2: one output, V = +-1 fixed, unit inputs; scores are recorded
+    # densely, since mu is the largest of them. Neurons move by half a percent of their norm, to
+    # which the tolerance is relative: at 1e-3 a dozen steps would cover all of it.
     "theory": {
         "target": "scalar",
         "trainable": "U",
@@ -323,9 +327,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def config_sha256(values: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the keys that decide numbers: not of the output, no folders.
+    """Return the SHA-256 of the keys that affect numbers: without output keys and folders.
 
-    ``values`` maps keys to values, as a trajectory file keeps them; keys that a later version of
+    ``values`` maps keys to values, as in a trajectory file; keys that a later version of
     prdsim adds do not change the checksum of a file that lacks them.
     """
     left_out = {*keys_of("output", "preset"), "data_dir", *_FORMER_OUTPUT_KEYS}
@@ -338,10 +342,10 @@ _FORMER_OUTPUT_KEYS = ("scalars_every",)
 
 @dataclass(frozen=True)
 class Resolved:
-    """What the ``auto`` of a configuration came to; a resumed run uses the same.
+    """The values that ``auto`` took in a run; a resumed run uses them again.
 
     ``ramp`` is that of `FixedSteps`; ``critic_rate`` the critic's speed beta, which for gd may
-    follow from a size of its updates (None: a file of format version 1).
+    follow from the size of its updates (None: a file of format version 1).
     """
 
     backend: str
@@ -379,5 +383,5 @@ def _python_value(value: Any) -> Any:
 
 
 def choices(key: str) -> list[str]:
-    """Return the texts that a key accepts, if it accepts only certain ones."""
+    """Return the texts that a key accepts, or [] if it is not limited to certain texts."""
     return literals(RunConfig.model_fields[key].annotation)

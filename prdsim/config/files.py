@@ -21,7 +21,7 @@ def load_config(
 
     ``path`` names a TOML file; ``settings`` are texts ``key=value`` as ``--set`` takes them;
     ``options`` maps keys to values or to the texts a command line gives. A relative ``output`` or
-    ``data_dir`` means the current folder. Raises `ConfigError`.
+    ``data_dir`` is relative to the current folder. Raises `ConfigError`.
     """
     values: dict[str, Any] = {} if path is None else _read_toml(path)
     for setting in settings:
@@ -50,12 +50,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from None
     for key, value in values.items():
         if isinstance(value, dict):
-            raise ConfigError(f"{path}: [{key}] is a table; keys stand flat, without [sections]")
+            raise ConfigError(f"{path}: [{key}] is a table; write keys flat, without [sections]")
     return values
 
 
 def _from_text(key: str, text: str) -> Any:
-    """Read a value as TOML would, where the key can be anything but text."""
+    """Read a value as TOML would, unless the key takes only text."""
     field = RunConfig.model_fields.get(key)
     text = text.strip()
     if field is None or field.annotation in (str, str | None):

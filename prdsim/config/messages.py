@@ -1,4 +1,4 @@
-"""What is said of a configuration that cannot be."""
+"""Error messages for invalid configurations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prdsim.errors import did_you_mean
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return a line for the first problem, in the user's words, not the validator's."""
+    """Return one line on the first problem, in the user's terms, not the validator's."""
     problem = error.errors(include_url=False)[0]
     if not problem["loc"]:
         return problem["msg"].removeprefix("Value error, ")

@@ -1,7 +1,7 @@
 """One writer per trajectory: an exclusive lock on the sidecar `<name>.lock`.
 
-The lock belongs to the open file, so it ends with the process however that ends; a sidecar left
-by a killed run means nothing. Readers never take it.
+The lock belongs to the open file, so it ends with the process, however that ends; a sidecar left
+behind by a killed run means nothing. Readers never take it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def sidecar(path: Path) -> Path:
 
 
 def _is_current(fd: int, path: Path) -> bool:
-    """Whether the open sidecar is still the one that has the name (its owner may unlink it)."""
+    """Whether the open sidecar still has its name (its owner may unlink it)."""
     try:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:
@@ -46,13 +46,13 @@ def _try_acquire(path: Path) -> int | None:
 
 
 class WriterLock:
-    """The lock while it is held; `release` (or the process's end) gives it back."""
+    """A held lock; `release`, or the end of the process, gives it back."""
 
     def __init__(self, trajectory: Path) -> None:
         """Take the lock of a trajectory.
 
         Raises:
-            TrajectoryLockedError: another writer has it.
+            TrajectoryLockedError: another writer holds it.
             OutputError: no permission, or a file system without locks.
 
         """
@@ -71,7 +71,7 @@ class WriterLock:
                 "wait for it, stop it, or choose another file"
             )
         self._fd = fd
-        with suppress(OSError):  # a courtesy for the message above; a full disk may refuse it
+        with suppress(OSError):  # only for the message above; a full disk may refuse it
             os.ftruncate(fd, 0)
             posix.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
@@ -80,7 +80,7 @@ class WriterLock:
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
-        # Unlinked while locked: whoever opened it meanwhile sees that it lost the name.
+        # Unlinked while locked: a process that opened it meanwhile sees that it lost its name.
         with suppress(OSError):
             self._path.unlink()
         os.close(fd)
@@ -94,10 +94,10 @@ def _owner(path: Path) -> str:
 
 
 def is_locked(trajectory: Path) -> bool:
-    """Whether a writer is alive; leaves its lock alone.
+    """Whether a writer is alive; does not affect its lock.
 
     Raises:
-        TrajectoryError: the sidecar is there but cannot be examined.
+        TrajectoryError: the sidecar exists but cannot be examined.
 
     """
     path = sidecar(trajectory)
@@ -108,7 +108,7 @@ def is_locked(trajectory: Path) -> bool:
             return False
         except OSError as error:
             raise TrajectoryError(
-                f"cannot tell whether {trajectory} is being written: {path}: {error.strerror}"
+                f"cannot determine whether {trajectory} is being written: {path}: {error.strerror}"
             ) from error
         try:
             posix.require_support()

@@ -1,7 +1,7 @@
-"""The system calls a crash-safe file stands on, in one place.
+"""The system calls behind a crash-safe file, in one place.
 
-Everything here that fails raises `OutputError` with one clear line. Systems that lack a call are
-refused before anything is written (`require_support`).
+Failures raise `OutputError` with one clear line. Systems that lack a call are refused before
+anything is written (`require_support`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ except ImportError:  # not a POSIX system
     _HAS_LOCKS = False
 
 _NEEDED = ("posix_fallocate", "fdatasync", "pwrite", "preadv", "link")
-_PROBE_BYTES = 1 << 20  # more than HDF5's metadata takes
+_PROBE_BYTES = 1 << 20  # more than HDF5's metadata take
 
 
 def require_support() -> None:
@@ -70,7 +70,7 @@ def _too_large(path: Path, wanted: int, error: OSError | None = None) -> OutputE
 
 
 def require_space(path: Path, wanted: int) -> None:
-    """Refuse early what the disk cannot hold.
+    """Refuse a file that the disk cannot hold, before it is created.
 
     HDF5 can crash the process when its own writes meet a full disk or a file-size limit, so both
     are tried on an unnamed file first.
@@ -92,7 +92,7 @@ def require_space(path: Path, wanted: int) -> None:
 
 
 def allocate(fd: int, path: Path, size: int) -> None:
-    """Give every byte of the file a place on the disk, so that no later write can lack one.
+    """Give every byte of the file a place on the disk, so that no later write runs out of space.
 
     Raises:
         OutputError: the disk is too small, or the file system cannot reserve space.
@@ -126,7 +126,7 @@ def pread(fd: int, out: np.ndarray, offset: int, path: Path) -> None:
     """Fill the contiguous array `out` from `offset`.
 
     Raises:
-        DamagedTrajectoryError: the file ends before, or the disk cannot read it.
+        DamagedTrajectoryError: the file is too short, or the disk cannot read it.
 
     """
     view = as_bytes(out)
@@ -139,7 +139,7 @@ def pread(fd: int, out: np.ndarray, offset: int, path: Path) -> None:
             ) from error
         if count == 0:
             raise DamagedTrajectoryError(
-                f"{path} ends at byte {offset}, before its data do; restore it from a copy"
+                f"{path} ends at byte {offset}, before the end of its data; restore it from a copy"
             )
         view, offset = view[count:], offset + count
 
@@ -163,7 +163,7 @@ def publish_new(temporary: Path, path: Path) -> None:
 
     Raises:
         FileExistsError: the name is taken.
-        OutputError: the file system knows no hard links.
+        OutputError: the file system has no hard links.
 
     """
     try:
@@ -180,13 +180,13 @@ def publish_new(temporary: Path, path: Path) -> None:
 
 
 def publish_over(temporary: Path, path: Path) -> None:
-    """Give the finished file its name, in place of what had it; readers of that keep it."""
+    """Give the finished file its name, replacing any other; readers of that one keep it open."""
     temporary.replace(path)
     fsync_folder(path.parent)
 
 
 def try_lock(fd: int, *, exclusive: bool) -> bool:
-    """Take an advisory lock without waiting; whether it was free.
+    """Take an advisory lock without waiting; return whether it was free.
 
     Raises:
         OSError: the file system has no locks.
@@ -201,6 +201,6 @@ def try_lock(fd: int, *, exclusive: bool) -> bool:
 
 
 def remove_if_there(path: Path) -> None:
-    """Delete a file of ours; it may be gone already."""
+    """Delete a file of ours if it still exists."""
     with suppress(FileNotFoundError):
         path.unlink()

@@ -8,7 +8,7 @@ from prdsim.errors import OutputError
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, and give it its own when it is whole.
+    """Write a file under a temporary name, and rename it when it is whole.
 
     Raises `OutputError` if it cannot be written; nothing is left behind then.
     """
@@ -22,7 +22,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, unless it is there; raises `OutputError`."""
+    """Make a folder and its parents unless they exist; raises `OutputError`."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,1 +1,1 @@
-"""The model: its state, equations and what can be seen of it. Knows no file and no clock."""
+"""The model: its state, equations and observables; independent of files and clocks."""

@@ -1,4 +1,4 @@
-"""Charts: exact coordinates in which U may be carried.
+"""Charts: exact coordinates in which U can be carried.
 
 U(t) - U_0 always lies in the row space of X^T. A chart chooses coordinates for it, linear in the
 velocity, so that every integrator gives the same trajectory in exact arithmetic. In each of them
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Chart(Protocol):
-    """What integrators, gradients and files need to know of the coordinates of U.
+    """The coordinates of U, as integrators, gradients and files use them.
 
     "U" below means the carried array, in the chart's coordinates; ``A`` its pre-activations, as
     `prdsim.physics.gradients.forward` leaves them.
@@ -38,7 +38,7 @@ class Chart(Protocol):
     matrix: Array
     """M, by which the carried array is multiplied."""
     base: Array | None
-    """What is added to it, if anything."""
+    """The array added to the product, if any."""
     pull_matrix: Array | None
     """M where velocities are s B M^T; None where they are s B."""
 
@@ -67,11 +67,11 @@ class Chart(Protocol):
         """Return ||u_j - u_j(0)||^2, (m,), float64; ``scratch`` has U's shape, is overwritten."""
 
     def arrays(self) -> dict[str, HostArray]:
-        """Return what the trajectory file must keep to read the coordinates again."""
+        """Return the arrays that a trajectory file keeps to restore the coordinates."""
 
 
 def load(backend: Backend, host: HostArray) -> Array:
-    """Return a new array on the device that holds a host array."""
+    """Return a copy of a host array on the device."""
     array = backend.empty(host.shape)
     backend.to_device(host, array)
     return array
@@ -92,7 +92,7 @@ def column_sums(backend: Backend, A: Array, B: Array) -> HostArray:
 
 
 class _OverWeights:
-    """What the charts share: U_0 on the device, and sums over rows."""
+    """Shared by the charts: U_0 on the device, and sums over rows."""
 
     base: Array | None = None
     matrix: Array
@@ -156,7 +156,7 @@ class RangeChart(_OverWeights):
         self._P_0, self._difference = (backend.empty(self.shape(m)) for _ in range(2))
         self._weights = backend.empty(U_0.shape)
         backend.gemm(self._U_0, self._Q, out=self._P_0)
-        # ||u_j||^2 beside what P holds of it: X never reaches that part of U.
+        # The part of ||u_j||^2 outside the range of X, which never changes.
         self._rest = self._row_sums(self._U_0, self._U_0) - self._row_sums(self._P_0, self._P_0)
 
     def shape(self, m: int) -> tuple[int, int]:
@@ -255,8 +255,8 @@ def make_chart(
 ) -> Chart:
     """Return a chart for inputs X (d_in, n) and initial weights U_0 (m, d_in).
 
-    ``stored`` are the `Chart.arrays` of an earlier run: the range's basis is never computed anew,
-    since another library may choose another one.
+    ``stored`` are the `Chart.arrays` of an earlier run: the basis of the range is never
+    recomputed, since another library may choose a different one.
     """
     if name == "range":
         Q, R = (stored["Q"], stored["R"]) if stored else range_factors(X)
@@ -267,8 +267,8 @@ def make_chart(
 def range_factors(X: HostArray) -> tuple[HostArray, HostArray]:
     """Return Q (d_in, r) with orthonormal columns and R (r, n) with X = Q R, float64.
 
-    By singular values: r counts those above max(d_in, n) eps times the largest, below which they
-    are rounding errors of the others. At least 1, so that no array is empty.
+    r is the number of singular values above max(d_in, n) eps times the largest (those below are
+    rounding errors), but at least 1, so that no array is empty.
     """
     Q, sigma, Vt = np.linalg.svd(np.asarray(X, np.float64), full_matrices=False)
     rank = max(1, int((sigma > max(X.shape) * np.finfo(np.float64).eps * sigma[0]).sum()))

@@ -1,17 +1,17 @@
-"""Driven tangents: those whose dU a drive makes, told by few numbers.
+"""Driven tangents: dU is given by a drive, in far fewer numbers than it has entries.
 
-The dU of a product is told by dE and dV alone, which on wide networks are far
-fewer numbers than dU has. Tangents of that form are called driven here:
+The dU of a Jacobian product is determined by dE and dV, which on wide networks have far fewer
+entries than dU. Tangents of this form are called driven here:
 
     dU = s [(V^T e + v^T E) * 1{A >= 0}] X^T,       e (d_out, n), v (d_out, m)
 
-The Jacobian maps every tangent to a driven one, with e' = dE and v' = dV; so but for the first
-one, all vectors of a Krylov space are driven, whatever the tangent that it starts from. Inner
-products in weight space come with a product, since for any tangent dU~
+The Jacobian maps every tangent to a driven one, with e' = dE and v' = dV; so all
+vectors of a Krylov space after the first are driven, whatever tangent it starts from. Inner
+products in weight space come with each Jacobian product, since for any tangent dU~
 
     <dU, dU~> = <e, s V dH~> + <v, s E dH~^T>,      dH~ = 1{A >= 0} * (dU~ X)
 
-(e, v) is not unique, and the part of it that stands for nothing may grow from product to product;
+(e, v) is not unique, and its redundant part may grow from product to product;
 `prdsim.analysis.stability.krylov` watches that.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Driven:
-    """A driven tangent on a backend: e, v in place of dU, and dV, dW, da; None for what is not."""
+    """A driven tangent on a backend: e, v in place of dU, and dV, dW, da; None for absent ones."""
 
     e: Array
     v: Array
@@ -39,7 +39,7 @@ class Driven:
     a: Array
 
     def __iter__(self) -> Iterator[tuple[str, Array]]:
-        """Yield the arrays that are there, by name, in the order of the fields."""
+        """Yield the arrays that are present, by name, in the order of the fields."""
         pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
         return ((name, array) for name, array in pairs if array is not None)
 
@@ -51,7 +51,7 @@ class Driven:
 
 
 def driven_shapes(sizes: Dimensions, shapes: Shapes) -> Shapes:
-    """Shapes of a driven tangent where arrays of such shapes move.
+    """Shapes of a driven tangent, given the shapes of the arrays that move.
 
     Without U there is no e, without U or V no v.
     """

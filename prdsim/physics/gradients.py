@@ -11,9 +11,9 @@ s = 1/sqrt(d_out m) and s_c = 1/sqrt(m_c). Indicators are 1{x >= 0} throughout, 
 The generator descends L_aug: dU/dt = R^u + D D^u and dV/dt = R^v + D D^v, with the reaction from
 the residual Y - Z and the diffusion from G. Both enter only through the drive E = (Y - Z) + D G.
 
-Numbers of equations are those of docs/mathematics.md, where each is derived. Functions work in the
-model's workspace; each says what it reads there and what it leaves. Several operations of a step go
-to the backend as one (`prdsim.backends.base.Fused`), which says what it computes.
+Equation numbers are those of docs/mathematics.md, where each is derived. Functions work in the
+model's workspace; each lists the arrays that it reads and leaves there. Backends fuse some of the
+operations of a step; `prdsim.backends.base.Fused` defines them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def forward(model: Model, state: State, *, with_A: bool = False) -> None:
     """Pre-activations A = U X, prediction Z = s V relu(A), eq. 1; leaves A, Z.
 
-    ``with_A`` says that A is there already.
+    ``with_A`` says that A has already been computed.
     """
     work, chart = model.work, model.chart
     U = None if with_A else state.U
@@ -88,12 +88,12 @@ def pull_back(model: Model, out: Array) -> None:
 def push_forward(model: Model, state: State, tangent: State, out: Array) -> None:
     """out = dZ = s V dH + s dV H with dH = 1{A >= 0} * (dU X), of the arrays that move, eq. 10.
 
-    Reads A; overwrites B and leaves dH in it if U moves. Leaves ``out`` as it is if neither U nor V
-    does.
+    Reads A; overwrites B and leaves dH in it if U moves. Leaves ``out`` unchanged if neither U
+    nor V moves.
     """
     k, work, beta = model.backend, model.work, 0.0
     if "V" in model.moving:
-        k.relu(work.A, out=work.B)  # H, for which no other array is sure to be there
+        k.relu(work.A, out=work.B)  # H: backends need not keep it
         k.gemm(tangent.V, work.B, out=out, alpha=model.s)
         beta = 1.0
     if "U" in model.moving:
@@ -128,9 +128,9 @@ def input_gradient(model: Model, state: State, points: Array, out: Array) -> Non
 
 
 def begin_step(model: Model, step: int) -> None:
-    """Leave the number of the step where penalty points are drawn by it.
+    """Leave the number of the step in the workspace, if penalty points are drawn from it.
 
-    Apart from all other operations of a step, which may be recorded and launched again.
+    Separate from the other operations of a step, which may be recorded and replayed.
     """
     if not model.penalty_nodes:
         model.backend.set_word(step, out=model.work.step)
@@ -208,7 +208,7 @@ def _moments(
     beta: float = 0.0,
     same_gates: bool = False,
 ) -> None:
-    """N <- alpha 1{W y >= 0} values^T + beta N over points y, a column each as of values."""
+    """N <- alpha 1{W y >= 0} values^T + beta N over points y, one column of values each."""
     model.fused.gate_moments(
         state.W, points, values, out=model.work.N, alpha=alpha, beta=beta, same_gates=same_gates
     )
@@ -221,7 +221,7 @@ def velocity(model: Model, state: State, out: State, *, with_A: bool = False) ->
     """The joint flow's velocity of the arrays that move, eq. 12; the critic's at `critic_rate`.
 
     dU/dt, dV/dt descend L_aug; dW/dt, da/dt descend the critic's loss at the same Z.
-    ``with_A`` is `forward`'s.
+    ``with_A`` is that of `forward`.
     """
     k, work = model.backend, model.work
     forward(model, state, with_A=with_A)

@@ -1,4 +1,4 @@
-"""The initial draw: made once, on the host, in float64, whatever computes afterwards."""
+"""The initial draw: made once, on the host, in float64, whatever the backend."""
 
 from __future__ import annotations
 

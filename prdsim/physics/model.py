@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class Workspace:
-    """Everything a step computes on its way, allocated once.
+    """The intermediate arrays of a step, allocated once.
 
     A = U X pre-activations and B = (V^T E) * 1{A >= 0} (m, n); Z prediction, E drive, G score
     field, Y_hat penalty points, Q critic gradients there (d_out, n); aW = a_r w_r, N the critic's
     moments, and critic_W, critic_a its gradients; e, c, squared_norms per sample (n,). ``step``
-    holds the number of the step, one uint64, by which penalty points are drawn.
+    holds the number of the step, one uint64, from which penalty points are drawn.
     """
 
     A: Array
@@ -58,10 +58,9 @@ class Model:
 
     ``diffusivity`` is D, and 0 without diffusion; ``s`` = 1/sqrt(d_out m) and ``s_c`` =
     1/sqrt(m_c) are the scalings of the two networks; ``moving`` names the arrays that move;
-    ``fused`` are the backend's fused operations;
-    ``penalty_nodes`` are the e in [0, 1] at which the penalty is taken, with weights that add up to
-    1, and () where e_p is drawn anew for every critic update.
-    ``Y_points``, ``Y_values`` (d_out, k) stand for the targets in sums over samples,
+    ``fused`` are the backend's fused operations; ``penalty_nodes`` are the e in [0, 1] at which the
+    penalty is taken, with weights that sum to 1, or () if e_p is drawn for every critic update.
+    ``Y_points``, ``Y_values`` (d_out, k) replace the targets in sums over samples,
     sum_p f(y_p) y_p^T = sum_k f(points_k) values_k^T: Y itself, or its distinct columns and their
     multiples.
     """
@@ -99,12 +98,12 @@ class Model:
         return state
 
     def weights(self, state: State) -> dict[str, HostArray]:
-        """Return U, V, W, a on the host, U as the paper has it."""
+        """Return U, V, W, a on the host, U in the paper's coordinates."""
         device = {**dict(state), "U": self.chart.weights(state.U)}
         return {name: self.backend.to_host(array) for name, array in device.items()}
 
     def start_weights(self, state: State) -> dict[str, Callable[[], HostArray]]:
-        """Begin to copy U, V, W, a, as they are now, to the host; see `Backend.start_copy`."""
+        """Start to copy the present U, V, W, a to the host; see `Backend.start_copy`."""
         device = {**dict(state), "U": self.chart.weights(state.U)}
         return {name: self.backend.start_copy(array) for name, array in device.items()}
 
@@ -112,7 +111,7 @@ class Model:
 def build_model(
     config: RunConfig, backend: Backend, chart: Chart, X: HostArray, Y: HostArray
 ) -> Model:
-    """Put data (X: d_in x n, Y: d_out x n) and constants of a configuration on a backend."""
+    """Return the model of a configuration and data (X: d_in x n, Y: d_out x n)."""
     dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
     device_Y = load(backend, Y)
     fused = backend.fused(dimensions.m, dimensions.m_c, dimensions.d_out, dimensions.n)
@@ -142,7 +141,7 @@ def build_model(
 
 
 def _penalty_nodes(points: str) -> tuple[tuple[float, float], ...]:
-    """Return `Model.penalty_nodes`; gauss:K is Gauss and Legendre's rule for the average over e."""
+    """Return `Model.penalty_nodes`; gauss:K is the Gauss-Legendre rule for the average over e."""
     if points == "random":
         return ()
     if points == "midpoint":
@@ -152,7 +151,7 @@ def _penalty_nodes(points: str) -> tuple[tuple[float, float], ...]:
 
 
 def _distinct_targets(backend: Backend, Y: HostArray, device_Y: Array) -> tuple[Array, Array]:
-    """Return `Model.Y_points` and `Model.Y_values`: labels are few, whatever the samples."""
+    """Return `Model.Y_points` and `Model.Y_values`: labels are few, however many samples."""
     points, counts = np.unique(Y, axis=1, return_counts=True)
     if len(counts) > Y.shape[1] // 2:
         return device_Y, device_Y

@@ -1,7 +1,7 @@
 """The scalars of a state: losses, norms of reaction and diffusion, distances, invariants.
 
 Each row of ``/scalars`` describes the state at its step. Observing reads the state and overwrites
-the workspace, which every step computes anew: it changes no bit of the run.
+the workspace, which every step recomputes: it changes no bit of the run.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Computes a row of scalars; keeps what the initial state determines.
+    """Computes a row of scalars, relative to the initial state where they need one.
 
-    ``initial`` is the state at t = 0, which distances, invariants and mask flips refer to.
+    ``initial`` is the state at t = 0, to which distances, invariants and gate flips refer.
     """
 
     def __init__(self, model: Model, initial: State) -> None:
@@ -53,7 +53,7 @@ class Observer:
 
         Norms are Frobenius norms; ``diffusion_norm`` is that of D D^u and D D^v, the terms as
         they enter the velocity, and 0 without diffusion. Losses and norms that need penalty
-        points draw their own, so that the run's are left alone.
+        points draw their own, which leaves the run's untouched.
         """
         forward(self._model, state)
         return {
@@ -63,7 +63,7 @@ class Observer:
         }
 
     def _losses(self, state: State, step: int) -> dict[str, float]:
-        """Losses, residual, score and penalty norms, mask flips; reads A, Z, leaves G, E."""
+        """Losses, residual, score and penalty norms, gate flips; reads A, Z, leaves G, E."""
         model, work, k = self._model, self._model.work, self._model.backend
         n = model.dimensions.n
         flips = k.gate_changes(work.A, self._gates) / (model.dimensions.m * n)
@@ -123,7 +123,7 @@ class Observer:
     def _distances_and_invariants(self, state: State) -> dict[str, float]:
         """Mean and largest ||u_j(t) - u_j(0)|| and ||v_j(t) - v_j(0)|| over neurons; reads A.
 
-        And how far what the flow conserves has drifted.
+        Also the drifts of the invariants.
         """
         model, (difference_U, difference_V) = self._model, (self._velocity.U, self._velocity.V)
         squares_U = model.chart.squared_distances(state.U, model.work.A, difference_U)
@@ -145,9 +145,9 @@ class Observer:
     def _invariant_error(self, drift: HostArray, squared_distances: HostArray) -> float:
         """mean_j |b_j(t) - b_j(0)| / mean_j (||u_j(t) - u_j(0)||^2 + ||v_j(t) - v_j(0)||^2).
 
-        The part of the neurons' squared distances that steps of finite size made: a relative error,
-        whatever the scale of the initial weights. 0 where nothing has moved; NaN where U or V is
-        held fixed, and b_j with it is no invariant.
+        The share of the neurons' squared distances that is due to the finite step size: a relative
+        error, whatever the scale of the initial weights. 0 if nothing has moved; NaN if U or V is
+        held fixed, since b_j is not an invariant then.
         """
         if not {"U", "V"} <= set(self._model.moving):
             return float("nan")

@@ -1,7 +1,7 @@
 """Counter-based random numbers: a pure function of seed, stream and counter, with no state.
 
 Everything random in a run comes from Philox4x64-10 (Salmon et al., 2011) under the key
-(seed, stream), so that no draw depends on the order of others, and any backend can repeat it.
+(seed, stream), so that no draw depends on the order of others, and any backend can reproduce it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 _WORD = 64  # bits of one word of Philox4x64's key and counter
 _COUNTERS = 1 << 4 * _WORD
-_AT_A_TIME = 64  # samples: what is allocated on the way stays below 4 KiB
+_AT_A_TIME = 64  # samples: temporary arrays stay below 4 KiB
 
 
 class Stream(IntEnum):

@@ -1,4 +1,4 @@
-"""What a run holds at a moment: the sizes of its arrays, the arrays, and what it continues from."""
+"""The state of a run: the sizes of its arrays, the arrays, and the point to restart from."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Dimensions:
 
     @property
     def state_shapes(self) -> Shapes:
-        """Shapes of U, V, W, a as the paper has them."""
+        """Shapes of U, V, W, a in the paper's coordinates."""
         return {
             "U": (self.m, self.d_in),
             "V": (self.d_out, self.m),
@@ -42,7 +42,7 @@ class Dimensions:
 
     @property
     def workspace_shapes(self) -> Shapes:
-        """Shapes of what a step computes on its way; see `Workspace`."""
+        """Shapes of the intermediate arrays of a step; see `Workspace`."""
         samples = dict.fromkeys(("Z", "E", "G", "Y_hat", "Q"), (self.d_out, self.n))
         return {
             **dict.fromkeys(("A", "B"), (self.m, self.n)),

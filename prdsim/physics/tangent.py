@@ -1,7 +1,7 @@
 """The flow's Jacobian, applied to a tangent vector: derived by hand, never formed.
 
 The symbols are those of `prdsim.physics.gradients`; d before one means its derivative along a
-tangent (dU, dV, dW, da). Masks are constant almost everywhere, and are held:
+tangent (dU, dV, dW, da). Gates are constant almost everywhere, and are held fixed:
 
     dH = 1{A >= 0} * (dU X)           dZ = s (V dH + dV H)
     dG = s_c d(aW)^T 1{W Z >= 0}      with row r of d(aW) = da_r w_r + a_r dw_r
@@ -16,11 +16,11 @@ tangent (dU, dV, dW, da). Masks are constant almost everywhere, and are held:
     d(dw_r/dt) = -critic_rate (da_r N_r + a_r dN_r)
     d(da_r/dt) = -critic_rate (dw_r . N_r + w_r . dN_r)
 
-The score field G and the gradients Q depend on Z through masks alone: neither has a part in dZ.
+The score field G and the gradients Q depend on Z through gates alone: dZ contributes to neither.
 The penalty is taken at the midpoints e_p = 1/2, the default of the joint flow; a minimax critic has
 dN = s_c D 1{W Z >= 0} dZ^T alone.
 
-Tangents whose dU is told by few numbers are those of `prdsim.physics.driven`.
+Tangents whose dU is given by few numbers are those of `prdsim.physics.driven`.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ Flow = Literal["reaction", "frozen", "joint"]
 
 
 class Linearization:
-    """The Jacobian of a flow at one state, matrix-free; later steps do not disturb it.
+    """The Jacobian of a flow at one state, matrix-free; later steps do not affect it.
 
     ``flow`` is that of U, V without diffusion ("reaction"), with diffusion from a critic that
-    holds still ("frozen"), or the whole joint flow ("joint"). The arrays of the model that do not
+    is held fixed ("frozen"), or the whole joint flow ("joint"). The arrays of the model that do not
     move are constants. The first two are gradient flows, and their Jacobians, minus the Hessians
     of L_sup and L_aug, are symmetric in the weight and range charts.
 
@@ -81,7 +81,7 @@ class Linearization:
         self.model = replace(
             model,
             fused=self._composed,
-            Y_points=model.Y,  # of which the composed operations take all
+            Y_points=model.Y,  # the composed operations take every target
             Y_values=model.Y,
             work=Workspace(k, sizes),
             diffusivity=0.0 if flow == "reaction" else model.diffusivity,
@@ -92,14 +92,16 @@ class Linearization:
         self.critic_moves = bool({"W", "a"} & set(moving))
         if self.critic_moves and len(model.penalty_nodes) > 1:
             raise ConfigError(
-                "penalty_points: the Jacobian of a moving critic is that of the midpoints; "
-                "a run at gauss:K has another"
+                "penalty_points: the Jacobian of a moving critic takes the penalty at midpoints; "
+                "that of a run at gauss:K differs"
             )
         self._scratch: Array | None = None
         self._K: Array | None = None
         for name, shape in _extra_shapes(sizes, critic_moves=self.critic_moves).items():
             setattr(self, f"_{name}", k.empty(shape))
-        k.to_device(np.zeros((sizes.d_out, sizes.n)), self._dZ)  # should neither U nor V move
+        k.to_device(
+            np.zeros((sizes.d_out, sizes.n)), self._dZ
+        )  # it stays zero if neither U nor V moves
         self.at(state)
 
     _dZ: Array
@@ -118,7 +120,7 @@ class Linearization:
 
     @property
     def symmetric(self) -> bool:
-        """Whether the Jacobian is: that of a gradient flow, in orthonormal coordinates."""
+        """Whether the Jacobian is symmetric: a gradient flow's, in orthonormal coordinates."""
         return not self.critic_moves and self.model.chart.pull_matrix is not None
 
     @property
@@ -132,25 +134,25 @@ class Linearization:
         return driven_shapes(self.model.dimensions, self.shapes)
 
     def velocity(self, out: State, E: Array | None = None) -> None:
-        """out = the velocity of U, V, of those that move, from a drive: the flow's own, or E."""
+        """out = the velocity of those of U, V that move, from the flow's drive, or from E."""
         drive = self.model.work.E if E is None else E
         generator_velocity(self.model, self.state, drive, out=out)
 
     def drive_rate(self) -> float:
-        """Return ||dE/dt||_F / ||E||_F along the flow itself, masks held; 0 where E = 0.
+        """Return ||dE/dt||_F / ||E||_F along the flow itself, gates held fixed; 0 if E = 0.
 
-        It is how fast the Jacobian's own coefficients change, per unit of time.
+        It is the rate at which the Jacobian's coefficients change, per unit of time.
         """
         model, k = self.model, self.model.backend
         along = State.empty(k, model.state_shapes, self.moving)
-        velocity(model, self.state, out=along)  # computes anew what products read
+        velocity(model, self.state, out=along)  # recomputes the arrays that products read
         push_forward(model, self.state, along, out=self._dZ)
         self._drive_product(along)
         squares = k.dot(model.work.E, model.work.E)
         return sqrt(k.dot(self._dE, self._dE) / squares) if squares > 0.0 else 0.0
 
     def at(self, state: State) -> None:
-        """Linearize anew, at another state; it is copied."""
+        """Linearize at another state, which is copied."""
         k, model = self.model.backend, self.model
         for name, array in state:
             k.copy(array, out=getattr(self.state, name))
@@ -160,7 +162,7 @@ class Linearization:
             self._linearize_critic()
 
     def _linearize_critic(self) -> None:
-        """Leave N, the masks at Z and Y_hat, c and T."""
+        """Leave N, the gates at Z and Y_hat, c and T."""
         k, model, work, state = self.model.backend, self.model, self.model.work, self.state
         critic_gradient(model, state, update=0)  # leaves N, Y_hat, c
         k.gemm(state.W, work.Z, out=self._gates)
@@ -184,7 +186,7 @@ class Linearization:
     # -- products ------------------------------------------------------------------------------
 
     def product(self, tangent: State, out: State) -> None:
-        """out = the Jacobian times a tangent, eq. 14; both hold the arrays that move, others None.
+        """out = the Jacobian times a tangent, eq. 14; both hold the arrays that move, else None.
 
         ``out`` must not be the tangent.
         """
@@ -201,9 +203,9 @@ class Linearization:
     def driven_product(self, tangent: Driven, out: Driven, dual: Driven) -> None:
         """out = the Jacobian times a driven tangent; dual = the tangent's dual.
 
-        The inner product of the tangent with any driven one is the sum, over the arrays of the
-        latter, of inner products with those of the dual. Costs no more than a product, and on wide
-        inputs less: K = X^T X takes the place of the chart's matrix if it is cheaper to apply.
+        The inner product of the tangent with any driven one is the sum of the inner products of the
+        latter's arrays with those of the dual. Costs no more than a product, and less on wide
+        inputs: K = X^T X replaces the chart's matrix if it is cheaper to apply.
         """
         k, work = self.model.backend, self.model.work
         if "U" in self.moving:
@@ -219,13 +221,13 @@ class Linearization:
         self._respond(tangent, out, dual)
 
     def driven_response(self, tangent: State, out: Driven, dual: Driven) -> None:
-        """out = the Jacobian times any tangent, as a driven one; dual = the tangent's dual."""
+        """out = the Jacobian times any tangent, in driven form; dual = the tangent's dual."""
         if "U" in self.moving:
             feature_change(self.model, tangent.U)
         self._respond(tangent, out, dual)
 
     def expand(self, driven: Driven, out: State) -> None:
-        """out = a driven tangent, dU in the chart's coordinates; ``out`` holds what moves."""
+        """out = a driven tangent, dU in the chart's coordinates; of the arrays that move."""
         if "U" in self.moving:
             self._drive_back(driven.e, driven.v)
             pull_back(self.model, out=out.U)
@@ -261,7 +263,7 @@ class Linearization:
         self._copy_rest(tangent, dual)
 
     def _prediction_change(self, dV: Array, of_U: Array) -> None:
-        """dZ = s V dH + s dV H, and of_U its first part; reads, if U moves, dH in B."""
+        """dZ = s V dH + s dV H, and ``of_U`` its first term; reads dH in B if U moves."""
         k, s, beta = self.model.backend, self.model.s, 0.0
         if "U" in self.moving:
             k.gemm(self.state.V, self.model.work.B, out=self._dZ, alpha=s)
@@ -271,13 +273,13 @@ class Linearization:
             k.gemm(dV, self._composed.H, out=self._dZ, alpha=s, beta=beta)
 
     def _copy_rest(self, source: State | Driven, out: State | Driven) -> None:
-        """out = V, W, a of another tangent, of those that move."""
+        """Copy those of V, W, a that move from another tangent."""
         for name in ("V", "W", "a"):
             if name in self.moving:
                 self.model.backend.copy(getattr(source, name), out=getattr(out, name))
 
     def _critic_product_weights(self, tangent: State | Driven) -> None:
-        """d(aW), row by row da_r w_r + a_r dw_r, of the arrays that move."""
+        """d(aW), with rows da_r w_r + a_r dw_r, of the arrays that move."""
         k, state, moving = self.model.backend, self.state, self.moving
         if "W" in moving:
             k.scale_rows(state.a, tangent.W, out=self._daW)
@@ -350,7 +352,7 @@ class Linearization:
 
 
 def _extra_shapes(sizes: Dimensions, *, critic_moves: bool) -> Shapes:
-    """Shapes of what a linearization holds beside a workspace and a state."""
+    """Shapes of the arrays of a linearization besides its workspace and state."""
     samples, critic = (sizes.d_out, sizes.n), (sizes.m_c, sizes.d_out)
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("dZ", "dE"), samples)
     if critic_moves:

@@ -1,4 +1,4 @@
-"""What is run and drawn: the data sets, and the pictures of each."""
+"""The plan of a reproduction: its studies, and the pictures of each."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ DIFFUSION = {"without": False, "with": True}
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of a study: what it is called, which runs it shows, and the numbers it quotes.
+    """A figure of a study: its title, the runs that it shows, and the numbers that it quotes.
 
-    ``runs`` are "all", the "first" seed's two, that one "without" or "with" diffusion, or "none".
+    ``runs`` are "all", both of the "first" seed, its run "without" or "with" diffusion, or "none".
     """
 
     figure: str
@@ -110,9 +110,9 @@ GENERAL = (
 
 @dataclass(frozen=True)
 class Study:
-    """A setting: its name, the keys of its runs beside the preset's, its pictures.
+    """A setting: its name, the keys of its runs besides the preset's, its pictures.
 
-    A study of one draw runs the first seed alone. Its own keys win over those given by the user.
+    A study of one draw runs the first seed only. Its own keys override those given by the user.
     """
 
     name: str
@@ -163,12 +163,12 @@ _THEORY_KEYS = {
 
 
 def available_studies(names: tuple[str, ...], data_dir: str | None) -> list[Study]:
-    """Return the studies asked for; without names, all whose data are here.
+    """Return the named studies; without names, all whose data are available.
 
-    MNIST is taken from its training part, or the test part where that alone is here.
+    MNIST is taken from its training part, or from the test part if only that is available.
 
     Raises:
-        ConfigError: an unknown name, or data that are not here.
+        ConfigError: an unknown name, or unavailable data.
 
     """
     for name in names:
@@ -183,7 +183,7 @@ def available_studies(names: tuple[str, ...], data_dir: str | None) -> list[Stud
 
 def _study(name: str, data_dir: str | None, *, must: bool) -> list[Study]:
     if name == "synthetic":
-        # Random fields: the filters of white noise show no order that eyes could see.
+        # Random fields: filters of white noise show no visible order.
         return [Study(name, {"dataset": name, "correlation_length": 2.0}, _SYNTHETIC)]
     if name == "theory":
         return [Study(name, _THEORY_KEYS, _THEORY, one_draw=True)]
@@ -192,17 +192,17 @@ def _study(name: str, data_dir: str | None, *, must: bool) -> list[Study]:
     found = next(info for info in available_datasets(data_dir) if info.name == name)
     if not found.samples:
         if must:
-            raise ConfigError(f"{name} is not here: {found.hint}")
+            raise ConfigError(f"{name} is unavailable: {found.hint}")
         return []
     split = "train" if "train" in found.samples else "test"
     keys = {"dataset": name, "split": split}
-    # Absolute, so that the commands of the page hold in its folder.
+    # Absolute, so that the commands on the page work in its folder.
     place = {"data_dir": str(Path(data_dir).absolute())} if data_dir else {}
     return [Study(name, {**keys, **place})]
 
 
 def run_command(config: RunConfig) -> str:
-    """Return the command line that makes a run of a preset."""
+    """Return the command line that repeats a run of a preset."""
     preset = RunConfig(preset=config.preset)
     words = ["prdsim", "run", "--preset", str(config.preset)]
     for key, value in config:

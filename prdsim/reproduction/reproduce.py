@@ -1,4 +1,4 @@
-"""Carrying the plan out: runs that are there are kept, and the page comes last."""
+"""Carrying out the plan: existing runs are kept, and the page is written last."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from prdsim.trajectory import Status, open_trajectory
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where the page is; or the signal that stopped the reproduction: call it again to go on."""
+    """The page's place, or the signal that stopped the reproduction; call it again to go on."""
 
     page: Path
     signal: signal.Signals | None = None
@@ -46,20 +46,20 @@ def reproduce(
 ) -> Outcome:
     """Run every study with and without diffusion, draw its figures, and write ``index.html``.
 
-    Finished runs in the folder are kept, begun ones continued; the page is written last, so that
-    a folder that has one is complete. ``keys`` replace configuration keys in all runs; ``assess``
-    replays the first seed's runs as `prdsim converge` does, so that numbers and figures show their
-    discretization error; ``say`` takes a line for each thing done.
+    Finished runs in the folder are kept, unfinished ones continued; the page is written last, so
+    that a folder with a page is complete. ``keys`` replace configuration keys in all runs;
+    ``assess`` replays the first seed's runs as `prdsim converge` does, so that numbers and figures
+    show their discretization error; ``say`` takes a line for each thing done.
 
     Raises:
         ConfigError: the folder has a page already (and not ``force``), or runs of other settings.
         OutputError: it cannot be written.
-        DivergedError: a run left the finite numbers.
+        DivergedError: numbers of a run became infinite or NaN.
 
     """
     page = folder / "index.html"
     if page.exists() and not force:
-        raise ConfigError(f"{page} exists; name another folder, or give --force to draw it anew")
+        raise ConfigError(f"{page} exists; name another folder, or give --force to draw it again")
     plans = {study.name: list(study.runs(folder, seeds, **(keys or {}))) for study in studies}
     missing = {config.output for plan in plans.values() for config in plan if not _finished(config)}
     _make_folders(folder, studies)
@@ -91,7 +91,7 @@ def _make_folders(folder: Path, studies: Sequence[Study]) -> None:
 
 
 def _finished(config: RunConfig) -> bool:
-    """Whether a run is there and finished; raises `ConfigError` if it is of other settings."""
+    """Whether a run exists and is finished; raises `ConfigError` if it has other settings."""
     path = Path(str(config.output))
     if not path.exists():
         return False
@@ -104,18 +104,18 @@ def _finished(config: RunConfig) -> bool:
 
 
 def _ensure(config: RunConfig, progress: bool) -> signal.Signals | None:
-    """Make a run, or continue it; return a signal that stopped it."""
+    """Make a run, or continue it; return the signal that stopped it, if any."""
     path = Path(str(config.output))
     begun = path.exists()
     return (resume(path, progress=progress) if begun else run(config, progress=progress)).signal
 
 
 def _assess(path: Path, say: Callable[[str], None], progress: bool) -> signal.Signals | None:
-    """Make a run's report of convergence unless it has one; return a signal that stopped it."""
+    """Assess a run's convergence unless it has a report; return the signal that stopped it."""
     with open_trajectory(path) as trajectory:
         if look_up(trajectory).report is not None:
             return None
-    say(f"{path.stem}: replayed at finer steps, and twice beside itself")
+    say(f"{path.stem}: replayed at finer steps, and from two perturbed initial states")
     return converge(path, force=True, progress=progress).signal
 
 

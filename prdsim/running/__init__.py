@@ -1,1 +1,1 @@
-"""Runs: steps, step sizes, the simulation in memory, and its way into a file."""
+"""Runs: steps, step sizes, the simulation in memory, and its recording in a file."""

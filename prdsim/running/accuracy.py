@@ -1,7 +1,7 @@
-"""What a run's own numbers tell of its accuracy: the drift of its invariants, and its fixed step.
+"""Signs of inaccuracy in a run's own numbers: the drift of its invariants, and its fixed step.
 
-Both are there during any run and cost next to nothing. They can show that a run does not follow the
-flow; that it does, `prdsim converge` shows, by computing it again with smaller errors.
+Both are available in any run at next to no cost. They can show that a run does not follow the flow;
+only `prdsim converge` shows that it does, by computing it again with smaller errors.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _INVARIANT_TOLERANCE_OF_GD = 0.005
 
 
 def invariant_tolerance(config: RunConfig) -> float:
-    """Return the `invariant_error` above which a run is warned about.
+    """Return the `invariant_error` above which a warning is issued.
 
     Calibrated on the three cases of docs/accuracy.md: runs whose functionals err by 5 % or more lie
-    above it, those at the default tolerance at about a half of it or less. The drift of gd is
+    above it, those at the default tolerance at about half of it or less. The drift of gd is
     smaller for the same error of its results.
     """
     return _INVARIANT_TOLERANCE_OF_GD if config.integrator == "gd" else _INVARIANT_TOLERANCE
@@ -35,7 +35,7 @@ def invariants_in_words(scalars: Mapping[str, float]) -> str:
 
 
 def warnings_of(config: RunConfig, step_size: float, scalars: Mapping[str, float]) -> list[str]:
-    """Return what speaks against a run's accuracy, and what to do, a line each.
+    """Return the signs that a run is inaccurate, with remedies, one line each.
 
     ``step_size`` is that of fixed steps, ``scalars`` the last row of the run.
     """
@@ -63,14 +63,14 @@ def _instability(config: RunConfig, step_size: float, scalars: Mapping[str, floa
     if config.adaptive or not step_size * lambda_max > limit:
         return ""
     return (
-        f"step size {step_size:g} is beyond the limit of stability of {config.integrator}, "
+        f"step size {step_size:g} is beyond the stability limit of {config.integrator}, "
         f"{limit:g} / lambda_max = {limit / lambda_max:.2g} now; "
         f"try {_smaller(config, step_size, 16 * step_size * lambda_max)}"
     )
 
 
 def _smaller(config: RunConfig, step_size: float, factor: float) -> str:
-    """Return the options of a fixed step so many times smaller, of the same critic's speed."""
+    """Return the options of a fixed step so many times smaller, at the same critic's speed."""
     options = f"--step-size {step_size / factor:.2g}"
     if config.critic_step_size is not None:
         options += f" --critic-step-size {config.critic_step_size / factor:.2g}"

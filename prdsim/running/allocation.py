@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Allocated:
-    """What a run holds where it computes; ``view`` takes states within a step, if any."""
+    """The arrays of a run on its backend; ``view`` takes states within a step, if any."""
 
     model: Model
     state: State

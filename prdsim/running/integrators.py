@@ -67,7 +67,7 @@ class AlternatingDescent:
     def update_critic(
         self, model: Model, state: State, updates: Iterable[int], step_size: float
     ) -> None:
-        """Take critic updates by number, which random penalty points depend on; reads Z, step."""
+        """Take numbered critic updates (random penalty points depend on them); reads Z, step."""
         k, work = model.backend, model.work
         if not {"W", "a"} & set(model.moving):
             return
@@ -93,7 +93,7 @@ class AlternatingDescent:
         memory: Memory,
         *,
         fraction: float,
-        step_size: float,  # noqa: ARG002 - the line between two states
+        step_size: float,  # noqa: ARG002 - a straight line
         out: State,
     ) -> None:
         for name in model.moving:
@@ -103,7 +103,7 @@ class AlternatingDescent:
 
 
 def make_stepper(config: RunConfig) -> AlternatingDescent | RungeKutta:
-    """Return the stepper of a configuration; states within steps are for runs to a time."""
+    """Return the stepper of a configuration, with states within steps for runs to a time."""
     dense = config.end_time is not None
     if config.integrator == "gd":
         return AlternatingDescent(

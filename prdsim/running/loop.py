@@ -22,16 +22,16 @@ from prdsim.trajectory import Status, TrajectoryWriter
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
 
-_COMMIT_SECONDS = 1.0  # between commits of scalars alone, so that watchers see a run move
+_COMMIT_SECONDS = 1.0  # between commits of scalars alone, so that readers see progress
 
 
 @dataclass(frozen=True)
 class Result:
     """How a run ended.
 
-    ``state`` holds U, V, W, a at ``time``: the end time, or that of the last step; ``first`` and
+    ``state`` holds U, V, W, a at ``time``, the end time or that of the last step; ``first`` and
     ``last`` the scalars of the initial and the last recorded state, by the names of the file
-    format. ``signal`` is the one that interrupted the run, if any. ``config`` is that of the run.
+    format. ``signal`` is the one that interrupted the run, if any.
     """
 
     path: Path
@@ -47,15 +47,15 @@ class Result:
 
     @property
     def warnings(self) -> list[str]:
-        """What speaks against the accuracy of the run, and what to do."""
+        """Signs that the run is inaccurate, with remedies."""
         return warnings_of(self.config, self.resolved.step_size, self.last)
 
 
 class Loop:
     """Advances a run, records what is due, commits, until the end or a stop.
 
-    Where a device computes by itself, the file is written by a thread behind the loop, in the same
-    order; elsewhere in the loop, since another thread would slow down the products.
+    If the backend is asynchronous, a background thread writes the file, in the same order; else
+    the loop does, since another thread would slow down the products.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Loop:
         self._later = OrderedCalls(behind=simulation.backend.asynchronous)
 
     def go(self, progress: Progress, stop: StopRequest) -> Result:
-        """Run until the end or a stop; raise what `prdsim.run` raises of a run under way."""
+        """Run until the end or a stop; raises the errors that `prdsim.run` lists."""
         simulation = self._simulation
         progress.start(*simulation.progress)
         try:
@@ -102,7 +102,7 @@ class Loop:
             progress.close()
 
     def _record(self, *, restart: bool = False) -> None:
-        """Write what has become due with the last step, and commit if it is time."""
+        """Write the rows due after the last step, and commit if it is time."""
         simulation, writer, now = self._simulation, self._writer, time.monotonic()
         scalars, snapshots = simulation.due(self._scalars), simulation.due(self._snapshots)
         restart |= now - self._restarted >= simulation.config.restart_seconds
@@ -115,7 +115,7 @@ class Loop:
             if moment in scalars:
                 self._record_scalars(moment)
             if moment in snapshots:
-                self._later.wait()  # one at a time leaves the device and waits for the disk
+                self._later.wait()  # at most one snapshot is in flight
                 copies = simulation.start_weights(moment)
                 self._later(self._write_snapshot, simulation.step, moment, copies)
         if simulation.finished:
@@ -135,7 +135,7 @@ class Loop:
     def _write_snapshot(
         self, step: int, time: float, copies: dict[str, Callable[[], HostArray]]
     ) -> None:
-        # Each is dropped once it is here: the device's memory is free before the next one starts.
+        # Each copy is dropped on arrival, which frees the device's memory before the next one.
         arrays = {name: copies.pop(name)() for name in tuple(copies)}
         self._writer.snapshot(step, time, arrays)
 
@@ -145,13 +145,13 @@ class Loop:
         self._restarted = now
 
     def _commit_end(self, status: Status, reason: str) -> None:
-        """Commit all there is, and how the run ended."""
+        """Commit all rows, and how the run ended."""
         step = self._simulation.step
         self._later(self._writer.commit, status, stop_step=step, stop_reason=reason)
         self._later.wait()
 
     def _end(self, stop: StopRequest) -> Result:
-        """Leave the file so that the run can be continued, and say how it ended."""
+        """Leave a file from which the run can be continued; return how it ended."""
         simulation = self._simulation
         self._require_finite()
         self._write_restart(time.monotonic())
@@ -172,7 +172,7 @@ class Loop:
         )
 
     def _require_finite(self, moment: float | None = None) -> None:
-        """Raise `DivergedError`, naming the step and the array, unless a state is finite."""
+        """Raise `DivergedError`, with the step and the array, unless a state is finite."""
         if self._simulation.non_finite_array(moment) is None:
             return
         self._later.wait()

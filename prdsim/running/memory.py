@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from prdsim.backends.base import Backend
 
 
-_LARGEST_ARRAY = 2**60  # bytes; NumPy has no shapes for much more
+_LARGEST_ARRAY = 2**60  # bytes; NumPy refuses much larger shapes
 
 
 class Ledger:
-    """Stands in for a backend: counts the bytes of the arrays it is asked for, and makes none.
+    """A stand-in for a backend that counts the bytes of requested arrays and allocates none.
 
-    Its arrays have shapes and no memory; operations on them do nothing, and what they return is 0.
-    ``peak`` is the largest number of bytes that were alive at a time.
+    Its arrays have shapes but no memory; operations on them do nothing and return 0. ``peak`` is
+    the largest number of bytes alive at any time.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -43,11 +43,11 @@ class Ledger:
         return array
 
     def to_host(self, source: Array) -> HostArray:
-        """Return a single 0, which fits every shape."""
+        """Return a single 0, which broadcasts to every shape."""
         return np.zeros((), source.dtype)
 
     def fused(self, m: int, m_c: int, d_out: int, n: int) -> Any:
-        """Count what the backend's fused operations need."""
+        """Count the memory of the backend's fused operations."""
         fused = self._backend.fused(m, m_c, d_out, n)
         self._count(fused.entries * self._backend.dtype.itemsize)
         return _Idle(any_points=fused.any_points)
@@ -98,7 +98,7 @@ def predicted_bytes(backend: Backend, sizes: Dimensions, build: Build) -> int:
 
 
 def chart_without_memory(name: str, backend: Any, sizes: Dimensions) -> Chart:
-    """Return a chart on a `Ledger`; the range has the largest rank that it may have."""
+    """Return a chart on a `Ledger`; the range chart gets the largest possible rank."""
     rank = min(sizes.d_in, sizes.n)
     X, U_0 = without_memory((sizes.d_in, sizes.n)), without_memory((sizes.m, sizes.d_in))
     factors = {"Q": without_memory((sizes.d_in, rank)), "R": without_memory((rank, sizes.n))}
@@ -115,10 +115,10 @@ def memory_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: 
 
 
 def host_memory_bytes(config: RunConfig, sizes: Dimensions) -> int:
-    """Predict the bytes of what a run keeps on the host beside its device's arrays.
+    """Predict the bytes that a run keeps on the host besides the device's arrays.
 
-    The data and the initial draw in float64 and once more as the file keeps them, and the copies
-    that a snapshot or restart point makes.
+    The data and the initial draw, in float64 and in the file's precision, and the copies that a
+    snapshot or restart point makes.
     """
     data = (sizes.d_in + sizes.d_out) * sizes.n
     state = entries(sizes.state_shapes)
@@ -127,12 +127,12 @@ def host_memory_bytes(config: RunConfig, sizes: Dimensions) -> int:
 
 
 def leaving_bytes(config: RunConfig, sizes: Dimensions) -> int:
-    """Predict the bytes that a snapshot takes on the device while it leaves."""
+    """Predict the bytes that a snapshot takes on the device while it is copied."""
     return entries(sizes.state_shapes) * np.dtype(config.array_precision).itemsize
 
 
 def needed_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> int:
-    """Predict the bytes that a run needs where it computes: on a CPU what the host keeps too."""
+    """Predict the bytes that a run needs on its device; on a CPU, also those of the host."""
     needed = memory_bytes(config, sizes, backend, chart)
     if backend.device == "cpu":
         needed += host_memory_bytes(config, sizes)
@@ -142,7 +142,7 @@ def needed_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: 
 
 
 def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> None:
-    """Raise `ConfigError`, with the numbers, if a run's arrays cannot fit into the memory."""
+    """Raise `ConfigError`, with the numbers, if a run's arrays do not fit into memory."""
     other_chart = " or --chart weight" if chart == "gram" else ""
     require_memory(
         needed_bytes(config, sizes, backend, chart),
@@ -156,7 +156,7 @@ def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend, chart: 
 def require_memory(needed: int, backend: Backend, what: str, advice: str) -> None:
     """Raise `ConfigError`, with the numbers, unless so many bytes are free on a backend.
 
-    ``what`` is the sentence's beginning: "this run needs".
+    ``what`` begins the sentence, for example "this run needs".
     """
     available = backend.available_bytes()
     if needed > available:

@@ -1,4 +1,4 @@
-"""Calls done one after the other: at once, or by a thread while the caller goes on."""
+"""Calls made in order: at once, or by a thread while the caller goes on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ P = ParamSpec("P")
 
 
 class OrderedCalls:
-    """Does what it is asked for, in that order; with ``behind``, in one thread behind the caller.
+    """Makes the calls it is given, in order; with ``behind``, in one background thread.
 
-    An error of a call that was done behind is raised, as it is, by the next call or `wait`; what
-    was asked for between the two is dropped, as if the caller had not come so far.
+    An error in the background is raised, unchanged, by the next call or `wait`; calls given in
+    between are dropped, as if the caller had not come so far.
     """
 
     def __init__(self, *, behind: bool) -> None:
@@ -23,11 +23,11 @@ class OrderedCalls:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether no call is left to make."""
         return self._last is None or self._last.done()
 
     def __call__(self, call: Callable[P, Any], *arguments: P.args, **keywords: P.kwargs) -> None:
-        """Have ``call(*arguments, **keywords)`` done after all that was asked for before."""
+        """Make ``call(*arguments, **keywords)`` after all calls given before."""
         if self._thread is None:
             call(*arguments, **keywords)
             return
@@ -35,18 +35,18 @@ class OrderedCalls:
         self._last = self._thread.submit(self._do, call, arguments, keywords)
 
     def wait(self) -> None:
-        """Return when all is done."""
+        """Return when all calls are done."""
         if self._last is not None:
             wait([self._last])
         self._raise_error()
 
     def close(self) -> None:
-        """Finish what was asked for; an error that nobody waited for is lost."""
+        """Finish the calls given; an error that nobody waited for is lost."""
         if self._thread is not None:
             self._thread.shutdown()
 
     def _do(self, call: Callable[..., Any], arguments: Any, keywords: Any) -> None:
-        if self._error is not None:  # nothing may follow what failed
+        if self._error is not None:  # nothing may follow a failed call
             return
         try:
             call(*arguments, **keywords)
@@ -56,6 +56,6 @@ class OrderedCalls:
     def _raise_error(self) -> None:
         if self._error is not None:
             if self._last is not None:
-                wait([self._last])  # those behind it are dropped first
+                wait([self._last])  # later calls are dropped first
             error, self._error = self._error, None
             raise error

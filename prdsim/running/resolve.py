@@ -1,4 +1,4 @@
-"""What the ``auto`` of a configuration comes to."""
+"""The values that ``auto`` takes in a configuration."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
     from prdsim.backends.base import Backend
 
-# What `auto` is of 1 / lambda_max at t = 0. A fixed step of 1/16 follows the flow to some per cent
-# through the kinks of the score field, 1 chatters at them; an adaptive one finds its size within a
-# few steps, and begins far below it, since small weights begin where all kinks meet (z = 0).
+# Automatic step sizes in units of 1 / lambda_max at t = 0. A fixed step of 1/16 follows the flow to
+# a few percent through the kinks of the score field, 1 chatters at them. An adaptive step reaches
+# its size in a few steps; it begins far below, since small weights begin at z = 0, on all kinks.
 _FIXED_FRACTION, _FIRST_ADAPTIVE_FRACTION = 1 / 16, 1e-3
-_RAMP = 64  # steps until an automatic fixed one has its full size, where weights begin small
+_RAMP = 64  # steps until an automatic fixed step has its full size, if weights begin small
 
 
 def resolve(
@@ -28,7 +28,7 @@ def resolve(
     initial: dict[str, HostArray],
     chart: str,
 ) -> Resolved:
-    """Return what a run on these data, from these arrays, in that chart is resolved to."""
+    """Return the resolved settings of a run on these data and initial arrays, in a chart."""
     stepper, step_size, ramp = make_stepper(config), config.step_size, 1
     if step_size == "auto":
         step_size = automatic_step(config, X, Y, initial)
@@ -44,13 +44,13 @@ def resolve(
 def automatic_step(
     config: RunConfig, X: HostArray, Y: HostArray, initial: dict[str, HostArray]
 ) -> float:
-    """Return what ``step_size = "auto"`` comes to: a fraction of `automatic_step_size`."""
+    """Return the step size for "auto": a fraction of `automatic_step_size`."""
     fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
     return round_down(fraction * automatic_step_size(config, X, Y, initial))
 
 
 def backend_of(config: RunConfig, resolved: Resolved | None) -> Backend:
-    """Return the backend that a configuration names, or that it was resolved to before."""
+    """Return the backend of a configuration, or the one that it was resolved to before."""
     if resolved is None:
         return get_backend(config.backend, precision=config.precision, threads=config.threads)
     device = resolved.device.partition(":")[2]

@@ -1,4 +1,4 @@
-"""Continuing a run from its file: interrupted, killed, or finished and to be made longer."""
+"""Continuing a run from its file: one that was interrupted, killed, or is to be made longer."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def resume(
     end_time: float | None = None,
     progress: Progress | bool = False,
 ) -> Result:
-    """Continue an interrupted or killed run, or a finished one to a later ``end_time``.
+    """Continue an interrupted or killed run, or a finished one to a later end.
 
-    Or to more ``steps`` in all. The continued trajectory is bit for bit that of a run never
-    interrupted, given the same versions, threads and machine; what the file already holds is
-    compared, never rewritten.
+    ``steps`` is a new total, ``end_time`` a new end. The continued trajectory is bit for bit that
+    of an uninterrupted run, given the same versions, threads and machine; rows that the file
+    already holds are compared, never rewritten.
 
     Raises:
-        ConfigError: nothing is left to do, or less is asked for than was planned.
+        ConfigError: nothing is left to do, or the new end is earlier than planned.
         TrajectoryError: the file cannot be read, is being written, or is not the same run.
         DivergedError: the run diverged, before or now.
     """
@@ -54,7 +54,7 @@ def resume(
         if longer:
             plans = _extend(path, config, plans)
         with TrajectoryWriter.open(path) as writer:
-            # Without rows the run was killed before its first commit, and starts anew.
+            # Without rows the run was killed before its first commit: start from the beginning.
             point = writer.read_restart() if rows else None
             with Simulation(config, *data, **beginning, restart=point) as simulation:
                 loop = Loop(simulation, writer, plans.snapshots, plans.scalars, rows)
@@ -77,9 +77,9 @@ class _Plans:
 def _config_to_resume(
     recorded: Recorded, steps: int | None, end_time: float | None
 ) -> tuple[RunConfig, bool]:
-    """Return the configuration to go on with, and whether it asks for more than was planned.
+    """Return the configuration to go on with, and whether it goes beyond the plan.
 
-    Raises unless there is something left to do.
+    Raises if nothing is left to do.
     """
     trajectory, config = recorded.trajectory, recorded.config
     path = trajectory.path
@@ -113,7 +113,7 @@ def _config_to_resume(
 
 
 def _require_something_left(trajectory: Trajectory, config: RunConfig) -> None:
-    """Raise `ConfigError` if a finished run has come to the end that is asked for."""
+    """Raise `ConfigError` if a finished run has reached the requested end."""
     path = trajectory.path
     if reaches(trajectory.restart_time, config.end_time):
         raise ConfigError(
@@ -129,9 +129,9 @@ def _require_something_left(trajectory: Trajectory, config: RunConfig) -> None:
 
 
 def _first_and_last_row(trajectory: Trajectory) -> tuple[dict[str, float], ...]:
-    """Return the scalars of the first and the last row up to the restart; () if there are none.
+    """Return the scalars of the first and the last row up to the restart, () without rows.
 
-    Those that a file of an older format version lacks are NaN.
+    Scalars missing in a file of an older format version are NaN.
     """
     columns = dict(trajectory.scalars)
     steps = columns.pop("step")
@@ -146,7 +146,7 @@ def _first_and_last_row(trajectory: Trajectory) -> tuple[dict[str, float], ...]:
 
 
 def _extend(path: Path, config: RunConfig, plans: _Plans) -> _Plans:
-    """Make room in the file for a longer run; return its plans."""
+    """Extend the file for a longer run; return its plans."""
     with open_trajectory(path) as trajectory:
         reached = {"f": trajectory.restart_time, "i": float(trajectory.restart_step)}
 

@@ -47,7 +47,7 @@ class RungeKutta:
 
     @property
     def _needs_last(self) -> bool:
-        """Whether a state within a step takes a velocity that no stage is."""
+        """Whether states within a step need a velocity that is not among the stages."""
         return self.dense and not self.tableau.first_same_as_last
 
     def allocate(self, model: Model, state: State) -> Memory:
@@ -99,7 +99,7 @@ class RungeKutta:
         first_stage: bool,
         images: Images | None,
     ) -> None:
-        """Compute all stages, but for the first if it is there, and the new state."""
+        """Compute the stages, except a first one already known, and the new state."""
         if not first_stage:
             velocity(model, state, out=stages[0])
         if images is not None and not images.valid:
@@ -143,7 +143,7 @@ class RungeKutta:
 
     def _stages_of_last_step(self, model: Model, state: State, memory: Memory) -> list[State]:
         """Return the velocities that the interpolant combines; one of them may be computed."""
-        if self.tableau.first_same_as_last:  # `accept` has moved the last stage to the front
+        if self.tableau.first_same_as_last:  # `accept` moved the last stage to the front
             return [*memory.stages[1:], memory.stages[0]]
         assert memory.last is not None
         if not memory.last_known:

@@ -1,4 +1,4 @@
-"""Runs from their beginning: data, simulation, trajectory file."""
+"""New runs: data, simulation, trajectory file."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ def run(
     Args:
         config: The configuration; keywords ``keys`` replace some of its keys.
         data: (X, Y) in place of ``dataset``, one sample a row: X (n, d_in), Y (n, d_out) or
-            integer labels (n,). All of them are used; ``samples`` is ignored. A `Dataset` is used
-            as it stands.
+            integer labels (n,). All samples are used; ``samples`` is ignored. A `Dataset` is used
+            unchanged.
         initial: U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,) at t = 0, in place of those
             that the seed draws.
-        resolved: What ``auto`` came to in an earlier run, to be used again, with the arrays of its
+        resolved: The resolved settings of an earlier run, to be used again, with the arrays of its
             chart, ``stored_chart``.
-        progress: True shows on stderr what is run and the memory that is predicted to need, then a
+        progress: True shows on stderr a description of the run with its predicted memory, then a
             bar on a terminal, lines elsewhere; or your own `Progress`.
 
     Returns:
-        The end of the run; an interrupted one (SIGINT, SIGTERM) can be resumed from ``path``.
+        How the run ended; an interrupted run (SIGINT, SIGTERM) can be resumed from ``path``.
 
     Raises:
-        ConfigError: a key has no meaning, the output exists, or the memory does not suffice.
+        ConfigError: a key or value is invalid, the output exists, or the memory does not suffice.
         DataError: the data cannot be used.
         BackendUnavailableError: the backend cannot work here.
         OutputError: the file cannot be written.
-        DivergedError: the run left the finite numbers; the file holds it up to there.
+        DivergedError: numbers became infinite or NaN; the file holds the run up to there.
     """
     config = (config or RunConfig()).replace(**keys)
     path = Path(config.output or default_name())
@@ -82,12 +82,12 @@ def run(
 
 
 def default_name() -> str:
-    """Return a file name that no other run has: prdsim-<time>-<id>.h5."""
+    """Return a unique file name: prdsim-<time>-<id>.h5."""
     return f"prdsim-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}.h5"
 
 
 def shown(progress: Progress | bool) -> Progress:
-    """Return the progress to report to: one's own, one that suits stderr, or silence."""
+    """Return the progress display: the caller's, one that suits stderr, or none."""
     if isinstance(progress, bool):
         return automatic_progress() if progress else Silent()
     return progress
@@ -128,7 +128,7 @@ def plan_of(config: RunConfig, rule: Rule) -> Plan:
 
 
 def config_attributes(config: RunConfig) -> dict[str, str]:
-    """Return the attributes by which a file keeps a configuration."""
+    """Return the attributes that hold a configuration in a file."""
     return {"config": config.to_json(), "config_sha256": config.sha256()}
 
 

@@ -1,4 +1,4 @@
-"""A run in memory: the state, the step, and what can be asked of them. No file, no clock."""
+"""A run in memory: its state, its steps and its observables; no file and no clock."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
     from prdsim.backends.base import Backend
 
-_SMALLEST_STEP = 1e-12  # of the first step size; a smaller adaptive step means a blow-up
+_SMALLEST_STEP = 1e-12  # relative to the first step size; a smaller adaptive step means a blow-up
 
 CARRIED_SINCE_2 = {"evaluations": 0.0, "rejected_steps": 0.0, "lambda_max": float("nan")}
-"""What a `RestartPoint` carries since format version 2, and where runs of version 1 begin."""
+"""Scalars of a `RestartPoint` since format version 2, with their values for version 1."""
 
 RESTART_SCALARS = ("step_size", "previous_error", *CARRIED_SINCE_2)
-"""What a `RestartPoint` of a run carries beside step, time and arrays."""
+"""Scalars of a run's `RestartPoint` besides step and time."""
 
 
 class Simulation:
-    """One run: enter it as a context, `advance` it, look at it.
+    """One run: enter it as a context, `advance` it, observe it.
 
     ``X`` (d_in, n) and ``Y`` (d_out, n) are host arrays, float64. ``initial`` (U, V, W, a),
     ``resolved`` and ``stored_chart`` (`Chart.arrays`) repeat those of an earlier run; without them
     they follow from ``config``. It goes on from ``restart``, if given, else begins at t = 0. A
-    ``backend`` given as an instance computes, whatever ``config`` and ``resolved`` name.
-    Raises `ConfigError` if the run cannot fit into memory, and `BackendUnavailableError`.
+    ``backend`` given as an instance takes precedence over ``config`` and ``resolved``.
+    Raises `ConfigError` if the run does not fit into memory, and `BackendUnavailableError`.
 
     Example::
 
@@ -78,7 +78,7 @@ class Simulation:
         if chart_name == "range" and not stored_chart:
             stored_chart = dict(zip("QR", range_factors(X), strict=True))
             if not resolved and len(stored_chart["R"]) == X.shape[0]:
-                chart_name = "weight"  # the whole space: nothing to gain
+                chart_name = "weight"  # full rank: nothing to gain
         first = dict(initial or draw_initial(config, self.dimensions))
         self.resolved = resolved or resolve(config, self.backend, X, Y, first, chart_name)
         self.step = 0
@@ -109,7 +109,7 @@ class Simulation:
     def __exit__(self, *exception: object) -> None:
         self._contexts.close()
 
-    # -- going on ------------------------------------------------------------------------------
+    # -- stepping ------------------------------------------------------------------------------
 
     @property
     def finished(self) -> bool:
@@ -118,13 +118,13 @@ class Simulation:
 
     @property
     def shown_time(self) -> float:
-        """The present time, or the end time, which the last step may have passed."""
+        """The present time, or the end time if the last step has passed it."""
         end = self.config.end_time
         return end if end is not None and reaches(self.time, end) else self.time
 
     @property
     def progress(self) -> tuple[float, float]:
-        """How far the run is, and how far it goes: in time, or in steps without an end time."""
+        """The reached and the final time, or steps if the run has no end time."""
         if self.config.end_time is None:
             return self.step, self.config.step_limit
         return self.shown_time, self.config.end_time
@@ -133,8 +133,8 @@ class Simulation:
         """Take up to ``steps`` accepted steps, fewer if the run is finished before.
 
         No step is shortened, neither for the end time nor for a record. ``next_view`` is the time
-        at which a state will be asked for next, which gd must know. Raises `DivergedError` where
-        an adaptive step size has shrunk to nothing.
+        of the next state to be viewed, which gd must know. Raises `DivergedError` if an adaptive
+        step size has shrunk to nothing.
         """
         for _ in range(steps):
             if self.finished:
@@ -155,7 +155,7 @@ class Simulation:
         self.time += self._control.step(lambda size: self._attempt(size, allowed=1.0))
 
     def _attempt(self, step_size: float, allowed: float = float("inf")) -> float:
-        """Attempt a step; let it stand if its error is allowed; return the error."""
+        """Attempt a step, accept it if its error is allowed, and return the error."""
         self.evaluations += self.stepper.evaluations - self._memory.first_stage
         new, error = self.stepper.step(
             self.model, self.state, self._memory, index=self.step, step_size=step_size
@@ -173,7 +173,7 @@ class Simulation:
         return StepControl(Controller(order), first, smallest=_SMALLEST_STEP * first)
 
     def _begin(self) -> None:
-        """Let the critic warm up, and compute the velocity that the first step begins with."""
+        """Warm the critic up, and compute the velocity that the first step begins with."""
         critic = tuple(name for name in self.config.moving if name in "Wa")
         if self.config.critic_warmup > 0.0 and critic:
             self._warm_up(replace(self.model, moving=critic))
@@ -185,8 +185,8 @@ class Simulation:
     def _warm_up(self, model: Model) -> None:
         """Move the critic alone for the time of its warm-up, at the prediction of t = 0.
 
-        By gd's updates, or by bs23, whatever the integrator of the run: its error is that of the
-        tolerance. ``model`` is that of the critic alone.
+        With gd by its updates; else by bs23 at the run's tolerance, whatever its integrator.
+        ``model`` is that of the critic alone.
         """
         config, stepper = self.config, self.stepper
         if isinstance(stepper, AlternatingDescent):
@@ -218,20 +218,20 @@ class Simulation:
     def due(self, agenda: Agenda) -> list[float]:
         """Return the times of an agenda's rows that the last step has made due.
 
-        Where the run is finished one of them is the last, which need not be planned.
+        If the run is finished, they include the last time, planned or not.
         """
         due = agenda.due(self.step, self.time)
         if not self.finished:
             return due
         last = self.shown_time
-        if last == self.time:  # which a planned one may exceed by rounding
+        if last == self.time:  # a planned time may exceed it by rounding
             last = max([last, *due])
         return [*(moment for moment in due if moment < last), last]
 
-    # -- looking -------------------------------------------------------------------------------
+    # -- observing -------------------------------------------------------------------------------
 
     def describe(self) -> str:
-        """Return in a line what is run, on what, and how much memory that is predicted to need."""
+        """Return one line with sizes, backend, chart and predicted memory."""
         sizes, resolved = self.dimensions, self.resolved
         needed = needed_bytes(self.config, sizes, self.backend, resolved.chart)
         count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
@@ -248,9 +248,9 @@ class Simulation:
     def view(self, time: float | None = None) -> State:
         """Return the present state, or that of a time within the last step, by interpolation.
 
-        Valid until the next call or step. States within a step are there for runs to an
-        ``end_time``; for gd alone if `advance` was told of them. Raises `PrdsimError` for a time
-        before the last step (a fault in the caller).
+        Valid until the next call or step. States within a step exist for runs to an ``end_time``;
+        for gd only if `advance` was given ``next_view``. Raises `PrdsimError` for a time before the
+        last step (a fault in the caller).
         """
         if time is None or time >= self.time:
             return self.state
@@ -285,27 +285,27 @@ class Simulation:
     def measure_stability(self, time: float | None = None) -> None:
         """Measure lambda_max of the tangent kernel at a state (see `view`), for fixed steps.
 
-        It stands in the rows of scalars until measured again. Adaptive methods need none.
+        Rows of scalars repeat it until it is measured again. Adaptive methods do not need it.
         """
         if not self.stepper.adaptive:
             self._lambda_max = largest_kernel_eigenvalue(self.model, self.view(time))
 
     def weights(self, time: float | None = None) -> dict[str, HostArray]:
-        """Return U, V, W, a of a state (see `view`) on the host, as the paper has them."""
+        """Return U, V, W, a of a state (see `view`) on the host, in the paper's coordinates."""
         return self.model.weights(self.view(time))
 
     def start_weights(self, time: float | None = None) -> dict[str, Callable[[], HostArray]]:
-        """Begin to copy U, V, W, a of a state (see `view`); return what waits for each.
+        """Start to copy U, V, W, a of a state (see `view`); return functions that await them.
 
-        It may be called in any thread.
+        The functions may be called in any thread.
         """
         return self.model.start_weights(self.view(time))
 
     def non_finite_array(self, time: float | None = None) -> str | None:
         """Return the name of an array of a state (see `view`) that holds an infinity or NaN.
 
-        The critic's are looked at first: within a step of gd they move before U and V do, so that
-        what is wrong with all of them began there.
+        The critic's are checked first: within a step of gd they move before U and V, so if all are
+        wrong, it began there.
         """
         state = self.view(time)
         for name in ("a", "W", "V", "U"):
@@ -313,7 +313,7 @@ class Simulation:
                 return name
         return None
 
-    # -- leaving and coming back ---------------------------------------------------------------
+    # -- saving and restoring ---------------------------------------------------------------
 
     @property
     def _carried_velocities(self) -> tuple[str, ...]:
@@ -329,10 +329,9 @@ class Simulation:
         return {**shapes, **velocities}
 
     def restart_point(self) -> RestartPoint:
-        """Return all that the run needs to continue with the same bits, in host memory.
+        """Return the host arrays and numbers that the run needs to continue with the same bits.
 
-        U stands in the chart's coordinates; velocity_<array> is there where the method uses its
-        last stage again.
+        U is in the chart's coordinates; methods that reuse their last stage add velocity_<array>.
         """
         arrays = dict(self.state)
         for name in self._carried_velocities:
@@ -351,7 +350,7 @@ class Simulation:
         )
 
     def restore(self, point: RestartPoint) -> None:
-        """Continue from a point that `restart_point` returned, in this run or an equal one."""
+        """Continue from a point that `restart_point` returned, in this run or an identical one."""
         self.step, self.time, self._taken = point.step, point.time, 0.0
         scalars = {**CARRIED_SINCE_2, **point.scalars}
         self._control.step_size = scalars["step_size"]

@@ -1,4 +1,4 @@
-"""How large steps are: adaptive ones by their error, fixed ones that may begin small."""
+"""Step sizes: adaptive ones from the error, fixed ones with an optional ramp."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Controller:
     largest: float = 5.0
 
     def factor(self, error: float, previous_error: float) -> float:
-        """Return by how much to change the step size after an accepted step."""
+        """Return the factor for the step size after an accepted step."""
         exponent = 1.0 / (self.error_order + 1)
         error = max(error, 1e-10)
         raw: float = self.safety * error ** (-0.7 * exponent) * previous_error ** (0.4 * exponent)
         return min(self.largest, max(self.smallest, raw))
 
     def factor_after_rejection(self, error: float) -> float:
-        """Return by how much to shrink a step whose error was too large, or not a number."""
+        """Return the factor for a step whose error was too large, or not a number."""
         if not error < float("inf"):
             return self.smallest
         raw: float = self.safety * error ** (-1.0 / (self.error_order + 1))
@@ -34,7 +34,7 @@ class Controller:
 
 @dataclass
 class StepControl:
-    """The size of the next adaptive step, what it is chosen by, and how many were rejected.
+    """The size of the next adaptive step, the state of its control, and the rejections.
 
     ``smallest`` is the size below which a run counts as diverged.
     """
@@ -46,9 +46,9 @@ class StepControl:
     rejected: int = 0
 
     def step(self, attempt: Callable[[float], float], *, at_most: float = float("inf")) -> float:
-        """Attempt steps, of sizes that ``attempt`` takes, until an error is at most 1.
+        """Call ``attempt`` with step sizes until the error it returns is at most 1.
 
-        Returns the size of that step. Raises `DivergedError` where none stands.
+        Returns the size of that step. Raises `DivergedError` if none is accepted.
         """
         size, first = min(self.step_size, at_most), True
         while not (error := attempt(size)) <= 1.0:
@@ -81,7 +81,7 @@ class FixedSteps:
         return self.size * min(1.0, (index + 1) / self.ramp)
 
     def time(self, steps: int) -> float:
-        """Return the time after so many steps."""
+        """Return the time after a number of steps."""
         if steps < self.ramp:
             return self.size * (steps * (steps + 1) / (2 * self.ramp))
         return self.size * (steps - (self.ramp - 1) / 2)

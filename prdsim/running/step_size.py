@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
 
 _TOLERANCE = 1e-4  # of the eigenpair's residual, relative; the eigenvalue errs by far less
-_PRODUCTS = 200  # some 20 are the rule; after so many two digits stand whatever the spectrum
+_PRODUCTS = 200  # typically 20; after 200 two digits are certain, whatever the spectrum
 
 
 def automatic_step_size(
@@ -32,7 +32,7 @@ def automatic_step_size(
 
     J is the Jacobian of the prediction Z in the arrays of U, V that move; the flow of L_sup is
     stable for Euler steps below 2 / lambda_max. Computed on the host in float64, so that every
-    backend and precision takes the same step. Raises `ConfigError` where no step follows: U and V
+    backend and precision takes the same step. Raises `ConfigError` if no step follows: U and V
     frozen, no neuron active, or numbers that overflow.
     """
     host = NumpyBackend(threads=config.threads)
@@ -53,14 +53,14 @@ def automatic_step_size(
 
 
 def largest_kernel_eigenvalue(model: Model, state: State) -> float:
-    """Return lambda_max of K = J J^T at a state, to some four digits.
+    """Return lambda_max of K = J J^T at a state, to about four digits.
 
     J is the Jacobian of Z (d_out, n) in the arrays of U, V that move. K, of order d_out n, is
     symmetric and positive semidefinite; it is never formed. lambda_max is a rate, per unit of time:
     without diffusion, Euler steps are stable below 2 / lambda_max. It is 0 if neither U nor V
     moves, and NaN if products overflow. The same state gives the same bits.
 
-    Costs some 20 products with K, each about as dear as a velocity without its critic. Call it in
+    Costs some 20 products with K, each about a velocity without its critic. Call it in
     the backend's `active` context. The workspace is overwritten; the state is only read.
     """
     if not {"U", "V"} & set(model.moving):
@@ -72,10 +72,10 @@ def largest_kernel_eigenvalue(model: Model, state: State) -> float:
 def _lanczos(kernel: _Kernel, start: HostArray) -> float:
     """Return the kernel's largest eigenvalue by the three-term recurrence, from a start (d_out n,).
 
-    Lost orthogonality does no harm here: it brings back eigenvalues that had converged before
-    (Paige, 1980), and the first to converge ends the search. ARPACK, which keeps a whole basis,
-    draws random numbers of its own where the space closes early, as it does for kernels of low
-    rank: its last bits are not always the same.
+    Lost orthogonality does no harm here: it repeats eigenvalues that have converged already (Paige,
+    1980), and the first to converge ends the search. ARPACK, which keeps a whole basis, draws
+    random numbers of its own if the Krylov space closes early, as for kernels of low rank, so that
+    its last bits are not reproducible.
     """
     previous, vector = np.zeros_like(start), start / _norm(start)
     diagonal: list[float] = []
@@ -96,11 +96,11 @@ def _lanczos(kernel: _Kernel, start: HostArray) -> float:
 
 
 def _norm(vector: HostArray) -> float:
-    return sqrt(np.sum(vector**2))  # NumPy's BLAS has threads of its own, beside the kernel's
+    return sqrt(np.sum(vector**2))  # no BLAS: its threads would compete with the kernel's
 
 
 class _Kernel:
-    """K at a state: called, its product with a host vector, float64, of the entries of E."""
+    """K at a state; a call returns its product with a float64 host vector (d_out n,)."""
 
     def __init__(self, model: Model, state: State) -> None:
         self._model, self._state = model, state
@@ -118,6 +118,6 @@ class _Kernel:
 
 def round_down(value: float) -> float:
     """Return a positive number rounded down to two significant digits."""
-    number = Decimal(str(value))  # the shortest text of the number: 0.29 stays 0.29
+    number = Decimal(str(value))  # by its shortest text: 0.29 stays 0.29
     unit = Decimal(1).scaleb(number.adjusted() - 1)
     return float(number.quantize(unit, rounding=ROUND_FLOOR))

@@ -2,8 +2,8 @@
 
 A stepper is stateless: a tableau, an order, and three functions. ``allocate`` makes the memory;
 ``step`` attempts one step of given size and returns the new state and an error estimate;
-``interpolate`` gives the states within the last step. Whether an attempt stands, and how large the
-next one is, `prdsim.running.step_control` decides.
+``interpolate`` gives the states within the last step. `prdsim.running.step_control` decides whether
+an attempt is accepted, and how large the next one is.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Images:
-    """What a step of bs23 in the Gram chart takes over from the one before, each (m, n).
+    """Arrays that a step of bs23 in the Gram chart reuses from the one before, each (m, n).
 
-    ``A``: pre-activations at the state that it begins at; ``G`` = k_1 M, how fast they change
-    there; ``new_A``, ``new_G``: the same at the new state, should it be accepted. The error's norm
-    takes new_G, and the next step's second stage begins at A + h a_21 G: a product with M that is
-    made once serves both. ``valid`` says that A and G are those of the state.
+    ``A``: pre-activations at the state where the step begins; ``G`` = k_1 M, their rate of change
+    there; ``new_A``, ``new_G``: the same at the new state, if it is accepted. The error's norm
+    needs new_G, and the next step's second stage begins at A + h a_21 G: one product with M serves
+    both. ``valid`` says that A and G are those of the state.
     """
 
     A: Array
@@ -36,27 +36,27 @@ class Images:
     valid: bool = False
 
     def compute(self, model: Model, state: State, first_stage: State) -> None:
-        """Compute A and G anew: the same bits that an accepted step would have left."""
+        """Recompute A and G, with the bits that an accepted step would have left."""
         forward(model, state)
         model.backend.copy(model.work.A, out=self.A)
         model.backend.gemm(first_stage.U, model.chart.matrix, out=self.G)
         self.valid = True
 
     def accept(self) -> None:
-        """Make the new state the one that the next step begins at."""
+        """Make the new state the start of the next step."""
         self.A, self.new_A, self.G, self.new_G = self.new_A, self.A, self.new_G, self.G
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Memory:
-    """What a stepper keeps between and within steps, allocated once.
+    """Arrays and flags that a stepper keeps between and within steps, allocated once.
 
-    ``stages`` holds velocities; ``trial`` the state of a stage, in the end the new state, and
-    once a step stands the one before it; ``error`` the estimate's difference; ``last`` the velocity
-    at the present state, where no stage is and states between steps are asked for (``last_known``:
-    it has been computed). ``first_stage`` says that stages[0] already is that velocity (first same
-    as last). ``swapped`` changes whenever the states change places: it tells which of the two a
-    step begins at. Recordings of steps live as long.
+    ``stages`` holds velocities; ``trial`` the state of a stage, finally the new state and, once a
+    step is accepted, the previous one; ``error`` the estimate's difference; ``last`` the velocity
+    at the present state, if no stage is and states within steps are needed (``last_known``: it has
+    been computed). ``first_stage`` says that stages[0] already is that velocity (first same as
+    last). ``swapped`` changes whenever the states change places: it says which of the two a step
+    begins at. Recordings of steps live as long as this object.
     """
 
     stages: list[State] = field(default_factory=list)
@@ -93,17 +93,17 @@ class Stepper(Protocol):
     def step(
         self, model: Model, state: State, memory: Memory, *, index: int, step_size: float
     ) -> tuple[State, float]:
-        """Attempt step ``index`` (from 0); return the new state and the error norm, 1 allowed.
+        """Attempt step ``index`` (from 0); return the new state and the error norm (limit 1).
 
         A stepper that is not adaptive may advance ``state`` in place and returns error 0. An
-        adaptive one leaves ``state`` untouched; the attempt stands once `accept` is called.
+        adaptive one leaves ``state`` untouched; `accept` makes the attempt final.
         """
 
     def accept(self, old: State, new: State, memory: Memory) -> None:
-        """Take back the old state's arrays as memory; call it after every step that stands."""
+        """Take the old state's arrays as memory; call it after every accepted step."""
 
     def remember(self, model: Model, state: State, memory: Memory) -> None:
-        """Keep what `interpolate` needs of the state before a step; call it before that step."""
+        """Keep the state before a step, if `interpolate` needs it; call it before that step."""
 
     def interpolate(
         self,
@@ -115,15 +115,15 @@ class Stepper(Protocol):
         step_size: float,
         out: State,
     ) -> None:
-        """out = the state at a ``fraction`` in (0, 1) of the last accepted step, of its size.
+        """out = the state at a ``fraction`` in (0, 1) of the last accepted step.
 
-        Of the arrays that move. ``state`` is the one after it; the next step's bits do not depend
-        on the call.
+        Writes the arrays that move. ``step_size`` is that of the step, ``state`` the one after it;
+        the next step's bits do not depend on the call.
         """
 
 
 def beside(model: Model, state: State) -> State:
-    """Return a state of uninitialized arrays, but for those that do not move: the state's own."""
+    """Return a state of uninitialized arrays that shares those that do not move."""
     other = State.empty(model.backend, model.state_shapes, model.moving)
     for name, array in state:
         if name not in model.moving:

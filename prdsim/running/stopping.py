@@ -1,4 +1,4 @@
-"""Stopping on request: what SIGINT and SIGTERM do while there is something to put in order."""
+"""Stopping on request: SIGINT and SIGTERM while a run has files to leave in order."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopByException:
-    """While entered, SIGINT raises KeyboardInterrupt and SIGTERM SystemExit: ``finally`` is done.
+    """While entered, SIGINT raises KeyboardInterrupt and SIGTERM SystemExit: ``finally`` runs.
 
-    Signals that are ignored, as in background jobs, stay ignored. Handlers can be set from the
-    main thread alone; elsewhere entering does nothing.
+    Signals that are ignored, as in background jobs, stay ignored. Handlers can be set in the
+    main thread only; in others, entering does nothing.
     """
 
     def __init__(self) -> None:
@@ -40,9 +40,9 @@ class StopByException:
 
 
 class StopRequest(StopByException):
-    """The first SIGINT or SIGTERM only sets `signal`, to be obeyed between two steps.
+    """The first SIGINT or SIGTERM only sets `signal`, which is obeyed between two steps.
 
-    The second one does not wait: it raises.
+    The second one raises at once.
     """
 
     def __init__(self) -> None:

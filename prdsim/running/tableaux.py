@@ -1,7 +1,7 @@
-"""Explicit Runge-Kutta methods as data: coefficients, orders, interpolants, limits of stability.
+"""Explicit Runge-Kutta methods as data: coefficients, orders, interpolants, stability limits.
 
-`TABLEAUX` is the list of the integrators, beside ``gd``: configuration, verification, documentation
-and tests take it from here.
+`TABLEAUX` lists the integrators other than ``gd``: configuration, verification, documentation and
+tests take it from here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class Tableau:
     of order ``error_order``. If ``first_same_as_last``, the last stage is taken at the solution.
     ``stability_limit`` is that of `Stepper`. ``dense`` are the coefficients of the interpolant's
     weights, for each stage a polynomial in the fraction of the step without constant term, of order
-    ``dense_order``; without them it is Hermite's cubic, of states and velocities at both ends.
-    ``solution_share`` is alpha where error - alpha b weights the first and last stage alone.
+    ``dense_order``; without them it is the cubic Hermite interpolant of both ends.
+    ``solution_share`` is alpha if error - alpha b weights only the first and the last stage.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Tableau:
 
     @property
     def adaptive(self) -> bool:
-        """Whether the method estimates its error and chooses its steps by it."""
+        """Whether the method estimates its error and adapts its steps to it."""
         return bool(self.error)
 
     def interpolant(self, fraction: float) -> tuple[float, ...]:
         """Return weights b(x) of y(x) = y_0 + h sum_i b_i(x) k_i at a fraction x of the step.
 
-        Of the stages and, unless first same as last, the velocity at the step's end after them.
+        They are for the stages, then, unless first same as last, the velocity at the step's end.
         """
         x = fraction
         if self.dense:
@@ -95,7 +95,7 @@ DOPRI5 = Tableau(  # Dormand and Prince (1980)
     error=tuple(high - low for high, low in zip((*_B5, 0.0), _B4, strict=True)),
     error_order=4,
     first_same_as_last=True,
-    dense=(  # Shampine (1986): of order 4, the best of its kind at the middle of the step
+    dense=(  # Shampine (1986): order 4, optimal at the middle of the step
         (1.0, -8048581381 / 2820520608, 8663915743 / 2820520608, -12715105075 / 11282082432),
         (),
         (0.0, 131558114200 / 32700410799, -68118460800 / 10900136933, 87487479700 / 32700410799),

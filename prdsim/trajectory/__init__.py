@@ -1,6 +1,6 @@
 """Crash-safe trajectory files: one HDF5 file a run, created whole, then written in place.
 
-It knows storage alone: configuration arrives as text, arrays as arrays.
+This package deals with storage alone: configurations are text here.
 """
 
 from prdsim.trajectory.commit import CommitRecord, Status

@@ -1,4 +1,4 @@
-"""Arrays of a trajectory that are read when they are asked for."""
+"""Arrays of a trajectory that are read on access."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prdsim.trajectory.container import FileMap
 
 
 class Snapshots(Protocol):
-    """What snapshots are read from: an open `Trajectory`."""
+    """The source of snapshots: an open `Trajectory`."""
 
     path: Path
     _map: FileMap
@@ -28,7 +28,7 @@ class SnapshotArray:
     """One weight array over the committed snapshots, read when indexed; always returns copies.
 
     `array[k]`, `array[2:5]`, `array[[0, -1]]` read whole snapshots and verify their checksums.
-    Any further index, as in `array[:, 5, :]`, reads what it needs alone and verifies nothing.
+    Any further index, as in `array[:, 5, :]`, reads that part only and verifies nothing.
     """
 
     def __init__(self, trajectory: Snapshots, name: str) -> None:
@@ -85,7 +85,7 @@ class SnapshotArray:
 
 
 class NamedArrays(Mapping[str, np.ndarray]):
-    """Named arrays, read when asked for."""
+    """Named arrays, read on access."""
 
     def __init__(self, names: list[str], read: Callable[[str], np.ndarray]) -> None:
         self._names = names

@@ -1,4 +1,4 @@
-"""The commit record: the one page that says what in a trajectory counts.
+"""The commit record: the one page that says which rows of a trajectory count.
 
 Two 4 KiB slots alternate: record number s lives in slot s % 2, so that writing a record never
 touches the one before it. A torn or damaged slot fails its CRC-32 and the other one counts.
@@ -6,7 +6,7 @@ touches the one before it. A torn or damaged slot fails its CRC-32 and the other
 All numbers little-endian: magic, sequence, scalar rows, snapshot rows, restart slot, restart
 step, restart time, status, stop step, rolling CRC-32 of the scalars and of the snapshots' index,
 CRC-32 of the file's fixed part, length of the stop reason, the stop reason (UTF-8), zeros, and
-in the last four bytes the CRC-32 of all before.
+in the last four bytes the CRC-32 of the bytes before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REASON_BYTES = SLOT_BYTES - _HEADER.size - _CRC.size
 
 
 class Status(StrEnum):
-    """What a run was doing when it last committed."""
+    """The status of a run at its last commit."""
 
     RUNNING = "running"
     FINISHED = "finished"
@@ -36,7 +36,7 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-# The numbers in the file: only ever appended to.
+# Their positions are the numbers in the file: append only.
 _CODES = (
     Status.RUNNING,
     Status.FINISHED,
@@ -48,7 +48,7 @@ _CODES = (
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
-    """What counts in the file, as of one commit.
+    """The parts of the file that count, as of one commit.
 
     `restart_slot` is -1 before the first restart state is committed; `stop_step` is -1 while
     the run goes on; `fixed_crc` covers every byte that creation writes and no commit changes.
@@ -69,7 +69,7 @@ class CommitRecord:
 
     @property
     def slot(self) -> int:
-        """The slot that this record lives in."""
+        """The slot of this record."""
         return self.sequence % SLOTS
 
     def pack(self) -> bytes:
@@ -95,7 +95,7 @@ class CommitRecord:
 
 
 def unpack(page: bytes) -> CommitRecord | None:
-    """Return the record in a slot's 4096 bytes, or None where none is whole."""
+    """Return the record in a slot's 4096 bytes, or None if it is not whole."""
     body, tail = page[: -_CRC.size], page[-_CRC.size :]
     if len(page) != SLOT_BYTES or _CRC.unpack(tail) != (zlib.crc32(body),):
         return None
@@ -121,7 +121,7 @@ def unpack(page: bytes) -> CommitRecord | None:
 
 
 def unpack_slots(pages: bytes) -> list[CommitRecord | None]:
-    """Return what each of the two slots holds; a record in the wrong slot counts as none."""
+    """Return the record of each slot, None if it is not whole or in the wrong slot."""
     records = [unpack(pages[k * SLOT_BYTES : (k + 1) * SLOT_BYTES]) for k in range(SLOTS)]
     return [record if record and record.slot == k else None for k, record in enumerate(records)]
 

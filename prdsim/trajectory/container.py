@@ -1,8 +1,8 @@
-"""The HDF5 side of a trajectory: it is created here and its map is read here, nothing else.
+"""The HDF5 side of a trajectory: creating the file and reading its map, nothing else.
 
-Creation writes metadata alone: every dataset contiguous, allocated, unfilled. Data are then
-written and read at the offsets of the map, so HDF5 never writes to a file that is in use, and no
-reader depends on HDF5's caches.
+Creation writes only metadata: every dataset contiguous, allocated, unfilled. Data are then
+written and read at the offsets of the map, so HDF5 never writes to a file in use, and no reader
+depends on HDF5's caches.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RECORD_PAUSE = 0.01  # seconds
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a dataset's data lie in the file; `crc32` is known for those written once."""
+    """The place of a dataset's data in the file; `crc32` is known for those written once."""
 
     offset: int
     shape: tuple[int, ...]
@@ -76,7 +76,7 @@ class FileMap:
             return self.extents[name]
         except KeyError:
             raise DamagedTrajectoryError(
-                f"{self.path} lacks /{name}; it is no whole trajectory: restore it from a copy"
+                f"{self.path} lacks /{name}; it is not a whole trajectory: restore it from a copy"
             ) from None
 
     @property
@@ -148,7 +148,7 @@ def create_container(
     """
     import h5py
 
-    # Superblock 2: checksummed object headers, and no flag that a killed writer would leave set.
+    # Superblock 2: checksummed object headers, and no flag for a killed writer to leave set.
     with h5py.File(
         path,
         "x",
@@ -176,7 +176,7 @@ def create_container(
 
 
 def _set_attribute(target: Any, name: str, value: Attribute) -> None:
-    """Write an attribute; text as fixed-length bytes, which lie in checksummed metadata."""
+    """Write an attribute; text as fixed-length bytes, which are in checksummed metadata."""
     import h5py
 
     if isinstance(value, str):
@@ -222,20 +222,20 @@ def open_file(path: Path) -> Any:
 
     Raises:
         TrajectoryError: it is missing, a folder, or not readable.
-        NotATrajectoryError: it is no HDF5 file, or a device or a pipe.
+        NotATrajectoryError: it is not an HDF5 file, or a device or a pipe.
 
     """
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):  # opening could wait forever
-            raise NotATrajectoryError(f"{path} is a device or a pipe, so it is no trajectory")
+            raise NotATrajectoryError(f"{path} is a device or a pipe, not a trajectory")
         file = path.open("rb", buffering=0)
     except OSError as error:
         raise TrajectoryError(f"cannot read {path}: {error.strerror}") from error
     start = file.read(len(_SIGNATURE))
     if start != _SIGNATURE:
         file.close()
-        what = "is empty" if not start else "is no HDF5 file"
-        raise NotATrajectoryError(f"{path} {what}, so it is no prdsim trajectory")
+        what = "is empty" if not start else "is not an HDF5 file"
+        raise NotATrajectoryError(f"{path} {what}, so it is not a prdsim trajectory")
     return file
 
 
@@ -265,10 +265,10 @@ def read_map(path: Path, fd: int) -> FileMap:
 
 
 def _open_hdf5(path: Path) -> Any:
-    """Open without locks: a reader neither waits for them nor makes others wait.
+    """Open without locks: a reader neither waits nor makes others wait.
 
-    HDF5 refuses another choice than the one made where this process has the file open already
-    (through xarray, say), so the other choices are tried then; they take no new lock.
+    If this process has the file open already (through xarray, say), HDF5 insists on the locking
+    chosen then, so the other choices are tried too; they take no new lock.
     """
     import h5py
 
@@ -288,7 +288,7 @@ def _own(file: Any) -> list[str]:
 def _check_format(path: Path, own: Mapping[str, Any]) -> None:
     if own.get("format") != FORMAT:
         raise NotATrajectoryError(
-            f"{path} is an HDF5 file but no prdsim trajectory (it lacks format = {FORMAT!r})"
+            f"{path} is an HDF5 file but not a prdsim trajectory (it lacks format = {FORMAT!r})"
         )
     version, writer = own.get("format_version"), own.get("prdsim_version", "unknown")
     if not isinstance(version, int) or version < 1:
@@ -309,7 +309,7 @@ def _map(path: Path, size: int, file: Any) -> FileMap:
             return
         offset = item.id.get_offset()
         if offset is None or not item.shape:
-            return  # none of ours: another program added it
+            return  # added by another program
         crc = item.attrs.get("crc32")
         extent = Extent(offset, item.shape, item.dtype, None if crc is None else int(crc))
         if offset + extent.nbytes > size:
@@ -343,7 +343,7 @@ def read_record(filemap: FileMap, fd: int) -> CommitRecord:
         record = commit.newest(pages)
         if record is not None:
             break
-        time.sleep(_RECORD_PAUSE)  # both torn under our eyes? then a writer is just at work
+        time.sleep(_RECORD_PAUSE)  # both torn while being read: a writer is at work
     else:
         raise DamagedTrajectoryError(
             f"both commit records of {filemap.path} are damaged, so nothing in it can be "

@@ -1,4 +1,4 @@
-"""How a trajectory file comes to be: built whole beside its place, checked, then named."""
+"""Creating a trajectory file: built whole under a temporary name, checked, then named."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prdsim.trajectory.layout import DatasetSpec, Layout, changes
 
 
 def check_target(path: Path, *, force: bool) -> None:
-    """Refuse outputs that cannot be, before any work is done.
+    """Refuse impossible outputs before any work is done.
 
     Raises:
         ConfigError: the file exists and `force` is not given.
@@ -40,11 +40,11 @@ def check_target(path: Path, *, force: bool) -> None:
     if exists and not force:
         raise exists_error(path)
     if not folder:
-        raise OutputError(f"{path.parent} is no folder, or does not exist; make it first")
+        raise OutputError(f"{path.parent} is not a folder, or does not exist; make it first")
 
 
 def exists_error(path: Path) -> ConfigError:
-    """Return the error for an output that is already there."""
+    """Return the error for an output that exists already."""
     return ConfigError(f"{path} exists; use --force to replace it, or another --output")
 
 
@@ -68,10 +68,10 @@ def build_and_publish(path: Path, layout: Layout, *, over: bool) -> None:
 
 
 def remove_strays(path: Path) -> None:
-    """Remove temporary names that a process killed while creating `path` left beside it.
+    """Remove the temporary files of processes that were killed while creating `path`.
 
-    One may be a second name of the file itself, killed between naming and unlinking. The caller
-    holds the writer's lock.
+    One may be a second name of the file itself, from a process killed between naming and
+    unlinking. The caller holds the writer's lock.
     """
     with posix.output_errors("clean up beside", path):
         for stray in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
@@ -80,10 +80,10 @@ def remove_strays(path: Path) -> None:
 
 @contextmanager
 def built_file(path: Path, layout: Layout) -> Iterator[tuple[Path, FileMap, int]]:
-    """Build the file under a temporary name beside `path`: temporary path, map, descriptor.
+    """Build the file under a temporary name next to `path`: temporary path, map, descriptor.
 
-    The caller holds the writer's lock. All is in place but a commit record; the temporary name
-    is gone at the end, whatever happens.
+    The caller holds the writer's lock. The file is complete except for a commit record; the
+    temporary name is removed at the end, whatever happens.
     """
     remove_strays(path)
     posix.require_space(path, layout.nbytes())
@@ -106,7 +106,7 @@ def built_file(path: Path, layout: Layout) -> Iterator[tuple[Path, FileMap, int]
     finally:
         if fd >= 0:
             os.close(fd)
-        with suppress(OSError):  # it would hide what went wrong
+        with suppress(OSError):  # it would hide the original error
             temporary.unlink()
 
 

@@ -1,4 +1,4 @@
-"""More rows than planned: a verified copy with a longer schedule takes the file's place."""
+"""More rows than planned: a verified copy with a longer schedule replaces the file."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def extend_trajectory(
     attributes: Mapping[str, Attribute],
     carried: Mapping[str, float] | None = None,
 ) -> None:
-    """Replace a trajectory by a copy with other planned rows; `attributes` change or join.
+    """Replace a trajectory by a copy with other planned rows and changed `attributes`.
 
     The new plans must begin with the committed rows' steps, or times, a last unplanned one
     included. The copy's status is "interrupted": a run with steps left to do. It has the present
-    format version; scalars that the old one lacks are NaN, and numbers of restart states that it
-    lacks are those of `carried`. A failure, or a crash at any moment, leaves the old file as it is.
+    format version; scalars missing in the old file become NaN, and numbers missing in its restart
+    states come from `carried`. A failure, or a crash at any moment, leaves the old file unchanged.
 
     Raises:
         TrajectoryLockedError: it is being written.
@@ -91,7 +91,7 @@ def _extend(
         )
         write_first_record(filemap, fd, record)
         with open_trajectory(temporary) as copy:
-            # Damage that resuming survives, of one restart state or commit record, may stay.
+            # Damage to one restart state or commit record, which resuming survives, may remain.
             new_problems = set(copy.check()) - set(old.check_recovery())
             if new_problems:
                 raise OutputError(f"the copy of {old.path} failed: {new_problems.pop()}")
@@ -138,7 +138,7 @@ def _copy_rows(old: Trajectory, filemap: FileMap, fd: int) -> None:
             for row in range(count):
                 if name in held:
                     data = old._map.read(old._fd, f"{group}/{name}", slice(row, row + 1))
-                else:  # of a newer version than the old file's
+                else:  # of a newer version than the old file
                     data = np.full(1, np.nan, dtype=extent.dtype)
                 posix.pwrite(fd, posix.as_bytes(data), extent.offset + row * extent.row_bytes)
 
@@ -146,7 +146,7 @@ def _copy_rows(old: Trajectory, filemap: FileMap, fd: int) -> None:
 def _complete_restarts(
     old: Trajectory, filemap: FileMap, fd: int, joining: Mapping[str, float]
 ) -> None:
-    """Give the restart states the numbers that the old file lacks; a damaged one stays damaged."""
+    """Add the numbers missing in the old restart states; a damaged state stays damaged."""
     for slot in range(2):
         point = read_restart_slot(old._map, old._fd, slot)
         if point is None:

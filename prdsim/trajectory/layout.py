@@ -1,6 +1,6 @@
-"""What a trajectory file holds: one declared table, from which creation and documentation follow.
+"""The content of a trajectory file: one declared table for creation and documentation.
 
-Every dataset has named axes. An axis is described by the dataset of its name in the same group,
+Every dataset has named axes. An axis is described by the dataset of that name in the same group,
 else in the root ("dimension scales", which xarray and netCDF read as labels).
 """
 
@@ -19,13 +19,13 @@ from prdsim.trajectory.commit import SLOT_BYTES, SLOTS
 FORMAT = "prdsim-trajectory"
 FORMAT_VERSION = 2
 
-#: Attribute values as the file knows them.
+#: Types of attribute values in the file.
 Attribute = str | int | float | Sequence[int]
 
 
 @dataclass(frozen=True)
 class ScalarField:
-    """One column of /scalars; float64, of the state of its row; since a version of the format."""
+    """One float64 column of /scalars, present since a version of the format."""
 
     name: str
     units: str
@@ -66,7 +66,7 @@ SCALARS = (
 
 
 def scalar_columns(version: int) -> tuple[str, ...]:
-    """Return the columns of /scalars in a format version, "step" first, as checksums take them."""
+    """Return the columns of /scalars in a format version, "step" first, in checksum order."""
     return ("step", *(field.name for field in SCALARS if field.since <= version))
 
 
@@ -135,7 +135,7 @@ _RESTART_HEAD = (
 )
 _RESTART_CRC = Row("restart/crc32", ("slot",), "uint32", "CRC-32 of the whole slot")
 
-# Names in /restart that a stepper's own arrays and scalars cannot have.
+# Names in /restart that a stepper's own arrays and scalars must not have.
 _RESERVED = {"step", "time", "crc32"}
 _RESERVED_ATTRIBUTES = {"format", "format_version", "prdsim_version"}
 
@@ -172,10 +172,10 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything the creation of a trajectory file needs.
+    """Everything needed to create a trajectory file.
 
     `shapes` gives U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,); `restart_shapes` and
-    `restart_scalars` name what a restart slot holds beside step and time; the plans list the
+    `restart_scalars` name the content of a restart slot besides step and time; the plans list the
     steps (whole numbers) or the times of the rows, ascending from 0. `initial` holds U, V, W, a at
     run precision; `chart` and `data` are stored with the dtype they have.
 
@@ -242,7 +242,7 @@ class Layout:
         return specs
 
     def _free_rows(self, sizes: dict[str, int]) -> list[Row]:
-        """Rows whose names or shapes the layout decides; adds the axes they need to `sizes`."""
+        """Rows whose names or shapes depend on the layout; adds the axes they need to `sizes`."""
         rows = []
         for path, array in self.fixed_arrays.items():
             name = path.rpartition("/")[2]
@@ -265,8 +265,8 @@ class Layout:
         return DatasetSpec(row.path, row.dims, shape, dtype, row.units, row.long_name)
 
     def nbytes(self) -> int:
-        """Return the file's predicted size, metadata estimated."""
-        # Datasets from 2 KiB start at a multiple of 4 KiB; each costs about 1.5 KiB of metadata.
+        """Return the predicted size of the file, with an estimate for metadata."""
+        # Datasets of 2 KiB or more start at a multiple of 4 KiB; metadata take some 1.5 KiB each.
         specs = self.datasets()
         data = sum(-(-spec.nbytes // 4096) * 4096 for spec in specs if spec.nbytes >= 2048)
         data += sum(spec.nbytes for spec in specs if spec.nbytes < 2048)
@@ -275,7 +275,7 @@ class Layout:
 
 
 def _axes(name: str, shape: tuple[int, ...], sizes: dict[str, int]) -> tuple[str, ...]:
-    """Name an array's axes, adding new ones to `sizes`: those declared for it, if they fit.
+    """Return an array's axes, the declared ones if they fit; adds new ones to `sizes`.
 
     An array such as velocity_U has the axes of U.
     """

@@ -1,4 +1,4 @@
-"""The rows of a table of a trajectory, as the plan of the run orders them."""
+"""The rows of one table of a trajectory, in the order of the run's plan."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class PlannedRows:
         return self._rows[self._done : len(self._places)]
 
     def place(self, step: int, time: float) -> int:
-        """Return the row for a step, or a time: that of the plan, or the next free one before it.
+        """Return the row for a step, or a time: a committed one, or else the next free one.
 
         Raises:
-            ResumeMismatchError: the file's rows have passed it without it.
+            ResumeMismatchError: the file has later rows but not this one.
             PrdsimError: a planned row was left out or written twice (a fault in the caller).
 
         """

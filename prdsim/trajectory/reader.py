@@ -1,7 +1,7 @@
-"""The reader of a trajectory: never blocked by its writer, never in its way.
+"""The reader of a trajectory: never blocked by its writer, and never blocking it.
 
-Only what is committed is shown. HDF5 reads the file's map once; data are then read from the open
-file, so a trajectory replaced meanwhile stays readable until `refresh`.
+Only committed rows are shown. HDF5 reads the file's map once; data are then read from the open
+file, so a trajectory that has been replaced stays readable until `refresh`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _JSON_ATTRIBUTES = ("config", "resolved", "versions")
 
 
 def open_trajectory(path: str | os.PathLike[str]) -> Trajectory:
-    """Open a trajectory for reading, also one that is being written; a context manager.
+    """Open a trajectory for reading, even while it is being written; a context manager.
 
     Raises:
         TrajectoryError: missing or unreadable.
@@ -72,7 +72,7 @@ class Trajectory:
         self._forget()
 
     def _forget(self) -> None:
-        """Drop what was read under an older commit."""
+        """Drop rows read under an older commit."""
         self._scalar_rows: np.ndarray | None = None
         self._snapshot_rows: np.ndarray | None = None
 
@@ -83,7 +83,7 @@ class Trajectory:
             value = None
         if not isinstance(value, dict):
             raise DamagedTrajectoryError(
-                f"{self.path} is damaged: its attribute {name!r} is no JSON object; "
+                f"{self.path} is damaged: its attribute {name!r} is not a JSON object; "
                 "restore it from a copy"
             )
         return value
@@ -102,7 +102,7 @@ class Trajectory:
 
     @property
     def status(self) -> Status:
-        """What the run was doing at its last commit; see `is_being_written`."""
+        """The run's status at its last commit; see `is_being_written`."""
         return self._record.status
 
     @property
@@ -127,7 +127,7 @@ class Trajectory:
 
     @property
     def reached_step(self) -> int:
-        """The last step that the file knows of."""
+        """The last step recorded in the file."""
         if self.stop_step >= 0:
             return self.stop_step
         recorded = (self.scalars["step"], self.step)
@@ -135,7 +135,7 @@ class Trajectory:
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """(rows, columns) of the pixel grid the inputs live on, or None."""
+        """(rows, columns) of the inputs' pixel grid, or None."""
         grid = self.attributes.get("grid")
         return (int(grid[0]), int(grid[1])) if grid else None
 
@@ -208,12 +208,12 @@ class Trajectory:
 
     @property
     def recorded_snapshots(self) -> np.ndarray:
-        """Steps (int64) or times (float64) of the committed snapshots, as they were planned by."""
+        """Steps (int64) or times (float64) of the committed snapshots, as in their plan."""
         return self.time if self.planned_snapshots.dtype.kind == "f" else self.step
 
     @property
     def recorded_scalars(self) -> np.ndarray:
-        """Steps (int64) or times (float64) of the committed scalars, as they were planned by."""
+        """Steps (int64) or times (float64) of the committed scalars, as in their plan."""
         return self.scalars["time" if self.planned_scalars.dtype.kind == "f" else "step"]
 
     def _fixed(self, group: str) -> Mapping[str, np.ndarray]:
@@ -249,7 +249,7 @@ class Trajectory:
         return rows
 
     def _read_snapshot(self, name: str, row: int) -> np.ndarray:
-        """Read one whole array; its own checksum, of step and time too, must hold."""
+        """Read one whole array and verify its checksum, which covers step and time too."""
         index = self._unverified_index()[row]
         array: np.ndarray = self._map.read(self._fd, f"snapshots/{name}", slice(row, row + 1))[0]
         step, time = int(index["step"]), float(index["time"])
@@ -271,32 +271,32 @@ class Trajectory:
         return array[: self._record.snapshot_rows]
 
     def is_being_written(self) -> bool:
-        """Whether a live process has the file open for writing; disturbs nobody.
+        """Whether a live process has the file open for writing; takes no lock from it.
 
         A status of "running" with no writer means that the run was killed.
         """
         return lock.is_locked(Path(os.path.realpath(self.path)))
 
     def live_status(self) -> str:
-        """Refresh, and return the status; "killed" where a run's writer is no more."""
-        # In this order: a run that ends in between is not taken for a killed one.
+        """Refresh, and return the status; "killed" if a running run has no writer."""
+        # In this order, so that a run that ends in between is not mistaken for a killed one.
         written = self.is_being_written()
         self.refresh()
         killed = self.status is Status.RUNNING and not written
         return "killed" if killed else str(self.status)
 
     def refresh(self) -> None:
-        """Show the newest commit, of a file that replaced this one too.
+        """Show the newest commit, even if the file has been replaced.
 
         Raises:
-            TrajectoryError: as `open_trajectory`.
+            TrajectoryError: as for `open_trajectory`.
 
         """
         fd = self._fd
         try:
             replaced = not os.path.samestat(os.fstat(fd), self.path.stat())
         except OSError:
-            replaced = False  # deleted: what is open stays readable
+            replaced = False  # deleted: the open file stays readable
         if replaced:
             old = self._file
             self._open()
@@ -306,11 +306,11 @@ class Trajectory:
             self._forget()
 
     def check(self) -> list[str]:
-        """Verify every checksum; return the problems found, in words ([] means undamaged)."""
+        """Verify every checksum; return descriptions of the problems ([] means undamaged)."""
         return [*self.check_content(), *self.check_recovery()]
 
     def check_content(self) -> list[str]:
-        """Verify what a run's results are: attributes, fixed arrays, committed rows."""
+        """Verify a run's results: attributes, fixed arrays, committed rows."""
         return [*self._check_fixed(), *self._check_rows()]
 
     def _check_fixed(self) -> Iterator[str]:
@@ -337,11 +337,11 @@ class Trajectory:
                     yield f"snapshot {row} (step {step}) of {name} is damaged"
 
     def check_recovery(self) -> list[str]:
-        """Verify what a resume needs: the commit records and the restart state."""
+        """Verify the commit records and the restart state, which a resume needs."""
         return list(self._check_commits())
 
     def _check_commits(self) -> Iterator[str]:
-        # A writer may be replacing the older slots while we look: only the newest then counts.
+        # A writer may be replacing the older slots meanwhile: then only the newest counts.
         written = self.is_being_written()
         record = read_record(self._map, self._fd)
         slots = commit.unpack_slots(self._map.read(self._fd, "commit/record").tobytes())

@@ -1,4 +1,4 @@
-"""The bytes that checksums are taken of, defined once for the writer and the reader."""
+"""The bytes that checksums cover, defined once for the writer and the reader."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _POINT = struct.Struct("<qd")
 
 
 def scalar_row(version: int) -> np.dtype:
-    """Return one row of /scalars in a format version: step, then the columns in declared order."""
+    """Return the type of a row of /scalars in a format version, columns in declared order."""
     return np.dtype(
         [(name, "<f8" if k else "<i8") for k, name in enumerate(scalar_columns(version))]
     )
 
 
 def row_type(filemap: FileMap, group: str) -> np.dtype:
-    """Return one row of /scalars or of the snapshots' index, as a file has them."""
+    """Return the type of a row of /scalars or of the snapshots' index in a file."""
     return scalar_row(filemap.version) if group == "scalars" else SNAPSHOT_ROW
 
 
@@ -60,7 +60,7 @@ def read_rows(filemap: FileMap, fd: int, group: str, count: int) -> np.ndarray:
 
 
 def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | None:
-    """Return what a restart slot holds, or None where its checksum fails."""
+    """Return the restart point in a slot, or None if its checksum fails."""
 
     def value(name: str) -> np.ndarray:
         array: np.ndarray = filemap.read(fd, f"restart/{name}", slice(slot, slot + 1))[0]

@@ -1,7 +1,7 @@
 """The writer of a trajectory: rows into uncommitted space, then a commit record, in this order.
 
-After creation nothing here calls HDF5: rows go by `pwrite` to the places the map names, so a
-process may end at any moment and the file is whole.
+After creation nothing here calls HDF5: rows go by `pwrite` to the offsets of the map, so the file
+is whole whenever the process ends.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def create_trajectory(path: str | os.PathLike[str], layout: Layout, *, force: bo
 class TrajectoryWriter:
     """The one writer of a trajectory file; a context manager.
 
-    Rows written count from the next `commit`. Rows that the file holds already are compared bit
-    by bit, never rewritten. Closing drops what was not committed.
+    Rows count from the next `commit`. Rows that the file already holds are compared bit by bit,
+    never rewritten. Closing drops uncommitted rows.
     """
 
     @classmethod
@@ -101,7 +101,7 @@ class TrajectoryWriter:
             raise
 
     def __init__(self, path: Path, target: Path, lock: WriterLock) -> None:
-        """Take over a lock that is held; use `create` or `open`."""
+        """Take over a held lock; use `create` or `open` instead."""
         self.path = path
         self._lock = lock
         self._broken = False
@@ -139,7 +139,7 @@ class TrajectoryWriter:
         return PlannedRows(name, self.path, planned, rows)
 
     def _clear_uncommitted(self, table: PlannedRows) -> None:
-        """Mark rows that a killed writer left beyond its commit as not yet written."""
+        """Mark rows that a killed writer left beyond its last commit as not yet written."""
         extent = self._map[f"{table.name}/step"]
         steps = self._map.read(self._fd, f"{table.name}/step", slice(len(table.committed), None))
         if (steps != -1).any():
@@ -157,18 +157,18 @@ class TrajectoryWriter:
     def _writing(self) -> Iterator[None]:
         """Turn a failed write into an OutputError and refuse all later ones.
 
-        What reached the disk is unknown then (a failed fdatasync may drop data silently), so
-        only a new writer, which reads the file again, may go on.
+        It is then unknown which bytes reached the disk (a failed fdatasync may drop data
+        silently), so only a new writer, which reads the file again, may go on.
         """
         if self._broken:
-            raise OutputError(f"{self.path} could not be written before; open it again")
+            raise OutputError(f"{self.path} could not be written earlier; open it again")
         try:
             yield
         except OSError as error:
             self._broken = True
             raise OutputError(
-                f"cannot write {self.path}: {error.strerror or error}; what was committed is "
-                "safe, and the run can be resumed from it"
+                f"cannot write {self.path}: {error.strerror or error}; committed rows are "
+                "safe, and the run can be resumed from them"
             ) from error
         except BaseException:
             self._broken = True
@@ -179,14 +179,14 @@ class TrajectoryWriter:
         posix.pwrite(self._fd, posix.as_bytes(array), extent.offset + row * extent.row_bytes)
 
     def _stored(self, name: str, array: np.ndarray, *, exact: bool) -> np.ndarray:
-        """Return the array as /`name` stores one row of it."""
+        """Return the array as one row of /`name` stores it."""
         extent = self._map[name]
         array = np.asarray(array)
         if array.shape != extent.shape[1:] or (exact and array.dtype != extent.dtype):
             raise PrdsimError(
                 f"/{name} takes {extent.dtype} {extent.shape[1:]}, not {array.dtype} {array.shape}"
             )
-        with np.errstate(over="ignore"):  # float32 snapshots of float64 runs may meet inf
+        with np.errstate(over="ignore"):  # float32 snapshots of float64 runs may overflow
             return np.ascontiguousarray(array, dtype=extent.dtype)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -263,11 +263,11 @@ class TrajectoryWriter:
         arrays: Mapping[str, np.ndarray],
         scalars: Mapping[str, float],
     ) -> None:
-        """Write the exact state into the slot that the last commit does not need.
+        """Write the exact state into the slot that the last commit does not use.
 
         Raises:
             OutputError: the disk refuses.
-            PrdsimError: arrays other than the layout's, or scalars missing (a fault in the
+            PrdsimError: arrays other than the layout's, or missing scalars (a fault in the
                 caller); scalars that the layout lacks are left out.
 
         """
@@ -295,10 +295,10 @@ class TrajectoryWriter:
         self._next_restart = (slot, step, time)
 
     def commit(self, status: Status, *, stop_step: int = -1, stop_reason: str = "") -> None:
-        """Make everything written count: on the disk before the record, the record after.
+        """Commit all rows written: first they reach the disk, then the record does.
 
         Raises:
-            OutputError: the disk refuses; the previous commit stands.
+            OutputError: the disk refuses; the previous commit remains valid.
 
         """
         scalars, snapshots = self._scalars, self._snapshots
@@ -338,7 +338,7 @@ class TrajectoryWriter:
     def read_restart(self) -> RestartPoint:
         """Return the newest committed exact state, its checksum verified.
 
-        If that slot is damaged, the older one is taken, and kept until a new one is committed.
+        If its slot is damaged, the other is used, and kept until a new state is committed.
 
         Raises:
             TrajectoryError: none was ever committed.
@@ -353,7 +353,7 @@ class TrajectoryWriter:
             )
         for candidate in (slot, 1 - slot):
             point = read_restart_slot(self._map, self._fd, candidate)
-            # A later state than the committed one was never committed, nor the rows before it.
+            # A state later than the committed one was never committed, nor were its rows.
             if point is not None and (
                 point.step == step if candidate == slot else 0 <= point.step <= step
             ):
@@ -365,7 +365,7 @@ class TrajectoryWriter:
         )
 
     def close(self) -> None:
-        """Give the file and its lock back; rows not committed are dropped."""
+        """Release the file and its lock; uncommitted rows are dropped."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             self._broken = True

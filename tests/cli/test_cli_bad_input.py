@@ -67,7 +67,7 @@ def assert_refused(answer, code, *words):
         (["--snapshots", "often"], ["snapshots", "geometric:COUNT", "every:STEPS"]),
         (["--snapshots", "times:every:0"], ["snapshots", "times:every:TIME", "times:every:0.5"]),
         (["--scalars", "times:geometric:1"], ["scalars", "at least 2 rows"]),
-        (["--scalars", "times:every:0.5"], ["scalars", "needs an end_time beside the steps"]),
+        (["--scalars", "times:every:0.5"], ["scalars", "needs an end_time besides the steps"]),
         (["--scalars-every", 5], ["--scalars-every", "--scalars"]),
         (["--integrator", "rk4", "--penalty-points", "random"], ["penalty_points", "gd"]),
         (["--penalty-points", "gauss:0"], ["penalty_points", "gauss:K with K from 1 to 64"]),

@@ -335,7 +335,7 @@ def test_a_file_that_is_no_run_is_not_overwritten(run, tmp_path):
     path.write_text("mine")
     answer = run("reproduce", "-o", "r", "--dataset", "digits", "--seeds", 1, *TINY)
     assert (answer.code, answer.out) == (3, "")
-    assert "is no HDF5 file" in answer.err
+    assert "is not an HDF5 file" in answer.err
     assert path.read_text() == "mine"
     assert contents(tmp_path / "r").keys() == {"runs/digits-with-0.h5"}
 
@@ -344,7 +344,7 @@ def test_a_file_that_is_no_run_is_not_overwritten(run, tmp_path):
     ("arguments", "words"),
     [
         (["--dataset", "mnits"], ["mnits: no such study; there are mnist, digits, synthetic"]),
-        (["--dataset", "mnist"], ["mnist is not here: "]),
+        (["--dataset", "mnist"], ["mnist is unavailable: "]),
         (["--seeds", 0], ["--seeds"]),
         (["--set", "widht=3"], ["widht", "did you mean width?"]),
         (["--set", "width=none"], ["width", "must be an integer"]),
@@ -394,7 +394,7 @@ def test_mnist_is_left_out_where_it_is_not(tmp_path, monkeypatch):
         "synthetic",
         "theory",
     ]
-    with pytest.raises(ConfigError, match="mnist is not here: fetch it"):
+    with pytest.raises(ConfigError, match="mnist is unavailable: fetch it"):
         available_studies(("mnist",), None)
 
 

@@ -646,7 +646,7 @@ def test_other_data_than_the_runs_are_refused(steps, tmp_path):
     path = stopped(tmp_path / "run.h5", 13, dataset=dataset, store_data=False).path
     content = path.read_bytes()
     user_data(tmp_path / "data.npz", seed=1)
-    with pytest.raises(ResumeMismatchError, match=r"made from other data than .* holds now"):
+    with pytest.raises(ResumeMismatchError, match=r"made from data other than .* holds now"):
         prdsim.resume(path, steps)
     (tmp_path / "data.npz").unlink()
     with pytest.raises(DataError, match=r"data\.npz"):

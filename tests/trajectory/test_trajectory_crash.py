@@ -355,7 +355,7 @@ def test_a_disk_that_is_too_small_is_found_before_anything_is_made(tmp_path):
 
 def test_a_file_size_limit_is_found_before_anything_is_made(tmp_path, file_size_limit):
     file_size_limit(50_000)
-    with pytest.raises(OutputError, match="more than one file may have here"):
+    with pytest.raises(OutputError, match="more than a file may have here"):
         create_trajectory(tmp_path / "run.h5", run.layout())
     assert names(tmp_path) == []
 

@@ -97,7 +97,11 @@ def test_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("data", "match"),
-    [(b"", "is empty"), (b"step,loss\n0,1\n", "is no HDF5 file"), (b"\x89HDF", "is no HDF5 file")],
+    [
+        (b"", "is empty"),
+        (b"step,loss\n0,1\n", "is not an HDF5 file"),
+        (b"\x89HDF", "is not an HDF5 file"),
+    ],
 )
 def test_other_files(tmp_path, data, match):
     (tmp_path / "run.h5").write_bytes(data)
@@ -107,7 +111,7 @@ def test_other_files(tmp_path, data, match):
 def test_hdf5_of_another_program(tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["U"] = np.zeros(3)
-    assert_refused(tmp_path / "other.h5", NotATrajectoryError, "an HDF5 file but no prdsim")
+    assert_refused(tmp_path / "other.h5", NotATrajectoryError, "an HDF5 file but not a prdsim")
 
 
 @pytest.mark.parametrize("left", [1, 95, 4096, 40_000, -4096, -100, -1])
@@ -237,7 +241,7 @@ def test_flipped_bit_in_the_configuration(path, content):
 def test_configuration_that_is_no_json(path):
     with h5py.File(path, "r+") as file:
         file.attrs["config"] = "{"
-    with pytest.raises(DamagedTrajectoryError, match="attribute 'config' is no JSON object"):
+    with pytest.raises(DamagedTrajectoryError, match="attribute 'config' is not a JSON object"):
         open_trajectory(path)
 
 
@@ -347,7 +351,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path, monkeypatch)
 @pytest.mark.parametrize("force", [False, True])
 def test_outputs_that_cannot_be(tmp_path, force):
     for target, match in (
-        (tmp_path / "no" / "run.h5", ".*/no is no folder, or does not exist; make it first"),
+        (tmp_path / "no" / "run.h5", ".*/no is not a folder, or does not exist; make it first"),
         (tmp_path, "is a folder; give the output a file name"),
         (tmp_path / ("x" * 300), "File name too long"),
     ):
