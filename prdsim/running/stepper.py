@@ -1,15 +1,25 @@
-"""The contract of a time-stepping method, and the memory that its steps need.
+"""What every time-stepping method keeps to, and the memory that its steps need.
 
-A stepper is stateless: a tableau, an order, and three functions. ``allocate`` makes the memory;
-``step`` attempts one step of given size and returns the new state and an error estimate;
-``interpolate`` gives the states within the last step. `prdsim.running.step_control` decides whether
-an attempt is accepted, and how large the next one is.
+A stepper is stateless. It has a ``name``, the ``order`` of the solution at a fixed time,
+``dense_order`` that of states within a step, the number of ``evaluations`` of the velocity in a
+step, ``stability_limit``, the largest h lambda for which dx/dt = -lambda x does not grow, and says
+whether it is ``adaptive`` and whether states within a step will be asked for (``dense``).
+
+``allocate`` returns the memory for steps that begin at a state. ``step`` attempts step ``index``
+(from 0) and returns the new state and the error norm (limit 1): one that is not adaptive may
+advance the state in place and returns error 0, an adaptive one leaves it untouched. ``accept``, to
+be called after every step that counts, takes the old state's arrays as memory.
+`prdsim.running.step_control` decides which do, and how large the next one is.
+
+``interpolate`` writes the arrays that move at a ``fraction`` in (0, 1) of the last accepted step,
+of size ``step_size``, given the state after it; ``remember``, called before that step, keeps the
+state before it if it is needed. The next step's bits do not depend on either.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from prdsim.physics.gradients import forward
 from prdsim.physics.model import Model
@@ -67,59 +77,6 @@ class Memory:
     first_stage: bool = False
     swapped: bool = False
     images: Images | None = None
-
-
-class Stepper(Protocol):
-    """The contract of a time-stepping method.
-
-    ``dense`` says that states within a step will be asked for, which may take memory. ``order`` is
-    that of the solution at a fixed time, ``dense_order`` that of states within a step; ``adaptive``
-    says whether `step` returns an error estimate; ``evaluations`` counts the velocities of a step,
-    the first one included. ``stability_limit`` is the largest h lambda for which dx/dt = -lambda x
-    does not grow.
-    """
-
-    name: str
-    order: int
-    dense_order: int
-    adaptive: bool
-    evaluations: int
-    stability_limit: float
-    dense: bool
-
-    def allocate(self, model: Model, state: State) -> Memory:
-        """Return the memory for steps that begin at ``state``."""
-
-    def step(
-        self, model: Model, state: State, memory: Memory, *, index: int, step_size: float
-    ) -> tuple[State, float]:
-        """Attempt step ``index`` (from 0); return the new state and the error norm (limit 1).
-
-        A stepper that is not adaptive may advance ``state`` in place and returns error 0. An
-        adaptive one leaves ``state`` untouched; `accept` makes the attempt final.
-        """
-
-    def accept(self, old: State, new: State, memory: Memory) -> None:
-        """Take the old state's arrays as memory; call it after every accepted step."""
-
-    def remember(self, model: Model, state: State, memory: Memory) -> None:
-        """Keep the state before a step, if `interpolate` needs it; call it before that step."""
-
-    def interpolate(
-        self,
-        model: Model,
-        state: State,
-        memory: Memory,
-        *,
-        fraction: float,
-        step_size: float,
-        out: State,
-    ) -> None:
-        """out = the state at a ``fraction`` in (0, 1) of the last accepted step.
-
-        Writes the arrays that move. ``step_size`` is that of the step, ``state`` the one after it;
-        the next step's bits do not depend on the call.
-        """
 
 
 def beside(model: Model, state: State) -> State:

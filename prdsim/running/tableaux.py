@@ -15,7 +15,7 @@ class Tableau:
 
     ``b`` weights the solution; ``error`` (b minus the embedded method's weights) the estimate,
     of order ``error_order``. If ``first_same_as_last``, the last stage is taken at the solution.
-    ``stability_limit`` is that of `Stepper`. ``dense`` are the coefficients of the interpolant's
+    ``stability_limit`` is that of a stepper. ``dense`` are the coefficients of the interpolant's
     weights, for each stage a polynomial in the fraction of the step without constant term, of order
     ``dense_order``; without them it is the cubic Hermite interpolant of both ends.
     ``solution_share`` is alpha if error - alpha b weights only the first and the last stage.
