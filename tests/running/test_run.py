@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support_runs import At
 
 import prdsim
 from prdsim.errors import ConfigError, DataError, PrdsimError
@@ -125,17 +126,11 @@ def test_progress_of_a_run_to_a_time_is_told_in_time(tmp_path):
 
 
 def test_a_failure_in_the_middle_is_kept_in_the_file(tmp_path):
-    class Broken:
-        def start(self, done: float, total: float) -> None: ...
-
-        def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
-            if step == 13:
-                raise ValueError("a slip of the user's")
-
-        def close(self) -> None: ...
+    def slip() -> None:
+        raise ValueError("a slip of the user's")
 
     with pytest.raises(ValueError, match="a slip"):
-        prdsim.run(**KEYS, progress=Broken(), output=str(tmp_path / "a.h5"))
+        prdsim.run(**KEYS, progress=At(13, slip), output=str(tmp_path / "a.h5"))
     with prdsim.open_trajectory(tmp_path / "a.h5") as trajectory:
         assert trajectory.status == "failed"
         assert "a slip" in trajectory.stop_reason
