@@ -31,7 +31,8 @@ from prdsim.running.runner import run
 from prdsim.running.simulation import Simulation
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import open_trajectory
-from prdsim.verification.ladder import DEFAULTS, RUNGS, candidates, verify
+from prdsim.verification.ladder import RUNGS
+from prdsim.verification.verify import DEFAULTS, candidates, verify
 
 pytestmark = pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "-")
 PRECISIONS = ("float64", "float32", "tf32")
