@@ -1,10 +1,8 @@
-"""Fused operations for a backend that declares none of its own: its primitives, one after another.
-
-They are what every other implementation of `Fused` is compared with.
-"""
+"""Fused operations: by primitives, one after another, for all backends that have nothing better."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -13,15 +11,22 @@ if TYPE_CHECKING:
 
 
 class Composed:
-    """`prdsim.backends.base.Fused` by primitives.
+    """Several operations as one.
 
-    Keeps the features ``H`` (m, n) of the last `predict` and the gates ``P`` (m_c, n) of the last
-    points: the products that read them again need not make them anew.
+    A subclass does them faster together. Each of its operations equals the one here, up to
+    rounding; arrays are as everywhere, and none of `Backend`'s rules is suspended.
+
+    Here the features ``H`` (m, n) of the last `predict` and the gates ``P`` (m_c, n) of the last
+    points are kept: the products that read them again need not make them anew.
     """
 
+    entries: int
+    """How many numbers `allocate` needs room for."""
     any_points = False
+    """Whether points may be more or fewer than n."""
     H: Array
     P: Array
+    _shapes: Mapping[str, tuple[int, ...]]
 
     def __init__(self, backend: Backend, m: int, m_c: int, n: int) -> None:
         self._backend = backend
@@ -34,6 +39,7 @@ class Composed:
         return {"H": (m, n), "P": (m_c, n)}
 
     def allocate(self) -> None:
+        """Make the scratch memory; once, before the first operation."""
         for name, shape in self._shapes.items():
             setattr(self, name, self._backend.empty(shape))
 
@@ -48,6 +54,10 @@ class Composed:
         out: Array,
         alpha: float,
     ) -> None:
+        """A = base + carried matrix (no base: 0), then out = alpha V relu(A).
+
+        Where nothing is carried A is read as it stands.
+        """
         k = self._backend
         if carried is not None:
             if base is not None:
@@ -69,6 +79,12 @@ class Composed:
         alpha: float,
         beta: float,
     ) -> None:
+        """out_U = alpha B matrix^T + beta out_U with B = (V^T E) * 1{A >= 0}, and out_V.
+
+        Without a matrix out_U = alpha B + beta out_U. out_V = alpha E relu(A)^T + beta out_V.
+        An ``out`` that is None is left out; ``out_V`` may be V. Overwrites ``B``. ``A`` is that of
+        the last `predict`.
+        """
         k = self._backend
         if out_U is not None:  # before V changes, should ``out_V`` be V
             k.gemm(V.T, E, out=B)
@@ -81,6 +97,7 @@ class Composed:
     def gate_product(
         self, W: Array, points: Array, weights: Array, *, out: Array, alpha: float
     ) -> None:
+        """out = alpha weights^T 1{W points >= 0}; points and out (d_out, n), weights as W."""
         self._open_gates(W, points)
         self._backend.gemm(weights.T, self.P, out=out, alpha=alpha)
 
@@ -95,6 +112,10 @@ class Composed:
         beta: float,
         same_gates: bool = False,
     ) -> None:
+        """out = alpha 1{W points >= 0} values^T + beta out; points, values (d_out, n).
+
+        ``same_gates`` says that W and the points are those of the last `gate_product`.
+        """
         if not same_gates:
             self._open_gates(W, points)
         self._backend.gemm(self.P, values.T, out=out, alpha=alpha, beta=beta)

@@ -41,7 +41,8 @@ from prdsim.physics.model import build_model, dimensions_of
 from prdsim.physics.state import Dimensions, State
 from prdsim.running.runner import load_data, resume, run
 from prdsim.running.simulation import Resolved, Simulation, automatic_step
-from prdsim.verification.operations import Finding, check_operations, large_results
+from prdsim.verification.operands import Finding
+from prdsim.verification.operations import check_operations, large_results
 from prdsim.verification.rounding import ROUNDING, SAMPLES, SPREAD, PerturbedBackend
 
 if TYPE_CHECKING:
