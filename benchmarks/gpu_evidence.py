@@ -266,7 +266,7 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
     arrays = _filled(k, (m, n), cuda_kernels.LARGEST_COMBINATION + 1)
     A, B, *_, out = arrays
     rows, columns, word = k.empty((m,)), k.empty((n,)), k.empty((1,), "uint64")
-    signs = k.empty((m, n), "uint8")
+    gates = k.empty((m, n), "uint8")
     k.set_word(7, out=word)
     k.uniforms(0, 0, word, 0, out=rows)
     k.uniforms(0, 0, word, 0, out=columns)
@@ -275,7 +275,7 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
         "relu": lambda: k.relu(A, out=out),
         "heaviside": lambda: k.heaviside(A, out=out),
         "gate": lambda: k.gate(A, B, out=out),
-        "signs": lambda: k.signs(A, out=signs),
+        "gates": lambda: k.gates(A, out=gates),
         "interpolate": lambda: k.interpolate(columns, A, B, out=out),
         "scale_rows": lambda: k.scale_rows(rows, A, out=out),
         "scale_columns": lambda: k.scale_columns(columns, A, out=out),
@@ -285,7 +285,7 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
         "dot": lambda: k.dot(A, B),
         "sum": lambda: k.sum(A),
         "not_finite": lambda: k.all_finite(A),
-        "gate_changes": lambda: k.gate_changes(A, signs),
+        "gate_changes": lambda: k.gate_changes(A, gates),
     }
     for count in range(1, cuda_kernels.LARGEST_COMBINATION + 1):
         terms = [(0.5, array) for array in arrays[:count]]
