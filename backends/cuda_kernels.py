@@ -7,7 +7,6 @@ Every sum is added in an order that only the shape decides: no atomics, no depen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from string import Template
 
 BLOCK = 256  # threads of a block, one entry each
@@ -93,47 +92,6 @@ _TOTALS = {
         "(A[i] >= 0) != (gates[i] != 0) ? 1 : 0",
     ),
 }
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a kernel does for one entry.
-
-    ``numbers`` of the arrays' type and other ``bytes`` that it reads and writes, and arithmetic
-    ``operations`` in that type. Vectors and partial sums are small beside matrices: left out.
-    """
-
-    numbers: int
-    operations: int
-    bytes: int = 0
-
-
-_COSTS = {
-    "copy": Cost(2, 0),
-    "relu": Cost(2, 1),
-    "heaviside": Cost(2, 1),
-    "gate": Cost(3, 2),
-    "gates": Cost(1, 1, bytes=1),
-    "interpolate": Cost(3, 3),
-    "scale_rows": Cost(2, 1),
-    "scale_columns": Cost(2, 1),
-    "penalty_weights": Cost(2, 4),
-    "set_word": Cost(0, 0, bytes=8),
-    "uniforms": Cost(1, 1),  # and ten rounds of whole numbers, which take longer
-    **{f"combine_{n}": Cost(n + 1, 2 * n - 1) for n in range(1, LARGEST_COMBINATION + 1)},
-    "dot": Cost(2, 2),
-    "sum": Cost(1, 1),
-    "not_finite": Cost(1, 2),
-    "gate_changes": Cost(1, 2, bytes=1),
-    "row_dots": Cost(2, 2),
-    "column_dots": Cost(2, 2),
-}
-
-
-def cost(name: str) -> Cost:
-    """Return what the kernel of that name does for an entry of its operands."""
-    return _COSTS[name.removesuffix("_float64").removesuffix("_float32")]
-
 
 _ELEMENTWISE_KERNEL = Template("""
 extern "C" __global__ void $name($parameters, integer size)

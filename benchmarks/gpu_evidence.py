@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,49 @@ def _filled(k: Any, shape: tuple[int, int], count: int) -> list[Any]:
     return arrays
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a kernel does for one entry.
+
+    ``numbers`` of the arrays' type and other ``bytes`` that it reads and writes, and arithmetic
+    ``operations`` in that type. Vectors and partial sums are small beside matrices: left out.
+    """
+
+    numbers: int
+    operations: int
+    bytes: int = 0
+
+
+_COSTS = {
+    "copy": Cost(2, 0),
+    "relu": Cost(2, 1),
+    "heaviside": Cost(2, 1),
+    "gate": Cost(3, 2),
+    "gates": Cost(1, 1, bytes=1),
+    "interpolate": Cost(3, 3),
+    "scale_rows": Cost(2, 1),
+    "scale_columns": Cost(2, 1),
+    "penalty_weights": Cost(2, 4),
+    "set_word": Cost(0, 0, bytes=8),
+    "uniforms": Cost(1, 1),  # and ten rounds of whole numbers, which take longer
+    **{
+        f"combine_{n}": Cost(n + 1, 2 * n - 1)
+        for n in range(1, cuda_kernels.LARGEST_COMBINATION + 1)
+    },
+    "dot": Cost(2, 2),
+    "sum": Cost(1, 1),
+    "not_finite": Cost(1, 2),
+    "gate_changes": Cost(1, 2, bytes=1),
+    "row_dots": Cost(2, 2),
+    "column_dots": Cost(2, 2),
+}
+
+
+def _cost(name: str) -> Cost:
+    """Return what the kernel of that name does for an entry of its operands."""
+    return _COSTS[name.removesuffix("_float64").removesuffix("_float32")]
+
+
 def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[[], object]]]:
     """By the name of each kernel: the bytes and operations of a call, and the call.
 
@@ -294,7 +338,7 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
         per_row, per_column = k.empty((m,), name), k.empty((n,), name)
         calls[f"row_dots_{name}"] = lambda out=per_row: k.row_dots(A, B, out=out)
         calls[f"column_dots_{name}"] = lambda out=per_column: k.column_dots(A, B, out=out)
-    costs = {name: cuda_kernels.cost(name) for name in calls}
+    costs = {name: _cost(name) for name in calls}
     entries = {name: 1 if name == "set_word" else m * n for name in calls}
     return {
         name: (

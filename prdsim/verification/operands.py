@@ -153,11 +153,6 @@ def same(where: str, computed: HostArray, expected: HostArray) -> Finding:
     return Finding(where, differing(computed, expected), 0.0, EXACT)
 
 
-def sum_of(terms: int, more: int = 0) -> str:
-    """Say why a sum may err."""
-    return f"gamma of a sum of {terms}{f' + {more}' if more else ''}"
-
-
 def sizes_of(*sizes: int) -> str:
     """Return sizes as words: 5x3."""
     return "x".join(map(str, sizes))

@@ -31,7 +31,6 @@ from prdsim.verification.operands import (
     same,
     share,
     sizes_of,
-    sum_of,
 )
 from prdsim.verification.operations_products import fused, gemm
 from prdsim.verification.rounding import PENALTY_ROUNDINGS, gamma, penalty_moduli
@@ -101,9 +100,9 @@ def _available_bytes(o: Operands) -> Iterator[Finding]:
 
 def _describe(o: Operands) -> Iterator[Finding]:
     said = json.loads(json.dumps(o.k.describe()))
-    names = {"backend": "name", "device": "device", "precision": "precision", "threads": "threads"}
-    for word, attribute in names.items():
-        wrong = said.get(word) != getattr(o.k, attribute)
+    true = {"backend": o.k.name, **{w: getattr(o.k, w) for w in ("device", "precision", "threads")}}
+    for word, value in true.items():
+        wrong = said.get(word) != value
         yield Finding(f"names the {word}", wrong, 0.0, "goes into the trajectory file")
 
 
@@ -161,7 +160,7 @@ def _combine(o: Operands) -> Iterator[Finding]:
             error = share(computed, np.sum(terms, axis=0), np.sum(np.abs(terms), axis=0))
             allowed = gamma(count + 1, o.rounding.unit) + gamma(count + 1, UNIT64)
             where = f"{sizes_of(*arrays[0].shape)}, {count} terms"
-            yield Finding(where, error, allowed, sum_of(count, 1))
+            yield Finding(where, error, allowed, f"gamma of a sum of {count} + 1")
 
     for pair in o.pairs():
         yield from findings(*pair)
@@ -190,14 +189,11 @@ def _scaled(o: Operands, name: str) -> Iterator[Finding]:
 
 
 def _penalty_weights(o: Operands) -> Iterator[Finding]:
-    def weigh(squared: Array, out: Array) -> None:
-        o.k.penalty_weights(squared, 0.3, out=out)
-
     # A norm of exactly 1 weighs nothing, one of 0 neither.
     chosen = np.array([0.0, -0.0, 1.0, 4.0, 1e-30, 0.25, 1e30], o.k.dtype)
     drawn = [np.square(o.normal(n)) for n in (1, 6, 4001, o.sizes.n)]
     for squared, alias in product([chosen, *drawn], (None, 0)):
-        computed = o.apply(weigh, squared, alias=alias)
+        computed = o.apply(lambda r, out: o.k.penalty_weights(r, 0.3, out), squared, alias=alias)
         moduli = penalty_moduli(squared.astype(np.float64), 0.3)
         norms = np.sqrt(squared.astype(np.float64))
         quotients = np.divide(norms - 1.0, norms, out=np.zeros_like(norms), where=norms > 0.0)
@@ -228,22 +224,19 @@ def _uniforms(o: Operands) -> Iterator[Finding]:
 
 
 def _dots(o: Operands, name: str, axis: int) -> Iterator[Finding]:
-    operation = getattr(o.k, name)
-
-    def squares(A: Array, out: Array) -> None:
-        operation(A, A, out=out)
+    def dots(*factors: Array, out: Array) -> None:
+        getattr(o.k, name)(factors[0], factors[-1], out=out)
 
     for (A, B), dtype, twice in product(o.pairs(), (None, "float64"), (False, True)):
-        length = (A.shape[1 - axis],)
-        if twice:
-            computed = o.apply(squares, A, shape=length, dtype=dtype)
-        else:
-            computed = o.apply(operation, A, B, shape=length, dtype=dtype)
-        terms = A.astype(np.float64) * (A if twice else B)
+        factors = (A,) if twice else (A, B)
+        computed = o.apply(dots, *factors, shape=(A.shape[1 - axis],), dtype=dtype)
+        terms = A.astype(np.float64) * factors[-1]
         unit, count = UNIT64 if dtype else o.rounding.unit, A.shape[axis]
         error = share(computed, terms.sum(axis), np.abs(terms).sum(axis))
         where = f"{sizes_of(*A.shape)} into {computed.dtype}"
-        yield Finding(where, error, gamma(count, unit) + gamma(count, UNIT64), sum_of(count))
+        yield Finding(
+            where, error, gamma(count, unit) + gamma(count, UNIT64), f"gamma of a sum of {count}"
+        )
 
 
 def _dot(o: Operands) -> Iterator[Finding]:
@@ -258,7 +251,7 @@ def _sum(o: Operands) -> Iterator[Finding]:
 
 def _total(computed: float, terms: HostArray) -> Finding:
     error = share(np.array(computed), np.array(terms.sum()), np.array(np.abs(terms).sum()))
-    reason = f"{sum_of(terms.size)} in float64"
+    reason = f"gamma of a sum of {terms.size} in float64"
     return Finding(sizes_of(*terms.shape), error, 2.0 * gamma(terms.size, UNIT64), reason)
 
 
@@ -336,21 +329,13 @@ def check_operation(name: str, operands: Operands) -> Finding:
 
 def large_results(backend: Backend) -> list[HostArray]:
     """Return what operations make of the same large operands: twice the same bits, or not."""
-    rows, columns = shape = SHAPES[-1]
-    random = np.random.default_rng(1)
-    o = Operands(backend, Dimensions(1, 1, 1, 1, 1))
-    A, B = (random.standard_normal(shape).astype(backend.dtype) for _ in range(2))
-
-    def combine(A: Array, B: Array, out: Array) -> None:
-        backend.combine([(0.3, A), (-1.7, B)], out=out)
-
-    def multiply(A: Array, B: Array, out: Array) -> None:
-        backend.gemm(A, B.T, out)
-
+    rows, columns = SHAPES[-1]
+    o = Operands(backend, Dimensions(1, 1, 1, 1, 1), seed=1)
+    A, B = o.normal(rows, columns), o.normal(rows, columns)
     totals = [backend.dot(o.load(A), o.load(B)), backend.sum(o.load(A))]
     return [
-        o.apply(multiply, A, B, shape=(rows, rows)),
-        o.apply(combine, A, B),
+        o.apply(lambda A, B, out: backend.gemm(A, B.T, out), A, B, shape=(rows, rows)),
+        o.apply(lambda A, B, out: backend.combine([(0.3, A), (-1.7, B)], out), A, B),
         o.apply(backend.gate, A, B),
         o.apply(backend.row_dots, A, B, shape=(rows,)),
         o.apply(backend.column_dots, A, B, shape=(columns,)),

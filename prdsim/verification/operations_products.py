@@ -17,7 +17,6 @@ from prdsim.verification.operands import (
     in_float64,
     share,
     sizes_of,
-    sum_of,
 )
 from prdsim.verification.rounding import gamma
 
@@ -92,7 +91,7 @@ def _products(
     sums, moduli = A64 @ B64, np.abs(A64) @ np.abs(B64)
     inner = sizes[1]
     allowed = o.rounding.of_product(inner) + gamma(inner + 3, UNIT64)
-    scalars, reason, kind = _SCALARS, sum_of(inner, 3), ""
+    scalars, reason, kind = _SCALARS, f"gamma of a sum of {inner} + 3", ""
     if draw is _integers:
         allowed, reason, kind = 0.0, EXACT, ", integers"
         scalars = ((1.0, 0.0), (1.0, 1.0))
@@ -140,7 +139,7 @@ def _summed(
     here = sum(o.rounding.of_product(count) for count in terms)
     allowed = here * (1.0 + here) + gamma(sum(terms) + 3, UNIT64)
     error = share(o.k.to_host(out), expected, moduli)
-    return Finding(where, error, allowed, sum_of(sum(terms), 3))
+    return Finding(where, error, allowed, f"gamma of a sum of {sum(terms)} + 3")
 
 
 def _predict(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
