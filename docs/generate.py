@@ -55,15 +55,19 @@ def datasets() -> str:
 
 
 def operations() -> str:
-    """Every operation of the backend protocol, by the first sentence of its docstring."""
+    """Every operation of a backend, by the first sentence of its docstring."""
     methods = inspect.getmembers(Backend, inspect.isfunction)
     ordered = sorted(methods, key=lambda item: item[1].__code__.co_firstlineno)
     rows = [
-        (f"`{name}({_arguments(method)})`", f"`{_first_line(method)}`")
+        (
+            f"`{name}({_arguments(method)})`",
+            f"`{_first_line(method)}`",
+            "" if name in Backend.__abstractmethods__ else "yes",
+        )
         for name, method in ordered
         if not name.startswith("_")
     ]
-    return _table(("operation", "what it does"), rows)
+    return _table(("operation", "what it does", "supplied"), rows)
 
 
 def integrators() -> str:

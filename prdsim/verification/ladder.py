@@ -34,7 +34,8 @@ from prdsim.running.resuming import resume
 from prdsim.running.runner import run
 from prdsim.running.simulation import Simulation
 from prdsim.verification.experiments import SPREAD_REASON, Experiments, relative_errors
-from prdsim.verification.operations import Finding, check_operations, large_results
+from prdsim.verification.operands import Finding
+from prdsim.verification.operations import check_operations, large_results
 from prdsim.verification.separation import compare_separations, course, separation
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from prdsim.verification.experiments import (
     float64,
     relative_errors,
 )
-from prdsim.verification.operations import Finding
+from prdsim.verification.operands import Finding
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray

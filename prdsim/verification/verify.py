@@ -14,7 +14,7 @@ from prdsim.errors import BackendUnavailableError
 from prdsim.progress import Say, silent
 from prdsim.verification.experiments import Experiments
 from prdsim.verification.ladder import RUNGS, Candidate
-from prdsim.verification.operations import Finding
+from prdsim.verification.operands import Finding
 from prdsim.verification.rounding import ROUNDING
 
 DEFAULTS: dict[str, Any] = {

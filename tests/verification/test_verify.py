@@ -25,7 +25,8 @@ from prdsim.running.simulation import Simulation
 from prdsim.verification import verify as verification
 from prdsim.verification.experiments import SPREAD_REASON
 from prdsim.verification.ladder import RUNGS, Candidate
-from prdsim.verification.operations import OPERATIONS, Finding
+from prdsim.verification.operands import Finding
+from prdsim.verification.operations import OPERATIONS
 from prdsim.verification.rounding import ROUNDING, SPREAD, PerturbedBackend, gamma
 from prdsim.verification.separation import Separation, compare_separations
 from prdsim.verification.verify import DEFAULTS, LadderCheck, LadderReport, candidates, verify
