@@ -25,6 +25,14 @@ PAPER = {"integrator": "gd", "critic_step_size": 0.01, "penalty_points": "random
 """The paper's algorithm: alternating steps, penalty points drawn anew for every critic update."""
 
 
+EPS = np.finfo(np.float64).eps
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    """Standard normal numbers, the same for the same seed."""
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
 class Terminal(io.StringIO):
     """Progress is a bar on it."""
 

@@ -99,12 +99,10 @@ def _frame(
     return figure, images, titles, axes.axvline(times[0], color="k", linewidth=0.8)
 
 
-KINDS = (
-    FigureKind(
-        "movie",
-        "the formation of the pattern over all snapshots",
-        None,
-        needs=(needs_images, needs_neurons),
-        suffixes=(".gif", ".mp4"),
-    ),
+MOVIE = FigureKind(
+    "movie",
+    "the formation of the pattern over all snapshots",
+    None,
+    needs=(needs_images, needs_neurons),
+    suffixes=(".gif", ".mp4"),
 )

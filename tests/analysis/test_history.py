@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import EPS
 from support_runs import KEYS, make_run
 
 from prdsim.analysis import (
@@ -40,8 +41,6 @@ from prdsim.analysis.patterns.subspace import (
 )
 from prdsim.analysis.run_tables import RUN_TABLES
 from prdsim.errors import ConfigError
-
-EPS = np.finfo(np.float64).eps
 
 
 @pytest.fixture(scope="module")
