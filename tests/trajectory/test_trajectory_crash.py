@@ -365,7 +365,7 @@ def test_a_failing_write_keeps_what_was_committed(tmp_path, file_size_limit):
     with TrajectoryWriter.create(path, run.layout()) as writer:
         run.continue_run(writer, stop=2)
         file_size_limit(1000)
-        with pytest.raises(OutputError, match=r"cannot write .*run\.h5: File too large; what was"):
+        with pytest.raises(OutputError, match=r"cannot write .*run\.h5: File too large; committed"):
             run.continue_run(writer)
         with pytest.raises(OutputError, match="open it again"):  # what is on disk is unknown
             writer.commit(Status.FAILED)

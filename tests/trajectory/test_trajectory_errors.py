@@ -118,7 +118,7 @@ def test_hdf5_of_another_program(tmp_path):
 def test_truncated_by_any_amount(path, content, left):
     path.write_bytes(content[:left])
     error = NotATrajectoryError if left == 1 else DamagedTrajectoryError
-    assert_refused(path, error, "no HDF5 file" if left == 1 else "is truncated|is damaged")
+    assert_refused(path, error, "not an HDF5 file" if left == 1 else "is truncated|is damaged")
     if left < 0:
         assert_refused(path, error, f"is truncated .it has {len(content) + left} bytes")
 
