@@ -208,26 +208,20 @@ def _status(replay: Replay, dataset: Dataset) -> Status | None:
     """
     if not replay.path.exists():
         return None
-    try:
-        return _status_of_file(replay, dataset)
-    except (NotATrajectoryError, DamagedTrajectoryError):
-        return None
-
-
-def _status_of_file(replay: Replay, dataset: Dataset) -> Status | None:
-    precision = replay.config.array_precision
-    with open_trajectory(replay.path) as there:
-        same = there.attributes.get("config_sha256") == replay.config.sha256()
-        same = same and there.attributes["resolved"] == replay.resolved.to_dict()
-        same = same and all(
-            np.array_equal(there.initial[name], X.astype(precision))
-            for name, X in replay.initial.items()
-        )
-        same = same and all(
-            np.array_equal(there.data[name], getattr(dataset, name).astype(precision))
-            for name in there.data
+    with (
+        suppress(NotATrajectoryError, DamagedTrajectoryError),
+        open_trajectory(replay.path) as there,
+    ):
+        if there.attributes.get("config_sha256") != replay.config.sha256():
+            return None
+        given = {**replay.initial, "X": dataset.X, "Y": dataset.Y}
+        kept = {**there.initial, **there.data}
+        precision = replay.config.array_precision
+        same = there.attributes["resolved"] == replay.resolved.to_dict() and all(
+            np.array_equal(array, given[name].astype(precision)) for name, array in kept.items()
         )
         return there.status if same else None
+    return None
 
 
 def remove(plan: ReplayPlan, folder: Path) -> None:
