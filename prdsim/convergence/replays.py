@@ -181,7 +181,7 @@ def _twins(config: RunConfig, initial: Mapping[str, HostArray]) -> list[dict[str
 def ensure(plan: ReplayPlan, replay: Replay, progress: Progress | bool = False) -> Stopped:
     """Make a replay, or go on with it; return a signal that stopped it.
 
-    One that is there, finished or diverged, is kept; one of other settings is made anew. That one
+    One that is there, finished or diverged, is kept; one of other settings is made again. That one
     diverges is no error: its file says so.
     """
     status = _status(replay, plan.dataset)
@@ -204,7 +204,7 @@ def ensure(plan: ReplayPlan, replay: Replay, progress: Progress | bool = False) 
 def _status(replay: Replay, dataset: Dataset) -> Status | None:
     """Return the status of a replay's file; None if there is none of this replay, or it is damaged.
 
-    A replay is nobody's data: what cannot be read is made anew.
+    A replay is nobody's data: an unreadable one is made again.
     """
     if not replay.path.exists():
         return None

@@ -30,7 +30,7 @@ BoundStatus = Literal["holds", "violated", "no conclusion", "does not apply"]
 
 @dataclass(frozen=True)
 class Course:
-    """What U did, at the k recorded times; the first is t = 0.
+    """The course of U over the k recorded times; the first is t = 0.
 
     ``lambda_min``, ``lambda_max`` (k,) are the extreme eigenvalues of H(t); ``mask_flips`` (k,) the
     share of masks that differ from t = 0; ``distance`` (k,) the largest ||u_j(t) - u_j(0)|| and
