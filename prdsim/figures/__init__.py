@@ -42,7 +42,7 @@ def draw(name: str, sources: Iterable[Trajectory | Recording] = (), **options: A
 
 
 def draw_request(kind: FigureKind, request: Request) -> Figure:
-    """Draw a figure that is no movie."""
+    """Draw a figure other than a movie."""
     if kind.draw is None:
         raise ConfigError(f"{kind.name} is a movie: prdsim.figures.write makes its file")
     _require_run(kind, request)

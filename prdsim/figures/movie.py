@@ -30,7 +30,7 @@ def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int =
     """Write u_j(t) - u_j(0) of chosen neurons over all snapshots, a frame each, and distances.
 
     Runs stand side by side, at the snapshots of the first one, on the color scale of the end.
-    Raises `ConfigError` for mp4 without ffmpeg and inputs that are no images, `OutputError` if the
+    Raises `ConfigError` for mp4 without ffmpeg and inputs that are not images, `OutputError` if the
     file cannot be written.
     """
     require_writer(path)

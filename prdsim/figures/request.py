@@ -1,4 +1,4 @@
-"""What a figure is asked for, runs and the choices that figures share; what it needs of them."""
+"""The request for a figure: runs, the choices that figures share, and checks of what they need."""
 
 from __future__ import annotations
 

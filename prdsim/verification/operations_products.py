@@ -166,8 +166,8 @@ def _predict(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
 def _pull_back(o: Operands, fused: Fused, sizes: Sizes, square: bool) -> Iterator[Finding]:
     """With a matrix, and (``square``) without one; into V itself; whole, and U or V alone."""
     m, _, d_out, n, columns = sizes
-    A, V, E, matrix = o.normal(m, n), o.normal(d_out, m), o.normal(d_out, n), o.normal(columns, n)
-    U = o.normal(m, columns)
+    A, V, E, U = o.normal(m, n), o.normal(d_out, m), o.normal(d_out, n), o.normal(m, columns)
+    matrix = o.normal(1 if square else columns, n)
     A64, V64, E64, M64, U64 = in_float64(A, V, E, matrix, U)
     H, gates = np.maximum(A64, 0.0), A64 >= 0.0
     B, B_moduli = (V64.T @ E64) * gates, (np.abs(V64).T @ np.abs(E64)) * gates

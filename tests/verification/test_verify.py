@@ -54,6 +54,17 @@ class SingleSums(NumpyBackend):
         out[...] = product if beta == 0.0 else product + beta * out
 
 
+class HidesWhatIsNotFinite(NumpyBackend):
+    def gemm(self, A: Any, B: Any, out: Any, *, alpha: float = 1.0, beta: float = 0.0) -> None:
+        super().gemm(A, B, out, alpha=alpha, beta=beta)
+        np.nan_to_num(out, copy=False)
+
+
+class CopiesLate(NumpyBackend):
+    def start_copy(self, source: Any) -> Any:
+        return source.copy
+
+
 class SlightNoise(NumpyBackend):
     def combine(self, terms: Any, out: Any) -> None:
         super().combine(terms, out)
@@ -167,6 +178,8 @@ PLANTED = {  # the fault, the rung that must name it, and a part of the item
     "open only above 0": (Candidate(OpenOnlyAbove()), "primitive", "gate"),
     "beta lost": (Candidate(LosesBeta()), "primitive", "gemm"),
     "sums in float32": (Candidate(SingleSums()), "primitive", "gemm"),
+    "infinities hidden": (Candidate(HidesWhatIsNotFinite()), "primitive", "gemm"),
+    "late copies": (Candidate(CopiesLate()), "primitive", "start_copy"),
     "noise of 1e-9": (Candidate(SlightNoise()), "primitive", "combine"),
     "no copy to the host": (Candidate(SharesItsMemory()), "primitive", "to_host"),
     "step forgotten": (Candidate(ForgetsTheStep()), "primitive", "uniforms"),
