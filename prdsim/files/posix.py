@@ -26,14 +26,14 @@ except ImportError:  # not a POSIX system
     _HAS_LOCKS = False
 
 _NEEDED = ("posix_fallocate", "fdatasync", "pwrite", "preadv", "link")
-_PROBE_BYTES = 1 << 20  # more than HDF5's metadata take
+_PROBE_BYTES = 1 << 20  # more than HDF5's metadata takes
 
 
 def require_support() -> None:
     """Refuse systems without the calls that make a commit safe.
 
     Raises:
-        OutputError: naming what is missing.
+        OutputError: with the missing calls.
 
     """
     missing = [name for name in _NEEDED if not hasattr(os, name)]
@@ -85,7 +85,7 @@ def require_space(path: Path, wanted: int) -> None:
     are tried on an unnamed file first.
 
     Raises:
-        OutputError: naming the bytes wanted and free.
+        OutputError: with the bytes wanted and free.
 
     """
     if shutil.disk_usage(path.parent).free < wanted:
