@@ -83,7 +83,7 @@ class Rule:
     def _check_count(self, count: int) -> None:
         if count > _MOST_ROWS:
             raise ConfigError(
-                f"{self}: {count:,} rows are planned, {_MOST_ROWS:,} are possible; "
+                f"{self}: {count:,} rows are planned, at most {_MOST_ROWS:,} are possible; "
                 "record less often"
             )
 

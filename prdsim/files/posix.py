@@ -73,7 +73,7 @@ def _too_large(path: Path, wanted: int, error: OSError | None = None) -> OutputE
         )
     free = format_bytes(shutil.disk_usage(path.parent).free)
     return OutputError(
-        f"{path} would take {format_bytes(wanted)} and {free} are free in {path.parent}; "
+        f"{path} would take {format_bytes(wanted)}, but only {free} are free in {path.parent}; "
         "record fewer snapshots, use snapshot_precision = float32, or choose another disk"
     )
 
