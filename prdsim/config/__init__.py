@@ -50,8 +50,8 @@ class RunConfig(BaseModel):
     """The definition of a run; immutable.
 
     Keywords are the keys of the configuration table. Unknown keys, wrong types and values out of
-    range raise `ConfigError`; nothing is converted silently, except that an integer
-    may be given for a real number. A ``preset`` supplies defaults for the keys that are not given.
+    range raise `ConfigError`; nothing is converted silently, except an integer to a real number. A
+    ``preset`` supplies defaults for the keys that are not given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
