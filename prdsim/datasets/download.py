@@ -9,28 +9,23 @@ http_proxy, https_proxy and no_proxy.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from prdsim import __version__
-from prdsim.errors import DataError
+from prdsim.errors import ConfigError, DataError
 from prdsim.files.small import size_text
 from prdsim.progress import Meter, show_line
-
-if TYPE_CHECKING:
-    import requests
 
 _TIMEOUT = 30.0  # seconds to wait for a connection, and for any byte after that
 _RETRIES = 1  # of each mirror, a second later
 _CHUNK = 1 << 16
-_MAX_REASON = 200  # characters
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"prdsim/{__version__}"}
 
 
 @dataclass(frozen=True)
@@ -59,17 +54,20 @@ def disk_errors(action: str, path: Path) -> Iterator[None]:
 def check_mirror(url: str) -> str:
     """Return the URL of a mirror's folder with its last slash.
 
-    Raises:
-        ValueError: it is not a plain http or https URL of a folder.
-
+    Raises `ConfigError` unless it is a plain http or https URL. Its text does not repeat the URL,
+    which may hold a password.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise ValueError("a mirror begins with http:// or https://")
-    if not parts.hostname or parts.port == 0 or re.search(r"[\s\x00-\x1f\x7f]", url):
-        raise ValueError("no usable host, port or path")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("a mirror is a folder's URL, without user name, ? and #")
+    try:
+        parts = urlsplit(url)
+        # The port is parsed here: a senseless one is a ValueError.
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError(
+            "unusable mirror: give the http or https URL of a folder, without user name, ? and #, "
+            "such as https://host/folder/"
+        )
     return url if url.endswith("/") else url + "/"
 
 
@@ -89,9 +87,6 @@ def download(
     from requests import RequestException
     from urllib3.exceptions import HTTPError
 
-    with disk_errors("write", path):
-        if path.exists() and not path.is_file():  # pooch would move the download into a folder
-            raise OSError("it is not a file")
     pooch.get_logger().setLevel("WARNING")  # the progress shown here says as much
     registry = {wanted.name: f"sha256:{wanted.sha256}"}
     reasons = []
@@ -112,72 +107,41 @@ def download(
     )
 
 
-class _Counted:
-    """pooch's temporary file; shows how much of it has come, and takes no more than is wanted."""
-
-    def __init__(self, file: BinaryIO, wanted: Wanted, meter: Meter) -> None:
-        self._file, self._wanted, self._meter = file, wanted, meter
-        self.size = 0
-
-    def write(self, data: bytes) -> None:
-        self.size += len(data)
-        if self.size > self._wanted.size:
-            raise ValueError(f"more than the {self._wanted.size} bytes expected")
-        self._file.write(data)
-        self._meter.move(self.size)
-        if self._meter.due():
-            of = f"{size_text(self.size)} of {size_text(self._wanted.size)}"
-            self._meter.line(f"{self._wanted.name}: {of}")
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
 def _receive(
     wanted: Wanted, mirror: str, stream: TextIO | None, url: str, temporary: str, _: object
 ) -> None:
-    """Download into pooch's temporary file."""
-    from pooch import HTTPDownloader
+    """Download into pooch's temporary file, no more than is wanted; show how much has come."""
+    import requests
 
     Path(temporary).unlink()  # pooch's can be read by its owner alone, unlike any new file
-    with ExitStack() as stack:
-        file = stack.enter_context(Path(temporary).open("xb"))
-        meter = stack.enter_context(
-            Meter(stream, desc=wanted.name, total=wanted.size, unit="B", unit_scale=True)
-        )
+    bar: dict[str, Any] = {
+        "desc": wanted.name,
+        "total": wanted.size,
+        "unit": "B",
+        "unit_scale": True,
+    }
+    with Path(temporary).open("xb") as file, Meter(stream, **bar) as meter:
         meter.line(f"{wanted.name}: {size_text(wanted.size)} from {mirror}")
-
-        def check(response: requests.Response, **_: object) -> None:
-            stack.callback(response.close)
-            html = response.headers.get("Content-Type", "").startswith("text/html")
-            if html and response.status_code == HTTPStatus.OK:
-                raise ValueError("a web page instead of the file (a login page?)")
+        with requests.get(url, stream=True, timeout=_TIMEOUT, headers=_HEADERS) as response:
+            response.raise_for_status()
             # Some servers call a .gz file's own compression theirs: requests would undo it.
             response.raw.headers.pop("Content-Encoding", None)
-
-        headers = {"Accept-Encoding": "identity", "User-Agent": f"prdsim/{__version__}"}
-        ask = HTTPDownloader(
-            chunk_size=_CHUNK, timeout=_TIMEOUT, headers=headers, hooks={"response": check}
-        )
-        counted = _Counted(file, wanted, meter)
-        ask(url, counted, None)
-        if counted.size < wanted.size:
-            raise ValueError(f"{counted.size} bytes instead of {wanted.size}")
+            for chunk in response.iter_content(_CHUNK):
+                file.write(chunk)
+                if file.tell() > wanted.size:
+                    raise ValueError(f"more than the {wanted.size} bytes expected")
+                meter.move(file.tell())
+                if meter.due():
+                    of = f"{size_text(file.tell())} of {size_text(wanted.size)}"
+                    meter.line(f"{wanted.name}: {of}")
         file.flush()
         os.fsync(file.fileno())
 
 
 def _reason(error: BaseException) -> str:
     """Say in a few words why a mirror failed: the system's own, below what the libraries add."""
-    from requests import HTTPError
-
-    if isinstance(error, HTTPError) and error.response is not None:
-        text = f"HTTP {error.response.status_code} {error.response.reason}"
-    else:
-        while cause := error.__cause__ or error.__context__:
-            error = cause
-        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        text = text.partition(": expected ")[0]  # two long checksums
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    text = str(error).partition(": expected ")[0] or type(error).__name__  # two long checksums
     # Parts of it may come from the server: one line, and nothing a terminal would obey.
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(printable.split())[:_MAX_REASON]
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]

@@ -6,20 +6,15 @@ A file gets its name only when all of it is on the disk and its SHA-256 is right
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-import stat
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Literal, TextIO
 
 from prdsim.datasets import idx
 from prdsim.datasets.download import Wanted, check_mirror, disk_errors, download
-from prdsim.errors import ConfigError, DataError
+from prdsim.errors import DataError
 
-Manifest = Mapping[str, Any]
-State = Literal["ok", "missing", "wrong", "unverified"]
+_NOT_A_FILE = "it is not a file"
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class FileStatus:
 
     dataset: str
     file: str
-    state: State
+    state: Literal["ok", "missing", "wrong", "unverified"]
     path: Path | None = None
     reason: str | None = None
     belongs_to: str | None = None
@@ -54,7 +49,6 @@ def fetch_dataset(
     mirror: str | None = None,
     force: bool = False,
     stream: TextIO | None = None,
-    manifest: Manifest | None = None,
 ) -> list[FileStatus]:
     """Download what is missing of a data set; return where each of its files is.
 
@@ -68,7 +62,6 @@ def fetch_dataset(
         mirror: URL of a folder to download from, instead of the manifest's mirrors.
         force: Replace files that are there and wrong.
         stream: Where progress is shown; None for silence.
-        manifest: Instead of the one that ships with prdsim.
 
     Raises:
         DataError: A file cannot be downloaded, saved or verified, or a wrong one has its name. No
@@ -76,31 +69,26 @@ def fetch_dataset(
         ConfigError: ``mirror`` is not the URL of a folder.
 
     """
-    manifest = idx.manifest() if manifest is None else manifest
-    all_wanted = _all_wanted(name, manifest)
-    mirrors = _mirrors(manifest[name]["mirrors"] if mirror is None else [mirror])
-    folder = _folder(name, all_wanted, data_dir, manifest)
-    before = [_examine(name, wanted, folder, manifest) for wanted in all_wanted]
-    for status in before:
-        _require_replaceable(status, force)
-    if any(status.state != "ok" for status in before):
+    all_wanted = _all_wanted(name)
+    mirrors = idx.manifest()[name]["mirrors"] if mirror is None else [mirror]
+    mirrors = [check_mirror(url) for url in mirrors]
+    folder = _folder(name, all_wanted, data_dir)
+    files = [_examine(name, wanted, folder) for wanted in all_wanted]
+    for file in files:
+        _require_replaceable(file, force)
+    for i, wanted in enumerate(all_wanted):
+        if files[i].state == "ok":
+            continue
         with disk_errors("create the folder", folder):
             folder.mkdir(parents=True, exist_ok=True)
-    after = []
-    for wanted, status in zip(all_wanted, before, strict=True):
-        if status.state == "ok":
-            after.append(status)
-            continue
         path = folder / wanted.name
         served_by = download(path, wanted, mirrors, force=force, stream=stream)
         mirrors.sort(key=lambda url: url != served_by)  # it will have the others too
-        after.append(FileStatus(name, wanted.name, "ok", path, fetched=True))
-    return after
+        files[i] = FileStatus(name, wanted.name, "ok", path, fetched=True)
+    return files
 
 
-def check_dataset(
-    name: str, *, data_dir: str | Path | None = None, manifest: Manifest | None = None
-) -> list[FileStatus]:
+def check_dataset(name: str, *, data_dir: str | Path | None = None) -> list[FileStatus]:
     """Compare size and SHA-256 of each file of a data set, as far as it is here, to the manifest.
 
     Each file is looked for as `load_dataset` does: in the folder ``name`` of ``data_dir``, of
@@ -110,80 +98,61 @@ def check_dataset(
         DataError: The name is not in the manifest, or ``data_dir`` is not a folder.
 
     """
-    manifest = idx.manifest() if manifest is None else manifest
-    all_wanted = _all_wanted(name, manifest)
+    all_wanted = _all_wanted(name)
     with disk_errors("read", idx.data_roots(data_dir)[0]):
         folders = idx.search_folders(name, data_dir)
-        return [_find(name, wanted, folders, manifest) for wanted in all_wanted]
+        return [_find(name, wanted, folders) for wanted in all_wanted]
 
 
-def _all_wanted(name: str, manifest: Manifest) -> list[Wanted]:
-    """Every file of a data set; refuses what could not be verified."""
+def _all_wanted(name: str) -> list[Wanted]:
+    """Every file of a data set."""
+    manifest = idx.manifest()
     if name not in manifest:
         ships = "it comes with prdsim" if name in ("synthetic", "digits") else "unknown"
         raise DataError(
             f'no files to fetch or check for "{name}": {ships}; fetched are {", ".join(manifest)}'
         )
-    wanted = []
-    for file, known in manifest[name]["files"].items():
-        size, sha256 = known.get("size"), known.get("sha256")
-        if not isinstance(size, int) or size < 1 or not re.fullmatch("[0-9a-f]{64}", str(sha256)):
-            raise DataError(
-                f"the manifest has no size and SHA-256 for {file} of {name}: what cannot be "
-                "verified is not fetched"
-            )
-        wanted.append(Wanted(file, size, sha256))
-    return wanted
+    return [Wanted(file, **known) for file, known in manifest[name]["files"].items()]
 
 
-def _mirrors(urls: list[str]) -> list[str]:
-    try:
-        return [check_mirror(url) for url in urls]
-    except ValueError as error:
-        raise ConfigError(f"unusable mirror: {error}; an example: https://host/folder/") from None
-
-
-def _folder(
-    name: str, all_wanted: list[Wanted], data_dir: str | Path | None, manifest: Manifest
-) -> Path:
+def _folder(name: str, all_wanted: list[Wanted], data_dir: str | Path | None) -> Path:
     """Where the files of a data set belong."""
     root = idx.data_roots(data_dir)[0]
     own = root / name
     with disk_errors("read", own):
         if own.exists():
             return own
-    flat = any(_examine(name, wanted, root, manifest).state == "ok" for wanted in all_wanted)
+    flat = any(_examine(name, wanted, root).state == "ok" for wanted in all_wanted)
     return root if flat else own
 
 
-def _examine(name: str, wanted: Wanted, folder: Path, manifest: Manifest) -> FileStatus:
+def _examine(name: str, wanted: Wanted, folder: Path) -> FileStatus:
     """What the folder has under the file's own name."""
     path = folder / wanted.name
     status = FileStatus(name, wanted.name, "wrong", path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return replace(status, reason="it is not a file")
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            return replace(status, reason=_NOT_A_FILE)
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
     except (FileNotFoundError, NotADirectoryError):
         return FileStatus(name, wanted.name, "missing")
     except OSError as error:
         return replace(status, reason=f"it cannot be read: {error.strerror}")
     if sha256 == wanted.sha256:
         return replace(status, state="ok")
-    for other, entry in manifest.items():
-        if other != name and sha256 in {known.get("sha256") for known in entry["files"].values()}:
-            return replace(status, reason=f"it belongs to {other}", belongs_to=other)
+    if (other := idx.other_owner(name, sha256)) is not None:
+        return replace(status, reason=f"it belongs to {other}", belongs_to=other)
     if size != wanted.size:
         return replace(status, reason=f"it has {size} bytes, not {wanted.size}")
     return replace(status, reason=f"its SHA-256 is {sha256[:12]}..., not {wanted.sha256[:12]}...")
 
 
-def _find(name: str, wanted: Wanted, folders: list[Path], manifest: Manifest) -> FileStatus:
+def _find(name: str, wanted: Wanted, folders: list[Path]) -> FileStatus:
     """What there is of the file in the first folder that has it."""
     for folder in folders:
-        status = _examine(name, wanted, folder, manifest)
+        status = _examine(name, wanted, folder)
         # Two data sets whose files are named alike may share a root: only in a folder of the set's
         # own name is another's file a wrong one.
         if status.belongs_to is not None and folder.name != name:
@@ -197,9 +166,9 @@ def _find(name: str, wanted: Wanted, folders: list[Path], manifest: Manifest) ->
     return FileStatus(name, wanted.name, "missing")
 
 
-def _require_replaceable(status: FileStatus, force: bool) -> None:
-    if status.state == "wrong" and not force:
+def _require_replaceable(file: FileStatus, force: bool) -> None:
+    if file.state == "wrong" and not (force and file.reason != _NOT_A_FILE):
         raise DataError(
-            f"{status.path} is there, but {status.reason}.\n"
+            f"{file.path} is there, but {file.reason}.\n"
             "Move it away, replace it with --force, or name another folder with --data-dir"
         )

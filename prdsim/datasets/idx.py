@@ -37,6 +37,14 @@ def manifest() -> dict[str, Any]:
     return content
 
 
+def other_owner(name: str, sha256: str) -> str | None:
+    """The other data set of the manifest that has a file of this checksum: some share names."""
+    for other, entry in manifest().items():
+        if other != name and any(known["sha256"] == sha256 for known in entry["files"].values()):
+            return other
+    return None
+
+
 def search_folders(name: str, data_dir: str | Path | None) -> list[Path]:
     """Where the files of a data set may lie, best first.
 
@@ -161,12 +169,11 @@ def _refuse_namesake(name: str, path: Path) -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
-    for other, entry in manifest().items():
-        if other != name and digest in {known["sha256"] for known in entry["files"].values()}:
-            raise DataError(
-                f"{path} belongs to {other}, not to {name}: keep the files of {name} in a folder "
-                f"named {name}"
-            )
+    if (other := other_owner(name, digest)) is not None:
+        raise DataError(
+            f"{path} belongs to {other}, not to {name}: keep the files of {name} in a folder "
+            f"named {name}"
+        )
 
 
 def _not_found(name: str, split: Split, data_dir: str | Path | None) -> str:

@@ -26,10 +26,11 @@ import prdsim.backends.cupy as real_backend
 from prdsim.errors import ConfigError, DivergedError, OutputError, ResumeMismatchError
 from prdsim.files import posix
 from prdsim.running import runner
+from prdsim.running.loop import Result
 from prdsim.running.memory import leaving_bytes, needed_bytes
 from prdsim.running.ordered_calls import OrderedCalls
 from prdsim.running.resuming import resume
-from prdsim.running.runner import Result, run
+from prdsim.running.runner import run
 from prdsim.running.simulation import Simulation
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, TrajectoryWriter, open_trajectory

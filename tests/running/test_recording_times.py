@@ -34,7 +34,7 @@ integrators = pytest.mark.parametrize("integrator", INTEGRATORS)
 backends = pytest.mark.parametrize("backend", BACKENDS)
 
 
-def run(path: Path, **others: Any) -> prdsim.running.runner.Result:
+def run(path: Path, **others: Any) -> prdsim.running.loop.Result:
     return prdsim.run(**{**KEYS, **others}, output=str(path))
 
 

@@ -334,7 +334,7 @@ class Kill(Stop):
         raise Killed
 
 
-def stopped(path: Path, step: int, **others: Any) -> prdsim.running.runner.Result:
+def stopped(path: Path, step: int, **others: Any) -> prdsim.running.loop.Result:
     return prdsim.run(**keys(**others), output=str(path), progress=Stop(step))
 
 

@@ -6,13 +6,13 @@ import errno
 import os
 import runpy
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
+from support import ordinary_user
 
 from prdsim import __version__
 from prdsim.errors import (
@@ -114,7 +114,7 @@ def test_hdf5_of_another_program(tmp_path):
 def test_truncated_by_any_amount(path, content, left):
     path.write_bytes(content[:left])
     error = NotATrajectoryError if left == 1 else DamagedTrajectoryError
-    assert_refused(path, error, "not an HDF5 file" if left == 1 else "is truncated|is damaged")
+    assert_refused(path, error, "is not an HDF5 file" if left == 1 else "is truncated|is damaged")
     if left < 0:
         assert_refused(path, error, f"is truncated .it has {len(content) + left} bytes")
 
@@ -357,19 +357,6 @@ def test_outputs_that_cannot_be(tmp_path, force):
     assert names(tmp_path) == []
 
 
-@contextmanager
-def as_other_user():
-    """Act as a user without rights; tests may run as root."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-
-
 def test_without_permission(content):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -377,7 +364,7 @@ def test_without_permission(content):
         path.write_bytes(content)
         path.chmod(0o444)
         folder.chmod(0o555)
-        with as_other_user():
+        with ordinary_user():
             with open_trajectory(path) as trajectory:
                 assert trajectory.check() == []
             with pytest.raises(OutputError, match=r"cannot lock .*run\.h5\.lock: Permission"):
@@ -385,13 +372,13 @@ def test_without_permission(content):
             with pytest.raises(OutputError, match="Permission denied"):
                 create_trajectory(folder / "new.h5", run.layout())
         folder.chmod(0o777)
-        with as_other_user(), pytest.raises(OutputError, match=r"cannot write .*: Permission"):
+        with ordinary_user(), pytest.raises(OutputError, match=r"cannot write .*: Permission"):
             TrajectoryWriter.open(path)
         path.chmod(0o000)
-        with as_other_user():
+        with ordinary_user():
             assert_refused(path, TrajectoryError, "cannot read .*: Permission denied")
         folder.chmod(0o000)
-        with as_other_user():
+        with ordinary_user():
             with pytest.raises(TrajectoryError, match=r"cannot read .*: Permission denied"):
                 open_trajectory(path)
             with pytest.raises(OutputError, match=r"cannot write .*: Permission denied"):
