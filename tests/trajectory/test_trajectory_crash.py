@@ -347,7 +347,7 @@ def test_a_disk_that_is_too_small_is_found_before_anything_is_made(tmp_path):
         data=None,
     )
     # 7 snapshots, 2 restart slots and the initial state of 2^42 elements of 8 bytes
-    with pytest.raises(OutputError, match=r"would take 351\.8 TB and .* are free") as info:
+    with pytest.raises(OutputError, match=r"would take 351\.8 TB, but only .* are free") as info:
         create_trajectory(tmp_path / "run.h5", layout)
     assert str(tmp_path / "run.h5") in str(info.value)
     assert names(tmp_path) == []
