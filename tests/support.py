@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import combinations, product
 from math import isnan
+from operator import getitem
 from typing import Any
 
 import numpy as np
+import pytest
 
 from prdsim.backends import get_backend
 from prdsim.config import INTEGRATORS as INTEGRATORS
@@ -33,6 +36,24 @@ EPS = np.finfo(np.float64).eps
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
     """Standard normal numbers, the same for the same seed."""
     return np.random.default_rng(seed).standard_normal(shape)
+
+
+def in_pairs(**dimensions: Sequence[Any]) -> pytest.MarkDecorator:
+    """Parametrize so that any two values of two dimensions are met together in some test.
+
+    For dimensions that the code under test treats one after another, such as backend, method and
+    chart: what goes wrong there goes wrong for one of them or between two. The rows are the same
+    in every process, as pytest-xdist needs.
+    """
+    choices = list(dimensions.values())
+    rows = list(product(*(range(len(values)) for values in choices)))
+    pairs = {row: set(combinations(enumerate(row), 2)) for row in rows}
+    missing, chosen = set().union(*pairs.values()), []
+    while missing:
+        chosen.append(max(rows, key=lambda row: len(pairs[row] & missing)))
+        missing -= pairs[chosen[-1]]
+    cases = [tuple(map(getitem, choices, row)) for row in chosen]
+    return pytest.mark.parametrize(tuple(dimensions), cases, ids=str)
 
 
 class Terminal(io.StringIO):

@@ -238,11 +238,6 @@ class RunConfig(BaseModel):
         return tuple(name for name in names if self.adversary or name in "UV")
 
     @property
-    def random_penalty_points(self) -> bool:
-        """Whether e_p is drawn for every critic update."""
-        return self.penalty_points == "random"
-
-    @property
     def adaptive(self) -> bool:
         """Whether the integrator adapts its steps to an error estimate."""
         return self.integrator in TABLEAUX and TABLEAUX[self.integrator].adaptive
@@ -280,11 +275,6 @@ class RunConfig(BaseModel):
     def to_json(self) -> str:
         """Return every key and value as sorted JSON text, as in the trajectory file."""
         return json.dumps(self.model_dump(), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> RunConfig:
-        """Return the configuration that `to_json` wrote."""
-        return cls(**json.loads(text))
 
     def sha256(self) -> str:
         """Return the `config_sha256` of this configuration."""

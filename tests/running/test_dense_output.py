@@ -14,6 +14,7 @@ from support import (
     BACKENDS,
     INTEGRATORS,
     Problem,
+    in_pairs,
     random_problem,
     same_bits,
     same_numbers,
@@ -22,8 +23,10 @@ from support import (
 
 from prdsim.errors import DivergedError, PrdsimError
 from prdsim.physics.charts import CHARTS
+from prdsim.physics.gradients import velocity
 from prdsim.running.step_control import Controller, FixedSteps, StepControl
 
+EVERYWHERE = (*BACKENDS, *(() if compiler_missing() else ("cupy",)))
 integrators = pytest.mark.parametrize("integrator", INTEGRATORS)
 on_stand_ins = pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "-")
 everywhere = pytest.mark.parametrize(
@@ -40,10 +43,12 @@ def cupy(monkeypatch) -> Any:
 # -- looking ---------------------------------------------------------------------------------------
 
 
-@integrators
-@pytest.mark.parametrize("chart", CHARTS)
-@pytest.mark.parametrize("keys", [{}, {"trainable": "U,W"}, {"diffusion": False}], ids=str)
-@everywhere
+@in_pairs(
+    integrator=INTEGRATORS,
+    chart=tuple(CHARTS),
+    backend=EVERYWHERE,
+    keys=({}, {"trainable": "U,W"}, {"diffusion": False}),
+)
 def test_looking_between_steps_changes_no_bit_of_those_that_follow(
     integrator, chart, keys, backend
 ):
@@ -131,9 +136,7 @@ def at(problem: Problem, backend: str, time: float, **keys: Any) -> tuple[dict, 
         return simulation.weights(time), simulation.observe(time)
 
 
-@integrators
-@everywhere
-@pytest.mark.parametrize("end_time", [0.123, 0.0701])
+@in_pairs(integrator=INTEGRATORS, backend=EVERYWHERE, end_time=(0.123, 0.0701))
 def test_the_end_of_a_run_is_a_state_of_a_longer_one_to_the_last_bit(integrator, backend, end_time):
     problem, keys = random_problem(1), {"integrator": integrator, "step_size": 0.01}
     with problem.simulation(backend, end_time=end_time, **keys) as simulation:
@@ -210,8 +213,13 @@ def test_a_step_size_that_falls_below_the_smallest_is_a_divergence():
 def test_evaluations_are_those_that_were_made(integrator, monkeypatch):
     """The first velocity of a run, and six or three for every attempt, accepted or not."""
     made = []
-    for module in ("prdsim.running.integrators", "prdsim.running.simulation"):
-        monkeypatch.setattr(f"{module}.velocity", _counted(made))
+
+    def counted(*arguments: Any, **keys: Any) -> None:
+        made.append(1)
+        velocity(*arguments, **keys)
+
+    for module in ("runge_kutta", "simulation"):
+        monkeypatch.setattr(f"prdsim.running.{module}.velocity", counted)
     with smooth_problem().simulation(integrator=integrator, step_size=0.3) as simulation:
         simulation.advance(9)
         row = simulation.observe()
@@ -219,16 +227,6 @@ def test_evaluations_are_those_that_were_made(integrator, monkeypatch):
     assert row["evaluations"] == len(made)
     attempts = 9 + row["rejected_steps"]
     assert len(made) == 1 + attempts * {"bs23": 3, "dopri5": 6}[integrator]
-
-
-def _counted(made: list[int]) -> Any:
-    from prdsim.physics.gradients import velocity
-
-    def counted(*arguments: Any, **keys: Any) -> None:
-        made.append(1)
-        velocity(*arguments, **keys)
-
-    return counted
 
 
 def test_a_time_before_the_last_step_is_refused():

@@ -14,6 +14,7 @@ from support import (
     BACKENDS,
     INTEGRATORS,
     Problem,
+    in_pairs,
     random_problem,
     relative_error,
     same_bits,
@@ -263,9 +264,7 @@ def orders(errors: list[float], sizes: list[float]) -> list[float]:
     return [float(np.log(e[0] / e[1]) / np.log(h[0] / h[1])) for e, h in steps]
 
 
-@integrators
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("fraction", [0.3, 0.65])
+@in_pairs(integrator=INTEGRATORS, backend=BACKENDS, fraction=(0.3, 0.65))
 def test_states_within_a_step_have_the_order_of_the_interpolant(
     reference, integrator, backend, fraction
 ):
@@ -435,9 +434,9 @@ def test_gd_without_critic_steps_leaves_the_critic_alone(updates):
 # -- what moves and what does not ------------------------------------------------------------------
 
 
-@integrators
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("trainable", ["U", "V", "U,V", "W,a", "U,a", "V,W", "U,V,W", "W"])
+@in_pairs(
+    integrator=INTEGRATORS, backend=BACKENDS, trainable=("U", "V", "U,V", "W,a", "U,a", "V,W", "W")
+)
 def test_frozen_arrays_keep_their_bits_and_the_others_move(integrator, backend, trainable):
     problem = random_problem(6)
     with problem.simulation(backend, integrator=integrator, trainable=trainable) as simulation:
@@ -493,9 +492,7 @@ def assert_close(left: dict[str, Any], right: dict[str, Any], tolerance: float) 
         assert relative_error(left[name], right[name]) <= tolerance, name
 
 
-@integrators
-@pytest.mark.parametrize("critic", ["wgan-gp", "minimax"])
-@pytest.mark.parametrize("penalty", [10.0, 0.0])
+@in_pairs(integrator=INTEGRATORS, critic=("wgan-gp", "minimax"), penalty=(10.0, 0.0))
 def test_one_step_is_the_same_on_numpy_and_numba(integrator, critic, penalty):
     """1e-12 relative: both differ only in the order of sums (20 products: 4e-15 each time)."""
     problem = random_problem(20, d_in=20, n=17, m=19, m_c=13)

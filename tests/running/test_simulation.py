@@ -13,6 +13,7 @@ from support import (
     BACKENDS,
     INTEGRATORS,
     Problem,
+    in_pairs,
     random_problem,
     relative_error,
     same_bits,
@@ -32,6 +33,7 @@ from prdsim.running.simulation import RESTART_SCALARS, Simulation
 from prdsim.schedule import Agenda
 from prdsim.symbols import ARRAYS
 
+PRECISIONS = ("float64", "float32")
 backends = pytest.mark.parametrize("backend", BACKENDS)
 integrators = pytest.mark.parametrize("integrator", INTEGRATORS)
 adaptives = pytest.mark.parametrize("integrator", ADAPTIVE)
@@ -49,9 +51,7 @@ def final(problem: Problem, backend: str, chunks: list[int], **keys: Any) -> Any
 # -- chunks, restart -------------------------------------------------------------------------------
 
 
-@backends
-@integrators
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@in_pairs(backend=BACKENDS, integrator=INTEGRATORS, precision=PRECISIONS)
 def test_any_chunks_give_the_same_bits(backend, integrator, precision):
     problem = random_problem(1)
     whole, *others = (
@@ -64,10 +64,12 @@ def test_any_chunks_give_the_same_bits(backend, integrator, precision):
         assert same_numbers(whole.scalars, other.scalars)
 
 
-@backends
-@integrators
-@pytest.mark.parametrize("trainable", ["U,V,W,a", "U,W"])
-@pytest.mark.parametrize("chart", ["weight", "gram"])
+@in_pairs(
+    backend=BACKENDS,
+    integrator=INTEGRATORS,
+    trainable=("U,V,W,a", "U,W"),
+    chart=("weight", "gram"),
+)
 def test_a_restored_run_continues_with_the_same_bits(backend, integrator, trainable, chart):
     problem = random_problem(1)
     keys = {"integrator": integrator, "trainable": trainable, "chart": chart}
@@ -115,24 +117,10 @@ def test_resolved_values_are_used_instead_of_the_configurations():
     assert resolved.to_dict()["device"] == "cpu"
 
 
-@backends
-def test_equal_configurations_give_equal_bits_and_other_seeds_do_not(backend):
-    problem = random_problem(1)
-
-    def weights(seed: int) -> dict[str, np.ndarray]:
-        config = problem.config(backend=backend, seed=seed, threads=1)
-        with Simulation(config, problem.X, problem.Y) as simulation:
-            simulation.advance(5)
-            return simulation.weights()
-
-    assert same_bits(weights(3), weights(3))
-    assert not same_bits(weights(3), weights(4))
-
-
 # -- the initial state -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_initial_state_is_drawn_in_float64_and_cast(precision):
     problem = random_problem(1)
     config = problem.config(precision=precision, backend="numpy", seed=6)
@@ -191,9 +179,7 @@ def test_fixed_step_time_is_computed_and_not_accumulated(integrator):
             assert simulation.time == step * 0.001
 
 
-@integrators
-@backends
-@pytest.mark.parametrize("end_time", [0.303, 0.1234567891])
+@in_pairs(backend=BACKENDS, integrator=INTEGRATORS, end_time=(0.303, 0.1234567891))
 def test_runs_pass_the_end_time_with_a_whole_step_and_show_the_state_there(
     integrator, backend, end_time
 ):
@@ -343,9 +329,7 @@ def test_an_enormous_run_is_refused_with_the_numbers_before_anything_is_allocate
     assert "--width" in second
 
 
-@integrators
-@pytest.mark.parametrize("chart", CHARTS)
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@in_pairs(integrator=INTEGRATORS, chart=tuple(CHARTS), precision=PRECISIONS)
 def test_predicted_memory_is_what_is_allocated(integrator, chart, precision, monkeypatch):
     """Every byte asked of the backend is counted; vectors of a row of scalars may come on top."""
     from prdsim.backends.numpy import NumpyBackend
@@ -391,10 +375,7 @@ def test_predicting_memory_takes_none():
         assert memory_bytes(RunConfig(diffusion=True), sizes, get_backend("numpy"), chart) > 2**62
 
 
-@backends
-@integrators
-@pytest.mark.parametrize("chart", CHARTS)
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@in_pairs(backend=BACKENDS, integrator=INTEGRATORS, chart=tuple(CHARTS), precision=PRECISIONS)
 def test_a_step_allocates_nothing_of_the_size_of_an_array(backend, integrator, chart, precision):
     """The smallest arrays have 1100 entries, 4400 bytes or more: one made on the way is seen."""
     problem = random_problem(1, d_in=20, d_out=12, n=1100, m=150, m_c=1100)

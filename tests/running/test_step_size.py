@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle.equations import tangent_kernel
-from support import ADAPTIVE, BACKENDS, INTEGRATORS, Problem, random_problem, same_bits
+from support import (
+    ADAPTIVE,
+    BACKENDS,
+    INTEGRATORS,
+    Problem,
+    in_pairs,
+    random_problem,
+    same_bits,
+)
 
 from prdsim.errors import ConfigError
 from prdsim.physics.charts import CHARTS
@@ -21,7 +29,7 @@ from prdsim.running import step_size
 from prdsim.running.step_size import automatic_step_size, largest_kernel_eigenvalue, round_down
 
 positive = st.floats(1e-300, 1e300, allow_nan=False)
-trainables = pytest.mark.parametrize("trainable", ["U,V,W,a", "U", "V", "U,V"])
+TRAINABLES = ("U,V,W,a", "U", "V", "U,V")
 
 
 def dense_kernel(problem: Problem, trainable: str = "U,V") -> np.ndarray:
@@ -54,9 +62,7 @@ def largest_of(problem: Problem, backend: str = "numpy", **keys: Any) -> float:
         return largest_kernel_eigenvalue(model, state)
 
 
-@trainables
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("sizes", [{}, {"d_out": 1}, {"n": 1}, {"m": 1}], ids=str)
+@in_pairs(trainable=TRAINABLES, backend=BACKENDS, sizes=({}, {"d_out": 1}, {"n": 1}, {"m": 1}))
 def test_kernel_product_is_that_of_the_dense_kernel(trainable, sizes, backend):
     problem = random_problem(1, **sizes)
     model, state = problem.model(backend, trainable=trainable)
@@ -69,8 +75,8 @@ def test_kernel_product_is_that_of_the_dense_kernel(trainable, sizes, backend):
     assert np.linalg.norm(model.work.Z - expected) < 1e-13 * max(1.0, np.linalg.norm(expected))
 
 
-@trainables
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("trainable", TRAINABLES)
+@pytest.mark.parametrize("seed", range(3))
 def test_auto_is_the_inverse_of_the_largest_eigenvalue_rounded_down(trainable, seed):
     """Equal unless a two-digit number lies within the residual that is tolerated, 1e-4."""
     problem = random_problem(seed)
@@ -79,10 +85,12 @@ def test_auto_is_the_inverse_of_the_largest_eigenvalue_rounded_down(trainable, s
     assert automatic(problem, trainable=trainable) == round_down(wanted)
 
 
-@trainables
-@pytest.mark.parametrize("chart", CHARTS)
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@in_pairs(
+    trainable=TRAINABLES,
+    chart=tuple(CHARTS),
+    backend=BACKENDS,
+    precision=("float64", "float32"),
+)
 def test_largest_eigenvalue_is_that_of_the_dense_kernel(trainable, chart, backend, precision):
     """On any model: the eigenvalue of a symmetric matrix errs by no more than the residual, 1e-4.
 

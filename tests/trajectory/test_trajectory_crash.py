@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from prdsim.errors import DamagedTrajectoryError, OutputError, TrajectoryLockedError
+from prdsim.files import posix
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import (
     SCALARS,
@@ -25,7 +26,6 @@ from prdsim.trajectory import (
     create_trajectory,
     extend_trajectory,
     open_trajectory,
-    posix,
 )
 
 SCRIPT = Path(__file__).parents[1] / "golden" / "synthetic_run.py"

@@ -15,6 +15,7 @@ import pytest
 import xarray
 
 from prdsim.errors import PrdsimError, ResumeMismatchError
+from prdsim.files import posix
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import (
     SCALARS,
@@ -24,7 +25,6 @@ from prdsim.trajectory import (
     extend_trajectory,
     markdown_table,
     open_trajectory,
-    posix,
     rows,
 )
 
