@@ -28,7 +28,6 @@ from prdsim.errors import BackendUnavailableError, ConfigError
 from prdsim.physics import randomness
 
 from .arrays import Array, HostArray
-from .fused import Fused
 
 
 class Rates(NamedTuple):
@@ -138,7 +137,7 @@ class Backend(ABC):
 
         Its arrays are V (d_out, m), W (m_c, d_out) and n samples.
         """
-        return Composed(self, m, m_c, n)
+        return Fused(self, m, m_c, n)
 
     def replay(
         self,
@@ -258,16 +257,23 @@ def _host_available_bytes() -> int:
     return min(available, max(0, limit - used))
 
 
-class Composed:
-    """`prdsim.backends.base.Fused` by primitives.
+class Fused:
+    """Several operations as one.
 
-    Keeps the features ``H`` (m, n) of the last `predict` and the gates ``P`` (m_c, n) of the last
-    points: the products that read them again need not make them anew.
+    A subclass does them faster together. Each of its operations equals the one here, up to
+    rounding; arrays are as everywhere, and none of `Backend`'s rules is suspended.
+
+    Here the features ``H`` (m, n) of the last `predict` and the gates ``P`` (m_c, n) of the last
+    points are kept: the products that read them again need not make them anew.
     """
 
+    entries: int
+    """How many numbers `allocate` needs room for."""
     any_points = False
+    """Whether points may be more or fewer than n."""
     H: Array
     P: Array
+    _shapes: Mapping[str, tuple[int, ...]]
 
     def __init__(self, backend: Backend, m: int, m_c: int, n: int) -> None:
         self._backend = backend
@@ -280,7 +286,7 @@ class Composed:
         return {"H": (m, n), "P": (m_c, n)}
 
     def allocate(self) -> None:
-        """See `Fused.allocate`."""
+        """Make the scratch memory; once, before the first operation."""
         for name, shape in self._shapes.items():
             setattr(self, name, self._backend.empty(shape))
 
@@ -295,7 +301,10 @@ class Composed:
         out: Array,
         alpha: float,
     ) -> None:
-        """See `Fused.predict`."""
+        """A = base + carried matrix (no base: 0), then out = alpha V relu(A).
+
+        Where nothing is carried A is read as it stands.
+        """
         k = self._backend
         if carried is not None:
             if base is not None:
@@ -317,7 +326,12 @@ class Composed:
         alpha: float,
         beta: float,
     ) -> None:
-        """See `Fused.pull_back`."""
+        """out_U = alpha B matrix^T + beta out_U with B = (V^T E) * 1{A >= 0}, and out_V.
+
+        Without a matrix out_U = alpha B + beta out_U. out_V = alpha E relu(A)^T + beta out_V.
+        An ``out`` that is None is left out; ``out_V`` may be V. Overwrites ``B``. ``A`` is that of
+        the last `predict`.
+        """
         k = self._backend
         if out_U is not None:  # before V changes, should ``out_V`` be V
             k.gemm(V.T, E, out=B)
@@ -330,7 +344,7 @@ class Composed:
     def gate_product(
         self, W: Array, points: Array, weights: Array, *, out: Array, alpha: float
     ) -> None:
-        """See `Fused.gate_product`."""
+        """out = alpha weights^T 1{W points >= 0}; points and out (d_out, n), weights as W."""
         self._open_gates(W, points)
         self._backend.gemm(weights.T, self.P, out=out, alpha=alpha)
 
@@ -345,7 +359,10 @@ class Composed:
         beta: float,
         same_gates: bool = False,
     ) -> None:
-        """See `Fused.gate_moments`."""
+        """out = alpha 1{W points >= 0} values^T + beta out; points, values (d_out, n).
+
+        ``same_gates`` says that W and the points are those of the last `gate_product`.
+        """
         if not same_gates:
             self._open_gates(W, points)
         self._backend.gemm(self.P, values.T, out=out, alpha=alpha, beta=beta)

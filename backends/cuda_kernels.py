@@ -93,7 +93,6 @@ _TOTALS = {
     ),
 }
 
-
 _ELEMENTWISE_KERNEL = Template("""
 extern "C" __global__ void $name($parameters, integer size)
 {

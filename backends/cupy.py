@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from math import prod
 from typing import Any, ClassVar
 
@@ -220,11 +220,8 @@ class CupyBackend(Backend):
             "cupy": self._cupy.__version__,
         }
 
-    def active(self) -> AbstractContextManager[object]:
-        return self._current()
-
     @contextmanager
-    def _current(self) -> Iterator[None]:
+    def active(self) -> Iterator[None]:
         with self._device, self._stream:
             yield
 
@@ -280,24 +277,14 @@ class CupyBackend(Backend):
     # -- reductions ----------------------------------------------------------------------------
 
     def row_dots(self, A: Array, B: Array, out: Array) -> None:
-        rows, columns = A.shape
-        blocks = -(-rows // cuda_kernels.ROW_BLOCK[1])
-        self._launch(
-            f"row_dots_{out.dtype.name}",
-            blocks,
-            cuda_kernels.ROW_BLOCK,
-            (A, B, out, rows, columns),
-        )
+        blocks = -(-A.shape[0] // cuda_kernels.ROW_BLOCK[1])
+        arguments = (A, B, out, *A.shape)
+        self._launch(f"row_dots_{out.dtype.name}", blocks, cuda_kernels.ROW_BLOCK, arguments)
 
     def column_dots(self, A: Array, B: Array, out: Array) -> None:
-        rows, columns = A.shape
-        blocks = -(-columns // cuda_kernels.COLUMN_BLOCK[0])
-        self._launch(
-            f"column_dots_{out.dtype.name}",
-            blocks,
-            cuda_kernels.COLUMN_BLOCK,
-            (A, B, out, rows, columns),
-        )
+        blocks = -(-A.shape[1] // cuda_kernels.COLUMN_BLOCK[0])
+        arguments = (A, B, out, *A.shape)
+        self._launch(f"column_dots_{out.dtype.name}", blocks, cuda_kernels.COLUMN_BLOCK, arguments)
 
     def dot(self, A: Array, B: Array) -> float:
         return self._total("dot", A, B)

@@ -47,18 +47,18 @@ class NumbaBackend(NumpyBackend):
         return {**super().describe(), "numba": numba.__version__}
 
     @contextmanager
-    def _held_threads(self) -> Iterator[None]:
+    def active(self) -> Iterator[None]:
         before = numba.get_num_threads()
         numba.set_num_threads(self.threads)
         try:
             # BLAS works on the calling thread: kernels divide products among Numba's.
-            with super()._held_threads(), threadpool_limits(1, user_api="blas"):
+            with super().active(), threadpool_limits(1, user_api="blas"):
                 yield
         finally:
             numba.set_num_threads(before)
 
     def fused(self, m: int, m_c: int, d_out: int, n: int) -> NumbaFused:
-        return NumbaFused(m, m_c, d_out, n, self.dtype, self.threads)
+        return NumbaFused(self, m, m_c, d_out, n)
 
     def gemm(
         self, A: Array, B: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0

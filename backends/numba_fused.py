@@ -7,11 +7,10 @@ within a tile are BLAS's. Sums over neurons are made by thread, then added in or
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit, prange
 
+from .base import Backend, Fused
 from .numba_kernels import kernel, product
 from .numpy import Array
 
@@ -20,16 +19,16 @@ _TILE_BYTES = 1 << 17  # of a tile: two of them and what they meet fit a core's 
 _TILE_COLUMNS = 1024  # samples of a tile, at the most
 
 
-class NumbaFused:
-    """`prdsim.backends.base.Fused` for the given sizes, in ``parts`` shares of the neurons."""
+class NumbaFused(Fused):
+    """For the given sizes, in as many shares of the neurons as there are threads."""
 
     any_points = True
 
-    def __init__(self, m: int, m_c: int, d_out: int, n: int, dtype: Any, parts: int) -> None:
-        self._dtype = np.dtype(dtype)
+    def __init__(self, backend: Backend, m: int, m_c: int, d_out: int, n: int) -> None:
+        self._backend, self._dtype = backend, backend.dtype
         # Each share has sums of its own over its neurons: with many outputs and threads they must
         # not outgrow the pre-activations.
-        parts = max(1, min(parts, 2 * max(m, m_c) // d_out))
+        parts = max(1, min(backend.threads, 2 * max(m, m_c) // d_out))
         self._columns = min(n, _TILE_COLUMNS)
         rows = _TILE_BYTES // (self._columns * self._dtype.itemsize)
         # Products over many outputs need more neurons at a time to be fast.
@@ -44,8 +43,7 @@ class NumbaFused:
         self.entries = sum(int(np.prod(shape)) for shape in self._shapes.values())
 
     def allocate(self) -> None:
-        for name, shape in self._shapes.items():
-            setattr(self, name, np.empty(shape, self._dtype))
+        super().allocate()
         self._nothing = np.empty((1, 1), self._dtype)
 
     _first: Array

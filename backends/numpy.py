@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -57,11 +57,8 @@ class NumpyBackend(Backend):
         ]
         return {**super().describe(), "scipy": scipy.__version__, "blas": blas}
 
-    def active(self) -> AbstractContextManager[object]:
-        return self._held_threads()
-
     @contextmanager
-    def _held_threads(self) -> Iterator[None]:
+    def active(self) -> Iterator[None]:
         # A diverging run overflows; it is found by `all_finite`, not by NumPy's warnings.
         with (
             threadpool_limits(self.threads, user_api="blas"),

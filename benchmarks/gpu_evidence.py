@@ -55,49 +55,6 @@ PEAKS: dict[str, dict[str, float]] = {
 }
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a kernel does for one entry.
-
-    ``numbers`` of the arrays' type and other ``bytes`` that it reads and writes, and arithmetic
-    ``operations`` in that type. Vectors and partial sums are small beside matrices: left out.
-    """
-
-    numbers: int
-    operations: int
-    bytes: int = 0
-
-
-_COSTS = {
-    "copy": Cost(2, 0),
-    "relu": Cost(2, 1),
-    "heaviside": Cost(2, 1),
-    "gate": Cost(3, 2),
-    "gates": Cost(1, 1, bytes=1),
-    "interpolate": Cost(3, 3),
-    "scale_rows": Cost(2, 1),
-    "scale_columns": Cost(2, 1),
-    "penalty_weights": Cost(2, 4),
-    "set_word": Cost(0, 0, bytes=8),
-    "uniforms": Cost(1, 1),  # and ten rounds of whole numbers, which take longer
-    **{
-        f"combine_{n}": Cost(n + 1, 2 * n - 1)
-        for n in range(1, cuda_kernels.LARGEST_COMBINATION + 1)
-    },
-    "dot": Cost(2, 2),
-    "sum": Cost(1, 1),
-    "not_finite": Cost(1, 2),
-    "gate_changes": Cost(1, 2, bytes=1),
-    "row_dots": Cost(2, 2),
-    "column_dots": Cost(2, 2),
-}
-
-
-def cost(name: str) -> Cost:
-    """Return what the kernel of that name does for an entry of its operands."""
-    return _COSTS[name.removesuffix("_float64").removesuffix("_float32")]
-
-
 def main() -> int:
     """Gather everything, write the file, say what failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -302,6 +259,49 @@ def _filled(k: Any, shape: tuple[int, int], count: int) -> list[Any]:
     return arrays
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a kernel does for one entry.
+
+    ``numbers`` of the arrays' type and other ``bytes`` that it reads and writes, and arithmetic
+    ``operations`` in that type. Vectors and partial sums are small beside matrices: left out.
+    """
+
+    numbers: int
+    operations: int
+    bytes: int = 0
+
+
+_COSTS = {
+    "copy": Cost(2, 0),
+    "relu": Cost(2, 1),
+    "heaviside": Cost(2, 1),
+    "gate": Cost(3, 2),
+    "gates": Cost(1, 1, bytes=1),
+    "interpolate": Cost(3, 3),
+    "scale_rows": Cost(2, 1),
+    "scale_columns": Cost(2, 1),
+    "penalty_weights": Cost(2, 4),
+    "set_word": Cost(0, 0, bytes=8),
+    "uniforms": Cost(1, 1),  # and ten rounds of whole numbers, which take longer
+    **{
+        f"combine_{n}": Cost(n + 1, 2 * n - 1)
+        for n in range(1, cuda_kernels.LARGEST_COMBINATION + 1)
+    },
+    "dot": Cost(2, 2),
+    "sum": Cost(1, 1),
+    "not_finite": Cost(1, 2),
+    "gate_changes": Cost(1, 2, bytes=1),
+    "row_dots": Cost(2, 2),
+    "column_dots": Cost(2, 2),
+}
+
+
+def _cost(name: str) -> Cost:
+    """Return what the kernel of that name does for an entry of its operands."""
+    return _COSTS[name.removesuffix("_float64").removesuffix("_float32")]
+
+
 def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[[], object]]]:
     """By the name of each kernel: the bytes and operations of a call, and the call.
 
@@ -310,7 +310,7 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
     arrays = _filled(k, (m, n), cuda_kernels.LARGEST_COMBINATION + 1)
     A, B, *_, out = arrays
     rows, columns, word = k.empty((m,)), k.empty((n,)), k.empty((1,), "uint64")
-    signs = k.empty((m, n), "uint8")
+    gates = k.empty((m, n), "uint8")
     k.set_word(7, out=word)
     k.uniforms(0, 0, word, 0, out=rows)
     k.uniforms(0, 0, word, 0, out=columns)
@@ -319,7 +319,7 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
         "relu": lambda: k.relu(A, out=out),
         "heaviside": lambda: k.heaviside(A, out=out),
         "gate": lambda: k.gate(A, B, out=out),
-        "signs": lambda: k.signs(A, out=signs),
+        "gates": lambda: k.gates(A, out=gates),
         "interpolate": lambda: k.interpolate(columns, A, B, out=out),
         "scale_rows": lambda: k.scale_rows(rows, A, out=out),
         "scale_columns": lambda: k.scale_columns(columns, A, out=out),
@@ -329,7 +329,7 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
         "dot": lambda: k.dot(A, B),
         "sum": lambda: k.sum(A),
         "not_finite": lambda: k.all_finite(A),
-        "gate_changes": lambda: k.gate_changes(A, signs),
+        "gate_changes": lambda: k.gate_changes(A, gates),
     }
     for count in range(1, cuda_kernels.LARGEST_COMBINATION + 1):
         terms = [(0.5, array) for array in arrays[:count]]
@@ -338,7 +338,7 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
         per_row, per_column = k.empty((m,), name), k.empty((n,), name)
         calls[f"row_dots_{name}"] = lambda out=per_row: k.row_dots(A, B, out=out)
         calls[f"column_dots_{name}"] = lambda out=per_column: k.column_dots(A, B, out=out)
-    costs = {name: cost(name) for name in calls}
+    costs = {name: _cost(name) for name in calls}
     entries = {name: 1 if name == "set_word" else m * n for name in calls}
     return {
         name: (

@@ -54,7 +54,7 @@ class Rival(Contender):
 
 def penalty_points(config: RunConfig, n: int, step: int) -> HostArray:
     """Return e_p of every critic update of a step, shape (critic_steps, n), float64."""
-    if not config.random_penalty_points:
+    if config.penalty_points != "random":
         return np.full((config.critic_steps, n), 0.5)
     rows = [
         uniforms(config.seed, Stream.PENALTY_POINTS, step, update, n)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from prdsim.running.runner import Result
+    from prdsim.running.loop import Result
 
 
 def finish(result: Result) -> int:

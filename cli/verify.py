@@ -11,7 +11,7 @@ import click
 from .shared_options import backends_option, takes_config
 
 if TYPE_CHECKING:
-    from prdsim.verification.ladder import Check, Report
+    from prdsim.verification.verify import LadderCheck, LadderReport
 
 
 @click.command(name="verify")
@@ -43,18 +43,18 @@ def command(
     cannot work here.
     """
     from prdsim.config.files import load_config
-    from prdsim.verification.ladder import DEFAULTS, Report, candidates, verify
+    from prdsim.verification.verify import DEFAULTS, LadderReport, candidates, verify
 
     small = [] if config else [f"{key}={value}" for key, value in DEFAULTS.items()]
     merged = load_config(config, settings=[*small, *settings])
     found, unavailable = candidates(backends, precisions, threads=merged.threads)
     checks = verify(found, merged, progress=lambda text: click.echo(text, err=True))
-    report = Report(checks, unavailable)
+    report = LadderReport(checks, unavailable)
     click.echo(json.dumps(report.to_dict(), indent=2) if as_json else _text(report, show_all))
     return 1 if report.failures else 0
 
 
-def _text(report: Report, show_all: bool) -> str:
+def _text(report: LadderReport, show_all: bool) -> str:
     lines = [_row("rung", "holds", "item", "measured", "allowed")]
     for backend, precision in dict.fromkeys((c.backend, c.precision) for c in report.checks):
         lines += ["", f"{backend} {precision}"]
@@ -66,7 +66,7 @@ def _text(report: Report, show_all: bool) -> str:
     return "\n".join([*lines, _summary(report)])
 
 
-def _rung(checks: list[Check], show_all: bool) -> list[str]:
+def _rung(checks: list[LadderCheck], show_all: bool) -> list[str]:
     """Show a rung by its closest check, or by all that fail, or by all."""
     held = sum(check.holds for check in checks)
     shown = checks if show_all else [c for c in checks if not c.holds]
@@ -96,7 +96,7 @@ Allowed, with u the unit roundoff of the precision:
 """
 
 
-def _summary(report: Report) -> str:
+def _summary(report: LadderReport) -> str:
     failures = report.failures
     if not failures:
         return f"all {len(report.checks)} checks hold"

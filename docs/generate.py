@@ -13,14 +13,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
+from prdsim.analysis import GROUPS, Measure
 from prdsim.backends.base import Backend
 from prdsim.config import PRESETS, RunConfig, group_of
+from prdsim.figures import FIGURES
 from prdsim.physics.randomness import Stream
 from prdsim.running.tableaux import TABLEAUX
 from prdsim.trajectory import markdown_table
 
 DOCS = Path(__file__).resolve().parent
 
+_OF_DISTRIBUTIONS = ("_sd", "_q05", "_q50", "_q95", "_max")
 _SIGNS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
@@ -55,15 +58,19 @@ def datasets() -> str:
 
 
 def operations() -> str:
-    """Every operation of the backend protocol, by the first sentence of its docstring."""
+    """Every operation of a backend, by the first sentence of its docstring."""
     methods = inspect.getmembers(Backend, inspect.isfunction)
     ordered = sorted(methods, key=lambda item: item[1].__code__.co_firstlineno)
     rows = [
-        (f"`{name}({_arguments(method)})`", f"`{_first_line(method)}`")
+        (
+            f"`{name}({_arguments(method)})`",
+            f"`{_first_line(method)}`",
+            "" if name in Backend.__abstractmethods__ else "yes",
+        )
         for name, method in ordered
         if not name.startswith("_")
     ]
-    return _table(("operation", "what it does"), rows)
+    return _table(("operation", "what it does", "supplied"), rows)
 
 
 def integrators() -> str:
@@ -91,6 +98,30 @@ def streams() -> str:
     )
 
 
+def measures() -> str:
+    """Every group of measures, and what is in it; of a distribution over neurons its mean alone."""
+
+    def text(measure: Measure) -> str:
+        unit = "" if measure.unit == "1" else f" ({measure.unit})"
+        return f"`{measure.name}`{unit}"
+
+    rows = [
+        (
+            f"`{group.name}`",
+            group.meaning,
+            ", ".join(text(m) for m in group.measures if not m.name.endswith(_OF_DISTRIBUTIONS)),
+        )
+        for group in GROUPS.values()
+    ]
+    return _table(("group", "what it is about", "measures"), rows)
+
+
+def figures() -> str:
+    """Every figure, and the poster's number for it."""
+    rows = [(f"`{kind.name}`", kind.caption, kind.poster) for kind in FIGURES.values()]
+    return _table(("figure", "what it shows", "poster"), rows)
+
+
 BLOCKS = {
     "configuration": configuration,
     "presets": presets,
@@ -98,6 +129,8 @@ BLOCKS = {
     "operations": operations,
     "integrators": integrators,
     "streams": streams,
+    "measures": measures,
+    "figures": figures,
 }
 
 _BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)

@@ -1,7 +1,7 @@
 """When a run records: plans of steps or of times, known before the first step.
 
 A rule is text such as ``times:geometric:40`` or ``every:100``. It becomes a plan, ascending from 0:
-whole numbers are steps, numbers with a fraction times. An `Agenda` follows a plan along a run.
+integers are steps, floats are times. An `Agenda` follows a plan along a run.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Rule:
     def _check_count(self, count: int) -> None:
         if count > _MOST_ROWS:
             raise ConfigError(
-                f"{self}: {count:,} rows are planned, {_MOST_ROWS:,} are possible; "
+                f"{self}: {count:,} rows are planned, at most {_MOST_ROWS:,} are possible; "
                 "record less often"
             )
 

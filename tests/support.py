@@ -30,6 +30,14 @@ PAPER = {"integrator": "gd", "critic_step_size": 0.01, "penalty_points": "random
 """The paper's algorithm: alternating steps, penalty points drawn anew for every critic update."""
 
 
+EPS = np.finfo(np.float64).eps
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    """Standard normal numbers, the same for the same seed."""
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
 def in_pairs(**dimensions: Sequence[Any]) -> pytest.MarkDecorator:
     """Parametrize so that any two values of two dimensions are met together in some test.
 

@@ -15,6 +15,7 @@ import click
 import pytest
 
 import prdsim
+from prdsim import backends
 from prdsim.cli import _program
 from prdsim.cli.options import given_options
 from prdsim.config import RunConfig
@@ -59,6 +60,7 @@ def test_there_is_a_page_for_everything_promised():
 def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
     """In one namespace and an empty folder; they assert what the text claims."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(backends, "_REGISTERED", {})
     names: dict[str, Any] = {"__name__": "docs"}
     for line, source, runs in fences(page, "python"):
         code = compile("\n" * line + source, str(page), "exec")  # tracebacks name the page's lines

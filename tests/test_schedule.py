@@ -179,7 +179,7 @@ def test_multiples_that_meet_the_end_up_to_rounding_are_planned_once(every, coun
 
 def test_more_rows_than_any_disk_holds_are_refused_in_words():
     for rule, words in (
-        ("every:1", "every:1: 2,147,483,647 rows are planned, 10,000,000 are possible"),
+        ("every:1", "every:1: 2,147,483,647 rows are planned, at most 10,000,000 are"),
         ("times:every:1e-6", "times:every:1e-06: 50,000,000 rows are planned"),
         ("times:geometric:99999999", "record less often"),
     ):

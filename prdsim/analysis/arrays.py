@@ -1,4 +1,4 @@
-"""What every measure asks of its input, and the blocks in which large inputs are read."""
+"""Checks that every measure makes of its input, and the blocks in which large inputs are read."""
 
 from __future__ import annotations
 

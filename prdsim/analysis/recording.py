@@ -1,4 +1,4 @@
-"""What an analysis reads: weights over snapshots, from a trajectory file or from arrays.
+"""The input of an analysis: weights over snapshots, from a trajectory file or from arrays.
 
 Snapshots are read one at a time, so that a file of any size is analyzed in the memory of one.
 """
@@ -118,7 +118,7 @@ class Recording:
 
     @property
     def setting(self) -> str:
-        """What was learned by what, in a few words; formulas as matplotlib reads them."""
+        """The data and the sizes, in a few words; formulas as matplotlib reads them."""
         _, m, d_in = self.U.shape
         sizes = f"m = {m}, $d_{{in}}$ = {d_in}"
         if self.config is None:
@@ -354,7 +354,7 @@ def _reached(trajectory: Trajectory, *, whole: bool) -> str:
 
 
 def _check_shapes(arrays: Mapping[str, Array], grid: tuple[int, int] | None) -> None:
-    """Refuse arrays that are no real numbers, are empty, or differ in a size that they share."""
+    """Refuse arrays that are not real numbers, are empty, or differ in a size that they share."""
     sizes: dict[str, int] = {}
     for key, array in arrays.items():
         axes = _AXES[key]

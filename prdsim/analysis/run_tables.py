@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -235,12 +234,10 @@ def stability_table(stability: Stability) -> Table:
 # -- all of them -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class RunTable:
-    """A table by its name in commands: what it shows, and what makes it.
+class RunTable(NamedTuple):
+    """A table by its name in commands: what it shows, and what makes it of a recording.
 
-    ``make`` takes a recording and what says how far it is; a ``general`` table needs no run, and
-    takes None in place of one.
+    ``make`` takes what says how far it is as well; a ``general`` table takes None for no recording.
     """
 
     meaning: str

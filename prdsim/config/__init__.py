@@ -50,8 +50,8 @@ class RunConfig(BaseModel):
     """The definition of a run; immutable.
 
     Keywords are the keys of the configuration table. Unknown keys, wrong types and values out of
-    range raise `ConfigError`; nothing is converted silently, except that an integer
-    may be given for a real number. A ``preset`` supplies defaults for the keys that are not given.
+    range raise `ConfigError`; nothing is converted silently, except an integer to a real number. A
+    ``preset`` supplies defaults for the keys that are not given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -79,9 +79,7 @@ class RunConfig(BaseModel):
     output_init: Literal["rademacher", "normal"] = _key(
         "network", "rademacher", "distribution of V and a at t = 0"
     )
-    trainable: str = _key(
-        "network", "U,V,W,a", "arrays that move; the others keep their initial values"
-    )
+    trainable: str = _key("network", "U,V,W,a", "arrays that move; the others stay fixed")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = _key("network", 0, "seed of every random number")
 
     diffusion: bool = _key("adversary", False, "train with the adversary")
@@ -92,9 +90,7 @@ class RunConfig(BaseModel):
     )
     critic_steps: Count = _key("adversary", 5, "critic updates per step (gd)")
     critic_step_size: Positive | None = _key(
-        "adversary",
-        None,
-        "size of one critic update (gd)  (= critic_rate step_size / critic_steps)",
+        "adversary", None, "critic update size (gd)  (= critic_rate step_size / critic_steps)"
     )
     critic_warmup: NonNegative = _key(
         "adversary", 0.0, "time for which only the critic moves, before t = 0"
@@ -117,9 +113,7 @@ class RunConfig(BaseModel):
     rtol: Positive = _key("time", 1e-3, "relative tolerance (adaptive)")
     atol: NonNegative = _key("time", 1e-8, "absolute tolerance (adaptive)")
     step_size: Positive | Literal["auto"] = _key(
-        "time",
-        "auto",
-        "step size of U and V (the first, if adaptive); auto: a fraction of 1/lambda_max",
+        "time", "auto", "step size of U, V (first if adaptive); auto: a fraction of 1/lambda_max"
     )
     steps: Size | None = _key("time", None, "largest number of accepted steps")
 
@@ -244,11 +238,6 @@ class RunConfig(BaseModel):
         return tuple(name for name in names if self.adversary or name in "UV")
 
     @property
-    def random_penalty_points(self) -> bool:
-        """Whether e_p is drawn for every critic update."""
-        return self.penalty_points == "random"
-
-    @property
     def adaptive(self) -> bool:
         """Whether the integrator adapts its steps to an error estimate."""
         return self.integrator in TABLEAUX and TABLEAUX[self.integrator].adaptive
@@ -286,11 +275,6 @@ class RunConfig(BaseModel):
     def to_json(self) -> str:
         """Return every key and value as sorted JSON text, as in the trajectory file."""
         return json.dumps(self.model_dump(), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> RunConfig:
-        """Return the configuration that `to_json` wrote."""
-        return cls(**json.loads(text))
 
     def sha256(self) -> str:
         """Return the `config_sha256` of this configuration."""

@@ -34,14 +34,14 @@ LEAST_SCALE: Mapping[str, float] = {
     "skewness_U": 0.1,
     "kurtosis_U": 0.1,
 }
-"""What changes are relative to at the least; 0 for all other quantities."""
+"""The least value that changes are relative to; 0 for all other quantities."""
 
 FLOOR_SCATTERS = 2.0
 """How many times the twins' scatter a change may be where nothing finer is reproducible."""
 
 
 class Verdict(StrEnum):
-    """What can be said of a number."""
+    """The conclusion about a number."""
 
     CONVERGED = "converged"
     AT_THE_FLOOR = "at the floor"

@@ -180,7 +180,7 @@ def _twins(config: RunConfig, initial: Mapping[str, HostArray]) -> list[dict[str
 def ensure(plan: ReplayPlan, replay: Replay, progress: Progress | bool = False) -> Stopped:
     """Make a replay, or go on with it; return a signal that stopped it.
 
-    One that is there, finished or diverged, is kept; one of other settings is made anew. That one
+    One that is there, finished or diverged, is kept; one of other settings is made again. That one
     diverges is no error: its file says so.
     """
     status = _status(replay, plan.dataset)
@@ -203,30 +203,24 @@ def ensure(plan: ReplayPlan, replay: Replay, progress: Progress | bool = False) 
 def _status(replay: Replay, dataset: Dataset) -> Status | None:
     """Return the status of a replay's file; None if there is none of this replay, or it is damaged.
 
-    A replay is nobody's data: what cannot be read is made anew.
+    A replay is nobody's data: an unreadable one is made again.
     """
     if not replay.path.exists():
         return None
-    try:
-        return _status_of_file(replay, dataset)
-    except (NotATrajectoryError, DamagedTrajectoryError):
-        return None
-
-
-def _status_of_file(replay: Replay, dataset: Dataset) -> Status | None:
-    precision = replay.config.array_precision
-    with open_trajectory(replay.path) as there:
-        same = there.attributes.get("config_sha256") == replay.config.sha256()
-        same = same and there.attributes["resolved"] == replay.resolved.to_dict()
-        same = same and all(
-            np.array_equal(there.initial[name], X.astype(precision))
-            for name, X in replay.initial.items()
-        )
-        same = same and all(
-            np.array_equal(there.data[name], getattr(dataset, name).astype(precision))
-            for name in there.data
+    with (
+        suppress(NotATrajectoryError, DamagedTrajectoryError),
+        open_trajectory(replay.path) as there,
+    ):
+        if there.attributes.get("config_sha256") != replay.config.sha256():
+            return None
+        given = {**replay.initial, "X": dataset.X, "Y": dataset.Y}
+        kept = {**there.initial, **there.data}
+        precision = replay.config.array_precision
+        same = there.attributes["resolved"] == replay.resolved.to_dict() and all(
+            np.array_equal(array, given[name].astype(precision)) for name, array in kept.items()
         )
         return there.status if same else None
+    return None
 
 
 def remove(plan: ReplayPlan, folder: Path) -> None:

@@ -40,7 +40,7 @@ class ReplayRecord:
 
 @dataclass(frozen=True)
 class Report:
-    """What `prdsim converge` found of the run that ``run_id`` and ``config_sha256`` name.
+    """The findings of `prdsim converge` about the run that ``run_id`` and ``config_sha256`` name.
 
     ``run_time`` and ``run_step`` are where the run ends, ``time`` and ``step`` where it was judged;
     ``accuracy`` is the relative change that was allowed, ``setting`` the run's own step size or

@@ -114,8 +114,8 @@ def _receive(
     import requests
 
     Path(temporary).unlink()  # pooch's can be read by its owner alone, unlike any new file
-    bar = {"desc": wanted.name, "total": wanted.size, "unit": "B", "unit_scale": True}
-    with Path(temporary).open("xb") as file, Meter(stream, **bar) as meter:
+    meter = Meter(stream, desc=wanted.name, total=wanted.size, unit="B", unit_scale=True)
+    with Path(temporary).open("xb") as file, meter:
         meter.line(f"{wanted.name}: {size_text(wanted.size)} from {mirror}")
         with requests.get(url, stream=True, timeout=_TIMEOUT, headers=_HEADERS) as response:
             response.raise_for_status()

@@ -9,6 +9,7 @@ Example::
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,17 @@ from matplotlib.figure import Figure
 
 from prdsim.analysis import Recording, recording_of
 from prdsim.errors import ConfigError
-from prdsim.figures import curves, forces, general, images, instability, movie, symmetry, theory
-from prdsim.figures.request import FigureKind, Request
+from prdsim.figures import movie
+from prdsim.figures.request import FIGURES, FigureKind, Request
 from prdsim.figures.style import settings, write_figure
 from prdsim.trajectory import Trajectory
 
 __all__ = ["FIGURES", "FigureKind", "Request", "check", "draw", "draw_request", "write"]
 
 
-_MODULES = (curves, images, symmetry, forces, general, theory, instability, movie)
-FIGURES: dict[str, FigureKind] = {kind.name: kind for module in _MODULES for kind in module.KINDS}
+for _module in ("curves", "images", "symmetry", "forces", "general", "theory", "instability"):
+    import_module(f"{__name__}.{_module}")  # declares its figures, in the order of the list
+FIGURES[movie.MOVIE.name] = movie.MOVIE
 
 
 def draw(name: str, sources: Iterable[Trajectory | Recording] = (), **options: Any) -> Figure:
@@ -40,7 +42,7 @@ def draw(name: str, sources: Iterable[Trajectory | Recording] = (), **options: A
 
 
 def draw_request(kind: FigureKind, request: Request) -> Figure:
-    """Draw a figure that is no movie."""
+    """Draw a figure other than a movie."""
     if kind.draw is None:
         raise ConfigError(f"{kind.name} is a movie: prdsim.figures.write makes its file")
     _require_run(kind, request)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prdsim.analysis import History
-from prdsim.figures.request import FigureKind, Histories, Request
+from prdsim.figures.request import Histories, Request, draws
 from prdsim.figures.style import Array, annotate, line_of, new_figure
 
 
@@ -104,6 +104,7 @@ _LAYERS = (
 )
 
 
+@draws("distances", "distances of u_j and v_j from their initial values over time", poster="1")
 def draw_distances(request: Request) -> Figure:
     """Draw the distances of u_j and v_j from where they began, by label."""
     histories = request.histories("distances")
@@ -116,13 +117,3 @@ def draw_distances(request: Request) -> Figure:
         axes.legend(loc="upper left")
     annotate(figure, request.recordings, band_note(histories, neurons=True))
     return figure
-
-
-KINDS = (
-    FigureKind(
-        "distances",
-        "distances of u_j and v_j from their initial values over time",
-        draw_distances,
-        "1",
-    ),
-)

@@ -8,12 +8,13 @@ from matplotlib.figure import Figure
 
 from prdsim.analysis import forces_of
 from prdsim.figures.curves import band_note, draw_measure, time_axis, value_axis
-from prdsim.figures.request import FigureKind, Request, needs_samples
+from prdsim.figures.request import Request, draws, needs_samples
 from prdsim.figures.style import GRAY, WITH, annotate, new_figure
 
 _LAYERS = (("hidden layer", "U", "u"), ("top layer", "V", "v"))
 
 
+@draws("forces", "norms of reaction and diffusion per neuron", needs_samples)
 def draw_forces(request: Request) -> Figure:
     """Draw norms of reaction and diffusion over time, and per neuron at the last snapshot."""
     histories = request.histories("forces")
@@ -62,10 +63,3 @@ def _draw_balance(axes: Axes, request: Request, name: str, symbol: str) -> None:
         xlabel=rf"reaction $\|R^{symbol}_j\|$",
         ylabel=rf"diffusion $D\,\|D^{symbol}_j\|$",
     )
-
-
-KINDS = (
-    FigureKind(
-        "forces", "norms of reaction and diffusion per neuron", draw_forces, needs=(needs_samples,)
-    ),
-)

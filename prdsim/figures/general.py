@@ -11,7 +11,7 @@ from matplotlib.patches import Circle, FancyArrowPatch
 from prdsim.analysis import scaling_like
 from prdsim.analysis.theory.forces import FORCES
 from prdsim.analysis.theory.scaling import ScalingRow, Sizes
-from prdsim.figures.request import FigureKind, Request
+from prdsim.figures.request import Request, draws
 from prdsim.figures.style import GRAY, WITH, WITHOUT, new_figure
 
 _SYMBOLS = {
@@ -28,6 +28,11 @@ _SIZES = {
 }
 
 
+@draws(
+    "scaling",
+    "how reaction and diffusion scale with n, d_in, m, d_out at the initial draw",
+    needs_run=False,
+)
 def draw_scaling(request: Request) -> Figure:
     """Draw each norm against each size: measured, predicted, and the slope of the paper's bound.
 
@@ -80,6 +85,7 @@ _CELLS = 24
 _RADIUS = 0.95
 
 
+@draws("schematic", "a drawing of reaction, diffusion and pattern", poster="6", needs_run=False)
 def draw_schematic(_: Request) -> Figure:
     """Draw neurons as Turing's ring of cells: before, under reaction alone, and with diffusion.
 
@@ -128,20 +134,3 @@ def _draw_arrow(
 
 def _write(axes: Axes, place: tuple[float, float], words: str, color: str) -> None:
     axes.text(*place, words, ha="center", va="center", color=color, fontsize=10)
-
-
-KINDS = (
-    FigureKind(
-        "scaling",
-        "how reaction and diffusion scale with n, d_in, m, d_out at the initial draw",
-        draw_scaling,
-        needs_run=False,
-    ),
-    FigureKind(
-        "schematic",
-        "a drawing of reaction, diffusion and pattern",
-        draw_schematic,
-        "6",
-        needs_run=False,
-    ),
-)

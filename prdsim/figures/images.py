@@ -6,13 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from prdsim.analysis import Recording
-from prdsim.figures.request import (
-    FigureKind,
-    Request,
-    needs_images,
-    needs_input_image,
-    needs_neurons,
-)
+from prdsim.figures.request import Request, draws, needs_images, needs_input_image, needs_neurons
 from prdsim.figures.style import (
     DARK,
     Array,
@@ -29,6 +23,13 @@ from prdsim.figures.style import (
 _NUMBERS = 32  # of neurons that stand side by side below a panel
 
 
+@draws(
+    "input",
+    "the input image that features are shown of",
+    needs_images,
+    needs_input_image,
+    poster="2",
+)
 def draw_input(request: Request) -> Figure:
     """Draw the input image that features are shown of; that of each run where they differ."""
     runs, inputs = request.runs, _inputs(request)
@@ -46,11 +47,13 @@ def draw_input(request: Request) -> Figure:
     return figure
 
 
+@draws("filters", "hidden filters u_j as images", needs_images, needs_neurons, poster="3, 7, 8")
 def draw_filters(request: Request) -> Figure:
     """Draw u_j at chosen times: a row a run, on one color scale."""
     return _draw_mosaics(request, changes=False)
 
 
+@draws("changes", "changes u_j(t) - u_j(0) of filters as images", needs_images, needs_neurons)
 def draw_changes(request: Request) -> Figure:
     """Draw u_j(t) - u_j(0) at chosen times: a row a run, on one color scale."""
     return _draw_mosaics(request, changes=True)
@@ -96,6 +99,14 @@ def _letter(row: int, runs: list[Recording]) -> str:
     return f"({'abcdefgh'[row % 8]}) " if len(runs) > 1 else ""
 
 
+@draws(
+    "features",
+    "maps u_j * x and features relu(U x) of the input image",
+    needs_images,
+    needs_neurons,
+    needs_input_image,
+    poster="4",
+)
 def draw_features(request: Request) -> Figure:
     """Draw the maps u_j * x (entry by entry) and the features relu(U x) of an input image.
 
@@ -132,6 +143,7 @@ def draw_features(request: Request) -> Figure:
     return figure
 
 
+@draws("top", "columns v_j of the top layer, first, last, and changes", needs_neurons)
 def draw_top(request: Request) -> Figure:
     """Draw the columns v_j of the top layer of chosen neurons: at first, at last, the change."""
     runs, neurons = request.runs, request.chosen_neurons()
@@ -165,32 +177,3 @@ def _inputs(request: Request) -> list[Array]:
 
 def _all_equal(arrays: list[Array]) -> bool:
     return all(np.array_equal(array, arrays[0]) for array in arrays)
-
-
-_NEURONS = (needs_images, needs_neurons)
-KINDS = (
-    FigureKind(
-        "input",
-        "the input image that features are shown of",
-        draw_input,
-        "2",
-        needs=(needs_images, needs_input_image),
-    ),
-    FigureKind("filters", "hidden filters u_j as images", draw_filters, "3, 7, 8", needs=_NEURONS),
-    FigureKind(
-        "changes", "changes u_j(t) - u_j(0) of filters as images", draw_changes, needs=_NEURONS
-    ),
-    FigureKind(
-        "features",
-        "maps u_j * x and features relu(U x) of the input image",
-        draw_features,
-        "4",
-        needs=(*_NEURONS, needs_input_image),
-    ),
-    FigureKind(
-        "top",
-        "columns v_j of the top layer, first, last, and changes",
-        draw_top,
-        needs=(needs_neurons,),
-    ),
-)

@@ -12,7 +12,7 @@ from prdsim.analysis import History, growth_of, history
 from prdsim.analysis.run_tables import coupling_history, stability_of
 from prdsim.analysis.stability.modes import FLOW_NAMES
 from prdsim.figures.curves import time_axis, value_axis
-from prdsim.figures.request import FigureKind, Request, needs_images, needs_neurons, needs_samples
+from prdsim.figures.request import Request, draws, needs_images, needs_neurons, needs_samples
 from prdsim.figures.style import (
     DARK,
     PARTS,
@@ -33,6 +33,7 @@ _SNAPSHOTS = 12  # at which growth rates are computed, evenly in the order of th
 _MARKS = {"reaction": (WITHOUT, "s", 5), "frozen": (YELLOW, "o", 9), "joint": (WITH, "x", 4)}
 
 
+@draws("growth", "leading growth rates sigma_1(C_j) over time", needs_samples)
 def draw_growth(request: Request) -> Figure:
     """Draw sigma_1(C_j) over time, mean and range over neurons; with diffusion its two parts."""
     runs = request.runs
@@ -61,6 +62,13 @@ def _draw_growth_rates(axes: Axes, found: History, color: str) -> None:
         axes.plot(found.time, found[f"growth_{name}"], color=DARK, linestyle=style, label=label)
 
 
+@draws(
+    "patterns",
+    "the patterns that neurons grow towards, and how they changed",
+    needs_images,
+    needs_neurons,
+    needs_samples,
+)
 def draw_patterns(request: Request) -> Figure:
     """Draw what neurons grow towards at first, the right singular vectors of C_j, and where to.
 
@@ -89,6 +97,7 @@ def draw_patterns(request: Request) -> Figure:
     return figure
 
 
+@draws("dispersion", "growth along the spectrum of the inputs", needs_samples)
 def draw_dispersion(request: Request) -> Figure:
     """Draw growth along the spectrum of the inputs, the analogue of a dispersion relation."""
     runs = request.runs
@@ -116,6 +125,9 @@ def draw_dispersion(request: Request) -> Figure:
     return figure
 
 
+@draws(
+    "ranking", "distances against integrated growth rates (runs again, in memory)", needs_samples
+)
 def draw_ranking(request: Request) -> Figure:
     """Draw how far neurons went against their integrated growth rate, from a replay of the run."""
     runs = request.runs
@@ -136,6 +148,7 @@ def draw_ranking(request: Request) -> Figure:
     return figure
 
 
+@draws("stability", "leading eigenvalues of the flow's Jacobian", needs_samples)
 def draw_stability(request: Request) -> Figure:
     """Draw the leading eigenvalues of the three flows at the last snapshot of each run."""
     runs = request.runs
@@ -164,29 +177,3 @@ def draw_stability(request: Request) -> Figure:
         row[0].legend(fontsize=7.5, title="the flow", title_fontsize=7.5)
     annotate(figure, runs)
     return figure
-
-
-_SAMPLES = (needs_samples,)
-KINDS = (
-    FigureKind(
-        "growth", "leading growth rates sigma_1(C_j) over time", draw_growth, needs=_SAMPLES
-    ),
-    FigureKind(
-        "patterns",
-        "the patterns that neurons grow towards, and how they changed",
-        draw_patterns,
-        needs=(needs_images, needs_neurons, needs_samples),
-    ),
-    FigureKind(
-        "dispersion", "growth along the spectrum of the inputs", draw_dispersion, needs=_SAMPLES
-    ),
-    FigureKind(
-        "ranking",
-        "distances against integrated growth rates (runs again, in memory)",
-        draw_ranking,
-        needs=_SAMPLES,
-    ),
-    FigureKind(
-        "stability", "leading eigenvalues of the flow's Jacobian", draw_stability, needs=_SAMPLES
-    ),
-)

@@ -30,7 +30,7 @@ def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int =
     """Write u_j(t) - u_j(0) of chosen neurons over all snapshots, a frame each, and distances.
 
     Runs stand side by side, at the snapshots of the first one, on the color scale of the end.
-    Raises `ConfigError` for mp4 without ffmpeg and inputs that are no images, `OutputError` if the
+    Raises `ConfigError` for mp4 without ffmpeg and inputs that are not images, `OutputError` if the
     file cannot be written.
     """
     require_writer(path)
@@ -99,12 +99,10 @@ def _frame(
     return figure, images, titles, axes.axvline(times[0], color="k", linewidth=0.8)
 
 
-KINDS = (
-    FigureKind(
-        "movie",
-        "the formation of the pattern over all snapshots",
-        None,
-        needs=(needs_images, needs_neurons),
-        suffixes=(".gif", ".mp4"),
-    ),
+MOVIE = FigureKind(
+    "movie",
+    "the formation of the pattern over all snapshots",
+    None,
+    needs=(needs_images, needs_neurons),
+    suffixes=(".gif", ".mp4"),
 )

@@ -1,4 +1,4 @@
-"""What a figure is asked for, runs and the choices that figures share; what it needs of them."""
+"""The request for a figure: runs, the choices that figures share, and checks of what they need."""
 
 from __future__ import annotations
 
@@ -115,6 +115,9 @@ def _with_readable_label(run: Recording) -> Recording:
 _LINE = 32  # characters: of the narrowest panels
 
 
+Draw = Callable[[Request], Figure]
+
+
 @dataclass(frozen=True)
 class FigureKind:
     """A figure by its name: what it shows, the poster's number for it, and how it is drawn.
@@ -126,11 +129,31 @@ class FigureKind:
 
     name: str
     caption: str
-    draw: Callable[[Request], Figure] | None
+    draw: Draw | None
     poster: str = ""
     needs_run: bool = True
     needs: tuple[Callable[[Request], object], ...] = ()
     suffixes: tuple[str, ...] = SUFFIXES
+
+
+FIGURES: dict[str, FigureKind] = {}
+"""All figures by name, in the order in which `prdsim.figures` imports their modules."""
+
+
+def draws(
+    name: str,
+    caption: str,
+    *needs: Callable[[Request], object],
+    poster: str = "",
+    needs_run: bool = True,
+) -> Callable[[Draw], Draw]:
+    """Declare the function below as what draws a figure; see `FigureKind`."""
+
+    def declared(draw: Draw) -> Draw:
+        FIGURES[name] = FigureKind(name, caption, draw, poster, needs_run, needs)
+        return draw
+
+    return declared
 
 
 # -- needs: raised before anything is drawn, where that is cheap to know ---------------------------

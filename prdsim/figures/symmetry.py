@@ -15,10 +15,15 @@ from prdsim.analysis.patterns.neurons import coefficient_of_variation, gini, hid
 from prdsim.analysis.patterns.order import morans_i, peak_wavelength, radial_spectrum
 from prdsim.analysis.patterns.subspace import trajectory_shares
 from prdsim.figures.curves import band_note, draw_measure, time_axis
-from prdsim.figures.request import FigureKind, Request, needs_plane
+from prdsim.figures.request import Request, draws, needs_plane
 from prdsim.figures.style import DARK, annotate, colors_of, line_of, new_figure
 
 
+@draws(
+    "symmetry",
+    "entries of U, distances over neurons, Moran's I, spectra, at the last snapshot",
+    poster="5",
+)
 def draw_symmetry(request: Request) -> Figure:
     """Draw a row a run: entries of U, ||u_j(t) - u_j(0)|| over neurons, Moran's I, spectra."""
     runs = request.runs
@@ -98,6 +103,7 @@ def _draw_spectrum(axes: Axes, run: Recording, now: Snapshot, color: str) -> Non
         axes.set_title(words, loc="right", fontsize=8)
 
 
+@draws("order", "measures of symmetry and order over time")
 def draw_order(request: Request) -> Figure:
     """Draw the measures of symmetry, homogeneity and order over time, a band over runs."""
     shown = [
@@ -129,6 +135,7 @@ def draw_order(request: Request) -> Figure:
     return figure
 
 
+@draws("subspace", "variance of the path in its first k directions")
 def draw_subspace(request: Request) -> Figure:
     """Draw the share of the trajectory's variance in its first k principal directions."""
     figure = new_figure(4.6, 3.4)
@@ -157,6 +164,7 @@ def draw_subspace(request: Request) -> Figure:
     return figure
 
 
+@draws("embedding", "the neurons in the plane, by PCA or t-SNE", needs_plane)
 def draw_embedding(request: Request) -> Figure:
     """Draw the neurons u_j(t) in the plane, first and last, colored by how far they moved."""
     runs = request.runs
@@ -201,21 +209,3 @@ def _share_limits(column: list[Axes]) -> None:
     low, high = zip(*(axes.get_xlim() for axes in column), strict=True)
     for axes in column:
         axes.set_xlim(min(low), max(high))
-
-
-KINDS = (
-    FigureKind(
-        "symmetry",
-        "entries of U, distances over neurons, Moran's I, spectra, at the last snapshot",
-        draw_symmetry,
-        "5",
-    ),
-    FigureKind("order", "measures of symmetry and order over time", draw_order),
-    FigureKind("subspace", "variance of the path in its first k directions", draw_subspace),
-    FigureKind(
-        "embedding",
-        "the neurons in the plane, by PCA or t-SNE",
-        draw_embedding,
-        needs=(needs_plane,),
-    ),
-)

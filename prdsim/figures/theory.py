@@ -14,13 +14,16 @@ from prdsim.analysis.theory.bounds import residual_bound
 from prdsim.analysis.theory.theorem_report import recorded_constants, theorem_report
 from prdsim.analysis.theory.verdicts import JudgedBound, TheoremReport
 from prdsim.errors import DataError
-from prdsim.figures.request import FigureKind, Request, needs_theorems
+from prdsim.figures.request import Request, draws, needs_theorems
 from prdsim.figures.style import GRAY, WITH, WITHOUT, YELLOW, annotate, colors_of, new_figure
 
 _BOUND = "#1b1b1b"
 _ABOVE: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 4, "fontsize": 7}
 
 
+@draws(
+    "theorems", "Theorems 1 and 2 over the measured distances, with their premises", needs_theorems
+)
 def draw_theorems(request: Request) -> Figure:
     """Draw a column a run: every neuron's distance below the bound; the premises beneath.
 
@@ -112,6 +115,7 @@ def _draw_flips(axes: Axes, report: TheoremReport) -> None:
     axes.set_ylim(bottom=0)
 
 
+@draws("bernoulli", "the residual, its Bernoulli bound and plateau", needs_theorems)
 def draw_bernoulli(request: Request) -> Figure:
     """Draw a panel a run: ||z - y||, its bound by the Bernoulli equation, the fit, the plateau."""
     runs = request.runs
@@ -155,19 +159,3 @@ def _draw_residual(axes: Axes, run: Recording, color: str) -> float:
         title += f": {words} at {rest.level:.3g}"
     axes.set_title(title, fontsize=9)
     return float(rho[rho > 0].min(initial=np.inf)) if (rho > 0).any() else 0.0
-
-
-KINDS = (
-    FigureKind(
-        "theorems",
-        "Theorems 1 and 2 over the measured distances, with their premises",
-        draw_theorems,
-        needs=(needs_theorems,),
-    ),
-    FigureKind(
-        "bernoulli",
-        "the residual, its Bernoulli bound and plateau",
-        draw_bernoulli,
-        needs=(needs_theorems,),
-    ),
-)

@@ -27,14 +27,14 @@ except ImportError:  # not a POSIX system
     _HAS_LOCKS = False
 
 _NEEDED = ("posix_fallocate", "fdatasync", "pwrite", "preadv", "link")
-_PROBE_BYTES = 1 << 20  # more than HDF5's metadata take
+_PROBE_BYTES = 1 << 20  # more than HDF5's metadata takes
 
 
 def require_support() -> None:
     """Refuse systems without the calls that make a commit safe.
 
     Raises:
-        OutputError: naming what is missing.
+        OutputError: with the missing calls.
 
     """
     missing = [name for name in _NEEDED if not hasattr(os, name)]
@@ -64,7 +64,7 @@ def _too_large(path: Path, wanted: int, error: OSError | None = None) -> OutputE
         )
     free = size_text(shutil.disk_usage(path.parent).free)
     return OutputError(
-        f"{path} would take {size_text(wanted)} and {free} are free in {path.parent}; "
+        f"{path} would take {size_text(wanted)}, but only {free} are free in {path.parent}; "
         "record fewer snapshots, use snapshot_precision = float32, or choose another disk"
     )
 
@@ -76,7 +76,7 @@ def require_space(path: Path, wanted: int) -> None:
     are tried on an unnamed file first.
 
     Raises:
-        OutputError: naming the bytes wanted and free.
+        OutputError: with the bytes wanted and free.
 
     """
     if shutil.disk_usage(path.parent).free < wanted:

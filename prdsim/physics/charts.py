@@ -95,15 +95,11 @@ class _OverWeights:
     """Shared by the charts: U_0 on the device, and sums over rows."""
 
     base: Array | None = None
-    matrix: Array
+    pull_matrix: Array | None = None
 
     def __init__(self, backend: Backend, U_0: HostArray) -> None:
         self._backend = backend
         self._U_0 = load(backend, U_0)
-
-    @property
-    def pull_matrix(self) -> Array | None:
-        return self.matrix
 
     def _row_sums(self, A: Array, B: Array) -> HostArray:
         return row_sums(self._backend, A, B)
@@ -119,7 +115,7 @@ class WeightChart(_OverWeights):
 
     def __init__(self, backend: Backend, X: HostArray, U_0: HostArray) -> None:
         super().__init__(backend, U_0)
-        self.matrix = load(backend, X)
+        self.matrix = self.pull_matrix = load(backend, X)
 
     def shape(self, m: int) -> tuple[int, int]:
         return (m, self.matrix.shape[0])
@@ -151,7 +147,8 @@ class RangeChart(_OverWeights):
 
     def __init__(self, backend: Backend, Q: HostArray, R: HostArray, U_0: HostArray) -> None:
         super().__init__(backend, U_0)
-        self._Q, self.matrix = load(backend, Q), load(backend, R)
+        self._Q = load(backend, Q)
+        self.matrix = self.pull_matrix = load(backend, R)
         m = U_0.shape[0]
         self._P_0, self._difference = (backend.empty(self.shape(m)) for _ in range(2))
         self._weights = backend.empty(U_0.shape)
@@ -198,7 +195,6 @@ class GramChart(_OverWeights):
     """
 
     name = "gram"
-    pull_matrix = None
 
     def __init__(self, backend: Backend, X: HostArray, U_0: HostArray) -> None:
         super().__init__(backend, U_0)

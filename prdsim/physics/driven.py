@@ -5,9 +5,9 @@ entries than dU. Tangents of this form are called driven here:
 
     dU = s [(V^T e + v^T E) * 1{A >= 0}] X^T,       e (d_out, n), v (d_out, m)
 
-The Jacobian maps every tangent to a driven one, with e' = dE and v' = dV; so all
-vectors of a Krylov space after the first are driven, whatever tangent it starts from. Inner
-products in weight space come with each Jacobian product, since for any tangent dU~
+The Jacobian maps every tangent to a driven one, with e' = dE and v' = dV; so all vectors of a
+Krylov space after the first are driven, whatever tangent it starts from. Inner products in weight
+space come with each Jacobian product, since for any tangent dU~
 
     <dU, dU~> = <e, s V dH~> + <v, s E dH~^T>,      dH~ = 1{A >= 0} * (dU~ X)
 
@@ -53,7 +53,7 @@ class Driven:
 def driven_shapes(sizes: Dimensions, shapes: Shapes) -> Shapes:
     """Shapes of a driven tangent, given the shapes of the arrays that move.
 
-    Without U there is no e, without U or V no v.
+    Without U there is neither e nor v, without V no v.
     """
     driven: dict[str, tuple[int, ...]] = {}
     if "U" in shapes:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prdsim.backends.arrays import Array, HostArray
-    from prdsim.backends.base import Backend
-    from prdsim.backends.fused import Fused
+    from prdsim.backends.base import Backend, Fused
 
 
 class Workspace:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Computes a row of scalars, relative to the initial state where they need one.
+    """Computes a row of scalars, some of them relative to the initial state.
 
     ``initial`` is the state at t = 0, to which distances, invariants and gate flips refer.
     """

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from prdsim.backends.base import Composed
+from prdsim.backends.base import Fused
 from prdsim.errors import ConfigError
 from prdsim.physics.charts import load
 from prdsim.physics.driven import Driven, driven_shapes
@@ -75,13 +75,13 @@ class Linearization:
     def __init__(self, model: Model, state: State, flow: Flow = "joint") -> None:
         k, sizes = model.backend, model.dimensions
         moving = tuple(name for name in model.moving if flow == "joint" or name in "UV")
-        self._composed = Composed(k, sizes.m, sizes.m_c, sizes.n)
-        self._composed.allocate()
+        self._fused = Fused(k, sizes.m, sizes.m_c, sizes.n)
+        self._fused.allocate()
         self.flow = flow
         self.model = replace(
             model,
-            fused=self._composed,
-            Y_points=model.Y,  # the composed operations take every target
+            fused=self._fused,
+            Y_points=model.Y,  # the primitives take every target
             Y_values=model.Y,
             work=Workspace(k, sizes),
             diffusivity=0.0 if flow == "reaction" else model.diffusivity,
@@ -270,7 +270,7 @@ class Linearization:
             k.copy(self._dZ, out=of_U)
             beta = 1.0
         if "V" in self.moving:
-            k.gemm(dV, self._composed.H, out=self._dZ, alpha=s, beta=beta)
+            k.gemm(dV, self._fused.H, out=self._dZ, alpha=s, beta=beta)
 
     def _copy_rest(self, source: State | Driven, out: State | Driven) -> None:
         """Copy those of V, W, a that move from another tangent."""
@@ -301,7 +301,7 @@ class Linearization:
     def _V_product(self, out: Array, of_U: Array | None = None) -> None:
         """out = d(dV/dt), ``of_U`` its part s E dH^T from dU; reads dE and, in B, dH."""
         k, model, work = self.model.backend, self.model, self.model.work
-        k.gemm(self._dE, self._composed.H.T, out=out, alpha=model.s)
+        k.gemm(self._dE, self._fused.H.T, out=out, alpha=model.s)
         if of_U is not None:
             k.gemm(work.E, work.B.T, out=of_U, alpha=model.s)
             k.combine([(1.0, out), (1.0, of_U)], out=out)
@@ -324,12 +324,12 @@ class Linearization:
         if not self._penalized:
             return
         dQ, T = self._dQ, self._T
-        k.gemm(self._daW.T, self._composed.P, out=dQ, alpha=model.s_c)
+        k.gemm(self._daW.T, self._fused.P, out=dQ, alpha=model.s_c)
         k.column_dots(T, dQ, out=self._dots)
         k.scale_columns(work.c, dQ, out=dQ)
         k.scale_columns(self._dots, T, out=self._dE)  # dE has been used
         k.combine([(1.0, dQ), (1.0, self._dE)], out=dQ)
-        k.gemm(self._composed.P, dQ.T, out=self._dN, alpha=model.s_c, beta=1.0)
+        k.gemm(self._fused.P, dQ.T, out=self._dN, alpha=model.s_c, beta=1.0)
 
     def _critic_product(self, tangent: State | Driven, out: State | Driven) -> None:
         """d(dW/dt), d(da/dt) of those that move, eq. 16; reads N, dZ and d(aW), overwrites dE."""

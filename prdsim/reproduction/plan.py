@@ -159,7 +159,7 @@ _THEORY_KEYS = {
     "diffusivity": 0.02,
     "snapshots": "times:geometric:16",
 }
-"""A run on which the premises hold: few samples, many neurons, weak diffusion."""
+"""Settings under which the premises hold: few samples, many neurons, weak diffusion."""
 
 
 def available_studies(names: tuple[str, ...], data_dir: str | None) -> list[Study]:

@@ -161,6 +161,6 @@ def require_memory(needed: int, backend: Backend, what: str, advice: str) -> Non
     available = backend.available_bytes()
     if needed > available:
         raise ConfigError(
-            f"{what} {size_text(needed)} of memory on {backend.device}, and "
+            f"{what} {size_text(needed)} of memory on {backend.device}, but only "
             f"{size_text(available)} are free;\n{advice}"
         )

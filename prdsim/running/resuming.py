@@ -100,7 +100,7 @@ def _config_to_resume(
         raise ConfigError(f"--end-time {end_time}: {path} was planned by steps; give --steps")
     if trajectory.format_version == 1 and config.critic_warmup and trajectory.restart_step == 0:
         raise ResumeMismatchError(
-            f"{path}: the run was stopped before its first step, with which prdsim "
+            f"{path}: the run was stopped before its first step, in which prdsim "
             f"{trajectory.attributes['prdsim_version']} warmed the critic up; run it again"
         )
     longer = config.replace(

@@ -228,7 +228,7 @@ class Simulation:
             last = max([last, *due])
         return [*(moment for moment in due if moment < last), last]
 
-    # -- observing -------------------------------------------------------------------------------
+    # -- observing -----------------------------------------------------------------------------
 
     def describe(self) -> str:
         """Return one line with sizes, backend, chart and predicted memory."""
@@ -313,7 +313,7 @@ class Simulation:
                 return name
         return None
 
-    # -- saving and restoring ---------------------------------------------------------------
+    # -- saving and restoring ------------------------------------------------------------------
 
     @property
     def _carried_velocities(self) -> tuple[str, ...]:

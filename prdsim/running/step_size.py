@@ -60,8 +60,8 @@ def largest_kernel_eigenvalue(model: Model, state: State) -> float:
     without diffusion, Euler steps are stable below 2 / lambda_max. It is 0 if neither U nor V
     moves, and NaN if products overflow. The same state gives the same bits.
 
-    Costs some 20 products with K, each about a velocity without its critic. Call it in
-    the backend's `active` context. The workspace is overwritten; the state is only read.
+    Costs some 20 products with K, each about a velocity without its critic. Call it in the
+    backend's `active` context. The workspace is overwritten; the state is only read.
     """
     if not {"U", "V"} & set(model.moving):
         return 0.0

@@ -73,7 +73,7 @@ def remove_strays(path: Path) -> None:
     One may be a second name of the file itself, from a process killed between naming and
     unlinking. The caller holds the writer's lock.
     """
-    with posix.output_errors("clean up beside", path):
+    with posix.output_errors("clean up next to", path):
         for stray in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
             posix.remove_if_there(stray)
 

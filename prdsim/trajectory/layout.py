@@ -266,7 +266,7 @@ class Layout:
 
     def nbytes(self) -> int:
         """Return the predicted size of the file, with an estimate for metadata."""
-        # Datasets of 2 KiB or more start at a multiple of 4 KiB; metadata take some 1.5 KiB each.
+        # Datasets of 2 KiB or more start at a multiple of 4 KiB; metadata is some 1.5 KiB each.
         specs = self.datasets()
         data = sum(-(-spec.nbytes // 4096) * 4096 for spec in specs if spec.nbytes >= 2048)
         data += sum(spec.nbytes for spec in specs if spec.nbytes < 2048)

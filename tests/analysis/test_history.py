@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import EPS
 from support_runs import KEYS, make_run
 
 from prdsim.analysis import (
@@ -18,30 +19,9 @@ from prdsim.analysis import (
     recording_of,
     subspace_table,
 )
-from prdsim.analysis.patterns.entries import excess_kurtosis, normal_distance, skewness
-from prdsim.analysis.patterns.neurons import (
-    coefficient_of_variation,
-    gini,
-    hidden_distances,
-    top_distances,
-)
-from prdsim.analysis.patterns.order import (
-    correlation_length,
-    morans_i,
-    peak_wavelength,
-    radial_autocovariance,
-    radial_spectrum,
-)
-from prdsim.analysis.patterns.subspace import (
-    effective_rank,
-    participation_ratio,
-    singular_values,
-    trajectory_shares,
-)
+from prdsim.analysis.patterns import entries, neurons, order, subspace
 from prdsim.analysis.run_tables import RUN_TABLES
 from prdsim.errors import ConfigError
-
-EPS = np.finfo(np.float64).eps
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +76,14 @@ def test_an_unknown_group_is_refused(recording):
 
 
 def test_snapshots_may_be_chosen(recording, measured):
+    for absent in (5, -6):
+        with pytest.raises(IndexError):
+            history(recording, ["rank"], snapshots=[absent])
     chosen = history(recording, ["rank"], snapshots=[3, -1, 0])
     assert chosen.step.tolist() == [15, 20, 0]
     assert chosen.time.tolist() == measured.time[[3, -1, 0]].tolist()
     whole = measured["effective_rank"][[3, -1, 0]]
     assert np.array_equal(chosen["effective_rank"], whole, equal_nan=True)
-
-
-@pytest.mark.parametrize("index", [5, -6])
-def test_a_snapshot_that_is_not_there_is_none_of_the_others(recording, index):
-    with pytest.raises(IndexError):
-        history(recording, ["rank"], snapshots=[index])
 
 
 def test_progress_sees_every_snapshot(recording):
@@ -147,13 +124,14 @@ def summary(name: str, values: np.ndarray) -> dict[str, float]:
 
 def order_of(filters: np.ndarray, name: str) -> dict[str, float]:
     """Means are over the filters that have a pattern, of spectra and covariances over all."""
-    moran = morans_i(filters, (8, 8))
-    frequency, power = radial_spectrum(filters, (8, 8))
-    lag, covariance = radial_autocovariance(filters, (8, 8))
+    moran = order.morans_i(filters, (8, 8))
+    frequency, power = order.radial_spectrum(filters, (8, 8))
+    lag, covariance = order.radial_autocovariance(filters, (8, 8))
+    mean = covariance.mean(axis=0)[None]
     return {
         f"morans_i_{name}": np.nanmean(moran),
-        f"wavelength_{name}": peak_wavelength(frequency, power.mean(axis=0)[None])[0],
-        f"correlation_length_{name}": correlation_length(lag, covariance.mean(axis=0)[None])[0],
+        f"wavelength_{name}": order.peak_wavelength(frequency, power.mean(axis=0)[None])[0],
+        f"correlation_length_{name}": order.correlation_length(lag, mean)[0],
     }
 
 
@@ -161,27 +139,27 @@ def direct(recording: Recording, k: int) -> dict[str, float]:
     """All measures but forces, by the functions of arrays and by hand."""
     U, V = np.array(recording.U[k]), np.array(recording.V[k])
     U_0, V_0 = np.array(recording.U[0]), np.array(recording.V[0])
-    far_U, far_V = hidden_distances(U, U_0), top_distances(V, V_0)
+    far_U, far_V = neurons.hidden_distances(U, U_0), neurons.top_distances(V, V_0)
     X, _ = recording.samples
     gates = [[sum(u * x) >= 0 for x in X.T] for u in U]
-    rank = singular_values(U - U_0)
+    rank = subspace.singular_values(U - U_0)
     return {
         **summary("distance_U", far_U),
         **summary("distance_V", far_V),
-        "cv_U": coefficient_of_variation(far_U),
-        "gini_U": gini(far_U),
-        "cv_V": coefficient_of_variation(far_V),
-        "gini_V": gini(far_V),
-        "skewness_U": skewness(U),
-        "kurtosis_U": excess_kurtosis(U),
-        "ks_U": normal_distance(U),
-        "ks_initial_U": normal_distance(U, 1.0),
+        "cv_U": neurons.coefficient_of_variation(far_U),
+        "gini_U": neurons.gini(far_U),
+        "cv_V": neurons.coefficient_of_variation(far_V),
+        "gini_V": neurons.gini(far_V),
+        "skewness_U": entries.skewness(U),
+        "kurtosis_U": entries.excess_kurtosis(U),
+        "ks_U": entries.normal_distance(U),
+        "ks_initial_U": entries.normal_distance(U, 1.0),
         **order_of(U, "U"),
         **order_of(U - U_0, "change"),
         "active_gates": sum(map(sum, gates)) / (7 * X.shape[1]),
         "inactive_neurons": sum(not any(row) for row in gates) / 7,
-        "effective_rank": effective_rank(rank),
-        "participation_ratio": participation_ratio(rank),
+        "effective_rank": subspace.effective_rank(rank),
+        "participation_ratio": subspace.participation_ratio(rank),
     }
 
 
@@ -239,7 +217,7 @@ def test_inactive_neurons_are_those_that_no_sample_opens():
 def test_the_initial_scale_of_arrays_is_that_of_their_first_snapshot():
     U = np.random.default_rng(0).standard_normal((2, 5, 9)) * 3.0
     found = history(recording_of(U, np.zeros((2, 1, 5))), ["entries"])
-    assert found["ks_initial_U"][1] == normal_distance(U[1], float(np.std(U[0])))
+    assert found["ks_initial_U"][1] == entries.normal_distance(U[1], float(np.std(U[0])))
 
 
 # -- other tables ----------------------------------------------------------------------------------
@@ -259,7 +237,7 @@ def test_neurons_are_listed_at_a_snapshot(recording, measured):
 
 def test_the_shares_of_the_path_are_listed(recording):
     table = subspace_table(recording)
-    shares = trajectory_shares(np.asarray(recording.U))
+    shares = subspace.trajectory_shares(np.asarray(recording.U))
     assert np.array_equal(table.columns["share"], shares)
     assert table.columns["cumulative"][-1] == pytest.approx(1.0)
     assert list(table.columns["directions"]) == [1, 2, 3, 4, 5]

@@ -65,13 +65,9 @@ def test_a_file_and_its_arrays_give_the_same_history(finished, group):
             assert other[name].tobytes() == values.tobytes(), name
 
 
-def test_a_recording_of_a_recording_is_itself(finished):
-    with open_recording(finished) as recording:
-        assert recording_of(recording) is recording
-
-
 def test_a_recording_knows_its_run(finished):
     with open_recording(finished) as recording:
+        assert recording_of(recording) is recording
         assert (recording.name, recording.label) == ("run", "with diffusion")
         assert (recording.status, recording.complete) == ("finished at step 20", True)
         assert recording.setting == "digits, n = 10, m = 7, $d_{in}$ = 64"
@@ -156,17 +152,16 @@ def status_of(path: Path) -> tuple[str, bool, list[int]]:
         return recording.status, recording.complete, recording.step.tolist()
 
 
-def test_an_interrupted_run_is_analyzed_and_says_so(tmp_path):
-    words = "interrupted at step 10 of 20"
-    assert status_of(make_interrupted(tmp_path / "a.h5")) == (words, False, [0, 5, 10])
-
-
-def test_a_killed_run_and_one_that_is_written_are_told_apart(tmp_path):
-    path = make_killed(tmp_path / "a.h5")
-    assert status_of(path) == ("killed: shown up to step 10 of 20", False, [0, 5, 10])
+def test_an_unfinished_run_is_analyzed_and_says_what_became_of_it(tmp_path):
+    tail = "step 10 of 20", False, [0, 5, 10]
+    interrupted = status_of(make_interrupted(tmp_path / "a.h5"))
+    assert interrupted == ("interrupted at " + tail[0], *tail[1:])
+    path = make_killed(tmp_path / "b.h5")
+    assert status_of(path) == ("killed: shown up to " + tail[0], *tail[1:])
     with TrajectoryWriter.open(path):
-        words = "being written: shown up to step 10 of 20"
-        assert status_of(path) == (words, False, [0, 5, 10])
+        assert status_of(path) == ("being written: shown up to " + tail[0], *tail[1:])
+    first = make_interrupted(tmp_path / "c.h5", step=1)
+    assert status_of(first) == ("interrupted at step 1 of 20", False, [0])
 
 
 def test_a_diverged_run_is_shown_up_to_its_last_good_snapshot(tmp_path):
@@ -184,11 +179,6 @@ def test_forces_that_overflow_before_a_run_diverges_are_no_error(tmp_path):
     assert found["distance_U_max"][-1] > 1e50
     assert found["reaction_U_max"][-1] == np.inf
     assert found.table("").rows[-1]["reaction_U_max"] is None
-
-
-def test_a_run_of_one_snapshot_is_analyzed(tmp_path):
-    path = make_interrupted(tmp_path / "a.h5", step=1)
-    assert status_of(path) == ("interrupted at step 1 of 20", False, [0])
 
 
 @pytest.mark.parametrize("command", ["analyze", "plot", "compare"])
@@ -224,20 +214,16 @@ def test_a_damaged_file_is_refused_by_every_command(copy, prdsim_command, tmp_pa
         assert [path.name for path in tmp_path.iterdir()] == ["run.h5"]
 
 
-def test_several_damages_are_counted(copy):
+def test_several_damages_are_counted_and_a_file_of_another_program_is_told(copy, tmp_path):
     for part in ("U", "V", "scalars"):
         damage(copy, part)
-    with (
-        pytest.raises(DamagedTrajectoryError, match=r"the scalars .*and 2 more"),
-        open_recording(copy),
-    ):
-        pass
-
-
-def test_a_file_of_another_program_is_no_recording(tmp_path):
     (tmp_path / "a.h5").write_text("hello")
-    with pytest.raises(NotATrajectoryError), open_recording(tmp_path / "a.h5"):
-        pass
+    for path, error, words in (
+        (copy, DamagedTrajectoryError, r"the scalars .*and 2 more"),
+        (tmp_path / "a.h5", NotATrajectoryError, r"a\.h5"),
+    ):
+        with pytest.raises(error, match=words), open_recording(path):
+            pass
 
 
 def test_samples_that_were_not_stored_are_loaded_again(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cupy_on_host import DeviceFault, HostCupy, compiler_missing
+from cupy_on_host import DeviceFault, compiler_missing
 from cupy_on_host.device import CUDARuntimeError, Stream
 from cupy_on_host.graphs import (
     ENOUGH,
@@ -20,7 +20,7 @@ from cupy_on_host.graphs import (
     end,
     one_warning,
 )
-from cupy_on_host.harness import check_steps_repeat, put_in
+from cupy_on_host.harness import check_steps_repeat
 from support import random_problem, same_bits
 
 from prdsim.backends import get_backend
@@ -28,14 +28,11 @@ from prdsim.backends.cuda_graphs import WARM_UP
 from prdsim.running.resuming import resume
 from prdsim.running.runner import run
 
-pytestmark = pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "-")
+pytestmark = [
+    pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "-"),
+    pytest.mark.usefixtures("cupy"),
+]
 fixed_steps = pytest.mark.parametrize("integrator", ["gd", "heun", "rk4"])
-
-
-@pytest.fixture(autouse=True)
-def cupy(monkeypatch) -> HostCupy:
-    """The stand-in that `get_backend("cupy")` finds."""
-    return put_in(monkeypatch)
 
 
 # -- the same bits ---------------------------------------------------------------------------------

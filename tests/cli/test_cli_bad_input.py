@@ -336,7 +336,7 @@ def test_what_is_no_trajectory_is_refused(run, tmp_path, command):
     assert_refused(run(command, "empty.h5"), DATA, "empty.h5")
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["U"] = np.zeros(3)
-    assert_refused(run(command, "foreign.h5"), DATA, "foreign.h5", "no prdsim trajectory")
+    assert_refused(run(command, "foreign.h5"), DATA, "foreign.h5", "not a prdsim trajectory")
     assert_refused(run(command, "."), DATA)
     os.mkfifo(tmp_path / "pipe.h5")
     assert_refused(run(command, "pipe.h5"), DATA, "pipe.h5 is a device or a pipe")

@@ -327,7 +327,7 @@ def test_files_that_are_no_runs_are_refused(run, folder, command):
     kept = names(folder)
     rest = {"plot": ["distances"], "compare": ["a.h5"]}.get(command, [])
     for name, words in (
-        ("text.h5", "no HDF5 file"),
+        ("text.h5", "not an HDF5 file"),
         ("empty.h5", "is empty"),
         ("short.h5", "truncated"),
         ("folder", "Is a directory"),

@@ -439,18 +439,18 @@ def test_a_run_is_judged_at_the_snapshot_nearest_to_a_time(fine, tmp_path):
     assert outcome.report.by_name["loss_sup"].value == loss
 
 
-@pytest.mark.parametrize("time", [0.0, -1.0, 0.5, NAN])
-def test_a_time_that_is_not_of_the_run_is_refused(fine, time):
-    with pytest.raises(ConfigError, match=r"is not between 0 and 0\.4, where the run ends"):
-        converge(fine, time=time, force=True)
-    with pytest.raises(ConfigError, match="the nearest snapshot is the initial state"):
-        converge(fine, time=0.01, force=True)
-
-
-@pytest.mark.parametrize("accuracy", [0.0, 1.0, -0.1, NAN])
-def test_an_accuracy_is_a_share(fine, accuracy):
-    with pytest.raises(ConfigError, match="is not between 0 and 1"):
-        converge(fine, accuracy=accuracy, force=True)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        *(({"time": t}, "is not between 0 and 0.4, where the run ends") for t in (0, -1, 0.5, NAN)),
+        ({"time": 0.01}, "the nearest snapshot is the initial state"),
+        *(({"accuracy": a}, "is not between 0 and 1") for a in (0.0, 1.0, -0.1, NAN)),
+    ],
+    ids=str,
+)
+def test_a_time_of_another_run_and_an_accuracy_that_is_no_share_are_refused(fine, options, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        converge(fine, **options, force=True)
 
 
 def test_a_replay_that_diverges_is_a_failed_verdict(tmp_path, monkeypatch):

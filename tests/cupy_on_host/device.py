@@ -339,7 +339,7 @@ class HostCupy:
         self._current = threading.local()  # device and stream: each thread has its own
         self.live: dict[int, tuple[int, weakref.ref[np.ndarray]]] = {}
         self.touched: dict[int, tuple[Stream, int]] = {}
-        self._pinned: list[tuple[int, int]] = []
+        self._pinned: dict[int, int] = {}  # size by address
         self._default = Stream(self)
         self.cuda = SimpleNamespace(
             Device=lambda number=0: Device(self, number),
@@ -425,12 +425,11 @@ class HostCupy:
 
     def _alloc_pinned_memory(self, nbytes: int) -> Any:
         memory = (ctypes.c_char * nbytes)()
-        self._pinned.append((ctypes.addressof(memory), nbytes))
+        self._pinned[ctypes.addressof(memory)] = nbytes
         return memory
 
     def is_pinned(self, array: np.ndarray) -> bool:
-        address = array.ctypes.data
-        return any(start <= address < start + size for start, size in self._pinned)
+        return self._pinned.get(array.ctypes.data, 0) >= array.nbytes
 
     # -- operations ----------------------------------------------------------------------------
 

@@ -12,7 +12,9 @@ from support import Problem, relative_error, smooth_problem
 import prdsim.backends.cupy as real_backend
 from prdsim.backends.cuda_graphs import WARM_UP
 from prdsim.backends.numpy import NumpyBackend
+from prdsim.physics.state import Dimensions
 from prdsim.symbols import ARRAYS
+from prdsim.verification.operands import Operands
 
 from .cublas import HostCublas, rounded_to_tf32
 from .device import HostCupy, Operation
@@ -131,6 +133,22 @@ def check_steps_repeat(cupy: HostCupy, problem: Problem, period: int = 1, **keys
         assert outside == ["set_word"] * numbered, "issued beside the graph"
         inside = [_without_number(op) for op in log if op.kind != "graph"]
         assert inside == eager[0], "a graph holds other operations than those of a step"
+
+
+def check_order_of_threads(cupy: HostCupy, k: Any) -> None:
+    """Sums have the same bits whether the first or the last thread of a block goes first.
+
+    A missing barrier would show.
+    """
+    o, results = Operands(k, Dimensions(1, 1, 1, 1, 1)), []
+    A, B = (o.load(o.normal(70, 301)) for _ in range(2))
+    rows, columns = k.empty((70,), "float64"), k.empty((301,))
+    for cupy.threads_backward in (0, 1):
+        k.row_dots(A, B, rows)
+        k.column_dots(A, B, columns)
+        totals = k.dot(A, B), k.sum(A)
+        results.append([k.to_host(rows).tobytes(), k.to_host(columns).tobytes(), *totals])
+    assert results[0] == results[1]
 
 
 def _without_number(operation: Operation) -> Operation:

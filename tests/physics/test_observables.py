@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from support import (
     ADAPTIVE,
-    BACKENDS,
     INTEGRATORS,
     PAPER,
     Problem,
@@ -127,7 +126,6 @@ def expected_row(
     }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     "keys",
     [
@@ -178,7 +176,6 @@ def test_every_scalar_is_what_it_is_called(backend, keys, sizes):
         assert row["rejected_steps"] == 0.0
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_first_row_has_no_distance_drift_or_flip(backend):
     with random_problem(2).simulation(backend) as simulation:
         row = simulation.observe()
@@ -187,7 +184,6 @@ def test_the_first_row_has_no_distance_drift_or_flip(backend):
             assert row[name] == 0.0, name
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_float32_scalars_are_accumulated_in_float64(backend):
     """The state is that of float32; sums over it err by float32's eps of each term, not more."""
     problem = random_problem(3, n=50, m=60)
@@ -200,7 +196,6 @@ def test_float32_scalars_are_accumulated_in_float64(backend):
     assert row["balance_drift"] == 0.0
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("integrator", INTEGRATORS)
 @pytest.mark.parametrize("diffusion", [True, False])
 def test_observing_changes_no_bit(backend, integrator, diffusion):

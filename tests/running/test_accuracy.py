@@ -32,7 +32,7 @@ BEFORE = {
 }
 
 
-def finished(path: Any, **keys: Any) -> prdsim.running.runner.Result:
+def finished(path: Any, **keys: Any) -> prdsim.running.loop.Result:
     return prdsim.run(**{**SMALL, **keys}, output=str(path))
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cupy_on_host import HostCupy, compiler_missing
 from cupy_on_host.harness import put_in
 from support import in_pairs, random_problem, same_bits
 from support_runs import At, assert_same_trajectory
@@ -27,10 +26,11 @@ import prdsim.backends.cupy as real_backend
 from prdsim.errors import ConfigError, DivergedError, OutputError, ResumeMismatchError
 from prdsim.files import posix
 from prdsim.running import loop, runner
+from prdsim.running.loop import Result
 from prdsim.running.memory import leaving_bytes, needed_bytes
 from prdsim.running.ordered_calls import OrderedCalls
 from prdsim.running.resuming import resume
-from prdsim.running.runner import Result, run
+from prdsim.running.runner import run
 from prdsim.running.simulation import Simulation
 from prdsim.trajectory import Status, TrajectoryWriter, open_trajectory
 
@@ -141,14 +141,6 @@ def test_at_once_is_at_once():
 
 
 # -- the same file ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cupy(monkeypatch) -> HostCupy:
-    """The stand-in that `get_backend("cupy")` finds."""
-    if reason := compiler_missing():
-        pytest.skip(reason)
-    return put_in(monkeypatch)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ METHODS = pytest.mark.parametrize(
 )
 
 
-def run(path: Path, **others: Any) -> prdsim.running.runner.Result:
+def run(path: Path, **others: Any) -> prdsim.running.loop.Result:
     return prdsim.run(**{**KEYS, **others}, output=str(path))
 
 

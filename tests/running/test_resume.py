@@ -272,7 +272,7 @@ def test_killed_while_a_finished_run_goes_on(config, more, tmp_path, runs):
 # -- stopped, in this process ----------------------------------------------------------------------
 
 
-def stopped(path: Path, step: int, **others: Any) -> prdsim.running.runner.Result:
+def stopped(path: Path, step: int, **others: Any) -> prdsim.running.loop.Result:
     return prdsim.run(**keys(**others), output=str(path), progress=stop_at(step))
 
 

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support_cli import ROOT, Run, caller
+from support_cli import Run, caller
 
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
@@ -29,7 +23,6 @@ from prdsim.timing.workload import Workload, comparable
 SIZES = {"samples": 24, "width": 32, "critic_width": 16, "step_size": 0.2, "threads": 1}
 BENCH = ("--set", "samples=16", "--set", "width=8", "--set", "threads=1", "--rounds", "1")
 BENCH += ("--seconds", "0.002")
-PATIENCE = 600.0  # seconds; nothing comes near it unless it hangs
 SHORT: dict[str, Any] = {"rounds": 1, "block_seconds": 1e-3}
 NUMPY = Entry("plain", "prdsim", {"backend": "numpy", "chart": "weight"})
 
@@ -273,25 +266,3 @@ def test_a_contender_that_disagrees_fails_the_command(run, monkeypatch):
     words = "prdsim numpy gram is left out: disagrees with the reference: the change of"
     assert words in answer.out
     assert "  prdsim numpy weight" in answer.out  # the reference's own program: the same bits
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_benchmark_can_be_stopped(tmp_path, number):
-    script = shutil.which("prdsim", path=str(Path(sys.executable).parent))
-    program = [script] if script else [sys.executable, "-m", "prdsim"]
-    process = subprocess.Popen(
-        [*program, "bench", *BENCH[:-1], "60", "--backend", "numpy"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stderr is not None
-        while not process.stderr.readline().startswith("products"):
-            assert process.poll() is None
-        process.send_signal(number)
-        out, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out) == (128 + number, "")
-    assert "Traceback" not in err

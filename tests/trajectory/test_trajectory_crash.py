@@ -347,7 +347,7 @@ def test_a_disk_that_is_too_small_is_found_before_anything_is_made(tmp_path):
         data=None,
     )
     # 7 snapshots, 2 restart slots and the initial state of 2^42 elements of 8 bytes
-    with pytest.raises(OutputError, match=r"would take 351\.8 TB and .* are free") as info:
+    with pytest.raises(OutputError, match=r"would take 351\.8 TB, but only .* are free") as info:
         create_trajectory(tmp_path / "run.h5", layout)
     assert str(tmp_path / "run.h5") in str(info.value)
     assert names(tmp_path) == []
@@ -365,7 +365,7 @@ def test_a_failing_write_keeps_what_was_committed(tmp_path, file_size_limit):
     with TrajectoryWriter.create(path, run.layout()) as writer:
         run.continue_run(writer, stop=2)
         file_size_limit(1000)
-        with pytest.raises(OutputError, match=r"cannot write .*run\.h5: File too large; what was"):
+        with pytest.raises(OutputError, match=r"cannot write .*run\.h5: File too large; committed"):
             run.continue_run(writer)
         with pytest.raises(OutputError, match="open it again"):  # what is on disk is unknown
             writer.commit(Status.FAILED)

@@ -22,10 +22,14 @@ from prdsim.config import INTEGRATORS, RunConfig
 from prdsim.errors import BackendUnavailableError, ConfigError
 from prdsim.physics.charts import CHARTS
 from prdsim.running.simulation import Simulation
-from prdsim.verification import ladder as verification
-from prdsim.verification.ladder import RUNGS, Candidate, Check, Report, candidates, verify
+from prdsim.verification import verify as verification
+from prdsim.verification.experiments import SPREAD_REASON
+from prdsim.verification.ladder import RUNGS, Candidate
+from prdsim.verification.operands import Finding
 from prdsim.verification.operations import OPERATIONS
 from prdsim.verification.rounding import ROUNDING, SPREAD, PerturbedBackend, gamma
+from prdsim.verification.separation import Separation, compare_separations
+from prdsim.verification.verify import DEFAULTS, LadderCheck, LadderReport, candidates, verify
 
 # -- planted faults --------------------------------------------------------------------------------
 
@@ -48,6 +52,17 @@ class SingleSums(NumpyBackend):
     def gemm(self, A: Any, B: Any, out: Any, *, alpha: float = 1.0, beta: float = 0.0) -> None:
         product = alpha * (A.astype("float32") @ B.astype("float32"))
         out[...] = product if beta == 0.0 else product + beta * out
+
+
+class HidesWhatIsNotFinite(NumpyBackend):
+    def gemm(self, A: Any, B: Any, out: Any, *, alpha: float = 1.0, beta: float = 0.0) -> None:
+        super().gemm(A, B, out, alpha=alpha, beta=beta)
+        np.nan_to_num(out, copy=False)
+
+
+class CopiesLate(NumpyBackend):
+    def start_copy(self, source: Any) -> Any:
+        return source.copy
 
 
 class SlightNoise(NumpyBackend):
@@ -163,6 +178,8 @@ PLANTED = {  # the fault, the rung that must name it, and a part of the item
     "open only above 0": (Candidate(OpenOnlyAbove()), "primitive", "gate"),
     "beta lost": (Candidate(LosesBeta()), "primitive", "gemm"),
     "sums in float32": (Candidate(SingleSums()), "primitive", "gemm"),
+    "infinities hidden": (Candidate(HidesWhatIsNotFinite()), "primitive", "gemm"),
+    "late copies": (Candidate(CopiesLate()), "primitive", "start_copy"),
     "noise of 1e-9": (Candidate(SlightNoise()), "primitive", "combine"),
     "no copy to the host": (Candidate(SharesItsMemory()), "primitive", "to_host"),
     "step forgotten": (Candidate(ForgetsTheStep()), "primitive", "uniforms"),
@@ -185,17 +202,17 @@ TENSOR_CORES.precision = "tf32"
 
 
 @pytest.fixture(scope="module")
-def checks() -> list[Check]:
+def checks() -> list[LadderCheck]:
     """The ladder, climbed by the honest and by the tampered, on one problem."""
     honest, _ = candidates(BACKENDS, threads=1)
     tampered = [candidate for candidate, _, _ in PLANTED.values()]
     return [
-        *verify([*honest, Candidate(TENSOR_CORES)], RunConfig(**verification.DEFAULTS, threads=1)),
+        *verify([*honest, Candidate(TENSOR_CORES)], RunConfig(**DEFAULTS, threads=1)),
         *verify(tampered, RunConfig(**SMALL), past_failures=False),
     ]
 
 
-def of(checks: list[Check], backend: str, precision: str | None = None) -> list[Check]:
+def of(checks: list[LadderCheck], backend: str, precision: str | None = None) -> list[LadderCheck]:
     return [c for c in checks if c.backend == backend and precision in (None, c.precision)]
 
 
@@ -208,7 +225,7 @@ def test_honest_backends_hold_on_every_rung(checks, name, precision):
     ours = of(checks, name, precision)
     assert list(dict.fromkeys(check.rung for check in ours)) == list(RUNGS)
     assert [check for check in ours if not check.holds] == []
-    assert Report(ours).failures == []
+    assert LadderReport(ours).failures == []
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
@@ -216,7 +233,7 @@ def test_honest_backends_hold_on_every_rung(checks, name, precision):
 def test_allowances_are_neither_exhausted_nor_idle(checks, name, precision):
     """Honest errors lie below one rms of the imitated ones; allowances near the precision."""
     unit = ROUNDING[precision].unit
-    compared = [c for c in of(checks, name, precision) if c.reason == verification._SPREAD]
+    compared = [c for c in of(checks, name, precision) if c.reason == SPREAD_REASON]
     assert len(compared) > 30
     for check in compared:
         assert check.measured <= check.allowed / SPREAD, check
@@ -256,7 +273,7 @@ def test_the_ladder_covers_every_operation_chart_integrator_and_array(checks):
 @pytest.mark.parametrize("fault", PLANTED)
 def test_every_planted_fault_fails_and_its_rung_is_named(checks, fault):
     _, rung, item = PLANTED[fault]
-    failures = Report(of(checks, fault)).failures
+    failures = LadderReport(of(checks, fault)).failures
     assert failures, "not found"
     assert failures[0].rung == rung, failures[0]
     assert any(item in failure.item for failure in failures if failure.rung == rung), failures
@@ -265,17 +282,14 @@ def test_every_planted_fault_fails_and_its_rung_is_named(checks, fault):
 
 def test_a_gate_that_differs_ends_the_comparison_of_trajectories():
     """And |A| there must be within its own allowance of 0."""
-    separation = verification._Separation(
+    separation = Separation(
         errors=[{"U": 1e-9}, {"U": 2e-9}, {"U": 0.5}, {"U": 0.6}],
         flips=[0, 0, 2, 3],
         flipped=[0.0, 0.0, 1e-7, 0.1],
         drift=[1e-9, 1e-8, 1e-8, 0.1],
     )
     drifts = [replace(separation, drift=[1e-9, 1e-8, drift, 0.1]) for drift in (1e-8, 1e-10)]
-    results = [
-        list(verification._compare_trajectories("weight", separation, [other] * 8))
-        for other in drifts
-    ]
+    results = [list(compare_separations("weight", separation, [other] * 8)) for other in drifts]
     for result in results:
         assert [finding.item for finding in result] == [
             "weight, gd: U after step 2",
@@ -287,7 +301,7 @@ def test_a_gate_that_differs_ends_the_comparison_of_trajectories():
 
 def test_what_is_not_a_number_does_not_hold():
     for measured in (float("nan"), float("inf")):
-        finding = verification.Finding("x", measured, 1.0, "")
+        finding = Finding("x", measured, 1.0, "")
         assert not finding.holds
         assert finding.severity == float("inf")
 
@@ -387,7 +401,7 @@ def test_json_holds_every_check(monkeypatch, capsys):
     assert (report["holds"], report["look_at_first"], report["unavailable"]) == (True, None, {})
     assert report["rungs"] == list(RUNGS)
     for check in report["checks"]:
-        assert set(check) == set(Check.__annotations__)
+        assert set(check) == set(LadderCheck.__annotations__)
         assert check["holds"] is True
         assert (check["backend"], check["precision"]) == ("numpy", "float64")
         assert isfinite(check["measured"])

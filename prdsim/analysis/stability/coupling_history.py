@@ -1,4 +1,4 @@
-"""The matrices C_j over a run: their time integrals, and what they have to do with the distances.
+"""The matrices C_j over a run: their time integrals, beside the distances that neurons went.
 
 Files keep few snapshots: a run is replayed in memory, and C_j is taken at every row of scalars.
 """
@@ -112,7 +112,7 @@ def rank_correlation(x: HostArray, y: HostArray) -> float:
 
 @dataclass(frozen=True)
 class CouplingHistory:
-    """What a run's matrices C_j have to do with where its neurons went.
+    """The matrices C_j of a run, beside the distances that its neurons went.
 
     ``times`` (rows,) are those of the states used, the rows of scalars, and ``rates`` (rows, m)
     their sigma_1(C_j); ``leading`` (m,) is the time integral of sigma_1(C_j), ``integral``

@@ -41,7 +41,7 @@ BATCH_BYTES = 1 << 26  # of the masked drives of the neurons handled at a time
 
 @dataclass(frozen=True)
 class Couplings:
-    """What makes up the matrices C_j of one state, on the host in float64.
+    """The parts of the matrices C_j of one state, on the host in float64.
 
     ``masks`` (m, n) is 1{A >= 0}; ``residual`` and ``diffusion`` (d_out, n) are the two parts of
     the drive, Y - Z and D G; ``R`` (r, n) the inputs in range coordinates, X = Q R, and

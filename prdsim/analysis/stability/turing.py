@@ -89,7 +89,7 @@ class Stability:
 
     @property
     def verdict(self) -> str:
-        """What may be said, in one line a flow."""
+        """The conclusion, in a line for each flow."""
         if self.equilibrium:
             head = (
                 f"reaction equilibrium (||R|| = {self.reaction_norm:.2g} <= {self.tolerance:.2g}); "

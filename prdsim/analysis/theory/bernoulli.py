@@ -65,7 +65,7 @@ def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
     Least squares in sqrt(psi), through the first record. It starts at the best of a grid of
     rates, each with its best K, which is linear. The standard errors take deviations as
     independent; those of a run are not, so they tell how well the curve is determined, no more.
-    Raises `DataError` for records that are no series, or that determine no curve: constant, still
+    Raises `DataError` for records that are not a series, or determine no curve: constant, still
     straight at the end, or over between the first two of them.
     """
     t, values = _series(time, psi, "psi", shortest=4)

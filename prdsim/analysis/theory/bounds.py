@@ -90,7 +90,7 @@ def extreme_eigenvalues(H: Reals) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Constants:
-    """What the bounds are made of.
+    """The constants of the bounds.
 
     ``lambda_0`` is the smallest eigenvalue of H, ``lambda_1`` = 2 (lambda_1^inf + lambda_0 / 2)
     with lambda_1^inf the largest, ``mu`` = D max_t ||grad_z g||_1 (0 without diffusion),

@@ -235,7 +235,7 @@ class ScalingRow:
 
 @dataclass(frozen=True)
 class Scaling:
-    """What `measure_scaling` found: a row for every quantity and size."""
+    """The result of `measure_scaling`: a row for every quantity and size."""
 
     base: Sizes
     draws: int

@@ -30,7 +30,7 @@ BoundStatus = Literal["holds", "violated", "no conclusion", "does not apply"]
 
 @dataclass(frozen=True)
 class Course:
-    """What U did, at the k recorded times; the first is t = 0.
+    """The course of U over the k recorded times; the first is t = 0.
 
     ``lambda_min``, ``lambda_max`` (k,) are the extreme eigenvalues of H(t); ``mask_flips`` (k,) the
     share of masks that differ from t = 0; ``distance`` (k,) the largest ||u_j(t) - u_j(0)|| and
@@ -138,11 +138,6 @@ class TheoremReport:
     notes: tuple[str, ...] = ()
 
     @property
-    def premises(self) -> tuple[Premise, ...]:
-        """All premises, which are those of Theorem 2."""
-        return self.theorem_2.premises
-
-    @property
     def paper_mu_bounds(self) -> bool | None:
         """Whether the paper's mu is at least the largest measured score; None without diffusion."""
         return None if self.paper_mu is None else self.paper_mu >= float(np.max(self.scores.value))
@@ -173,7 +168,7 @@ class TheoremReport:
             f"lambda_0 = {constants.lambda_0:.4g}, lambda_1 = {constants.lambda_1:.4g}, "
             f"kappa = {constants.kappa:.4g}",
             f"mu = {constants.mu:.4g}{paper}",
-            *(premise.line() for premise in self.premises),
+            *(premise.line() for premise in self.theorem_2.premises),
             f"masks flipped in the end: {self.course.mask_flips[-1]:.2%}",
             self.theorem_1.line(),
             self.theorem_2.line(),

@@ -9,7 +9,9 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from support import EPS, normal
 
+from prdsim.analysis.patterns.embedding import principal_plane, tsne
 from prdsim.analysis.patterns.entries import excess_kurtosis, normal_distance, skewness
 from prdsim.analysis.patterns.neurons import (
     coefficient_of_variation,
@@ -17,14 +19,17 @@ from prdsim.analysis.patterns.neurons import (
     hidden_distances,
     top_distances,
 )
+from prdsim.analysis.patterns.order import (
+    correlation_length,
+    morans_i,
+    peak_wavelength,
+    radial_autocovariance,
+    radial_spectrum,
+)
+from prdsim.analysis.patterns.subspace import effective_rank, participation_ratio, singular_values
 from prdsim.errors import ConfigError
 
-EPS = np.finfo(np.float64).eps
 amounts = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30)
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 # ---------------------------------------------------------------------------------- distances
@@ -52,21 +57,11 @@ def test_distances_of_one_neuron_and_at_the_start():
     assert top_distances(U, U).tolist() == [0.0] * 5
 
 
-@pytest.mark.parametrize(
-    ("U", "U_0", "message"),
-    [
-        (np.ones((2, 3)), np.ones((3, 2)), r"U is \(2, 3\) and U_0 is \(3, 2\): give one array"),
-        (np.ones((2, 3)), np.ones(3), r"U_0 must have 2 axes, but its shape is \(3,\)"),
-        (np.ones((0, 3)), np.ones((0, 3)), r"U is empty: its shape is \(0, 3\)"),
-        (np.ones((2, 3)), [[1, 1, 1], [1, np.nan, 1]], "U_0 holds NaN or infinity"),
-        (np.full((2, 3), -np.inf), np.ones((2, 3)), "U holds NaN or infinity"),
-        (np.ones((2, 3)) + 0j, np.ones((2, 3)), "U must hold real numbers .* type complex128"),
-        ([["a", "b"]], np.ones((1, 2)), "U must hold real numbers"),
-    ],
-)
-def test_distances_refuse_what_are_not_two_arrays_of_numbers(U, U_0, message):
-    with pytest.raises(ConfigError, match=message):
-        hidden_distances(U, U_0)
+def test_distances_are_between_arrays_of_one_shape():
+    with pytest.raises(ConfigError, match=r"U is \(2, 3\) and U_0 is \(3, 2\): give one array"):
+        hidden_distances(np.ones((2, 3)), np.ones((3, 2)))
+    with pytest.raises(ConfigError, match=r"U_0 must have 2 axes, but its shape is \(3,\)"):
+        hidden_distances(np.ones((2, 3)), np.ones(3))
 
 
 # ------------------------------------------------------------------------------------- spread
@@ -105,20 +100,6 @@ def test_spread_depends_neither_on_scale_nor_on_order(values, scale, random):
     assert gini(other) == pytest.approx(gini(values), abs=100 * EPS)
     expected = coefficient_of_variation(values)
     assert coefficient_of_variation(other) == pytest.approx(expected, abs=300 * EPS)
-
-
-@pytest.mark.parametrize("measure", [coefficient_of_variation, gini])
-def test_spread_of_nothing_is_undefined_and_of_bad_numbers_refused(measure):
-    assert np.isnan(measure(np.zeros(4)))
-    for values, message in [
-        ([1.0, -2.0], "values must be 0 or more, but holds -2"),
-        ([], "values is empty"),
-        ([[1.0]], "values must have 1 axes"),
-        ([1.0, np.nan], "values holds NaN or infinity"),
-        ([1.0, np.inf], "values holds NaN or infinity"),
-    ]:
-        with pytest.raises(ConfigError, match=message):
-            measure(values)
 
 
 # ------------------------------------------------------------------------------- distribution
@@ -211,9 +192,47 @@ def test_a_scale_must_be_positive(sigma):
         normal_distance([[1.0, 2.0]], sigma)
 
 
-@pytest.mark.parametrize("measure", [skewness, excess_kurtosis, normal_distance])
-def test_distribution_measures_refuse_bad_arrays(measure):
-    with pytest.raises(ConfigError, match="entries holds NaN or infinity"):
-        measure([[1.0, np.nan]])
-    with pytest.raises(ConfigError, match="entries must have 2 axes"):
-        measure([1.0, 2.0])
+# --------------------------------------------------------------------------------- all measures
+
+ONE_ROW = (1, 2)  # the grid of filters of two weights
+MEASURES = {  # what takes one array, what errors call it, and how many axes it has
+    "hidden_distances": (lambda U: hidden_distances(U, np.ones(np.shape(U))), "U", 2),
+    "top_distances": (lambda V: top_distances(V, np.ones(np.shape(V))), "V", 2),
+    "coefficient_of_variation": (coefficient_of_variation, "values", 1),
+    "gini": (gini, "values", 1),
+    "skewness": (skewness, "entries", 2),
+    "excess_kurtosis": (excess_kurtosis, "entries", 2),
+    "normal_distance": (normal_distance, "entries", 2),
+    "morans_i": (lambda filters: morans_i(filters, ONE_ROW), "filters", 2),
+    "radial_spectrum": (lambda filters: radial_spectrum(filters, ONE_ROW), "filters", 2),
+    "radial_autocovariance": (lambda f: radial_autocovariance(f, ONE_ROW), "filters", 2),
+    "peak_wavelength": (lambda power: peak_wavelength([0.5, 1.0], power), "power", 2),
+    "correlation_length": (lambda c: correlation_length([0.0, 1.0], c), "covariance", 2),
+    "singular_values": (singular_values, "change", 2),
+    "effective_rank": (effective_rank, "singular values", 1),
+    "participation_ratio": (participation_ratio, "singular values", 1),
+    "principal_plane": (principal_plane, "neurons", 2),
+    "tsne": (tsne, "neurons", 2),
+}
+
+
+@pytest.mark.parametrize(("measure", "name", "axes"), MEASURES.values(), ids=MEASURES)
+def test_measures_refuse_what_are_not_real_finite_numbers_of_their_shape(measure, name, axes):
+    good = np.ones((2,) * axes)
+    for values, message in [
+        (good * np.nan, "holds NaN or infinity: measures need finite numbers"),
+        (good * -np.inf, "holds NaN or infinity"),
+        (good + 0j, "must hold real numbers of up to 64 bits, but has the type complex128"),
+        (good.astype(str), "must hold real numbers"),
+        (good[None], f"must have {axes} axes, but its shape is"),
+        (good[:0], "is empty: its shape is"),
+    ]:
+        with pytest.raises(ConfigError, match=f"{name} {message}"):
+            measure(values)
+
+
+@pytest.mark.parametrize("measure", [coefficient_of_variation, gini, effective_rank])
+def test_amounts_are_0_or_more_and_those_of_nothing_are_undefined(measure):
+    assert np.isnan(measure(np.zeros(4)))
+    with pytest.raises(ConfigError, match="must be 0 or more, but holds -2"):
+        measure([1.0, -2.0])

@@ -64,26 +64,21 @@ def test_together_they_are_the_recorded_scalars_at_every_step(backend, chart):
 
 
 @backends
-def test_without_diffusion_the_reaction_is_the_same_and_the_diffusion_zero(backend):
+@pytest.mark.parametrize("keys", [{"diffusion": False}, {"trainable": "U"}], ids=str)
+def test_forces_are_those_of_the_state_without_diffusion_and_of_arrays_that_do_not_move(
+    backend, keys
+):
     problem = random_problem(4)
-    config = problem.config(diffusion=False)
-    norms = Forces(config, problem.X, problem.Y, backend=backend).norms(**problem.initial)
-    expected = by_loops(problem)
-    for array in "UV":
-        reaction = f"reaction_{array}"
-        assert relative_error(getattr(norms, reaction), expected[reaction]) < TOLERANCE
-        assert not getattr(norms, f"diffusion_{array}").any()
+    norms = Forces(problem.config(**keys), problem.X, problem.Y, backend=backend).norms(
+        **problem.initial
+    )
+    for name, expected in by_loops(problem).items():
+        if name.startswith("diffusion") and "diffusion" in keys:
+            assert not getattr(norms, name).any()
+        else:
+            assert relative_error(getattr(norms, name), expected) < TOLERANCE, name
     without = force_norms(**problem.initial, X=problem.X, Y=problem.Y, diffusivity=0.0)
     assert not without.diffusion_U.any()
-
-
-@backends
-def test_arrays_that_do_not_move_have_forces_all_the_same(backend):
-    problem = random_problem(5)
-    config = problem.config(trainable="U")
-    norms = Forces(config, problem.X, problem.Y, backend=backend).norms(**problem.initial)
-    for name, expected in by_loops(problem).items():
-        assert relative_error(getattr(norms, name), expected) < TOLERANCE, name
 
 
 @backends

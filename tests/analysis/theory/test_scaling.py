@@ -323,6 +323,7 @@ def test_progress_counts_the_draws():
     ("keys", "message"),
     [
         ({"draws": 1}, "draws must be 2 or more, not 1"),
+        ({"init_scale": 0.0}, "init_scale = 0: forces that are 0 have no exponents"),
         ({"base": Sizes(8, 8, 8, 1)}, r"d_out = 1 times \(0.5, 1, 2\) must be 3 sizes or more"),
         ({"factors": (1, 2)}, "n = 16 times .* must be 3 sizes or more"),
     ],

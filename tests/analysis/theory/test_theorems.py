@@ -216,7 +216,7 @@ def test_bounds_hold_for_every_neuron_at_every_time_where_the_premises_do(tmp_pa
     judged, other = report.theorem_1, report.theorem_2
     if keys.get("diffusion"):
         judged, other = other, judged
-    assert all(premise.holds.all() for premise in report.premises)
+    assert all(premise.holds.all() for premise in report.theorem_2.premises)
     assert judged.verdict.status == "holds"
     assert judged.verdict.text == "holds for every neuron, at every record to t = " + (
         f"{report.course.time[-1]:.4g}"
@@ -259,14 +259,6 @@ def test_one_sample_moves_by_gd_as_far_as_euler_steps_allow_and_farther_than_the
     assert steps.tightness[1] == pytest.approx(1.0)
     assert flow.verdict.status == "violated"
     assert flow.tightness[1] == pytest.approx(1 - 0.5 * h / 4, rel=0.01)
-
-
-def test_steps_too_large_for_their_bound_are_a_premise_that_fails():
-    course = made_course(distance=0.0)
-    report = judge_bounds(ABOVE, course, NO_SCORES, diffusion=False, step_size=4.0)
-    assert report.theorem_1.verdict.text == (
-        "no conclusion: premise step_size (lambda_max(H(t)) + lambda_0 / 2) <= 2 fails from t = 0"
-    )
 
 
 # -- what is concluded, and what is not ------------------------------------------------------------
@@ -317,7 +309,7 @@ def test_no_conclusion_from_where_a_premise_fails_whatever_the_distances(diffusi
         "no conclusion: premise lambda_min(H(t)) >= lambda_0 / 2 fails from t = 3 "
         "(the bound holds until t = 2)"
     )
-    failing = report.premises[0]
+    failing = report.theorem_2.premises[0]
     assert failing.fails_from == 3.0
     assert failing.holds.tolist() == [True, True, True, False, True]
 
@@ -329,24 +321,30 @@ def test_a_violation_before_a_premise_fails_counts():
     assert (verdict.status, verdict.time, verdict.neuron) == ("violated", 1.0, 7)
 
 
-def test_theorem_1_needs_no_premise_on_the_largest_eigenvalue_and_theorem_2_does():
-    course = made_course(distance=0.1)
-    course.lambda_max[1:] = 0.7
-    reaction = judge_bounds(ABOVE, course, NO_SCORES, diffusion=False)
-    diffusion = judge_bounds(ABOVE, course, NO_SCORES, diffusion=True)
-    assert reaction.theorem_1.verdict.status == "holds"
-    assert diffusion.theorem_2.verdict.text == (
-        "no conclusion: premise lambda_max(H(t)) <= lambda_1 / 2 fails from t = 1"
+def test_each_theorem_is_judged_by_its_own_premises_between_snapshots_too():
+    """A large eigenvalue, a score above mu, and too large a step, each of which ends a judgment."""
+    large = made_course(distance=0.1)
+    large.lambda_max[1:] = 0.7
+    assert (
+        judge_bounds(ABOVE, large, NO_SCORES, diffusion=False).theorem_1.verdict.status == "holds"
     )
-
-
-def test_a_score_above_mu_ends_the_judgment_between_snapshots():
     scores = Scores(np.array([0.0, 1.5, 1.75, 4.0]), np.array([0.1, 0.1, 0.21, 0.1]))
-    verdict = judge_bounds(
-        ABOVE, made_course(distance=0.1), scores, diffusion=True
-    ).theorem_2.verdict
-    assert verdict.judged_until == 1.0
-    assert "premise D ||grad_z g||_1 <= mu fails from t = 1.75" in verdict.text
+    steps = {"diffusion": False, "step_size": 4.0}
+    for judged, premise in (
+        (
+            judge_bounds(ABOVE, large, NO_SCORES, diffusion=True).theorem_2,
+            "lambda_max(H(t)) <= lambda_1 / 2 fails from t = 1",
+        ),
+        (
+            judge_bounds(ABOVE, made_course(distance=0.1), scores, diffusion=True).theorem_2,
+            "D ||grad_z g||_1 <= mu fails from t = 1.75 (the bound holds until t = 1)",
+        ),
+        (
+            judge_bounds(ABOVE, made_course(distance=0.0), NO_SCORES, **steps).theorem_1,
+            "step_size (lambda_max(H(t)) + lambda_0 / 2) <= 2 fails from t = 0",
+        ),
+    ):
+        assert judged.verdict.text == f"no conclusion: premise {premise}"
 
 
 def test_a_narrow_run_gets_no_verdict(tmp_path):

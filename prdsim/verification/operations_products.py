@@ -1,0 +1,214 @@
+"""Products and fused operations against one plain NumPy expression in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from math import ceil, log2
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prdsim.verification.operands import (
+    EXACT,
+    UNIT64,
+    Finding,
+    Operands,
+    in_float64,
+    share,
+    sizes_of,
+)
+from prdsim.verification.rounding import gamma
+
+if TYPE_CHECKING:
+    from prdsim.backends.arrays import Array, HostArray
+    from prdsim.backends.base import Fused
+
+_PRODUCTS = ((1, 1, 1), (1, 5, 4), (5, 1, 4), (5, 4, 1), (1, 1, 6), (6, 1, 1), (1, 6, 1), (9, 8, 7))
+_SCALARS: tuple[tuple[float, float], ...] = ((1.0, 0.0), (-0.3, 0.0), (-0.3, 1.0), (1.0, 0.7))
+_LAYOUTS = tuple(product((False, True), repeat=2))
+
+Sizes = tuple[int, ...]
+Layout = tuple[bool, ...]
+
+
+# -- gemm ------------------------------------------------------------------------------------------
+
+
+def gemm(o: Operands) -> Iterator[Finding]:
+    """Rows, inner and columns of a product; which of A, B is given as a transpose."""
+    s = o.sizes
+    own = [
+        ((s.m, s.d_in, s.n), (False, False)),  # U X
+        ((s.d_out, s.m, s.n), (False, False)),  # V H
+        ((s.m, s.d_out, s.n), (True, False)),  # V^T E
+        ((s.d_out, s.n, s.m), (False, True)),  # E H^T
+        ((s.m, s.n, s.d_in), (False, True)),  # B X^T
+        ((s.m_c, s.d_out, s.n), (False, False)),  # W Z
+        ((s.d_out, s.m_c, s.n), (True, False)),  # (a W)^T P
+        ((s.m_c, s.n, s.d_out), (False, True)),  # P Z^T
+    ]
+    for sizes, layout in [*product(_PRODUCTS, _LAYOUTS), *own]:
+        for draw in (_numbers, _not_finite, _integers):
+            yield from _products(o, sizes, layout, draw)
+
+
+def _numbers(o: Operands, *sizes: int) -> tuple[HostArray, HostArray, HostArray]:
+    rows, inner, columns = sizes
+    return o.normal(rows, inner), o.normal(inner, columns), o.normal(rows, columns)
+
+
+def _not_finite(o: Operands, *sizes: int) -> tuple[HostArray, HostArray, HostArray]:
+    """They pass into every entry that they belong to, and into no other.
+
+    No factor is 0: some BLAS leave out its products.
+    """
+    A, B, before = _numbers(o, *sizes)
+    A[0, 0], A[-1, -1] = np.nan, np.inf
+    B[B == 0.0] = 1.0
+    return A, B, before
+
+
+def _integers(o: Operands, *sizes: int) -> tuple[HostArray, HostArray, HostArray]:
+    """Whole numbers whose sums the type still holds: any order of adding gives the same."""
+    rows, inner, columns = sizes
+    held = np.finfo(o.k.dtype).nmant + 1
+    bits = max(1, held - 1 - ceil(log2(inner + 1)))
+    if o.rounding.factor_unit:
+        bits = min(bits, ceil(-log2(o.rounding.factor_unit)) + 1)
+    before = o.integers(bits, rows, columns)
+    return o.integers(bits, rows, inner), o.integers(1, inner, columns), before
+
+
+def _products(
+    o: Operands, sizes: Sizes, layout: Layout, draw: Callable[..., tuple[HostArray, ...]]
+) -> Iterator[Finding]:
+    """The same factors with other scalars into the same array, and at last into another."""
+    A, B, before = draw(o, *sizes)
+    stored = [np.ascontiguousarray(M.T) if t else M for M, t in zip((A, B), layout, strict=True)]
+    loaded = [o.load(M) for M in stored]
+    left, right = (M.T if t else M for M, t in zip(loaded, layout, strict=True))
+    A64, B64, C64 = in_float64(A, B, before)
+    sums, moduli = A64 @ B64, np.abs(A64) @ np.abs(B64)
+    inner = sizes[1]
+    allowed = o.rounding.of_product(inner) + gamma(inner + 3, UNIT64)
+    scalars, reason, kind = _SCALARS, f"gamma of a sum of {inner} + 3", ""
+    if draw is _integers:
+        allowed, reason, kind = 0.0, EXACT, ", integers"
+        scalars = ((1.0, 0.0), (1.0, 1.0))
+    first = o.unset(before.shape)
+    for (alpha, beta), out in [*product(scalars, [first]), ((1.0, 0.0), o.unset(before.shape))]:
+        o.k.to_device(before if beta else np.full_like(before, np.nan), out)
+        o.k.gemm(left, right, out, alpha=alpha, beta=beta)
+        expected = alpha * sums + (beta * C64 if beta else 0.0)
+        most = abs(alpha) * moduli + beta * np.abs(C64)
+        where = f"{sizes_of(*sizes)}{_transposes(layout)}{kind}, beta = {beta:g}"
+        yield Finding(where, share(o.k.to_host(out), expected, most), allowed, reason)
+    for operand, host in zip(loaded, stored, strict=True):
+        o.left_alone(operand, host)
+
+
+def _transposes(layout: Layout) -> str:
+    names = [f"{M}^T" for M, transposed in zip("AB", layout, strict=True) if transposed]
+    return f" ({', '.join(names)})" if names else ""
+
+
+# -- fused -----------------------------------------------------------------------------------------
+
+
+def fused(o: Operands) -> Iterator[Finding]:
+    """Each fused operation against the expression that it stands for."""
+    s = o.sizes
+    own = (s.m, s.m_c, s.d_out, s.n, s.d_in)
+    # Of tiles: one and less, several and a rest, over neurons (1300) and over samples (2100).
+    tiles = [(1, 1, 1, 1, 1), (7, 5, 3, 11, 4), (1300, 90, 2, 70, 5), (70, 1300, 3, 2100, 6)]
+    for sizes in [own, *tiles]:
+        m, m_c, d_out, n, columns = sizes
+        operations = o.k.fused(m, m_c, d_out, n)
+        operations.allocate()
+        yield from _predict(o, operations, sizes)
+        for square in (False, True):
+            wanted = (m, m_c, d_out, n, n if square else columns)
+            yield from _pull_back(o, operations, wanted, square)
+        yield from _gates(o, operations, sizes)
+
+
+def _summed(
+    o: Operands, where: str, out: Array, expected: HostArray, moduli: HostArray, *terms: int
+) -> Finding:
+    """Compare products of products here, of so many terms each, with the float64 expression."""
+    here = sum(o.rounding.of_product(count) for count in terms)
+    allowed = here * (1.0 + here) + gamma(sum(terms) + 3, UNIT64)
+    error = share(o.k.to_host(out), expected, moduli)
+    return Finding(where, error, allowed, f"gamma of a sum of {sum(terms)} + 3")
+
+
+def _predict(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
+    m, _, d_out, n, columns = sizes
+    carried, matrix, V = o.normal(m, columns), o.normal(columns, n), o.normal(d_out, m)
+    c64, M64, V64 = in_float64(carried, matrix, V)
+    where = f"predict {sizes_of(*sizes)}"
+    for base in (None, o.normal(m, n)):
+        A, out, given = o.unset((m, n)), o.unset((d_out, n)), o.unset((d_out, n))
+        loaded = o.load(matrix), None if base is None else o.load(base), o.load(V)
+        fused.predict(o.load(carried), *loaded, A=A, out=out, alpha=-0.3)
+        base64 = np.zeros((m, n)) if base is None else base.astype(np.float64)
+        moduli = np.abs(base64) + np.abs(c64) @ np.abs(M64)
+        yield _summed(o, f"{where}: A", A, base64 + c64 @ M64, moduli, columns)
+        # The features are those of A as it was rounded.
+        H = np.maximum(o.k.to_host(A).astype(np.float64), 0.0)
+        wanted, moduli = -0.3 * (V64 @ H), 0.3 * (np.abs(V64) @ H)
+        yield _summed(o, f"{where}: V relu(A)", out, wanted, moduli, m)
+        fused.predict(None, *loaded, A=A, out=given, alpha=-0.3)
+        yield _summed(o, f"{where}: V relu(A), A given", given, wanted, moduli, m)
+
+
+def _pull_back(o: Operands, fused: Fused, sizes: Sizes, square: bool) -> Iterator[Finding]:
+    """With a matrix, and (``square``) without one; into V itself; whole, and U or V alone."""
+    m, _, d_out, n, columns = sizes
+    A, V, E, U = o.normal(m, n), o.normal(d_out, m), o.normal(d_out, n), o.normal(m, columns)
+    matrix = o.normal(1 if square else columns, n)
+    A64, V64, E64, M64, U64 = in_float64(A, V, E, matrix, U)
+    H, gates = np.maximum(A64, 0.0), A64 >= 0.0
+    B, B_moduli = (V64.T @ E64) * gates, (np.abs(V64).T @ np.abs(E64)) * gates
+    U_sum, U_moduli = (B, B_moduli) if square else (B @ M64.T, B_moduli @ np.abs(M64).T)
+    V_sum, V_moduli = E64 @ H.T, np.abs(E64) @ H.T
+    for beta, kept in product((0.0, 1.0), ("UV", "U", "V")):
+        device_V = o.load(V)
+        out_U = (o.load(U) if beta else o.unset(U.shape)) if "U" in kept else None
+        out_V = (device_V if beta else o.unset(V.shape)) if "V" in kept else None
+        device_A, device_matrix = o.load(A), o.load(matrix)
+        given = None, device_matrix, None, device_V
+        fused.predict(*given, A=device_A, out=o.unset(E.shape), alpha=1.0)
+        operands = device_A, device_V, o.load(E), None if square else device_matrix
+        scalars = {"alpha": 0.7, "beta": beta}
+        fused.pull_back(*operands, B=o.unset((m, n)), out_U=out_U, out_V=out_V, **scalars)
+        where = f"pull_back {sizes_of(*sizes)}{'' if square else ' (matrix)'}, beta = {beta:g}: "
+        for name, out, total, moduli, before, terms in (
+            ("U", out_U, U_sum, U_moduli, U64, (d_out,) if square else (d_out, n)),
+            ("V", out_V, V_sum, V_moduli, V64, (n,)),
+        ):
+            if out is not None:
+                wanted, most = 0.7 * total + beta * before, 0.7 * moduli + beta * np.abs(before)
+                yield _summed(o, where + name, out, wanted, most, *terms)
+
+
+def _gates(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
+    """Gates of whole numbers, which nothing rounds: zeros among them, open."""
+    _, m_c, d_out, n, _ = sizes
+    W, points = o.integers(2, m_c, d_out), o.integers(2, d_out, n)
+    weights, values, before = o.normal(m_c, d_out), o.normal(d_out, n), o.normal(m_c, d_out)
+    W64, p64, w64, v64, b64 = in_float64(W, points, weights, values, before)
+    gates = (W64 @ p64 >= 0.0).astype(np.float64)
+    out = o.unset((d_out, n))
+    fused.gate_product(o.load(W), o.load(points), o.load(weights), out=out, alpha=-0.3)
+    wanted, moduli = -0.3 * (w64.T @ gates), 0.3 * (np.abs(w64).T @ gates)
+    yield _summed(o, f"gate_product {sizes_of(*sizes)}", out, wanted, moduli, m_c)
+    for same_gates, beta in product((True, False), (0.0, 1.0)):
+        out = o.load(before) if beta else o.unset(before.shape)
+        operands = o.load(W), o.load(points), o.load(values)
+        fused.gate_moments(*operands, out=out, alpha=0.7, beta=beta, same_gates=same_gates)
+        wanted = 0.7 * (gates @ v64.T) + beta * b64
+        moduli = 0.7 * (gates @ np.abs(v64).T) + beta * np.abs(b64)
+        where = f"gate_moments {sizes_of(*sizes)}, beta = {beta:g}"
+        yield _summed(o, where, out, wanted, moduli, n)

@@ -1,0 +1,54 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cupy_on_host import HostCupy, compiler_missing
+from cupy_on_host.harness import put_in
+
+from prdsim.backends import get_backend
+
+PRECISIONS = {
+    "numpy": ("float64", "float32"),
+    "numba": ("float64", "float32"),
+    "cupy-on-host": ("float64", "float32", "tf32"),
+}
+
+
+def found(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name by which `get_backend` finds a backend, CuPy's on stand-ins where that is asked."""
+    if name != "cupy-on-host":
+        return name
+    stand_in(monkeypatch)
+    return "cupy"
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> HostCupy:
+    """Put the stand-in in CuPy's place, if it can be compiled."""
+    if compiler_missing():
+        pytest.skip(compiler_missing())
+    return put_in(monkeypatch)
+
+
+@pytest.fixture
+def cupy(monkeypatch) -> HostCupy:
+    """The stand-in that `get_backend("cupy")` finds."""
+    return stand_in(monkeypatch)
+
+
+@pytest.fixture(params=PRECISIONS)
+def backend(request, monkeypatch) -> str:
+    """The name of a backend, each in turn."""
+    return found(request.param, monkeypatch)
+
+
+@pytest.fixture(params=[(name, p) for name in PRECISIONS for p in PRECISIONS[name]], ids="-".join)
+def k(request, monkeypatch) -> Iterator[Any]:
+    """Each backend at each of its precisions, with its threads and warnings as in a run."""
+    name, precision = request.param
+    backend = get_backend(found(name, monkeypatch), precision=precision)
+    with backend.active():
+        yield backend
