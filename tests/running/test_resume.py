@@ -636,15 +636,6 @@ def test_recording_and_progress_change_no_bit(backend, integrator, tmp_path):
         assert_same_points(tmp_path / "0.h5", path)
 
 
-def test_lines_tell_step_loss_and_time_left(tmp_path):
-    stream = io.StringIO()
-    prdsim.run(**keys(), output=str(tmp_path / "run.h5"), progress=Shown(stream, 0.0))
-    lines = stream.getvalue().splitlines()
-    assert len(lines) == 40
-    assert lines[-1].startswith("40 of 40  step 40  L_sup ")
-    assert lines[-1].endswith("0 s left")
-
-
 def test_resume_removes_the_second_name_that_a_kill_in_creation_leaves(tmp_path):
     path = prdsim.run(**case_keys("numpy", "gd", 20, 1e9), output=str(tmp_path / "run.h5")).path
     (tmp_path / ".run.h5.0123abcd.tmp").hardlink_to(path)  # killed between link and unlink

@@ -90,41 +90,6 @@ def test_data_that_do_not_fit_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-class Ears:
-    """Progress that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[float, ...]] = []
-
-    def start(self, done: float, total: float) -> None:
-        self.told.append((done, total))
-
-    def update(self, done: float, step: int, loss: float) -> None:
-        self.told.append((done, step, loss))
-
-    def close(self) -> None:
-        self.told.append(())
-
-
-def test_progress_is_told_every_step(tmp_path):
-    ears = Ears()
-    prdsim.run(**KEYS, progress=ears, output=str(tmp_path / "a.h5"))
-    assert ears.told[0] == (0, 20)
-    assert [(done, step) for done, step, _ in ears.told[1:-1]] == [(k, k) for k in range(1, 21)]
-    assert all(loss > 0 for *_, loss in ears.told[1:-1])
-    assert ears.told[-1] == ()
-
-
-def test_progress_of_a_run_to_a_time_is_told_in_time(tmp_path):
-    ears = Ears()
-    keys = {**KEYS, "steps": None, "end_time": 1.0, "step_size": 0.3}
-    prdsim.run(**keys, progress=ears, output=str(tmp_path / "a.h5"))
-    assert ears.told[0] == (0.0, 1.0)
-    places = [(done, step) for done, step, _ in ears.told[1:-1]]
-    # The fourth step passes the end, and is not shortened.
-    assert places == [(0.3, 1), (0.6, 2), (pytest.approx(0.9), 3), (1.0, 4)]
-
-
 def test_a_failure_in_the_middle_is_kept_in_the_file(tmp_path):
     def slip() -> None:
         raise ValueError("a slip of the user's")
