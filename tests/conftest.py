@@ -22,16 +22,21 @@ def found(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name by which `get_backend` finds a backend, CuPy's on stand-ins where that is asked."""
     if name != "cupy-on-host":
         return name
+    stand_in(monkeypatch)
+    return "cupy"
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> HostCupy:
+    """Put the stand-in in CuPy's place, if it can be compiled."""
     if compiler_missing():
         pytest.skip(compiler_missing())
-    put_in(monkeypatch)
-    return "cupy"
+    return put_in(monkeypatch)
 
 
 @pytest.fixture
 def cupy(monkeypatch) -> HostCupy:
     """The stand-in that `get_backend("cupy")` finds."""
-    return put_in(monkeypatch)
+    return stand_in(monkeypatch)
 
 
 @pytest.fixture(params=PRECISIONS)

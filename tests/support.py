@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from math import isnan
 from operator import getitem
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,11 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder, hidden files too."""
+    return sorted(path.name for path in folder.iterdir())
 
 
 @contextmanager

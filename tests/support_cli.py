@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from prdsim.cli import main
+from prdsim.trajectory import open_trajectory
 
 ROOT = Path(__file__).parents[1]
+PATIENCE = 120.0  # seconds; nothing comes near, but for a machine under heavy load
 STOPS = (signal.SIGINT, signal.SIGTERM)
 TINY = ("--samples", "8", "--width", "6", "--steps", "20", "--backend", "numpy")
 
@@ -51,17 +54,53 @@ def caller(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return run
 
 
-def shell(*arguments: object, cwd: Path) -> Answer:
-    """Run the installed console script, or the checkout's module where nothing is installed."""
-    script = shutil.which("prdsim", path=str(Path(sys.executable).parent))
-    command = [script] if script else [sys.executable, "-m", "prdsim"]
-    environment = {**os.environ} if script else {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Answer(done.returncode, done.stdout, done.stderr)
+class Program(subprocess.Popen[str]):
+    """The installed console script, or the checkout's module where nothing is installed."""
+
+    def __init__(self, *arguments: object, cwd: Path) -> None:
+        script = shutil.which("prdsim", path=str(Path(sys.executable).parent))
+        super().__init__(
+            [*([script] if script else [sys.executable, "-m", "prdsim"]), *map(str, arguments)],
+            cwd=cwd,
+            env=dict(os.environ) if script else {**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Poll; the program must not end before."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.poll() is None, self.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def answer(self) -> Answer:
+        """Wait for its end."""
+        out, err = self.communicate(timeout=PATIENCE)
+        for word in ("Traceback", "Exception ignored", 'File "'):
+            assert word not in err, err
+        return Answer(self.returncode, out, err)
+
+
+def assert_refused(answer: Answer, code: int, *words: str) -> None:
+    """One error of one or two lines on stderr, nothing on stdout."""
+    assert (answer.code, answer.out) == (code, ""), answer
+    for word in words:
+        assert word in answer.err, answer.err
+    lines = [line for line in answer.err.splitlines() if not line.startswith(("Usage", "Try"))]
+    assert 1 <= len([line for line in lines if line]) <= 2, answer.err
+    assert "internal error" not in answer.err
+
+
+def recorded(path: Path, rows: int = 1) -> Callable[[], bool]:
+    """A condition: so many snapshots are committed."""
+
+    def reached() -> bool:
+        if not path.exists():
+            return False
+        with open_trajectory(path) as trajectory:
+            return len(trajectory.step) >= rows
+
+    return reached

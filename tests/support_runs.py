@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import same_bits, same_numbers
 
 import prdsim
 from prdsim.analysis import Recording, open_recording
 from prdsim.errors import DivergedError
-from prdsim.trajectory import open_trajectory
+from prdsim.physics.state import RestartPoint
+from prdsim.symbols import ARRAYS
+from prdsim.trajectory import TrajectoryWriter, open_trajectory
 
 KEYS = {
     "dataset": "digits",
@@ -40,21 +42,35 @@ class Killed(BaseException):
 
 
 class At:
-    """Progress that does something when a run reaches a step; -1 before its first commit."""
+    """Progress that does something when a run reaches a step, or begins there or beyond."""
 
     def __init__(self, step: int, action: Callable[[], None]) -> None:
         self._step, self._action = step, action
 
-    def start(self, done: float, total: float) -> None:  # noqa: ARG002
-        if self._step < 0:
+    def start(self, done: float, total: float) -> None:
+        assert 0 <= done <= total
+        if self._step <= done:  # at 0: before the first commit
             self._action()
 
     def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
+        assert loss > 0
         if step == self._step:
             self._action()
 
     def close(self) -> None:
         pass
+
+
+def stop_at(step: int, number: signal.Signals = signal.SIGTERM) -> At:
+    """Ask the run to stop, as Ctrl-C or a batch system do."""
+    return At(step, lambda: signal.raise_signal(number))
+
+
+def kill_at(step: int) -> At:
+    def kill() -> None:
+        raise Killed
+
+    return At(step, kill)
 
 
 def keys_of_run(**keys: Any) -> dict[str, Any]:
@@ -87,18 +103,14 @@ def opened(paths: Iterable[Path]) -> Iterator[list[Recording]]:
 
 
 def make_interrupted(path: Path, step: int = 10, **keys: Any) -> Path:
-    stop = At(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    result = prdsim.run(**keys_of_run(**keys), output=str(path), progress=stop)
+    result = prdsim.run(**keys_of_run(**keys), output=str(path), progress=stop_at(step))
     assert result.stop_reason == "interrupted"
     return path
 
 
 def make_killed(path: Path, step: int = 10, **keys: Any) -> Path:
-    def kill() -> None:
-        raise Killed
-
     with pytest.raises(Killed):
-        prdsim.run(**keys_of_run(**keys), output=str(path), progress=At(step, kill))
+        prdsim.run(**keys_of_run(**keys), output=str(path), progress=kill_at(step))
     return path
 
 
@@ -122,6 +134,38 @@ def damage(path: Path, name: str) -> Path:
     content[offset + 3] ^= 4
     path.write_bytes(content)
     return path
+
+
+def restart_point(path: Path) -> RestartPoint:
+    with TrajectoryWriter.open(path) as writer:
+        return writer.read_restart()
+
+
+def assert_same_points(left: Path, right: Path) -> None:
+    """Two runs would go on from the same state, to the last bit."""
+    a, b = restart_point(left), restart_point(right)
+    assert (a.step, a.time) == (b.step, b.time)
+    assert same_numbers(a.scalars, b.scalars)
+    assert same_bits(a.arrays, b.arrays)
+
+
+def assert_same_trajectory(left: Path, right: Path) -> None:
+    """Everything a run decides is equal to the last bit in two files, its end included."""
+    with open_trajectory(left) as a, open_trajectory(right) as b:
+        assert a.check() == b.check() == []
+        assert (a.status, a.stop_step, a.stop_reason) == (b.status, b.stop_step, b.stop_reason)
+        assert a.attributes["config_sha256"] == b.attributes["config_sha256"]
+        assert np.array_equal(a.planned_snapshots, b.planned_snapshots)
+        assert np.array_equal(a.planned_scalars, b.planned_scalars)
+        assert len(a.step) >= 2
+        assert len(a.scalars["step"]) >= 2
+        assert same_bits(dict(a.scalars), dict(b.scalars))
+        assert same_bits({"step": a.step, "time": a.time}, {"step": b.step, "time": b.time})
+        for name in ARRAYS:
+            assert same_bits({name: getattr(a, name)[:]}, {name: getattr(b, name)[:]})
+        for group in ("initial", "chart", "data"):
+            assert same_bits(dict(getattr(a, group)), dict(getattr(b, group)))
+    assert_same_points(left, right)
 
 
 def arrays_of(path: Path) -> dict[str, Any]:

@@ -18,25 +18,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cupy_on_host import HostCupy, compiler_missing
 from cupy_on_host.harness import put_in
-from support import random_problem, same_bits
+from support import in_pairs, random_problem, same_bits
+from support_runs import At, assert_same_trajectory
 
 import prdsim.backends.cupy as real_backend
 from prdsim.errors import ConfigError, DivergedError, OutputError, ResumeMismatchError
 from prdsim.files import posix
-from prdsim.running import runner
+from prdsim.running import loop, runner
 from prdsim.running.loop import Result
 from prdsim.running.memory import leaving_bytes, needed_bytes
 from prdsim.running.ordered_calls import OrderedCalls
 from prdsim.running.resuming import resume
 from prdsim.running.runner import run
 from prdsim.running.simulation import Simulation
-from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, TrajectoryWriter, open_trajectory
 
 PATIENCE = 60.0  # seconds; nothing comes near
-on_stand_ins = pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "-")
+on_stand_ins = pytest.mark.usefixtures("cupy")
 KEYS: dict[str, Any] = {
     "backend": "cupy",
     "diffusion": True,
@@ -145,12 +144,6 @@ def test_at_once_is_at_once():
 
 
 @pytest.fixture
-def cupy(monkeypatch) -> HostCupy:
-    """The stand-in that `get_backend("cupy")` finds."""
-    return put_in(monkeypatch)
-
-
-@pytest.fixture
 def reproducible(monkeypatch) -> None:
     """Files that differ in nothing but what was computed: no clock, no identity."""
 
@@ -161,7 +154,7 @@ def reproducible(monkeypatch) -> None:
 
     monkeypatch.setattr(runner, "datetime", Clock)
     monkeypatch.setattr(runner.secrets, "token_hex", lambda size: "0" * 2 * size)
-    monkeypatch.setattr(runner, "_COMMIT_SECONDS", float("inf"))
+    monkeypatch.setattr(loop, "_COMMIT_SECONDS", float("inf"))
 
 
 def in_turn(patch: pytest.MonkeyPatch) -> None:
@@ -177,15 +170,16 @@ def run_in(folder: Path, patch: pytest.MonkeyPatch, **keys: Any) -> Result:
 
 
 @on_stand_ins
-@pytest.mark.usefixtures("cupy", "reproducible")
-@pytest.mark.parametrize("integrator", ["gd", "rk4", "bs23"])
-@pytest.mark.parametrize("restart_seconds", [0.0, 60.0])
-@pytest.mark.parametrize("recorded", [{}, BY_TIME], ids=["by step", "by time"])
+@pytest.mark.usefixtures("reproducible")
+@in_pairs(
+    integrator=("gd", "rk4", "bs23"), restart_seconds=(0.0, 60.0), recorded=("by step", "by time")
+)
 def test_the_file_is_byte_for_byte_that_of_writing_in_turn(
     integrator, restart_seconds, recorded, tmp_path, monkeypatch
 ):
     points = "random" if integrator == "gd" else "midpoint"
-    keys = {"integrator": integrator, "penalty_points": points, **recorded}
+    keys = {"integrator": integrator, "penalty_points": points}
+    keys |= BY_TIME if recorded == "by time" else {}
     keys["restart_seconds"] = restart_seconds
     run_in(tmp_path / "behind", monkeypatch, **keys)
     in_turn(monkeypatch)
@@ -194,14 +188,14 @@ def test_the_file_is_byte_for_byte_that_of_writing_in_turn(
     assert behind == turn
     with open_trajectory(tmp_path / "behind" / "run.h5") as trajectory:
         assert trajectory.check() == []
-        if recorded:
+        if recorded == "by time":
             assert trajectory.time.tolist() == [*(i * 0.007 for i in range(36)), 0.25]
         else:
             assert trajectory.step.tolist() == list(range(0, 25, 4))
 
 
 @on_stand_ins
-@pytest.mark.usefixtures("cupy", "reproducible")
+@pytest.mark.usefixtures("reproducible")
 def test_a_run_that_diverges_leaves_the_same_file(tmp_path, monkeypatch):
     texts = []
     for name in ("behind", "in turn"):
@@ -218,20 +212,6 @@ def test_a_run_that_diverges_leaves_the_same_file(tmp_path, monkeypatch):
 
 
 # -- overlap ---------------------------------------------------------------------------------------
-
-
-class Told:
-    """A run's progress: calls ``at(step)`` after every step."""
-
-    def __init__(self, at: Any) -> None:
-        self._at = at
-
-    def start(self, done: float, total: float) -> None: ...
-
-    def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
-        self._at(step)
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture
@@ -253,49 +233,29 @@ def held(monkeypatch) -> Any:
 
 
 @on_stand_ins
-@pytest.mark.usefixtures("cupy")
 def test_steps_go_on_while_a_snapshot_is_written_and_it_is_of_its_step(held, tmp_path):
     """Step 11 is done, and its scalars are there, before snapshot 8 is on the disk."""
     path = tmp_path / "run.h5"
 
-    def look(step: int) -> None:
-        if step == 11:
-            with open_trajectory(path) as trajectory:
-                assert trajectory.step[-1] == 4
-            held.gate.set()
+    def look() -> None:
+        with open_trajectory(path) as trajectory:
+            assert trajectory.step[-1] == 4
+        held.gate.set()
 
-    result = run(**KEYS, output=str(path), progress=Told(look))
+    run(**KEYS, output=str(path), progress=At(11, look))
     assert held.in_time, "the run waited for its file"
     assert threading.main_thread() not in held.threads
-    with random_states(result) as states, open_trajectory(path) as trajectory:
-        for row, step in enumerate(trajectory.step.tolist()):
-            for name in ARRAYS:
-                assert np.array_equal(getattr(trajectory, name)[row], states[step][name])
-
-
-class random_states:  # noqa: N801 - a context
-    """The weights at every fourth step, computed in turn."""
-
-    def __init__(self, result: Result) -> None:
-        with open_trajectory(result.path) as trajectory:
-            self._X, self._Y = (np.asarray(trajectory.data[name]) for name in "XY")
-            self._initial = {n: np.asarray(a) for n, a in trajectory.initial.items()}
-            self._config = trajectory.config
-
-    def __enter__(self) -> dict[int, Any]:
-        config = runner.RunConfig(**self._config)
-        states = {}
-        with Simulation(config, self._X, self._Y, initial=self._initial) as simulation:
-            for step in range(0, config.steps + 1, 4):
+    with open_trajectory(path) as trajectory:
+        data, initial = dict(trajectory.data), dict(trajectory.initial)
+        config = runner.RunConfig(**trajectory.config)
+        with Simulation(config, data["X"], data["Y"], initial=initial) as simulation:
+            for row, step in enumerate(trajectory.step.tolist()):
                 simulation.advance(step - simulation.step)
-                states[step] = simulation.weights()
-        return states
-
-    def __exit__(self, *_: object) -> None: ...
+                for name, array in simulation.weights().items():
+                    assert np.array_equal(getattr(trajectory, name)[row], array)
 
 
 @on_stand_ins
-@pytest.mark.usefixtures("cupy")
 def test_one_snapshot_at_a_time_leaves(monkeypatch, tmp_path):
     """Its memory on the device is given back before the disk is waited for."""
     under_way, most, held = [], [], []
@@ -377,18 +337,11 @@ def test_a_copy_can_be_waited_for_in_any_thread_on_any_device(monkeypatch):
 
 def check_resumed(path: Path, tmp_path: Path) -> None:
     """Resumed, the run is that of one never interrupted."""
-    resumed = resume(path)
-    whole = run(**KEYS, output=str(tmp_path / "whole.h5"))
-    assert (resumed.stop_reason, resumed.step) == ("finished", 24)
-    assert same_bits(dict(resumed.state), dict(whole.state))
-    with open_trajectory(path) as one, open_trajectory(whole.path) as other:
-        assert one.check() == []
-        assert one.step.tolist() == other.step.tolist()
-        assert np.array_equal(one.U[:], other.U[:])
+    resume(path)
+    assert_same_trajectory(path, run(**KEYS, output=str(tmp_path / "whole.h5")).path)
 
 
 @on_stand_ins
-@pytest.mark.usefixtures("cupy")
 @pytest.mark.parametrize(
     ("call", "succeed"),
     [("pwrite", 0), ("pwrite", 40), ("pwrite", 90), ("fdatasync", 0), ("fdatasync", 5)],
@@ -418,7 +371,6 @@ def test_a_disk_that_fills_up_ends_the_run_as_in_turn(call, succeed, tmp_path, m
 
 
 @on_stand_ins
-@pytest.mark.usefixtures("cupy")
 def test_nothing_is_committed_after_a_row_that_differs(tmp_path, monkeypatch):
     """A resumed run that is not the same ends; its file is left as it was."""
     path = tmp_path / "run.h5"
@@ -439,71 +391,59 @@ def test_nothing_is_committed_after_a_row_that_differs(tmp_path, monkeypatch):
 
 
 @on_stand_ins
-@pytest.mark.usefixtures("cupy")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_a_snapshot_is_written(number, held, tmp_path, monkeypatch):
+def test_a_signal_while_a_snapshot_is_written(number, held, tmp_path):
     """The snapshot is finished, then the state of the step that was reached is kept."""
     path = tmp_path / "run.h5"
 
-    def interrupt(step: int) -> None:
-        if step == 10:
-            assert held.in_time is None, "snapshot 8 is not written yet"
-            threading.Timer(0.05, held.gate.set).start()
-            signal.raise_signal(number)
+    def interrupt() -> None:
+        assert held.in_time is None, "snapshot 8 is not written yet"
+        threading.Timer(0.05, held.gate.set).start()
+        signal.raise_signal(number)
 
-    result = run(**KEYS, output=str(path), progress=Told(interrupt))
+    result = run(**KEYS, output=str(path), progress=At(10, interrupt))
     assert (result.stop_reason, result.step, result.signal) == ("interrupted", 10, number)
     with open_trajectory(path) as trajectory:
         assert trajectory.check() == []
         assert trajectory.step[-1] == 8
         assert (trajectory.status, trajectory.stop_reason) == (Status.INTERRUPTED, number.name)
         assert trajectory.restart_step == 10
-    monkeypatch.undo()
-    put_in(monkeypatch)
     check_resumed(path, tmp_path)
 
 
 @on_stand_ins
-@pytest.mark.usefixtures("cupy")
-def test_a_second_signal_ends_the_run_and_no_row_is_torn(held, tmp_path, monkeypatch):
+def test_a_second_signal_ends_the_run_and_no_row_is_torn(held, tmp_path):
     path = tmp_path / "run.h5"
 
-    def interrupt_twice(step: int) -> None:
-        if step == 10:
-            threading.Timer(0.05, held.gate.set).start()
-            signal.raise_signal(signal.SIGTERM)
-            signal.raise_signal(signal.SIGTERM)
+    def interrupt_twice() -> None:
+        threading.Timer(0.05, held.gate.set).start()
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(SystemExit) as caught:
-        run(**KEYS, output=str(path), progress=Told(interrupt_twice))
+        run(**KEYS, output=str(path), progress=At(10, interrupt_twice))
     assert caught.value.code == 143
     assert not [t for t in threading.enumerate() if t.name.startswith("prdsim-calls")]
     with open_trajectory(path) as trajectory:
         assert trajectory.check() == []
         assert not trajectory.is_being_written()
         assert trajectory.step[-1] == 8
-    monkeypatch.undo()
-    put_in(monkeypatch)
     check_resumed(path, tmp_path)
 
 
 @on_stand_ins
-@pytest.mark.usefixtures("cupy")
-def test_a_failure_in_the_loop_is_committed_after_what_was_asked_for(held, tmp_path, monkeypatch):
+def test_a_failure_in_the_loop_is_committed_after_what_was_asked_for(held, tmp_path):
     path = tmp_path / "run.h5"
 
-    def slip(step: int) -> None:
-        if step == 10:
-            threading.Timer(0.05, held.gate.set).start()
-            raise ValueError("a slip of the user's")
+    def slip() -> None:
+        threading.Timer(0.05, held.gate.set).start()
+        raise ValueError("a slip of the user's")
 
     with pytest.raises(ValueError, match="a slip"):
-        run(**KEYS, output=str(path), progress=Told(slip))
+        run(**KEYS, output=str(path), progress=At(10, slip))
     with open_trajectory(path) as trajectory:
         assert trajectory.check() == []
         assert trajectory.step[-1] == 8
         assert trajectory.status is Status.FAILED
         assert "a slip" in trajectory.stop_reason
-    monkeypatch.undo()
-    put_in(monkeypatch)
     check_resumed(path, tmp_path)

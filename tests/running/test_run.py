@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support_runs import At
 
 import prdsim
 from prdsim.errors import ConfigError, DataError, PrdsimError
@@ -89,53 +90,12 @@ def test_data_that_do_not_fit_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-class Ears:
-    """Progress that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[float, ...]] = []
-
-    def start(self, done: float, total: float) -> None:
-        self.told.append((done, total))
-
-    def update(self, done: float, step: int, loss: float) -> None:
-        self.told.append((done, step, loss))
-
-    def close(self) -> None:
-        self.told.append(())
-
-
-def test_progress_is_told_every_step(tmp_path):
-    ears = Ears()
-    prdsim.run(**KEYS, progress=ears, output=str(tmp_path / "a.h5"))
-    assert ears.told[0] == (0, 20)
-    assert [(done, step) for done, step, _ in ears.told[1:-1]] == [(k, k) for k in range(1, 21)]
-    assert all(loss > 0 for *_, loss in ears.told[1:-1])
-    assert ears.told[-1] == ()
-
-
-def test_progress_of_a_run_to_a_time_is_told_in_time(tmp_path):
-    ears = Ears()
-    keys = {**KEYS, "steps": None, "end_time": 1.0, "step_size": 0.3}
-    prdsim.run(**keys, progress=ears, output=str(tmp_path / "a.h5"))
-    assert ears.told[0] == (0.0, 1.0)
-    places = [(done, step) for done, step, _ in ears.told[1:-1]]
-    # The fourth step passes the end, and is not shortened.
-    assert places == [(0.3, 1), (0.6, 2), (pytest.approx(0.9), 3), (1.0, 4)]
-
-
 def test_a_failure_in_the_middle_is_kept_in_the_file(tmp_path):
-    class Broken:
-        def start(self, done: float, total: float) -> None: ...
-
-        def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
-            if step == 13:
-                raise ValueError("a slip of the user's")
-
-        def close(self) -> None: ...
+    def slip() -> None:
+        raise ValueError("a slip of the user's")
 
     with pytest.raises(ValueError, match="a slip"):
-        prdsim.run(**KEYS, progress=Broken(), output=str(tmp_path / "a.h5"))
+        prdsim.run(**KEYS, progress=At(13, slip), output=str(tmp_path / "a.h5"))
     with prdsim.open_trajectory(tmp_path / "a.h5") as trajectory:
         assert trajectory.status == "failed"
         assert "a slip" in trajectory.stop_reason

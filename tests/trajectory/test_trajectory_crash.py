@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import random
 import resource
-import runpy
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from golden import synthetic_run as run
+from support import names
 
 from prdsim.errors import DamagedTrajectoryError, OutputError, TrajectoryLockedError
 from prdsim.files import posix
@@ -28,16 +27,8 @@ from prdsim.trajectory import (
     open_trajectory,
 )
 
-SCRIPT = Path(__file__).parents[1] / "golden" / "synthetic_run.py"
-run = SimpleNamespace(**runpy.run_path(str(SCRIPT)))
-
 SECTOR, PAGE = 512, 4096
 TORN_COMMIT = "one of the two commit records is damaged"
-
-
-def names(folder):
-    """Names of what is in a folder, hidden files too."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 class Reference:
@@ -213,7 +204,7 @@ def test_sigkill_at_random_moments_loses_nothing_committed(tmp_path):
 def start_child(path, steps, every):
     """Continue the run in another process; it holds the lock when this returns."""
     child = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(path), str(steps), str(every)],
+        [sys.executable, run.__file__, str(path), str(steps), str(every)],
         stdout=subprocess.PIPE,
         text=True,
     )

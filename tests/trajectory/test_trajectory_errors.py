@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import runpy
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
-from support import ordinary_user
+from golden import synthetic_run as run
+from support import names, ordinary_user
 
 from prdsim import __version__
 from prdsim.errors import (
@@ -30,14 +29,6 @@ from prdsim.trajectory import (
     extend_trajectory,
     open_trajectory,
 )
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-run = SimpleNamespace(**runpy.run_path(str(GOLDEN / "synthetic_run.py")))
-
-
-def names(folder):
-    """Names of what is in a folder, hidden files too."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import xarray
+from golden import synthetic_run as run
+from support import names
 
 from prdsim.errors import PrdsimError, ResumeMismatchError
 from prdsim.files import posix
@@ -29,12 +29,6 @@ from prdsim.trajectory import (
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-run = SimpleNamespace(**runpy.run_path(str(GOLDEN / "synthetic_run.py")))
-
-
-def names(folder):
-    """Names of what is in a folder, hidden files too."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture

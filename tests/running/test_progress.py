@@ -1,0 +1,139 @@
+"""Progress: what a run tells, how it is shown, and that showing it is dispensable."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+from support import Terminal
+
+import prdsim
+from prdsim import progress
+from prdsim.progress import Meter, Shown, Silent, automatic_progress, noting, progress_stream
+
+KEYS = {
+    "samples": 8,
+    "width": 6,
+    "integrator": "gd",
+    "steps": 20,
+    "backend": "numpy",
+    "diffusion": True,
+}
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """The time, to be set."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+class Ears:
+    """Progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, ...]] = []
+
+    def start(self, done: float, total: float) -> None:
+        self.told.append((done, total))
+
+    def update(self, done: float, step: int, loss: float) -> None:
+        self.told.append((done, step, loss))
+
+    def close(self) -> None:
+        self.told.append(())
+
+
+def test_progress_is_told_every_step(tmp_path):
+    ears = Ears()
+    prdsim.run(**KEYS, progress=ears, output=str(tmp_path / "a.h5"))
+    assert ears.told[0] == (0, 20)
+    assert [(done, step) for done, step, _ in ears.told[1:-1]] == [(k, k) for k in range(1, 21)]
+    assert all(loss > 0 for *_, loss in ears.told[1:-1])
+    assert ears.told[-1] == ()
+
+
+def test_progress_of_a_run_to_a_time_is_told_in_time(tmp_path):
+    ears = Ears()
+    keys = {**KEYS, "steps": None, "end_time": 1.0, "step_size": 0.3}
+    prdsim.run(**keys, progress=ears, output=str(tmp_path / "a.h5"))
+    assert ears.told[0] == (0.0, 1.0)
+    places = [(done, step) for done, step, _ in ears.told[1:-1]]
+    # The fourth step passes the end, and is not shortened.
+    assert places == [(0.3, 1), (0.6, 2), (pytest.approx(0.9), 3), (1.0, 4)]
+
+
+def test_lines_tell_step_loss_and_time_left(tmp_path):
+    stream = io.StringIO()
+    prdsim.run(**KEYS, output=str(tmp_path / "run.h5"), progress=Shown(stream, 0.0))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 20
+    assert lines[-1].startswith("20 of 20  step 20  L_sup ")
+    assert lines[-1].endswith("0 s left")
+
+
+def test_progress_that_cannot_be_shown_is_dropped(tmp_path):
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:  # noqa: ARG002
+            raise OSError(28, "No space left on device")
+
+    progress = automatic_progress(Full())
+    result = prdsim.run(**KEYS, output=str(tmp_path / "a.h5"), progress=progress)
+    assert result.stop_reason == "finished"
+    with Meter(progress_stream(Full())) as meter:
+        meter.line("a download does not depend on who watches it either")
+    shown = Shown(Full(), seconds=0.0)
+    shown.start(0, 10)
+    with pytest.raises(OSError, match="No space"):
+        shown.update(1, 1, 0.5)
+
+
+def test_the_time_left_does_not_count_on_every_step_to_compile(clock):
+    stream = io.StringIO()
+    shown = Shown(stream, seconds=5.0)
+    shown.start(100, 200)
+    for step, now in ((101, 30.0), (102, 31.0), (103, 35.0)):
+        clock[0] = now
+        shown.update(step, step, 0.5)
+    first, second = stream.getvalue().splitlines()
+    assert first == "101 of 200  step 101  L_sup 0.5"  # nothing is known of the others yet
+    assert second == "103 of 200  step 103  L_sup 0.5  242 s left"  # 2.5 s a step, after the first
+
+
+def test_the_time_left_of_a_run_to_a_time_is_told_by_time(clock):
+    stream = io.StringIO()
+    shown = Shown(stream, seconds=5.0)
+    shown.start(1.5, 50.0)
+    for done, step, now in ((2.0, 7, 1.0), (12.0, 9, 6.0), (50.0, 30, 20.0)):
+        clock[0] = now
+        shown.update(done, step, 0.5)
+    assert stream.getvalue().splitlines() == [
+        "12 of 50  step 9  L_sup 0.5  19 s left",  # 38 to go, of which 10 took 5 s
+        "50 of 50  step 30  L_sup 0.5  0 s left",
+    ]
+
+
+def test_notes_are_lines_now_and_then_or_change_in_place(clock, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with noting(seconds=5.0) as say:
+        for now in (1.0, 5.0, 6.0, 11.0):
+            clock[0] = now
+            say(f"at {now:.0f}")
+    assert stream.getvalue() == "at 5\nat 11\n"
+    monkeypatch.undo()
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with noting() as say:
+        say("half of it")
+    assert "half of it [00:00]" in terminal.getvalue()
+    assert "\n" not in terminal.getvalue()
+
+
+def test_without_a_stream_nothing_is_shown(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)  # what Python makes of 2>&-
+    with noting() as say:
+        say("nobody sees it")
+    assert isinstance(automatic_progress(), Silent)
