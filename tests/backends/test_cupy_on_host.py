@@ -402,11 +402,11 @@ def test_a_device_but_no_libraries(monkeypatch, cupy, what):
         error = RuntimeError("Failure finding nvrtc\nand a long report")
         monkeypatch.setattr(cupy, "RawModule", failing(error))
     else:
-        error = RuntimeError("a product came out wrong")
+        error = RuntimeError("a product is wrong")
         monkeypatch.setattr(HostCublas, "cublasGemmEx_64", lambda *_: 0)
     first, second = unavailable()
     assert f"({str(error).splitlines()[0]});" in first
-    assert "the device is there" in first
+    assert "a device was found" in first
     assert "pip install 'prdsim[cuda13]' or 'prdsim[cuda12]'" in second
 
 
