@@ -1,6 +1,6 @@
-"""Backends: where the arrays live and what multiplies them.
+"""Backends: the libraries that hold the arrays and multiply them.
 
-`get_backend` makes an instance by name; nothing heavy is imported before. Instances are explicit
+`get_backend` creates an instance by name; nothing heavy is imported before. Instances are explicit
 and independent: there is no current backend.
 """
 
@@ -28,7 +28,7 @@ _REGISTERED: dict[str, Factory] = {}
 
 @dataclass(frozen=True)
 class BackendStatus:
-    """What `prdsim backends` says of one backend."""
+    """The availability of one backend, as shown by `prdsim backends`."""
 
     name: str
     available: bool
@@ -37,16 +37,16 @@ class BackendStatus:
 
 
 def register_backend(name: str, factory: Factory) -> None:
-    """Let `get_backend` find a backend of another package, in this process.
+    """Make a backend of another package available to `get_backend`, in this process.
 
-    ``factory(precision, threads, device)`` returns an instance whose ``name`` is this one; a class
-    that derives from `prdsim.backends.base.Backend` is such a factory. ``device`` is what follows
-    the colon of a name like ``cupy:1``, or empty. A factory registered before is replaced. Raises
+    ``factory(precision, threads, device)`` returns an instance with this ``name``; a class derived
+    from `prdsim.backends.base.Backend` is such a factory. ``device`` is the part after the colon
+    of a name like ``cupy:1``, or empty. A factory registered earlier is replaced. Raises
     `ConfigError` for ``auto``, a name that ships with prdsim, and one with a colon.
     """
     if name in ("", "auto", *_SHIPPED) or ":" in name:
         raise ConfigError(
-            f"backend {name!r}: the name is taken or empty, or has a colon; choose another"
+            f"backend {name!r}: the name is taken, empty or contains a colon; choose another"
         )
     _REGISTERED[name] = factory
 
@@ -61,9 +61,9 @@ def get_backend(
 ) -> Backend:
     """Return a backend by name: ``numpy``, ``numba``, ``cupy``, ``cupy:1`` (a device) or ``auto``.
 
-    ``auto`` is cupy if a device answers, else numba, else numpy. Raises `ConfigError` for an
-    unknown name and `BackendUnavailableError`, with the reason and the way out, for a backend
-    that cannot work here.
+    ``auto`` is cupy if a device responds, else numba, else numpy. Raises `ConfigError` for an
+    unknown name and `BackendUnavailableError`, with the reason and the remedy, for a backend that
+    does not work on this machine.
     """
     if name == "auto":
         return _first_available(precision, threads)
@@ -86,8 +86,8 @@ def _shipped_factory(name: str) -> Factory:
         ) from error
     except ValueError as error:  # Numba reads its settings when it is imported
         raise BackendUnavailableError(
-            f"backend {name}: refuses its settings ({error});\n"
-            "correct or unset NUMBA_NUM_THREADS and the other variables NUMBA_..."
+            f"backend {name}: rejects its settings ({error});\n"
+            "correct or unset NUMBA_NUM_THREADS and the other NUMBA_... variables"
         ) from error
     return created
 
@@ -103,7 +103,7 @@ def _first_available(precision: str, threads: int | None) -> Backend:
 
 
 def backend_status(name: str) -> BackendStatus:
-    """Return whether a backend works here; if not, why."""
+    """Return whether a backend works on this machine, with the reason if not."""
     try:
         return BackendStatus(name, True, get_backend(name).describe())
     except BackendUnavailableError as error:

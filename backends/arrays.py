@@ -1,4 +1,4 @@
-"""The two kinds of arrays that annotations name."""
+"""The two array types for annotations."""
 
 from __future__ import annotations
 

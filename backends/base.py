@@ -1,15 +1,15 @@
 """The base class of every backend: memory, transfer and a small array vocabulary.
 
 The physics (`prdsim.physics.gradients`) is written once over these operations. A backend knows
-arrays and nothing of generators or critics. It must write the abstract operations and may replace
-the others, which work on any library. Rules that hold for every operation:
+arrays, not generators or critics. It must implement the abstract operations and may replace the
+others, which work on any library. Rules that hold for every operation:
 
 * Arrays are C-contiguous, of the backend's ``dtype``, in the paper's orientation; `gemm` alone
   also takes their transposes (``A.T``).
-* Results go to ``out``, which the caller owns; unless said otherwise ``out`` may be an operand
+* Results go to ``out``, which the caller owns; unless stated otherwise ``out`` may be an operand
   of an elementwise operation, never one of `gemm`.
 * Operations are deterministic: same operands, same bits, whatever else the machine does.
-* Nothing is down-cast: scalars are Python floats, reductions accumulate at least in ``out``'s type.
+* Nothing is cast down: scalars are Python floats, reductions accumulate at least in ``out``'s type.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ from .arrays import Array, HostArray
 
 
 class Rates(NamedTuple):
-    """How fast a backend is at one precision, for choices between equivalent ways to compute.
+    """How fast a backend is at one precision, to choose between equivalent ways to compute.
 
-    Only the ratio matters: on a CPU core a product does some 5 to 10 operations while one byte
-    comes from memory, on a GPU some 10 to 20. Rates are constants, so that the same run is carried
+    Only the ratio matters: a CPU core does some 5 to 10 operations of a product while one byte
+    comes from memory, a GPU some 10 to 20. Rates are constants, so that the same run is carried
     in the same coordinates everywhere, however loaded a machine is.
     """
 
     operations: float
-    """Additions and multiplications of matrix products, a second."""
+    """Additions and multiplications of matrix products per second."""
     bytes: float
-    """Bytes read or written, a second."""
+    """Bytes read or written per second."""
 
 
 class Backend(ABC):
     """One computing library on one device at one precision; explicit and immutable."""
 
     name: str
-    """By which the backend is registered."""
+    """The name under which the backend is registered."""
     device: str = "cpu"
     asynchronous: bool = False
-    """Whether operations may be under way when they return, while the host does something else."""
+    """Whether operations may still be running when they return, so that the host can go on."""
     rates: ClassVar[Mapping[str, Rates]] = {
         "float32": Rates(2.0e11, 2.0e10),
         "float64": Rates(1.0e11, 2.0e10),
     }
-    """By the precisions that the backend has."""
+    """Rates for each precision that the backend supports."""
 
     precision: str
     dtype: np.dtype[Any]
@@ -65,10 +65,10 @@ class Backend(ABC):
     def __init__(
         self, precision: str = "float64", threads: int | None = None, device: str = ""
     ) -> None:
-        """Take as many threads as the process has cores unless told otherwise.
+        """Use one thread for each core of the process unless ``threads`` is given.
 
-        Raises `BackendUnavailableError` for a precision that the backend does not have, and
-        `ConfigError` if a device is named: a backend with several takes that itself.
+        Raises `BackendUnavailableError` for a precision that the backend does not support, and
+        `ConfigError` if a device is named: a backend with several devices handles that itself.
         """
         if device:
             raise ConfigError(
@@ -76,7 +76,7 @@ class Backend(ABC):
             )
         if precision not in self.rates:
             lacks = (
-                "exists on the cupy backend alone, not" if precision == "tf32" else "does not exist"
+                "exists only on the cupy backend, not" if precision == "tf32" else "does not exist"
             )
             raise BackendUnavailableError(
                 f"precision {precision} {lacks} on {self.name}; use {' or '.join(self.rates)}"
@@ -100,9 +100,9 @@ class Backend(ABC):
         """Return a copy of an array as a NumPy array of the same type."""
 
     def start_copy(self, source: Array) -> Callable[[], HostArray]:
-        """Begin to copy an array, as it is now, to the host; return what waits for the copy.
+        """Begin to copy an array, as it is now, to the host; return a function that waits for it.
 
-        It may be called from any thread. The array, of the backend's dtype, may change meanwhile.
+        Any thread may call that function. The array, of the backend's dtype, may change meanwhile.
         """
         copied = self.to_host(source)
         return lambda: copied
@@ -129,13 +129,13 @@ class Backend(ABC):
         }
 
     def active(self) -> AbstractContextManager[object]:
-        """Return the context in which operations run: it holds the threads to `threads`."""
+        """Return the context in which operations run; it limits them to `threads` threads."""
         return nullcontext()
 
     def fused(self, m: int, m_c: int, d_out: int, n: int) -> Fused:  # noqa: ARG002
         """Return the fused operations for a generator of m and a critic of m_c neurons.
 
-        Its arrays are V (d_out, m), W (m_c, d_out) and n samples.
+        They act on V (d_out, m), W (m_c, d_out) and n samples.
         """
         return Fused(self, m, m_c, n)
 
@@ -145,13 +145,13 @@ class Backend(ABC):
         key: Hashable,  # noqa: ARG002
         operations: Callable[[], None],
     ) -> None:
-        """Call ``operations``, or launch a recording of what it issued before.
+        """Call ``operations``, or launch a recording of an earlier call.
 
-        For one ``owner`` and ``key`` it issues the same operations, with the same scalars on the
-        same arrays, every time, and does nothing else: it allocates nothing, and reads nothing
-        back. A device may record it once; the recording lives as long as ``owner``, which must
-        keep the arrays and be weakly referenceable. What must change from one call to the next
-        lies in an array: see `set_word`.
+        For one ``owner`` and ``key``, ``operations`` issues the same operations, with the same
+        scalars on the same arrays, every time; it allocates nothing and reads nothing back. A
+        device may record it once; the recording lives as long as ``owner``, which must keep the
+        arrays and be weakly referenceable. A number that changes from one call to the next is
+        kept in an array: see `set_word`.
         """
         operations()
 
@@ -175,7 +175,7 @@ class Backend(ABC):
 
     @abstractmethod
     def gate(self, B: Array, A: Array, out: Array) -> None:
-        """out_ij = B_ij 1{A_ij >= 0}, a product: NaN where B_ij is infinite and the gate shut."""
+        """out_ij = B_ij 1{A_ij >= 0}, a product: NaN where B_ij is infinite and the gate closed."""
 
     @abstractmethod
     def combine(self, terms: Sequence[tuple[float, Array]], out: Array) -> None:
@@ -197,16 +197,16 @@ class Backend(ABC):
 
     @abstractmethod
     def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
-        """out_p = scale (r_p - 1) / r_p with r_p the root of squared_norms_p; 0 where r_p = 0."""
+        """out_p = scale (r_p - 1) / r_p with r_p = sqrt(squared_norms_p); 0 where r_p = 0."""
 
     def set_word(self, value: int, out: Array) -> None:
-        """out_0 = value, a whole number in [0, 2^64); ``out`` holds one uint64."""
+        """out_0 = value, an integer in [0, 2^64); ``out`` holds one uint64."""
         self.to_device(np.array([value], np.uint64), out)
 
     def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
-        """out_p uniform in [0, 1), by `prdsim.physics.randomness.uniforms`: alike on every backend.
+        """out_p uniform in [0, 1), the same bits on every backend; see `prdsim.physics.randomness`.
 
-        ``step`` holds one uint64, as `set_word` leaves it: a recording must not keep the number.
+        ``step`` holds one uint64, set by `set_word`: a recording must not contain the number.
         """
         number = int(self.to_host(step)[0])
         self.to_device(randomness.uniforms(seed, stream, number, update, out.size), out)
@@ -243,7 +243,7 @@ class Backend(ABC):
 
 
 def _host_available_bytes() -> int:
-    """Return the memory the kernel could give this process, a container's limit included."""
+    """Return the memory the kernel could give this process, within its container's limit."""
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
@@ -260,17 +260,17 @@ def _host_available_bytes() -> int:
 class Fused:
     """Several operations as one.
 
-    A subclass does them faster together. Each of its operations equals the one here, up to
-    rounding; arrays are as everywhere, and none of `Backend`'s rules is suspended.
+    A subclass computes them faster together. Each of its operations equals the one here, up to
+    rounding, and all of `Backend`'s rules hold.
 
-    Here the features ``H`` (m, n) of the last `predict` and the gates ``P`` (m_c, n) of the last
-    points are kept: the products that read them again need not make them anew.
+    This class keeps the features ``H`` (m, n) of the last `predict` and the gates ``P`` (m_c, n)
+    of the last points, so that later products need not compute them again.
     """
 
     entries: int
-    """How many numbers `allocate` needs room for."""
+    """The number of entries that `allocate` makes room for."""
     any_points = False
-    """Whether points may be more or fewer than n."""
+    """Whether there may be more or fewer points than n."""
     H: Array
     P: Array
     _shapes: Mapping[str, tuple[int, ...]]
@@ -286,7 +286,7 @@ class Fused:
         return {"H": (m, n), "P": (m_c, n)}
 
     def allocate(self) -> None:
-        """Make the scratch memory; once, before the first operation."""
+        """Allocate the scratch memory; once, before the first operation."""
         for name, shape in self._shapes.items():
             setattr(self, name, self._backend.empty(shape))
 
@@ -303,7 +303,7 @@ class Fused:
     ) -> None:
         """A = base + carried matrix (no base: 0), then out = alpha V relu(A).
 
-        Where nothing is carried A is read as it stands.
+        If ``carried`` is None, A is read as it is.
         """
         k = self._backend
         if carried is not None:
@@ -329,11 +329,11 @@ class Fused:
         """out_U = alpha B matrix^T + beta out_U with B = (V^T E) * 1{A >= 0}, and out_V.
 
         Without a matrix out_U = alpha B + beta out_U. out_V = alpha E relu(A)^T + beta out_V.
-        An ``out`` that is None is left out; ``out_V`` may be V. Overwrites ``B``. ``A`` is that of
-        the last `predict`.
+        An ``out`` that is None is not computed; ``out_V`` may be V. Overwrites ``B``. ``A`` is
+        that of the last `predict`.
         """
         k = self._backend
-        if out_U is not None:  # before V changes, should ``out_V`` be V
+        if out_U is not None:  # before V changes, in case ``out_V`` is V
             k.gemm(V.T, E, out=B)
             k.gate(B, A, out=B)
         if out_V is not None:
@@ -344,7 +344,7 @@ class Fused:
     def gate_product(
         self, W: Array, points: Array, weights: Array, *, out: Array, alpha: float
     ) -> None:
-        """out = alpha weights^T 1{W points >= 0}; points and out (d_out, n), weights as W."""
+        """out = alpha weights^T 1{W points >= 0}; points, out (d_out, n), weights (m_c, d_out)."""
         self._open_gates(W, points)
         self._backend.gemm(weights.T, self.P, out=out, alpha=alpha)
 
@@ -361,7 +361,7 @@ class Fused:
     ) -> None:
         """out = alpha 1{W points >= 0} values^T + beta out; points, values (d_out, n).
 
-        ``same_gates`` says that W and the points are those of the last `gate_product`.
+        ``same_gates`` means that W and the points are those of the last `gate_product`.
         """
         if not same_gates:
             self._open_gates(W, points)

@@ -1,7 +1,7 @@
 """Matrix products by cuBLAS, called directly.
 
 CuPy's own calls cannot choose TF32 for one product, copy operands that are not contiguous, and
-refuse to be captured into a CUDA graph; hence a handle of our own, with its stream and workspace.
+cannot be captured in a CUDA graph; hence our own handle, with its stream and workspace.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KINDS = {
 
 
 def load_cublas() -> Any:
-    """Return the library; raises ImportError, OSError or RuntimeError where it is missing."""
+    """Return the library; raises ImportError, OSError or RuntimeError if it is missing."""
     from cuda.pathfinder import load_nvidia_dynamic_lib
 
     return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
@@ -37,8 +37,8 @@ def load_cublas() -> Any:
 class Gemm:
     """out = alpha A B + beta out for C-contiguous arrays and their transposes.
 
-    Deterministic: one stream, a fixed workspace and no atomics, which are off by default. Make
-    it and call it with the stream's device current. Raises RuntimeError if cuBLAS does.
+    Deterministic: one stream, a fixed workspace and no atomics, which are off by default. Create
+    and call it with the stream's device current. Raises RuntimeError if cuBLAS fails.
     """
 
     def __init__(self, library: Any, precision: str, stream: int, workspace: int) -> None:
@@ -68,7 +68,7 @@ class Gemm:
         """out = alpha A B + beta out."""
         key = (*_layout(A), *_layout(B), out.data.ptr, alpha, beta)
         arguments = self._bound.get(key)
-        if arguments is None:  # made once for each product: it takes longer than the call
+        if arguments is None:  # made once for each product: this takes longer than the call
             arguments = self._bound[key] = self._arguments(A, B, out, alpha, beta)
         status = self._library.cublasGemmEx_64(*arguments)
         if status:
@@ -77,7 +77,7 @@ class Gemm:
     def _arguments(
         self, A: Array, B: Array, out: Array, alpha: float, beta: float
     ) -> tuple[Any, ...]:
-        # cuBLAS counts columns first: it sees out.T = alpha B.T A.T + beta out.T, in place.
+        # cuBLAS is column-major: it sees out.T = alpha B.T A.T + beta out.T, in place.
         rows, columns = out.shape
         length = ctypes.c_int64
         return (
@@ -96,7 +96,7 @@ class Gemm:
         )
 
     def _operand(self, M: Array) -> tuple[Any, ...]:
-        """Return address, type and leading dimension: the row length of what lies in memory."""
+        """Return address, type and leading dimension: the row length of the array in memory."""
         stored_row = M.shape[1] if M.flags.c_contiguous else M.shape[0]
         return ctypes.c_void_p(M.data.ptr), self._type, ctypes.c_int64(stored_row)
 

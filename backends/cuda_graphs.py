@@ -1,7 +1,7 @@
-"""CUDA graphs: operations that recur are recorded once, then launched together.
+"""CUDA graphs: recurring operations are recorded once, then launched together.
 
-Issuing an operation costs the host some microseconds, a step of small arrays is little else. A
-graph issues a whole step by one call. It holds addresses and scalars, never references to arrays.
+Issuing an operation costs the host some microseconds, which dominate a step of small arrays. A
+graph issues a whole step in one call. It holds addresses and scalars, never references to arrays.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-WARM_UP = 2  # calls before the recording: kernels are compiled and loaded, cuBLAS is set up
+WARM_UP = 2  # calls before recording: kernels are compiled and loaded, cuBLAS is set up
 
 
 @dataclass(slots=True)
 class _Recording:
-    """How often operations were issued one by one, and from then on their graph."""
+    """How often operations were issued one by one, and their graph once it is recorded."""
 
     calls: int = 0
     graph: Any = None
@@ -27,7 +27,7 @@ class _Recording:
 class Recorder:
     """Issues recurring operations to one stream: eagerly at first, then as a graph.
 
-    A recording lives as long as its owner. Whatever goes wrong while recording, the operations are
+    A recording lives as long as its owner. If recording fails for any reason, operations are
     issued eagerly from then on, after one RuntimeWarning: the same results, at another speed.
     """
 
@@ -37,7 +37,7 @@ class Recorder:
         self.failure = ""
 
     def __call__(self, owner: object, key: Hashable, operations: Callable[[], None]) -> None:
-        """Have the operations done once; for one owner and key they are always the same."""
+        """Issue the operations once; for one owner and key they are always the same."""
         recording = self._recordings.setdefault(owner, {}).setdefault(key, _Recording())
         if recording.graph is None and recording.calls >= WARM_UP and not self.failure:
             recording.graph = self._record(operations)
@@ -48,17 +48,17 @@ class Recorder:
             recording.graph.launch(self._stream)
 
     def _record(self, operations: Callable[[], None]) -> Any:
-        """Return a graph of the operations, none of which is done yet; None if that fails."""
+        """Return a graph of the operations without executing them; None if that fails."""
         try:
             self._stream.begin_capture()
             try:
                 operations()
             except BaseException:
-                with suppress(Exception):  # a capture that broke is ended by an error
+                with suppress(Exception):  # ending a broken capture is an error
                     self._stream.end_capture()
                 raise
             graph = self._stream.end_capture()
-            graph.upload(self._stream)  # what a launch would lack, memory say, is lacking here
+            graph.upload(self._stream)  # fails here, not at launch, if memory is lacking
         except Exception as error:
             self.failure = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(

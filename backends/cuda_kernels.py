@@ -1,8 +1,8 @@
 """The CUDA kernels of the CuPy backend, in one table, as text.
 
 The same text is compiled by NVRTC for a device and, in the tests, by a C++ compiler for the host.
-Every sum is added in an order that only the shape decides: no atomics, no dependence on timing.
-``real`` is the type of the arrays; entries are counted with 64 bits.
+The order of every sum depends only on the shape: no atomics, no dependence on timing. ``real`` is
+the type of the arrays; entries are counted with 64 bits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ROW_BLOCK = (32, 8)  # threads along a row, rows
 COLUMN_BLOCK = (32, 16)  # columns, threads along a column
 LARGEST_COMBINATION = 8  # terms
 
-OPTIONS = ("--fmad=false",)  # unfused, so that every entry is rounded as NumPy's
+OPTIONS = ("--fmad=false",)  # unfused, so that every entry is rounded as by NumPy
 
 _PREAMBLE = """
 typedef $real real;
@@ -41,13 +41,13 @@ __device__ word philox(word c0, word c1, word c2, word c3, word k0, word k1)
 
 
 def _combination(count: int) -> tuple[str, str]:
-    """Return the kernel of a linear combination of so many arrays, left to right."""
+    """Return the parameters and body of a linear combination of ``count`` arrays, left to right."""
     parameters = [f"real c{i}, const real* A{i}" for i in range(count)]
     terms = [f"c{i} * A{i}[i]" for i in range(count)]
     return ", ".join([*parameters, "real* out"]), f"out[i] = {' + '.join(terms)};"
 
 
-# name: (parameters, what is done for entry i)
+# name: (parameters, statement for entry i)
 _ELEMENTWISE = {
     "copy": ("const real* A, real* out", "out[i] = A[i];"),
     "relu": ("const real* A, real* out", "out[i] = A[i] < 0 ? (real)0 : A[i];"),  # NaN passes
@@ -118,7 +118,7 @@ extern "C" __global__ void $name($parameters, double* out, integer size)
 }
 """)
 
-# A row's entries are shared out among neighboring threads, so that they read neighboring memory.
+# A row's entries are divided among neighboring threads, so that they read neighboring memory.
 _ROW_DOTS_KERNEL = Template("""
 extern "C" __global__ void row_dots_$result(
     const real* A, const real* B, $total* out, integer rows, integer columns)
@@ -139,7 +139,7 @@ extern "C" __global__ void row_dots_$result(
 }
 """)
 
-# Neighboring threads take neighboring columns; those below each other share a column.
+# Threads neighboring in x take neighboring columns; those of the same x share a column.
 _COLUMN_DOTS_KERNEL = Template("""
 extern "C" __global__ void column_dots_$result(
     const real* A, const real* B, $total* out, integer rows, integer columns)
@@ -187,5 +187,5 @@ def source(dtype: str) -> str:
 
 
 def _results(dtype: str) -> list[str]:
-    """Return the types in which rows and columns are added: the arrays' own, and float64."""
+    """Return the types in which rows and columns are summed: the arrays' own, and float64."""
     return sorted({dtype, "float64"})

@@ -1,7 +1,7 @@
-"""The CuPy backend: CUDA kernels of our own, products by cuBLAS, memory and streams by CuPy.
+"""The CuPy backend: our own CUDA kernels, products by cuBLAS, memory and streams by CuPy.
 
-Nothing here imports CuPy before a device is asked for. CuPy and cuBLAS reach the class as
-arguments, so that the tests run all of it on stand-ins where there is no device.
+CuPy is imported only when a device is requested. CuPy and cuBLAS are passed to the class as
+arguments, so that the tests can run all of it on stand-ins where there is no device.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .arrays import Array
 from .base import Backend, Rates
 
 _INSTALL = "pip install 'prdsim[cuda13]' (driver 580 or newer) or 'prdsim[cuda12]'"
-_CUDA_ERROR_INSUFFICIENT_DRIVER = 35  # also where there is no driver at all
+_CUDA_ERROR_INSUFFICIENT_DRIVER = 35  # also if there is no driver at all
 
 
 def create(precision: str = "float64", threads: int | None = None, device: str = "") -> CupyBackend:
-    """Return a backend that has computed something on the device of that number, or the first.
+    """Return a backend on the device of that number, or the first, after a trial computation.
 
-    Raises `BackendUnavailableError`: what is missing, and what to do about it.
+    Raises `BackendUnavailableError`, which says what is missing and what to do about it.
     """
     if device and not device.isdecimal():
         raise ConfigError(f"backend 'cupy:{device}': the device must be a number, as in cupy:1")
@@ -48,9 +48,9 @@ def create(precision: str = "float64", threads: int | None = None, device: str =
         cupy.cuda.compiler.CompileException,
     ) as error:
         raise BackendUnavailableError(
-            f"backend cupy: the device is there, but CUDA's libraries do not work "
+            f"backend cupy: a device was found, but CUDA's libraries do not work "
             f"({_first_line(error)});\n"
-            "pip install 'prdsim[cuda13]' or 'prdsim[cuda12]', as CuPy's wheel is, brings them"
+            "pip install 'prdsim[cuda13]' or 'prdsim[cuda12]', matching CuPy's wheel, installs them"
         ) from error
     return backend
 
@@ -102,9 +102,9 @@ def _first_line(error: BaseException) -> str:
 class CupyBackend(Backend):
     """One CUDA device, at ``float64``, true ``float32`` or ``tf32``; operations run in `active`.
 
-    ``tf32`` stores and adds float32, but its products round their factors to 10 bits. All is
-    issued to one stream, in order; copies to the host leave by a second one. ``threads`` is that
-    of the host, which only prepares a run.
+    ``tf32`` stores and adds float32, but its products round their factors to 10 bits. Operations
+    are issued to one stream, in order; copies to the host use a second one. ``threads`` is that of
+    the host, which only prepares a run.
     """
 
     name = "cupy"
@@ -124,13 +124,13 @@ class CupyBackend(Backend):
         device: int = 0,
         threads: int | None = None,
     ) -> None:
-        """Take CuPy and the cuBLAS library, or what stands in for them."""
+        """Take CuPy and the cuBLAS library, or stand-ins for them."""
         super().__init__(precision, threads)
         self._cupy = cupy
         self._device = cupy.cuda.Device(device)
         self.device = f"cuda:{device}"
         with self._device:
-            # Of its own: what others do on the default stream cannot disturb a recording.
+            # A stream of its own: other work on the default stream cannot disturb a recording.
             self._stream = cupy.cuda.Stream(non_blocking=True)
             self._leaving = cupy.cuda.Stream(non_blocking=True)
         self._recorder = cuda_graphs.Recorder(self._stream)
@@ -145,9 +145,9 @@ class CupyBackend(Backend):
             self._gemm = cublas.Gemm(library, precision, self._stream.ptr, self._workspace.data.ptr)
 
     def probe(self) -> None:
-        """Raise RuntimeError unless a kernel and a product come out right: 2 * relu(3) = 6.
+        """Raise RuntimeError unless a kernel and a product give the right result: 2 relu(3) = 6.
 
-        Done often enough for them to be recorded, so that `describe` knows whether that works.
+        Repeated often enough to be recorded, so that `describe` knows whether that works.
         """
         three, two, six = (self.empty((1, 1)) for _ in range(3))
         self.to_device(np.full((1, 1), 2.0), two)
@@ -161,12 +161,12 @@ class CupyBackend(Backend):
             self.to_device(np.full((1, 1), np.nan), six)
             self.replay(multiply, None, multiply)
             if self.to_host(six)[0, 0] != 6.0:
-                raise RuntimeError("a product came out wrong")
+                raise RuntimeError("a product is wrong")
 
     # -- memory and transfer -------------------------------------------------------------------
 
     def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Array:
-        """Raises `ConfigError` where the device has no room."""
+        """Raises `ConfigError` if the device has no room."""
         try:
             return self._cupy.empty(shape, dtype or self.dtype)
         except self._cupy.cuda.memory.OutOfMemoryError as error:
@@ -174,7 +174,7 @@ class CupyBackend(Backend):
             raise ConfigError(
                 f"{self.device} has no room for an array {shape} of {wanted / 1e9:,.2f} GB "
                 f"({self.available_bytes() / 1e9:,.2f} GB are free);\n"
-                "lower --width or --samples, use --precision float32, or end what else runs there"
+                "lower --width or --samples, use --precision float32, or end other programs on it"
             ) from error
 
     def to_device(self, source: np.ndarray[Any, Any], out: Array) -> None:
@@ -185,8 +185,8 @@ class CupyBackend(Backend):
         return self._leave(source).result()
 
     def start_copy(self, source: Array) -> Callable[[], np.ndarray[Any, Any]]:
-        # From a copy on the device, which takes no time beside the way to the host: what is issued
-        # next need not wait.
+        # From a copy on the device, which takes no time compared with the transfer: operations
+        # issued next need not wait.
         staged = self.empty(source.shape)
         self.copy(source, out=staged)
         return self._leave(staged).result
@@ -308,7 +308,7 @@ class CupyBackend(Backend):
         self._launch(name, blocks, (cuda_kernels.BLOCK,), (*arguments, size))
 
     def _total(self, name: str, *arrays: Array) -> float:
-        """Add over all entries: on the device to partial sums, those on the host."""
+        """Sum over all entries: partial sums on the device, their total on the host."""
         size = arrays[0].size
         blocks = min(cuda_kernels.TOTAL_BLOCKS, -(-size // cuda_kernels.BLOCK))
         arguments = (*arrays, self._partial_sums, size)
@@ -324,9 +324,9 @@ class CupyBackend(Backend):
 class HostCopy:
     """A copy of a device array, on its way to the host through pinned memory.
 
-    It leaves by a stream of its own, after all that was issued before; host and device are free
-    meanwhile. The array must not change until `result` has returned. Both it and the pinned memory
-    go back to their pools with this object: keep it until then.
+    It uses a stream of its own, after all operations issued before; host and device are free
+    meanwhile. The array must not change until `result` has returned. The array and the pinned
+    memory return to their pools with this object: keep it until then.
     """
 
     def __init__(self, cupy: Any, source: Array, device: Any, computing: Any, leaving: Any) -> None:
@@ -338,8 +338,8 @@ class HostCopy:
         self._left = leaving.record()
 
     def result(self) -> np.ndarray[Any, Any]:
-        """Return the copy, in ordinary memory: pinned memory is scarce. From any thread."""
-        self._device.use()  # each thread has a current device; to wait on another sets that up
+        """Return the copy, in ordinary memory (pinned memory is scarce); from any thread."""
+        self._device.use()  # each thread has its own current device
         self._left.synchronize()
         return self._pinned.copy()
 

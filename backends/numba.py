@@ -1,7 +1,7 @@
 """The Numba backend: compiled loops, fused operations, and products on one pool of threads.
 
-Kernels are compiled at first use and cached on disk. They run without fastmath, so that every entry
-is computed as NumPy would, and sums do not depend on the threads.
+Kernels are compiled at first use and cached on disk. They run without fastmath: every entry is
+computed as NumPy would, and sums do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 _W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
 
 
-_TERMS = 5  # of a sum that one kernel combines: a state and the stages of bs23
-_BLOCK = 1 << 11  # entries of it at a time
-_SHARES = 64  # of a sum over all entries, each one thread's
+_TERMS = 5  # of a linear combination in one kernel: a state and the stages of bs23
+_BLOCK = 1 << 11  # entries combined at a time
+_SHARES = 64  # of a sum over all entries, each added by one thread
 
 
 class NumbaBackend(NumpyBackend):
-    """Compiled loops on the host's cores; ``threads`` is that of BLAS and of the loops."""
+    """Compiled loops on the host's cores; ``threads`` limits BLAS and the loops."""
 
     name = "numba"
 
@@ -51,7 +51,7 @@ class NumbaBackend(NumpyBackend):
         before = numba.get_num_threads()
         numba.set_num_threads(self.threads)
         try:
-            # BLAS works on the calling thread: kernels divide products among Numba's.
+            # BLAS stays on the calling thread: kernels divide products among Numba's threads.
             with super().active(), threadpool_limits(1, user_api="blas"):
                 yield
         finally:
@@ -121,7 +121,7 @@ class NumbaBackend(NumpyBackend):
 
 
 def _stored(M: Array) -> tuple[Array, bool]:
-    """Return a matrix as it lies in memory, and whether that is its transpose."""
+    """Return a matrix as it is stored in memory, and whether that is its transpose."""
     return (M, False) if M.flags.c_contiguous else (M.T, True)
 
 
@@ -152,7 +152,7 @@ def _gate(B: Array, A: Array, out: Array) -> None:
 
 @kernel
 def _combine(count, c, C, d, D, e, E, f, F, g, G, out):  # type: ignore[no-untyped-def]
-    """out = c C + d D + ... of so many terms, left to right, by blocks that stay in the cache."""
+    """out = c C + d D + ... (``count`` terms), left to right, in blocks that stay in the cache."""
     for block in prange((out.size + _BLOCK - 1) // _BLOCK):
         begin, end = block * _BLOCK, min((block + 1) * _BLOCK, out.size)
         sums, A, B = out[begin:end], C[begin:end], D[begin:end]
@@ -245,7 +245,7 @@ def _row_dots(out: Array, A: Array, B: Array) -> None:
 
 @kernel
 def _dot(A: Array, B: Array) -> float:
-    """The sum of products in float64, by shares that do not depend on the threads."""
+    """The sum of products in float64, in shares that do not depend on the number of threads."""
     shares = np.empty(_SHARES)
     for share in prange(_SHARES):
         begin, end = share * A.size // _SHARES, (share + 1) * A.size // _SHARES

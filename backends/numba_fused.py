@@ -1,8 +1,8 @@
-"""Fused operations of the Numba backend: what lies between the products never leaves the cache.
+"""Fused operations of the Numba backend: intermediate arrays never leave the cache.
 
 Each thread takes its share of neurons and goes through it in tiles of some neurons by some
-samples: pre-activations, gates and features of a tile are made, used and forgotten. Products
-within a tile are BLAS's. Sums over neurons are made by thread, then added in order.
+samples: pre-activations, gates and features of a tile are computed, used and discarded. BLAS does
+the products within a tile. Each thread sums over its neurons; the sums are added in order.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from .base import Backend, Fused
 from .numba_kernels import kernel, product
 from .numpy import Array
 
-_PANEL = 2048  # neurons of a panel: the products with the chart's matrix are done by panels
-_TILE_BYTES = 1 << 17  # of a tile: two of them and what they meet fit a core's own cache
-_TILE_COLUMNS = 1024  # samples of a tile, at the most
+_PANEL = 2048  # neurons per panel: products with the chart's matrix are done panel by panel
+_TILE_BYTES = 1 << 17  # per tile: two tiles and their operands fit a core's own cache
+_TILE_COLUMNS = 1024  # samples per tile, at most
 
 
 class NumbaFused(Fused):
-    """For the given sizes, in as many shares of the neurons as there are threads."""
+    """Fused operations for the given sizes, with one share of the neurons for each thread."""
 
     any_points = True
 
     def __init__(self, backend: Backend, m: int, m_c: int, d_out: int, n: int) -> None:
         self._backend, self._dtype = backend, backend.dtype
-        # Each share has sums of its own over its neurons: with many outputs and threads they must
-        # not outgrow the pre-activations.
+        # Each share has its own sums over its neurons: with many outputs and threads they must not
+        # outgrow the pre-activations.
         parts = max(1, min(backend.threads, 2 * max(m, m_c) // d_out))
         self._columns = min(n, _TILE_COLUMNS)
         rows = _TILE_BYTES // (self._columns * self._dtype.itemsize)
@@ -177,7 +177,7 @@ def _pull_back(  # type: ignore[no-untyped-def]
             panel_end = min(panel + _PANEL, end)
             for j in range(panel, panel_end, tile_rows):
                 rows = min(tile_rows, panel_end - j)
-                for i in range(d_out):  # out_V may be V, and is written before V is done with
+                for i in range(d_out):  # out_V may be V, and is written while V is still needed
                     for r in range(rows):
                         V_tile[i, r] = V[i, j + r]
                 for p in range(0, n, tile_columns):
@@ -193,7 +193,7 @@ def _pull_back(  # type: ignore[no-untyped-def]
                             h[c] = zero if a[c] < 0 else a[c]
                         if not has_U:
                             continue
-                        d = D[r]  # where the gate is shut NaN and infinities become NaN, not 0
+                        d = D[r]  # NaN and infinities behind a closed gate become NaN, not 0
                         if has_matrix:
                             b = B[j + r, p : p + columns]
                             for c in range(columns):

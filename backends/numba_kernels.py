@@ -1,8 +1,8 @@
 """How kernels of the Numba backend are compiled, and how they multiply matrices.
 
 There is one pool of threads, Numba's: a kernel's threads call BLAS on their own parts of a
-product, and BLAS itself is held to one thread (`prdsim.backends.numba`). Two pools would starve
-each other: on two cores, small products by BLAS's own threads took up to 8 ms instead of 0.1.
+product, and BLAS itself is limited to one thread (`prdsim.backends.numba`). Two pools would starve
+each other: on two cores, small products by BLAS's own threads took up to 8 ms instead of 0.1 ms.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from functools import wraps
 from types import FunctionType
 from typing import Any, cast
 
-# Before Numba loads OpenMP, whose threads would otherwise spin for good. GNU's spin for some 0.2 ms
-# now, from one kernel of a step to the next, and sleep then: to be woken takes 50 microseconds.
+# Set before Numba loads OpenMP, whose threads would otherwise spin forever. GNU's now spin for some
+# 0.2 ms, enough to reach the next kernel of a step, then sleep; waking takes 50 microseconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
@@ -27,15 +27,15 @@ PARALLEL_FROM = 1 << 16  # entries; below, waking the threads costs more than th
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function of arrays, at first use and once for good, without fastmath.
+    """Compile a function of arrays at first use, without fastmath, and cache it.
 
-    It is compiled twice: small arrays are done by the calling thread, larger ones in parallel; the
-    last argument decides, or the number of entries that is given as ``entries``. Every sum is one
-    iteration's of a `prange`, so that neither threads nor the choice changes a bit.
+    It is compiled twice: small arrays are processed by the calling thread, larger ones in
+    parallel; the size of the last argument decides, or ``entries`` if given. Every sum is done
+    within one iteration of a `prange`, so that neither threads nor this choice changes a bit.
     """
     python = cast(FunctionType, function)
     parallel = njit(parallel=True, cache=True, error_model="numpy")(python)
-    # Numba's cache tells functions apart by name and line, not by options: give it another name.
+    # Numba's cache distinguishes functions by name and line, not by options: use another name.
     twin = FunctionType(python.__code__, python.__globals__, python.__name__)
     twin.__qualname__ = f"{python.__qualname__}_serial"
     serial = njit(cache=True, error_model="numpy")(twin)
@@ -54,9 +54,9 @@ _xxgemm: Any = types.ExternalFunction(
     types.intc(
         *(types.char,) * 3,  # kind, and whether A and B are transposed
         *(types.intp,) * 3,  # sizes
-        *(types.voidptr, types.voidptr, types.intp),  # alpha, A and its rows
-        *(types.voidptr, types.intp),  # B and its rows
-        *(types.voidptr, types.voidptr, types.intp),  # beta, out and its rows
+        *(types.voidptr, types.voidptr, types.intp),  # alpha, A and its row length
+        *(types.voidptr, types.intp),  # B and its row length
+        *(types.voidptr, types.voidptr, types.intp),  # beta, out and its row length
     ),
 )
 _D, _S, _N, _T = (np.int8(ord(letter)) for letter in "dsnt")
@@ -68,13 +68,13 @@ def product(  # type: ignore[no-untyped-def]
 ):
     """out = alpha A B + beta out, for blocks of C-contiguous arrays by BLAS on this thread.
 
-    out is rows x columns, of ``inner`` products each. A, B, out are arrays that begin at the
-    block; row_A, row_B, row_out are the lengths of the rows that they lie in. A transposed
-    operand is stored as columns x rows. ``alpha`` and ``beta`` are of the arrays' type.
+    out is rows x columns, each entry a sum of ``inner`` products. A, B, out are arrays that begin
+    at the block; row_A, row_B, row_out are the row lengths of the arrays that contain them. A
+    transposed operand is stored as columns x rows. ``alpha`` and ``beta`` have the arrays' type.
     """
     scalars = np.empty(2, out.dtype)
     scalars[0], scalars[1] = alpha, beta
-    # BLAS counts columns first: it sees out.T = alpha B.T A.T + beta out.T.
+    # BLAS is column-major: it sees out.T = alpha B.T A.T + beta out.T.
     _xxgemm(
         _D if out.itemsize == 8 else _S,
         _T if B_transposed else _N,
@@ -97,7 +97,7 @@ def product(  # type: ignore[no-untyped-def]
 def gemm(  # type: ignore[no-untyped-def]
     parts, alpha, A, A_transposed, B, B_transposed, beta, out
 ):
-    """out = alpha A B + beta out in ``parts`` blocks of rows or columns, whichever are more."""
+    """out = alpha A B + beta out in ``parts`` blocks of rows or columns, whichever number more."""
     rows, columns = out.shape
     inner = A.shape[0] if A_transposed else A.shape[1]
     length = max(rows, columns)
@@ -119,6 +119,6 @@ def gemm(  # type: ignore[no-untyped-def]
 
 
 def load_blas(dtype: np.dtype[Any]) -> None:
-    """Let Numba find BLAS, which it does at the first product and not in a parallel kernel."""
+    """Make Numba load BLAS: it does so at the first product, but not in a parallel kernel."""
     one: Array = np.ones((1, 1), dtype)
     gemm(1, dtype.type(1), one, False, one, False, dtype.type(0), np.empty((1, 1), dtype))

@@ -1,4 +1,4 @@
-"""The NumPy backend: BLAS through SciPy, all else through NumPy. The oracle of the others."""
+"""The NumPy backend: BLAS through SciPy, the rest through NumPy. The reference for the others."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .base import Backend
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_BLOCK = 1 << 14  # entries handled at a time where something is needed beside them: in cache
+_BLOCK = 1 << 14  # entries handled at a time where an operation needs scratch: fits the cache
 
 
 class NumpyBackend(Backend):
-    """NumPy on the host's cores; ``threads`` is that of BLAS."""
+    """NumPy on the host's cores; ``threads`` limits BLAS."""
 
     name = "numpy"
 
@@ -29,7 +29,7 @@ class NumpyBackend(Backend):
         self, precision: str = "float64", threads: int | None = None, device: str = ""
     ) -> None:
         super().__init__(precision, threads, device)
-        # What operations need on their way: a step allocates nothing.
+        # Scratch memory of the operations: a step allocates nothing.
         self._numbers = np.empty(_BLOCK, self.dtype)
         self._doubles = np.empty((2, _BLOCK))
         self._truths = np.empty(_BLOCK, np.bool_)
@@ -59,7 +59,7 @@ class NumpyBackend(Backend):
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        # A diverging run overflows; it is found by `all_finite`, not by NumPy's warnings.
+        # A diverging run overflows; `all_finite` detects it, not NumPy's warnings.
         with (
             threadpool_limits(self.threads, user_api="blas"),
             np.errstate(over="ignore", invalid="ignore", under="ignore"),
@@ -71,7 +71,7 @@ class NumpyBackend(Backend):
     def gemm(
         self, A: Array, B: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0
     ) -> None:
-        # BLAS counts columns first: it sees out.T = alpha B.T A.T + beta out.T, in place.
+        # BLAS is column-major: it sees out.T = alpha B.T A.T + beta out.T, in place.
         b, b_transposed = (B.T, 0) if B.flags.c_contiguous else (B, 1)
         a, a_transposed = (A.T, 0) if A.flags.c_contiguous else (A, 1)
         self._gemm(
@@ -105,7 +105,7 @@ class NumpyBackend(Backend):
             np.multiply(B.reshape(-1)[block], numbers, out=flat[block])
 
     def _blocks(self, A: Array) -> Iterator[tuple[slice, Array]]:
-        """Yield slices of the entries of A, each with room for as many truth values."""
+        """Yield slices of the entries of A, each with a Boolean scratch array of its length."""
         for start in range(0, A.size, _BLOCK):
             yield slice(start, start + _BLOCK), self._truths[: min(_BLOCK, A.size - start)]
 
@@ -126,7 +126,7 @@ class NumpyBackend(Backend):
         np.add(out, Z, out=out)
 
     def scale_rows(self, r: Array, A: Array, out: Array) -> None:
-        np.einsum("ij,i->ij", A, r, out=out)  # `multiply` would allocate buffers to broadcast
+        np.einsum("ij,i->ij", A, r, out=out)  # `multiply` would allocate broadcast buffers
 
     def scale_columns(self, c: Array, A: Array, out: Array) -> None:
         for row, out_row in zip(A, out, strict=True):  # by rows, for the same reason

@@ -19,10 +19,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -259,8 +258,7 @@ def _filled(k: Any, shape: tuple[int, int], count: int) -> list[Any]:
     return arrays
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """What a kernel does for one entry.
 
     ``numbers`` of the arrays' type and other ``bytes`` that it reads and writes, and arithmetic

@@ -8,54 +8,43 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from prdsim.vocabulary import GROUPS, TABLES
+
 from .shared_options import takes_table_output
 
 if TYPE_CHECKING:
-    from prdsim.analysis import Group, Recording, Table
-    from prdsim.analysis.run_tables import RunTable
+    from prdsim.analysis import Recording, Table
     from prdsim.convergence import FoundReport
 
 
-class _Analyze(click.Command):
-    """Lists the measures in its help, which imports them."""
-
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        super().format_help_text(ctx, formatter)
-        formatter.write_paragraph()
-        for name, entry in _known().items():
-            formatter.write(f"    {name:10} {entry.meaning}\n")
+def _list_of_measures() -> str:
+    rows = [f"  {name:10} {text}" for name, text in {**GROUPS, **TABLES}.items()]
+    return "\b\n" + "\n".join(rows)
 
 
-def _known() -> dict[str, Group | RunTable]:
-    """Return all that may be asked for by its name, in the order of the help."""
-    from prdsim.analysis import GROUPS
-    from prdsim.analysis.run_tables import RUN_TABLES
+@click.command(
+    name="analyze",
+    help=f"""Measure the patterns of a run: finished, interrupted, diverged, or being written.
 
-    return {**GROUPS, **RUN_TABLES}
+MEASURES are some of those below; without any, those down to forces, but for growth.
 
-
-@click.command(name="analyze", cls=_Analyze)
+{_list_of_measures()}
+""",
+)
 @click.argument("words", metavar="RUN.h5 [MEASURES]...", nargs=-1, required=True)
 @takes_table_output
 def command(words: tuple[str, ...], form: str | None, output: Path | None, force: bool) -> int:
-    """Measure the patterns of a run: finished, interrupted, diverged, or being written.
-
-    MEASURES are some of those below; without any, those down to forces, but for growth.
-    """
+    """Measure; see the help above."""
     from prdsim.analysis import open_recording
-    from prdsim.analysis.run_tables import RUN_TABLES
-    from prdsim.progress import silent
 
     from .output import check_output, deliver, files_and_names, format_of
 
-    paths, measures = files_and_names(words, _known(), "measure")
+    paths, measures = files_and_names(words, {**GROUPS, **TABLES}, "measure")
     form = form or format_of(output)
     if output is not None:
         check_output([output], force=force)
-    general = [name for name in measures if name in RUN_TABLES and RUN_TABLES[name].general]
-    if measures and measures == general and not paths:
-        tables = {name: RUN_TABLES[name].make(None, silent) for name in general}
-        deliver(_text({}, tables, form), output)
+    if measures == ["scaling"] and not paths:
+        deliver(_text({}, {"scaling": _scaling()}, form), output)
         return 0
     with open_recording(_only(paths)) as recording:
         found = recording.assessed(float(recording.time[-1]))
@@ -107,7 +96,7 @@ def _errors(found: FoundReport) -> dict[str, Any]:
 
 def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
     """Compute what is asked for, in the order of the list."""
-    from prdsim.analysis import GROUPS, history
+    from prdsim.analysis import history
     from prdsim.analysis.run_tables import RUN_TABLES
     from prdsim.progress import noting, tracked
 
@@ -119,10 +108,14 @@ def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
             click.echo(f"{name} left out: {reason}", err=True)
         tables["snapshots"] = found.table(f"{len(recording)} snapshots")
     with noting() as say:
-        for name, table in RUN_TABLES.items():
-            if name in measures:
-                tables[name] = table.make(recording, say)
+        tables |= {name: RUN_TABLES[name](recording, say) for name in TABLES if name in measures}
     return tables
+
+
+def _scaling() -> Table:
+    from prdsim.analysis import scaling_like, scaling_table
+
+    return scaling_table(scaling_like(None))
 
 
 def _text(about: dict[str, Any], tables: dict[str, Table], form: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
+from prdsim import vocabulary
 from prdsim.analysis import GROUPS, Measure
 from prdsim.backends.base import Backend
 from prdsim.config import PRESETS, RunConfig, group_of
@@ -108,7 +109,7 @@ def measures() -> str:
     rows = [
         (
             f"`{group.name}`",
-            group.meaning,
+            vocabulary.GROUPS[group.name],
             ", ".join(text(m) for m in group.measures if not m.name.endswith(_OF_DISTRIBUTIONS)),
         )
         for group in GROUPS.values()

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol, Self, TextIO, TypeVar, cast
+from typing import Any, Self, TextIO, TypeVar, cast
 
 _Item = TypeVar("_Item")
 
@@ -71,33 +71,20 @@ class Meter:
         self.close()
 
 
-class Progress(Protocol):
-    """What a run tells of its way, in time or in steps: whichever says when it ends."""
+class Progress:
+    """Hears how far a run is, in time or in steps, whichever ends it; this one shows nothing."""
 
     def start(self, done: float, total: float) -> None:
-        """Say that the run begins, ``done`` of ``total``."""
+        """Take note that the run begins, ``done`` of ``total``."""
 
     def update(self, done: float, step: int, loss: float) -> None:
-        """Say how far the run is, at which step; ``loss`` is the last recorded supervised loss."""
+        """Take note of how far the run is; ``loss`` is the last recorded supervised loss."""
 
     def close(self) -> None:
-        """Say that no more will come."""
+        """Take note that no more will come."""
 
 
-class Silent:
-    """Shows nothing."""
-
-    def start(self, done: float, total: float) -> None:
-        """Do nothing."""
-
-    def update(self, done: float, step: int, loss: float) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-class Shown:
+class Shown(Progress):
     """Shows time or step, loss and time left on a stream."""
 
     def __init__(self, stream: TextIO, seconds: float = 5.0) -> None:
@@ -173,7 +160,7 @@ def announce(text: str) -> None:
 def automatic_progress(stream: TextIO | None = None) -> Progress:
     """Show a run on the stream (stderr): a bar on a terminal, else lines; nothing without one."""
     shown = progress_stream(stream)
-    return Silent() if shown is None else Shown(shown)
+    return Progress() if shown is None else Shown(shown)
 
 
 def tracked(items: Iterable[_Item], what: str, *, seconds: float = 5.0) -> Iterator[_Item]:

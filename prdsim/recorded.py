@@ -55,7 +55,6 @@ class Recorded:
         Raises:
             ResumeMismatchError: the file holds none, and the data set has changed.
             DataError: the data set is unavailable.
-
         """
         stored = self.trajectory.data
         if stored:

@@ -26,7 +26,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Group:
-    """Measures that are computed together, in their order.
+    """Measures that are computed together, in their order; `prdsim.vocabulary` says their meaning.
 
     ``prepare`` takes a recording, once, and returns what computes the measures of its snapshots; it
     raises `PrdsimError` for a recording that lacks something. ``on_demand`` groups cost more than
@@ -34,7 +34,6 @@ class Group:
     """
 
     name: str
-    meaning: str
     measures: tuple[Measure, ...]
     prepare: Callable[[Recording], Compute]
     on_demand: bool = False

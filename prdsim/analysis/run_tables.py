@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -234,43 +234,13 @@ def stability_table(stability: Stability) -> Table:
 # -- all of them -----------------------------------------------------------------------------------
 
 
-class RunTable(NamedTuple):
-    """A table by its name in commands: what it shows, and what makes it of a recording.
-
-    ``make`` takes what says how far it is as well; a ``general`` table takes None for no recording.
-    """
-
-    meaning: str
-    make: Callable[[Any, Say], Table]
-    general: bool = False
-
-
-RUN_TABLES = {
-    "subspace": RunTable(
-        "share of the path's variance in its first k directions", lambda run, _: subspace_table(run)
-    ),
-    "neurons": RunTable(
-        "all of the above per neuron, at the last snapshot", lambda run, _: neuron_table(run)
-    ),
-    "theorems": RunTable(
-        "Theorems 1 and 2 on a run of the preset theory, with their premises",
-        lambda run, _: theorem_table(run),
-    ),
-    "couplings": RunTable(
-        "integrated growth rates per neuron (runs again, in memory)",
-        lambda run, _: coupling_table(coupling_history(run, automatic_progress())),
-    ),
-    "stability": RunTable(
-        "leading eigenvalues of the Jacobian at the last snapshot",
-        lambda run, say: stability_table(stability_of(run, say=say)),
-    ),
-    "equilibrium": RunTable(
-        "the same where the reaction comes to rest from there (small problems)",
-        lambda run, say: stability_table(stability_of(run, equilibrium=True, say=say)),
-    ),
-    "scaling": RunTable(
-        "how reaction and diffusion scale at the initial draw",
-        lambda run, _: scaling_table(scaling_like(run)),
-        general=True,
-    ),
+RUN_TABLES: dict[str, Callable[[Recording, Say], Table]] = {
+    "subspace": lambda run, _: subspace_table(run),
+    "neurons": lambda run, _: neuron_table(run),
+    "theorems": lambda run, _: theorem_table(run),
+    "couplings": lambda run, _: coupling_table(coupling_history(run, automatic_progress())),
+    "stability": lambda run, say: stability_table(stability_of(run, say=say)),
+    "equilibrium": lambda run, say: stability_table(stability_of(run, equilibrium=True, say=say)),
+    "scaling": lambda run, _: scaling_table(scaling_like(run)),
 }
+"""The tables of `prdsim.vocabulary` by name, each of a recording and what says how far it is."""

@@ -5,14 +5,7 @@
 """
 
 from prdsim.convergence.judgment import HEADLINE, JudgedNumber, Verdict, judge, percent
-from prdsim.convergence.report import (
-    NOT_ASSESSED,
-    FoundReport,
-    Report,
-    Sides,
-    error_text,
-    look_up,
-)
+from prdsim.convergence.report import NOT_ASSESSED, FoundReport, Report, Sides, error_text, look_up
 
 __all__ = [
     "HEADLINE",

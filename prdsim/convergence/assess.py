@@ -64,7 +64,6 @@ def converge(
         TrajectoryError: a file cannot be read, or another process is writing it.
         BackendUnavailableError: the run's backend cannot work here.
         OutputError: a replay or the report cannot be written.
-
     """
     if not 0.0 < accuracy < 1.0:
         raise ConfigError(f"accuracy {accuracy:g} is not between 0 and 1; 0.01 is one percent")

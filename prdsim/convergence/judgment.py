@@ -109,7 +109,6 @@ def judge(
         differences are above the scatter; and the verdict: converged if the change is at most
         ``accuracy``, at the floor if it is at most twice the scatter, undefined if the quantity has
         no value in any of them, else not converged.
-
     """
     scale = max(abs(finer[-1]), LEAST_SCALE.get(name, 0.0))
     change, scatter = (_furthest(value, others, scale) for others in (finer, twins))

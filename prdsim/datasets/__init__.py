@@ -80,7 +80,6 @@ def load_dataset(
     Raises:
         DataError: The data are missing, malformed, too few, not finite, or of norm 0 under "unit".
         ConfigError: An argument has no meaning.
-
     """
     _check_options(samples, seed, split)
     name = str(name_or_path)
@@ -138,7 +137,6 @@ class DatasetInfo:
         location: "generated", "shipped", or the folder that holds it; None if it is not here.
         samples: Number of samples of each part that is here; empty if any number can be had.
         hint: What to do about what is missing or unreadable, or None.
-
     """
 
     name: str

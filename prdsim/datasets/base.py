@@ -27,7 +27,6 @@ class Dataset:
         grid: Rows and columns of an input seen as an image, if it is one.
         fingerprint: SHA-256 of X and Y as they stand here, see `fingerprint`.
         description: One line for people.
-
     """
 
     X: NDArray[np.float64]

@@ -81,7 +81,6 @@ def download(
 
     Raises:
         DataError: no mirror could serve the file, or the disk refused it.
-
     """
     import pooch
     from requests import RequestException

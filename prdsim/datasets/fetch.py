@@ -30,7 +30,6 @@ class FileStatus:
         reason: What is wrong, or None.
         belongs_to: The other data set of the manifest that has this very file, or None.
         fetched: Whether it has just been downloaded.
-
     """
 
     dataset: str
@@ -67,7 +66,6 @@ def fetch_dataset(
         DataError: A file cannot be downloaded, saved or verified, or a wrong one has its name. No
             wrong file gets a name it did not have before.
         ConfigError: ``mirror`` is not the URL of a folder.
-
     """
     all_wanted = _all_wanted(name)
     mirrors = idx.manifest()[name]["mirrors"] if mirror is None else [mirror]
@@ -96,7 +94,6 @@ def check_dataset(name: str, *, data_dir: str | Path | None = None) -> list[File
 
     Raises:
         DataError: The name is not in the manifest, or ``data_dir`` is not a folder.
-
     """
     all_wanted = _all_wanted(name)
     with disk_errors("read", idx.data_roots(data_dir)[0]):

@@ -56,7 +56,6 @@ def check(name: str, request: Request, path: Path) -> None:
     Raises:
         ConfigError: as `draw`; or the format is not one of the figure's, or cannot be written.
         DataError, ResumeMismatchError: a run's samples are needed, and unavailable.
-
     """
     kind = figure_kind(name)
     if path.suffix not in kind.suffixes:
@@ -75,7 +74,6 @@ def write(name: str, request: Request, path: Path, *, dpi: float = 150.0) -> Non
     Raises:
         ConfigError, DataError, ResumeMismatchError: as `check` and `draw`.
         OutputError: the file cannot be written.
-
     """
     check(name, request, path)
     kind = figure_kind(name)

@@ -54,7 +54,6 @@ class WriterLock:
         Raises:
             TrajectoryLockedError: another writer holds it.
             OutputError: no permission, or a file system without locks.
-
         """
         posix.require_support()
         self._path = sidecar(trajectory)
@@ -98,7 +97,6 @@ def is_locked(trajectory: Path) -> bool:
 
     Raises:
         TrajectoryError: the sidecar exists but cannot be examined.
-
     """
     path = sidecar(trajectory)
     while True:

@@ -35,7 +35,6 @@ def require_support() -> None:
 
     Raises:
         OutputError: with the missing calls.
-
     """
     missing = [name for name in _NEEDED if not hasattr(os, name)]
     missing += [] if _HAS_LOCKS else ["flock"]
@@ -77,7 +76,6 @@ def require_space(path: Path, wanted: int) -> None:
 
     Raises:
         OutputError: with the bytes wanted and free.
-
     """
     if shutil.disk_usage(path.parent).free < wanted:
         raise _too_large(path, wanted)
@@ -96,7 +94,6 @@ def allocate(fd: int, path: Path, size: int) -> None:
 
     Raises:
         OutputError: the disk is too small, or the file system cannot reserve space.
-
     """
     try:
         os.posix_fallocate(fd, 0, size)
@@ -127,7 +124,6 @@ def pread(fd: int, out: np.ndarray, offset: int, path: Path) -> None:
 
     Raises:
         DamagedTrajectoryError: the file is too short, or the disk cannot read it.
-
     """
     view = as_bytes(out)
     while view:
@@ -164,7 +160,6 @@ def publish_new(temporary: Path, path: Path) -> None:
     Raises:
         FileExistsError: the name is taken.
         OutputError: the file system has no hard links.
-
     """
     try:
         os.link(temporary, path)
@@ -190,7 +185,6 @@ def try_lock(fd: int, *, exclusive: bool) -> bool:
 
     Raises:
         OSError: the file system has no locks.
-
     """
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     try:

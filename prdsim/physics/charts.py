@@ -17,7 +17,7 @@ The base is always U_0, never a later state, so that looking at a run cannot cha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,49 +25,6 @@ if TYPE_CHECKING:
     from prdsim.backends.arrays import Array, HostArray
     from prdsim.backends.base import Backend, Rates
     from prdsim.physics.state import Dimensions
-
-
-class Chart(Protocol):
-    """The coordinates of U, as integrators, gradients and files use them.
-
-    "U" below means the carried array, in the chart's coordinates; ``A`` its pre-activations, as
-    `prdsim.physics.gradients.forward` leaves them.
-    """
-
-    name: str
-    matrix: Array
-    """M, by which the carried array is multiplied."""
-    base: Array | None
-    """The array added to the product, if any."""
-    pull_matrix: Array | None
-    """M where velocities are s B M^T; None where they are s B."""
-
-    def shape(self, m: int) -> tuple[int, int]:
-        """Return the shape of the carried array for m neurons."""
-
-    def start(self, out: Array) -> None:
-        """out = the carried array at t = 0."""
-
-    def weights(self, U: Array) -> Array:
-        """Return the weights U (m, d_in) on the device; valid until the next call."""
-
-    def squared_norm(self, dU: Array, scratch: Array) -> float:
-        """Return the squared Frobenius norm, in weight space, of a difference or velocity.
-
-        ``scratch`` is (m, n) and overwritten.
-        """
-
-    def squared_weight_norm(self, U: Array, A: Array) -> float:
-        """Return the squared Frobenius norm of the weights."""
-
-    def squared_norms(self, U: Array, A: Array) -> HostArray:
-        """Return ||u_j||^2 of the weights, (m,), float64."""
-
-    def squared_distances(self, U: Array, A: Array, scratch: Array) -> HostArray:
-        """Return ||u_j - u_j(0)||^2, (m,), float64; ``scratch`` has U's shape, is overwritten."""
-
-    def arrays(self) -> dict[str, HostArray]:
-        """Return the arrays that a trajectory file keeps to restore the coordinates."""
 
 
 def load(backend: Backend, host: HostArray) -> Array:
@@ -91,24 +48,71 @@ def column_sums(backend: Backend, A: Array, B: Array) -> HostArray:
     return backend.to_host(sums)
 
 
-class _OverWeights:
-    """Shared by the charts: U_0 on the device, and sums over rows."""
+class Chart:
+    """The coordinates of U, as integrators, gradients and files use them.
 
+    "U" below means the carried array, in the chart's coordinates; ``A`` its pre-activations, as
+    `prdsim.physics.gradients.forward` leaves them. What stands here holds for orthonormal
+    coordinates of U, or of a part of it, whose value at t = 0 is ``_start``; ``_rest`` is the part
+    of every ||u_j||^2 that they leave out.
+    """
+
+    name: str
+    matrix: Array
+    """M, by which the carried array is multiplied."""
     base: Array | None = None
+    """The array added to the product, if any."""
     pull_matrix: Array | None = None
+    """M where velocities are s B M^T; None where they are s B."""
+
+    _start: Array
+    _rest: HostArray | float = 0.0
 
     def __init__(self, backend: Backend, U_0: HostArray) -> None:
         self._backend = backend
         self._U_0 = load(backend, U_0)
 
+    def shape(self, m: int) -> tuple[int, int]:
+        """Return the shape of the carried array for m neurons."""
+        return (m, self.matrix.shape[0])
+
+    def start(self, out: Array) -> None:
+        """out = the carried array at t = 0."""
+        self._backend.copy(self._start, out=out)
+
+    def weights(self, U: Array) -> Array:
+        """Return the weights U (m, d_in) on the device; valid until the next call."""
+        raise NotImplementedError
+
+    def squared_norm(self, dU: Array, scratch: Array) -> float:  # noqa: ARG002
+        """Return the squared Frobenius norm, in weight space, of a difference or velocity.
+
+        ``scratch`` is (m, n) and overwritten.
+        """
+        return self._backend.dot(dU, dU)
+
+    def squared_weight_norm(self, U: Array, A: Array) -> float:  # noqa: ARG002
+        """Return the squared Frobenius norm of the weights."""
+        return float(np.sum(self._rest)) + self._backend.dot(U, U)
+
+    def squared_norms(self, U: Array, A: Array) -> HostArray:  # noqa: ARG002
+        """Return ||u_j||^2 of the weights, (m,), float64."""
+        return self._rest + self._row_sums(U, U)
+
+    def squared_distances(self, U: Array, A: Array, scratch: Array) -> HostArray:  # noqa: ARG002
+        """Return ||u_j - u_j(0)||^2, (m,), float64; ``scratch`` has U's shape, is overwritten."""
+        self._backend.combine([(1.0, U), (-1.0, self._start)], out=scratch)
+        return self._row_sums(scratch, scratch)
+
+    def arrays(self) -> dict[str, HostArray]:
+        """Return the arrays that a trajectory file keeps to restore the coordinates."""
+        return {}
+
     def _row_sums(self, A: Array, B: Array) -> HostArray:
         return row_sums(self._backend, A, B)
 
-    def arrays(self) -> dict[str, HostArray]:
-        return {}
 
-
-class WeightChart(_OverWeights):
+class WeightChart(Chart):
     """U itself; 4 m d_in n operations a step."""
 
     name = "weight"
@@ -116,31 +120,13 @@ class WeightChart(_OverWeights):
     def __init__(self, backend: Backend, X: HostArray, U_0: HostArray) -> None:
         super().__init__(backend, U_0)
         self.matrix = self.pull_matrix = load(backend, X)
-
-    def shape(self, m: int) -> tuple[int, int]:
-        return (m, self.matrix.shape[0])
-
-    def start(self, out: Array) -> None:
-        self._backend.copy(self._U_0, out=out)
+        self._start = self._U_0
 
     def weights(self, U: Array) -> Array:
         return U
 
-    def squared_norm(self, dU: Array, scratch: Array) -> float:  # noqa: ARG002
-        return self._backend.dot(dU, dU)
 
-    def squared_weight_norm(self, U: Array, A: Array) -> float:  # noqa: ARG002
-        return self._backend.dot(U, U)
-
-    def squared_norms(self, U: Array, A: Array) -> HostArray:  # noqa: ARG002
-        return self._row_sums(U, U)
-
-    def squared_distances(self, U: Array, A: Array, scratch: Array) -> HostArray:  # noqa: ARG002
-        self._backend.combine([(1.0, U), (-1.0, self._U_0)], out=scratch)
-        return self._row_sums(scratch, scratch)
-
-
-class RangeChart(_OverWeights):
+class RangeChart(Chart):
     """P = U Q in an orthonormal basis Q (d_in, r) of the range of X; 4 m r n operations a step."""
 
     name = "range"
@@ -149,45 +135,25 @@ class RangeChart(_OverWeights):
         super().__init__(backend, U_0)
         self._Q = load(backend, Q)
         self.matrix = self.pull_matrix = load(backend, R)
-        m = U_0.shape[0]
-        self._P_0, self._difference = (backend.empty(self.shape(m)) for _ in range(2))
+        self._start, self._difference = (backend.empty(self.shape(len(U_0))) for _ in range(2))
         self._weights = backend.empty(U_0.shape)
-        backend.gemm(self._U_0, self._Q, out=self._P_0)
-        # The part of ||u_j||^2 outside the range of X, which never changes.
-        self._rest = self._row_sums(self._U_0, self._U_0) - self._row_sums(self._P_0, self._P_0)
-
-    def shape(self, m: int) -> tuple[int, int]:
-        return (m, self.matrix.shape[0])
-
-    def start(self, out: Array) -> None:
-        self._backend.copy(self._P_0, out=out)
+        backend.gemm(self._U_0, self._Q, out=self._start)
+        # X never reaches this part of U.
+        self._rest = self._row_sums(self._U_0, self._U_0) - self._row_sums(self._start, self._start)
 
     def weights(self, U: Array) -> Array:
         k = self._backend
-        k.combine([(1.0, U), (-1.0, self._P_0)], out=self._difference)
+        k.combine([(1.0, U), (-1.0, self._start)], out=self._difference)
         k.copy(self._U_0, out=self._weights)
         k.gemm(self._difference, self._Q.T, out=self._weights, beta=1.0)
         return self._weights
-
-    def squared_norm(self, dU: Array, scratch: Array) -> float:  # noqa: ARG002
-        return self._backend.dot(dU, dU)
-
-    def squared_weight_norm(self, U: Array, A: Array) -> float:  # noqa: ARG002
-        return float(self._rest.sum()) + self._backend.dot(U, U)
-
-    def squared_norms(self, U: Array, A: Array) -> HostArray:  # noqa: ARG002
-        return self._rest + self._row_sums(U, U)
-
-    def squared_distances(self, U: Array, A: Array, scratch: Array) -> HostArray:  # noqa: ARG002
-        self._backend.combine([(1.0, U), (-1.0, self._P_0)], out=scratch)
-        return self._row_sums(scratch, scratch)
 
     def arrays(self) -> dict[str, HostArray]:
         k = self._backend
         return {"Q": k.to_host(self._Q), "R": k.to_host(self.matrix)}
 
 
-class GramChart(_OverWeights):
+class GramChart(Chart):
     """C with U = U_0 + C X^T: velocities are s B itself; 2 m n^2 operations a step.
 
     With D = C K = A - A_0, norms of weights are sums over C: ||C X^T||^2 = sum C * D and, since
@@ -205,9 +171,6 @@ class GramChart(_OverWeights):
         backend.gemm(self._X.T, self._X, out=self.matrix)
         backend.gemm(self._U_0, self._X, out=self.base)
         self._squared_norms_0 = self._row_sums(self._U_0, self._U_0)
-
-    def shape(self, m: int) -> tuple[int, int]:
-        return (m, self.matrix.shape[0])
 
     def start(self, out: Array) -> None:
         self._backend.to_device(np.broadcast_to(0.0, out.shape), out)
@@ -235,11 +198,7 @@ class GramChart(_OverWeights):
         return squares
 
 
-CHARTS: dict[str, type[WeightChart | RangeChart | GramChart]] = {
-    "weight": WeightChart,
-    "range": RangeChart,
-    "gram": GramChart,
-}
+CHARTS = {chart.name: chart for chart in (WeightChart, RangeChart, GramChart)}
 
 
 def make_chart(

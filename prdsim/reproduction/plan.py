@@ -132,7 +132,6 @@ class Study:
 
         Raises:
             ConfigError: a key that the study itself sets for each run is among ``keys``, or D = 0.
-
         """
         for key in ("preset", "dataset", "seed", "diffusion", "output"):
             if key in keys:
@@ -169,7 +168,6 @@ def available_studies(names: tuple[str, ...], data_dir: str | None) -> list[Stud
 
     Raises:
         ConfigError: an unknown name, or unavailable data.
-
     """
     for name in names:
         if name not in STUDIES:

@@ -55,7 +55,6 @@ def reproduce(
         ConfigError: the folder has a page already (and not ``force``), or runs of other settings.
         OutputError: it cannot be written.
         DivergedError: numbers of a run became infinite or NaN.
-
     """
     page = folder / "index.html"
     if page.exists() and not force:

@@ -13,7 +13,7 @@ from prdsim import __version__
 from prdsim.config import Resolved, RunConfig
 from prdsim.datasets import Dataset
 from prdsim.datasets.configured import load_data
-from prdsim.progress import Progress, Silent, announce, automatic_progress
+from prdsim.progress import Progress, announce, automatic_progress
 from prdsim.running.loop import Loop, Result
 from prdsim.running.simulation import RESTART_SCALARS, Simulation
 from prdsim.running.stopping import StopRequest
@@ -89,7 +89,7 @@ def default_name() -> str:
 def shown(progress: Progress | bool) -> Progress:
     """Return the progress display: the caller's, one that suits stderr, or none."""
     if isinstance(progress, bool):
-        return automatic_progress() if progress else Silent()
+        return automatic_progress() if progress else Progress()
     return progress
 
 

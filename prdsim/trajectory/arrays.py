@@ -62,7 +62,6 @@ class SnapshotArray:
 
         Raises:
             DamagedTrajectoryError: a whole snapshot's checksum fails.
-
         """
         if isinstance(key, tuple):
             part: np.ndarray = np.array(self._trajectory._mapped(self.name)[key])

@@ -70,7 +70,6 @@ class FileMap:
 
         Raises:
             DamagedTrajectoryError: the file lacks it.
-
         """
         try:
             return self.extents[name]
@@ -105,7 +104,6 @@ class FileMap:
 
         Raises:
             DamagedTrajectoryError: the checksum fails.
-
         """
         array = self.read(fd, name)
         if zlib.crc32(posix.as_bytes(array)) != self[name].crc32:
@@ -223,7 +221,6 @@ def open_file(path: Path) -> Any:
     Raises:
         TrajectoryError: it is missing, a folder, or not readable.
         NotATrajectoryError: it is not an HDF5 file, or a device or a pipe.
-
     """
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):  # opening could wait forever
@@ -245,7 +242,6 @@ def read_map(path: Path, fd: int) -> FileMap:
     Raises:
         NotATrajectoryError: another program's file, or a newer format.
         DamagedTrajectoryError: truncated, or HDF5 cannot read it.
-
     """
     try:
         with _open_hdf5(path) as file:
@@ -336,7 +332,6 @@ def read_record(filemap: FileMap, fd: int) -> CommitRecord:
 
     Raises:
         DamagedTrajectoryError: neither slot holds one.
-
     """
     for _ in range(_RECORD_ATTEMPTS):
         pages = filemap.read(fd, "commit/record").tobytes()

@@ -26,7 +26,6 @@ def check_target(path: Path, *, force: bool) -> None:
     Raises:
         ConfigError: the file exists and `force` is not given.
         OutputError: the folder is missing, or the path is a folder, a device or a pipe.
-
     """
     with posix.output_errors("write", path):
         is_folder = path.is_dir()
@@ -54,7 +53,6 @@ def build_and_publish(path: Path, layout: Layout, *, over: bool) -> None:
     Raises:
         ConfigError: the name is taken and `over` is false.
         OutputError: no space, no permission.
-
     """
     with built_file(path, layout) as (temporary, filemap, fd):
         write_first_record(filemap, fd, CommitRecord())

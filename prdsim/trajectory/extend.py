@@ -44,7 +44,6 @@ def extend_trajectory(
         DamagedTrajectoryError: a checksum of the old file fails.
         OutputError: no space, no permission.
         PrdsimError: schedules that do not begin with the committed rows (a fault in the caller).
-
     """
     with open_trajectory(path):  # a missing or foreign file gets its error before the lock
         pass

@@ -181,7 +181,6 @@ class Layout:
 
     Raises:
         PrdsimError: arguments that contradict each other (a fault in the caller).
-
     """
 
     shapes: Mapping[str, tuple[int, ...]]

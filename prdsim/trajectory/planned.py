@@ -39,7 +39,6 @@ class PlannedRows:
         Raises:
             ResumeMismatchError: the file has later rows but not this one.
             PrdsimError: a planned row was left out or written twice (a fault in the caller).
-
         """
         name, key = self._key, time if self._key == "time" else step
         done, free = self._done, len(self._places)

@@ -39,7 +39,6 @@ def open_trajectory(path: str | os.PathLike[str]) -> Trajectory:
         TrajectoryError: missing or unreadable.
         NotATrajectoryError: another program's file, or a newer format.
         DamagedTrajectoryError: truncated, or its structure is damaged.
-
     """
     return Trajectory(path)
 
@@ -177,7 +176,6 @@ class Trajectory:
 
         Raises:
             DamagedTrajectoryError: their checksum fails (when a column is read).
-
         """
         return NamedArrays(list(scalar_columns(self.format_version)), self._scalar)
 
@@ -290,7 +288,6 @@ class Trajectory:
 
         Raises:
             TrajectoryError: as for `open_trajectory`.
-
         """
         fd = self._fd
         try:

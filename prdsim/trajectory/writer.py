@@ -50,7 +50,6 @@ def create_trajectory(path: str | os.PathLike[str], layout: Layout, *, force: bo
         ConfigError: it exists and `force` is not given.
         TrajectoryLockedError: it is being written.
         OutputError: no folder, no permission, no space.
-
     """
     TrajectoryWriter.create(path, layout, force=force).close()
 
@@ -87,7 +86,6 @@ class TrajectoryWriter:
             TrajectoryLockedError: it is being written.
             OutputError: no permission to write.
             NotATrajectoryError, DamagedTrajectoryError, TrajectoryError: it cannot be read.
-
         """
         shown = Path(path)
         target = Path(os.path.realpath(shown))
@@ -195,7 +193,6 @@ class TrajectoryWriter:
         Raises:
             ResumeMismatchError: the file holds other values at this step.
             PrdsimError: columns missing or unknown, or out of the planned order.
-
         """
         odd = set(scalar_columns(FORMAT_VERSION)[1:]) ^ set(values)
         if odd:
@@ -218,7 +215,6 @@ class TrajectoryWriter:
         Raises:
             ResumeMismatchError: the file holds other values at this step.
             OutputError: the disk refuses.
-
         """
         place = self._snapshots.place(step, time)
         stored = {n: self._stored(f"snapshots/{n}", arrays[n], exact=False) for n in ARRAYS}
@@ -269,7 +265,6 @@ class TrajectoryWriter:
             OutputError: the disk refuses.
             PrdsimError: arrays other than the layout's, or missing scalars (a fault in the
                 caller); scalars that the layout lacks are left out.
-
         """
         names = (set(self._map.restart_arrays), set(self._map.restart_scalars))
         if set(arrays) != names[0] or names[1] - set(scalars):
@@ -299,7 +294,6 @@ class TrajectoryWriter:
 
         Raises:
             OutputError: the disk refuses; the previous commit remains valid.
-
         """
         scalars, snapshots = self._scalars, self._snapshots
         slot, step, time = self._next_restart
@@ -343,7 +337,6 @@ class TrajectoryWriter:
         Raises:
             TrajectoryError: none was ever committed.
             DamagedTrajectoryError: no slot is whole.
-
         """
         slot, step, _ = self._restart
         if slot < 0:

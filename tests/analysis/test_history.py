@@ -9,6 +9,7 @@ import pytest
 from support import EPS
 from support_runs import KEYS, make_run
 
+from prdsim import vocabulary
 from prdsim.analysis import (
     GROUPS,
     History,
@@ -64,6 +65,7 @@ def test_names_of_measures_are_unique_and_say_what_they_are():
     assert all(measure.meaning and measure.unit for measure in measures)
     for attribute in ("name", "meaning"):
         assert len({getattr(measure, attribute) for measure in measures}) == len(measures)
+    assert (list(GROUPS), list(RUN_TABLES)) == (list(vocabulary.GROUPS), list(vocabulary.TABLES))
     assert not set(GROUPS) & set(RUN_TABLES)
 
 

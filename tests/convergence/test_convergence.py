@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support_cli import Run, caller
-from support_runs import KEYS, Killed, make_diverged, make_run
+from support_runs import At, Killed, make_diverged, make_interrupted, make_run
 
 import prdsim
 from prdsim.analysis import history, open_recording
@@ -45,7 +45,6 @@ from prdsim.convergence.report import (
 )
 from prdsim.errors import ConfigError, DivergedError, ReportError, TrajectoryError
 from prdsim.figures import draw
-from prdsim.progress import Silent
 from prdsim.running.accuracy import warnings_of
 from prdsim.trajectory import SCALARS, Status, open_trajectory
 
@@ -499,26 +498,10 @@ def test_a_report_of_another_run_another_end_or_other_settings_is_stale(
 # -- going on --------------------------------------------------------------------------------------
 
 
-class Past(Silent):
-    """Progress that acts once when a run has passed a time; -1: before its first commit."""
-
-    def __init__(self, time: float, action: Callable[[], None]) -> None:
-        self._time, self._action = time, action
-
-    def start(self, done: float, total: float) -> None:  # noqa: ARG002
-        if self._time < 0:
-            self._action()
-
-    def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
-        if 0 < self._time < done:
-            self._time = math.inf
-            self._action()
-
-
-def converging(path: Path, at: float, action: Callable[[], None], **keys: Any) -> Assessment:
-    """Converge, with something that happens when a replay passes a time."""
+def converging(path: Path, step: int, action: Callable[[], None], **keys: Any) -> Assessment:
+    """Converge, with something that happens when a replay reaches a step."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prdsim.running.runner.automatic_progress", lambda: Past(at, action))
+        patch.setattr("prdsim.running.runner.automatic_progress", lambda: At(step, action))
         return converge(path, progress=True, **keys)
 
 
@@ -535,19 +518,19 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("at", [0.5, -1], ids=["midway", "before its first commit"])
-def test_a_begun_replay_goes_on_and_a_finished_one_is_kept(tmp_path, at):
+@pytest.mark.parametrize("step", [20, -1], ids=["midway", "before its first commit"])
+def test_a_begun_replay_goes_on_and_a_finished_one_is_kept(tmp_path, step):
     path = make_run(tmp_path / "a.h5", **GD)
     whole = converge(path).report
     assert whole is not None
     with pytest.raises(Killed):
-        converging(path, at, kill, force=True)
+        converging(path, step, kill, force=True)
     begun = replay_folder(path) / "finer.h5"
     with open_trajectory(begun) as run:
         assert run.status is Status.RUNNING
         began = run.attributes["run_id"]
     finest = replay_folder(path) / "finest.h5"
-    outcome = converging(path, 0.5, only_if(finest, terminate), force=True)
+    outcome = converging(path, 20, only_if(finest, terminate), force=True)
     assert (outcome.report, outcome.signal) == (None, signal.SIGTERM)
     with open_trajectory(begun) as run:
         assert run.status is Status.FINISHED
@@ -570,7 +553,7 @@ def stamp(path: Path) -> tuple[int, int]:
 def test_replays_of_another_run_of_the_name_are_made_anew(tmp_path):
     path = make_run(tmp_path / "a.h5", seed=1, **GD)
     with pytest.raises(Killed):
-        converging(path, 0.5, only_if(replay_folder(path) / "finest.h5", kill))
+        converging(path, 20, only_if(replay_folder(path) / "finest.h5", kill))
     path.unlink()
     make_run(path, seed=2, **GD)
     report = converge(path).report
@@ -635,8 +618,7 @@ def test_the_command_fails_a_run_of_large_steps_with_numbers(run, tmp_path):
 
 def test_the_command_refuses_what_it_cannot_judge(run, tmp_path):
     refused(run("converge", "no.h5"), 3, "no.h5")
-    stop = Past(9.5, terminate)
-    prdsim.run(**{**KEYS, **GD}, output=str(tmp_path / "i.h5"), progress=stop)
+    make_interrupted(tmp_path / "i.h5")
     words = ("i.h5: the run is not finished (interrupted at step 10)", "prdsim resume")
     refused(run("converge", "i.h5"), 2, *words)
     make_diverged(tmp_path / "d.h5")
@@ -651,7 +633,7 @@ def test_the_command_refuses_what_it_cannot_judge(run, tmp_path):
 def test_the_command_says_how_to_go_on(run, tmp_path, monkeypatch):
     make_run(tmp_path / "a.h5", **GD)
     with monkeypatch.context() as patch:
-        patch.setattr("prdsim.running.runner.automatic_progress", lambda: Past(0.5, terminate))
+        patch.setattr("prdsim.running.runner.automatic_progress", lambda: At(20, terminate))
         answer = run("converge", "a.h5")
     assert (answer.code, answer.out) == (143, "")
     assert "stopped; go on with: prdsim converge a.h5" in answer.err

@@ -22,7 +22,7 @@ from prdsim.analysis.theory.scaling import Sizes, measure_scaling
 from prdsim.convergence import Report, judge
 from prdsim.errors import ConfigError
 from prdsim.figures import general
-from prdsim.progress import Silent
+from prdsim.progress import Progress
 from prdsim.reproduction import available_studies, plan, reproduce
 from prdsim.reproduction.page import Shown, make_page
 from prdsim.symbols import ARRAYS
@@ -294,7 +294,7 @@ STOPS = {  # and what of the run is in its file
 @pytest.mark.usefixtures("quick")
 def test_it_goes_on_where_it_stopped(run, tmp_path, monkeypatch, complete, how):
     words = ("reproduce", "--dataset", "digits", "--seeds", 1, *TINY)
-    monkeypatch.setattr("prdsim.running.runner.automatic_progress", Silent)
+    monkeypatch.setattr("prdsim.running.runner.automatic_progress", Progress)
     studies = available_studies(("digits",), None)
     config = next(studies[0].runs(Path("r"), 1, **KEYS))
     (tmp_path / "r" / "runs").mkdir(parents=True)

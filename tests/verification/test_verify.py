@@ -341,7 +341,7 @@ def test_what_is_verified():
     assert unavailable == {}
     found, _ = candidates(["numba", "numpy"], ["float32"], threads=1)
     assert [(c.backend.name, c.backend.threads) for c in found] == [("numba", 1), ("numpy", 1)]
-    with pytest.raises(BackendUnavailableError, match="tf32 exists on the cupy backend alone"):
+    with pytest.raises(BackendUnavailableError, match="tf32 exists only on the cupy backend"):
         candidates(["numpy"], ["tf32"])
     with pytest.raises(ConfigError, match="did you mean numpy"):
         candidates(["nunpy"])

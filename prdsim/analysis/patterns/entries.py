@@ -88,7 +88,6 @@ def _prepare(recording: Recording) -> Compute:
 
 ENTRIES = Group(
     "entries",
-    "entries of U against a normal distribution",
     (
         Measure("skewness_U", "skewness of the entries of U"),
         Measure("kurtosis_U", "excess kurtosis of the entries of U"),

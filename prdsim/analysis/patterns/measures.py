@@ -68,7 +68,6 @@ def history(
         ConfigError: an unknown group, or one that the recording lacks something for.
         IndexError: there is no such snapshot.
         DamagedTrajectoryError: a snapshot's checksum fails.
-
     """
     recording = recording_of(source)
     computes, left_out = _prepared(recording, groups)

@@ -77,7 +77,6 @@ def _distances(now: Snapshot) -> Values:
 
 DISTANCES = Group(
     "distances",
-    "||u_j(t) - u_j(0)||, ||v_j(t) - v_j(0)||: mean, spread, quantiles",
     (
         *summarized("distance_U", "||u_j(t) - u_j(0)||"),
         *summarized("distance_V", "||v_j(t) - v_j(0)||"),
@@ -98,7 +97,6 @@ def _spread(now: Snapshot) -> Values:
 
 SPREAD = Group(
     "spread",
-    "coefficient of variation and Gini of the distances",
     (
         Measure("cv_U", "coefficient of variation of ||u_j(t) - u_j(0)||"),
         Measure("gini_U", "Gini coefficient of ||u_j(t) - u_j(0)||"),
@@ -128,7 +126,6 @@ def _activity(recording: Recording) -> Compute:
 
 ACTIVITY = Group(
     "activity",
-    "open gates, silent neurons, and the spread of the others",
     (
         Measure("active_gates", "share of gates 1{u_j.x_p >= 0} that are open"),
         Measure("inactive_neurons", "share of neurons that no sample activates"),

@@ -189,7 +189,6 @@ def _scales(filters: Reals, grid: tuple[int, int]) -> Values:
 
 ORDER = Group(
     "order",
-    "Moran's I, peak wavelength, correlation length of filters",
     (
         Measure("morans_i_U", "Moran's I of u_j, mean over neurons"),
         Measure("morans_i_change", "Moran's I of u_j(t) - u_j(0), mean over neurons"),

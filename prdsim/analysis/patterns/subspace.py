@@ -96,7 +96,6 @@ def _ranks(now: Snapshot) -> Values:
 
 RANK = Group(
     "rank",
-    "effective rank and participation ratio of U(t) - U(0)",
     (
         Measure("effective_rank", "effective rank of U(t) - U(0)"),
         Measure("participation_ratio", "participation ratio of U(t) - U(0)"),

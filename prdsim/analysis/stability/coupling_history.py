@@ -19,7 +19,7 @@ from prdsim.config import RunConfig
 from prdsim.errors import ResumeMismatchError
 from prdsim.physics.charts import range_factors
 from prdsim.physics.state import Dimensions
-from prdsim.progress import Progress, Silent
+from prdsim.progress import Progress
 from prdsim.recorded import Recorded
 from prdsim.running.memory import require_memory
 from prdsim.running.simulation import Simulation
@@ -151,7 +151,7 @@ def integrate_couplings(
     written. The run takes the same steps as without.
     Raises `ConfigError` if the memory does not suffice, and what a run raises.
     """
-    shown = progress or Silent()
+    shown = progress or Progress()
     due = config.scalar_rule.plan(steps=config.step_limit, end_time=config.end_time)
     agenda = Agenda(due)
     with Simulation(config, X, Y, **options) as simulation:

@@ -232,7 +232,6 @@ def _prepare(recording: Recording) -> Compute:
 
 GROWTH = Group(
     "growth",
-    "leading growth rates sigma_1(C_j), reaction and diffusion part",
     (
         *summarized("growth_rate", "leading growth rate sigma_1(C_j)", "1/time"),
         Measure("growth_reaction", "reaction part of sigma_1(C_j), mean", "1/time"),

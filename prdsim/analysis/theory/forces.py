@@ -143,7 +143,6 @@ def _prepare(recording: Recording) -> Compute:
 
 FORCE_NORMS = Group(
     "forces",
-    "norms of reaction and diffusion",
     tuple(measure for name in FORCES for measure in summarized(name, SYMBOLS[name], "1/time")),
     _prepare,
 )

@@ -11,8 +11,9 @@ x_q. The n pairs p = q add up as independent samples do, those p != q as far as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from math import pi, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -258,15 +259,14 @@ def measure_scaling(
     init_scale: float = 1.0,
     output_init: str = "rademacher",
     backend: Backend | str = "auto",
-    progress: Callable[[int, int], None] | None = None,
 ) -> Scaling:
     """Measure how reaction and diffusion scale with each size about ``base``; about ten seconds.
 
     Each of n, d_in, m, d_out takes ``base`` times the ``factors``, rounded, while the others stay;
     at each such point, data of `white_noise_data` and the initial weights are drawn ``draws``
-    times, every time by a seed of its own from ``seed`` on. D = 1. ``backend`` is as for `Forces`;
-    ``progress`` is called with the draws done and all of them. Raises `ConfigError` for fewer than
-    two draws, ``init_scale`` 0, and where ``factors`` do not make three different sizes.
+    times, every time by a seed of its own from ``seed`` on. D = 1. ``backend`` is as for `Forces`.
+    Raises `ConfigError` for fewer than two draws, ``init_scale`` 0, and where ``factors`` do not
+    make three different sizes.
     """
     if draws < 2:
         raise ConfigError(f"draws must be 2 or more, not {draws}: the spread is that over draws")
@@ -275,16 +275,11 @@ def measure_scaling(
     computing = cpu_backend(backend)
     config = RunConfig(diffusion=True, init_scale=init_scale, output_init=output_init)
     grids = [_grid(base, varied, factors) for varied in Sizes._fields]
-    total, done, rows = draws * sum(len(grid) for grid in grids), 0, []
+    seeds, rows = count(seed), []
     for varied, grid in zip(Sizes._fields, grids, strict=True):
         points = []
         for sizes in grid:
-            samples = []
-            for _ in range(draws):
-                samples.append(_draw(config, sizes, seed + done, computing))
-                done += 1
-                if progress is not None:
-                    progress(done, total)
+            samples = [_draw(config, sizes, next(seeds), computing) for _ in range(draws)]
             points.append(np.array(samples))
         rows += [_row(name, varied, grid, points) for name in FORCES]
     return Scaling(base, draws, tuple(rows))

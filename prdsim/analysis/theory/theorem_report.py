@@ -8,12 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from prdsim.analysis.arrays import Numbers
-from prdsim.analysis.theory.bounds import (
-    Constants,
-    check_unit_inputs,
-    paper_mu,
-    theorem_constants,
-)
+from prdsim.analysis.theory.bounds import Constants, check_unit_inputs, paper_mu, theorem_constants
 from prdsim.analysis.theory.verdicts import Scores, TheoremReport, follow, judge_bounds
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DataError

@@ -313,12 +313,6 @@ def test_init_scale_and_output_init_reach_the_draw_and_the_prediction():
         assert other.row(name, "n").predicted[0] == pytest.approx(expected, rel=1e-12)
 
 
-def test_progress_counts_the_draws():
-    seen = []
-    measure_scaling(**{**SMALL, "draws": 2}, backend="numpy", progress=lambda *at: seen.append(at))
-    assert seen == [(done, 24) for done in range(1, 25)]
-
-
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
