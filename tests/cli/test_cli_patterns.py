@@ -301,14 +301,6 @@ def test_a_file_that_cannot_be_written_leaves_nothing(run, folder, words, name, 
     assert names(folder) == set()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-@writers
-def test_a_folder_without_permission_is_an_error(run, folder, words, name):
-    (folder / "locked").mkdir(mode=0o500)
-    answer = run(*words, "-o", f"locked/{name}")
-    assert_refused(answer, DATA, "cannot be written: Permission denied")
-
-
 @pytest.mark.parametrize("command", ["analyze", "plot", "compare"])
 def test_files_that_are_no_runs_are_refused(run, folder, command):
     (folder / "text.h5").write_text("step,loss\n")

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from oracle import equations
+from oracle.losses import predictions
 from scipy.integrate import solve_ivp
 from support import (
+    ADAPTIVE,
     BACKENDS,
     INTEGRATORS,
     Problem,
@@ -34,6 +36,7 @@ ORDERS = {"gd": 1, "heun": 2, "rk4": 4, "bs23": 3, "dopri5": 5}
 FLOWS = [name for name in INTEGRATORS if name != "gd"]
 flows = pytest.mark.parametrize("name", FLOWS)
 integrators = pytest.mark.parametrize("integrator", INTEGRATORS)
+adaptives = pytest.mark.parametrize("integrator", ADAPTIVE)
 
 
 # -- tableaus --------------------------------------------------------------------------------------
@@ -107,7 +110,7 @@ def test_weights_satisfy_exactly_the_order_conditions_of_their_order(name):
     assert satisfied_order(A, rational(TABLEAUX[name].b), c) == TABLEAUX[name].order
 
 
-@pytest.mark.parametrize("name", ["bs23", "dopri5"])
+@pytest.mark.parametrize("name", ADAPTIVE)
 def test_the_error_weights_belong_to_an_embedded_method_of_the_stated_order(name):
     tableau = TABLEAUX[name]
     A, c = stages(name)
@@ -133,6 +136,9 @@ def test_coefficients_of_dormand_prince_are_those_scipy_has():
     tableau = TABLEAUX["dopri5"]
     assert np.allclose(tableau.b[:-1], RK45.B, rtol=1e-15, atol=0)
     assert np.allclose(np.abs(tableau.error), np.abs(RK45.E), rtol=0, atol=1e-15)
+    dense = [row or (0.0,) * 4 for row in tableau.dense]
+    assert np.allclose(dense, RK45.P, rtol=1e-15, atol=0)
+    assert RK45.P.shape == (7, 4)
 
 
 # -- order -----------------------------------------------------------------------------------------
@@ -325,14 +331,6 @@ def test_the_weights_of_the_interpolant_sum_to_the_fraction(name, fraction):
         assert weights == pytest.approx([*ends, *([0.0] * (len(weights) - len(ends)))], abs=1e-14)
 
 
-def test_the_interpolant_of_dormand_prince_is_the_one_scipy_has():
-    from scipy.integrate import RK45
-
-    dense = [row or (0.0,) * 4 for row in TABLEAUX["dopri5"].dense]
-    assert np.allclose(dense, RK45.P, rtol=1e-15, atol=0)
-    assert RK45.P.shape == (7, 4)
-
-
 def balances(problem: Problem, y: np.ndarray) -> np.ndarray:
     """||u_j||^2 - ||v_j||^2 and ||w_r||^2 - a_r^2."""
     shapes = [problem.initial[name].shape for name in ARRAYS]
@@ -376,8 +374,6 @@ def test_gd_is_the_published_algorithm(backend):
     h, eta, updates, warmup, penalty, D, seed = 0.05, 0.02, 2, 3, 10.0, 0.7, 4
     data = problem.lists
     U, V, W, a = (np.array(data[name]) for name in ARRAYS)
-    from oracle.losses import predictions
-
     for step in range(2):
         Z = predictions(U.tolist(), V.tolist(), data["X"])
         extra = range(updates, updates + warmup) if step == 0 else ()
@@ -391,14 +387,8 @@ def test_gd_is_the_published_algorithm(backend):
         U = U + h * (np.array(parts.reaction_U) + D * np.array(parts.diffusion_U))
         V = V + h * (np.array(parts.reaction_V) + D * np.array(parts.diffusion_V))
 
-    keys = {
-        "integrator": "gd",
-        "penalty_points": "random",
-        "step_size": h,
-        "critic_steps": updates,
-        "diffusivity": D,
-        "seed": seed,
-    }
+    keys = {"integrator": "gd", "penalty_points": "random", "critic_steps": updates}
+    keys |= {"step_size": h, "diffusivity": D, "seed": seed}
     explicit = {"critic_step_size": eta, "critic_warmup": warmup * eta}
     rate = updates * eta / h  # of which the same size of an update follows
     for given in (explicit, {"critic_rate": rate, "critic_warmup": warmup * eta / rate}):
@@ -575,7 +565,7 @@ def test_the_share_of_the_solution_leaves_the_first_and_last_stage_alone():
 
 
 @pytest.mark.parametrize("chart", CHARTS)
-@pytest.mark.parametrize("integrator", ["bs23", "dopri5"])
+@adaptives
 def test_error_estimate_is_the_documented_norm(integrator, chart):
     """The largest over arrays of ||e||_F / (atol sqrt(size) + rtol ||X||_F), from the oracle.
 
@@ -595,13 +585,8 @@ def test_error_estimate_is_the_documented_norm(integrator, chart):
         np.linalg.norm(e) / (atol * np.sqrt(e.size) + rtol * np.linalg.norm(x))
         for e, x in zip(np.split(error, ends), np.split(new, ends), strict=True)
     )
-    model, state = problem.model(
-        integrator=integrator,
-        diffusivity=DIFFUSIVITY,
-        gradient_penalty=PENALTY,
-        critic_rate=RATE,
-        chart=chart,
-    )
+    keys = {"diffusivity": DIFFUSIVITY, "gradient_penalty": PENALTY, "critic_rate": RATE}
+    model, state = problem.model(integrator=integrator, chart=chart, **keys)
     stepper = RungeKutta(tableau, rtol, atol)
     memory = stepper.allocate(model, state)
     _, norm = stepper.step(model, state, memory, index=0, step_size=h)
@@ -613,7 +598,7 @@ def test_error_estimate_is_the_documented_norm(integrator, chart):
     assert norm == pytest.approx(expected, rel=1e-9, abs=cancellation)
 
 
-@pytest.mark.parametrize("integrator", ["bs23", "dopri5"])
+@adaptives
 @pytest.mark.parametrize("bad", ["U", "V", "W", "a"])
 def test_a_step_that_is_not_finite_is_never_within_tolerance(integrator, bad):
     """Whichever array goes wrong: NaN in one must not be lost beside small errors of others."""
@@ -628,7 +613,7 @@ def test_a_step_that_is_not_finite_is_never_within_tolerance(integrator, bad):
     assert not error <= 1.0
 
 
-@pytest.mark.parametrize("integrator", ["bs23", "dopri5"])
+@adaptives
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_rejected_steps_leave_the_state_as_it_was(integrator, backend):
     problem = random_problem(6)

@@ -7,19 +7,11 @@ import sys
 
 import pytest
 from support import Terminal
+from support_runs import KEYS
 
 import prdsim
 from prdsim import progress
 from prdsim.progress import Meter, Progress, Shown, automatic_progress, noting, progress_stream
-
-KEYS = {
-    "samples": 8,
-    "width": 6,
-    "integrator": "gd",
-    "steps": 20,
-    "backend": "numpy",
-    "diffusion": True,
-}
 
 
 @pytest.fixture
@@ -57,7 +49,7 @@ def test_progress_is_told_every_step(tmp_path):
 
 def test_progress_of_a_run_to_a_time_is_told_in_time(tmp_path):
     ears = Ears()
-    keys = {**KEYS, "steps": None, "end_time": 1.0, "step_size": 0.3}
+    keys = {**KEYS, "end_time": 1.0, "step_size": 0.3}
     prdsim.run(**keys, progress=ears, output=str(tmp_path / "a.h5"))
     assert ears.told[0] == (0.0, 1.0)
     places = [(done, step) for done, step, _ in ears.told[1:-1]]

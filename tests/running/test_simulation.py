@@ -357,17 +357,6 @@ def test_predicted_memory_is_what_is_allocated(integrator, chart, precision, mon
     assert not allocated, "a step allocates nothing"
 
 
-def test_memory_in_float32_is_half():
-    problem = random_problem(1, m=100)
-    sizes = Simulation(problem.config(backend="numpy"), problem.X, problem.Y).dimensions
-    double, single = (
-        memory_bytes(config, sizes, get_backend("numpy", precision=config.precision), "weight")
-        for config in (RunConfig(precision=p, diffusion=True) for p in ("float64", "float32"))
-    )
-    gates_and_step = sizes.m * sizes.n + 8  # and, in float64 always, a sum for each neuron
-    assert double - gates_and_step == pytest.approx(2 * (single - gates_and_step), rel=0.01)
-
-
 def test_predicting_memory_takes_none():
     """However large a run is asked for: the numbers of its arrays are never made."""
     sizes = Dimensions(2**31 - 1, 2**20, 2**31 - 1, 2**31 - 1, 2**31 - 1)
