@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import resource
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -52,3 +53,11 @@ def k(request, monkeypatch) -> Iterator[Any]:
     backend = get_backend(found(name, monkeypatch), precision=precision)
     with backend.active():
         yield backend
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator[Callable[[int], None]]:
+    """Let no file grow beyond a size: writes fail with EFBIG, as on a full disk with ENOSPC."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

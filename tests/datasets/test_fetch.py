@@ -13,17 +13,14 @@ import random
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support import Terminal, ordinary_user
-from support_cli import ROOT, caller
+from support_cli import PATIENCE, ROOT, Program, caller
 
 from prdsim.datasets import download, idx, load_dataset
 from prdsim.datasets.fetch import check_dataset, fetch_dataset
@@ -111,7 +108,7 @@ def hang_at(count: int, size: int = SIZE) -> Answer:
     def answer(handler: Handler, content: bytes) -> None:
         drop_at(count, size)(handler, content)
         handler.wfile.flush()
-        handler.server.stopping.wait(20)
+        handler.server.stopping.wait(PATIENCE)
 
     return answer
 
@@ -367,14 +364,11 @@ def test_mirrors_that_cannot_be_used(folder, url):
 # -- the disk --------------------------------------------------------------------------------------
 
 
-def test_a_disk_that_fills_up(folder, server):
+def test_a_disk_that_fills_up(folder, server, file_size_limit):
     """A limit of the size of files stands for it: the same call fails in the same way."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, before[1]))
-    try:
-        message = failure(folder, server.url)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    file_size_limit(SIZE // 2)
+    message = failure(folder, server.url)
+    file_size_limit(resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     assert f"cannot write {folder / 'images.gz'}: File too large" in message
     assert "--data-dir" in message
     assert contents(folder) == {}
@@ -412,7 +406,7 @@ def test_downloads_of_the_same_file_at_the_same_time(folder, server):
     meet = threading.Barrier(3)
 
     def together(handler: Handler, content: bytes) -> None:
-        meet.wait(20)
+        meet.wait(PATIENCE)
         send()(handler, content)
 
     server.answer = together
@@ -432,26 +426,17 @@ def test_a_command_that_is_stopped_leaves_no_file(tmp_path, server, number, code
     name = "train-images-idx3-ubyte.gz"
     server.files[name] = GOOD
     server.answer = hang_at(100_000, size=idx.manifest()["mnist"]["files"][name]["size"])
-    command = (sys.executable, "-m", "prdsim", "data", "fetch", "mnist")
-    child = subprocess.Popen(
-        [*command, "--data-dir", tmp_path, "--mirror", server.url],
-        cwd=ROOT,
-        text=True,
-        stderr=subprocess.PIPE,
-    )
-    for _ in range(400):
-        if any(map(len, contents(tmp_path / "mnist").values())):
-            break
-        time.sleep(0.05)
-    child.send_signal(number)
-    _, told = child.communicate(timeout=20)
-    assert child.returncode == code
+    words = ("data", "fetch", "mnist", "--data-dir", tmp_path, "--mirror", server.url)
+    with Program(*words, cwd=ROOT) as child:
+        child.wait_until(lambda: any(map(len, contents(tmp_path / "mnist").values())))
+        child.send_signal(number)
+        answer = child.answer()
+    assert answer.code == code
     left = contents(tmp_path / "mnist")
     assert name not in left
     assert len(left) == (number == signal.SIGKILL)  # pooch's temporary file
-    assert "Traceback" not in told
     if number == signal.SIGINT:
-        assert told == (  # nothing of pooch's own log
+        assert answer.err == (  # nothing of pooch's own log
             f"{name}: 9.9 MB from {server.url}\n"
             "files that are whole are kept: the same command fetches the others\n"
             "interrupted\n"
