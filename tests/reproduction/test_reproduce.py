@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import html
-import os
 import re
 import shlex
 import shutil
-import signal
-from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support_cli import Run, caller
-from support_runs import At, Killed
+from support_runs import Killed, kill_at, stop_at
 from test_docs import check_command
 
 import prdsim
@@ -31,9 +28,6 @@ from prdsim.reproduction.page import Shown, make_page
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, open_trajectory
 
-TINY = ("--set", "steps=20", "--set", "width=8", "--set", "samples=16", "--set", "backend=numpy")
-TINY += ("--set", "integrator=rk4", "--set", "step_size=0.05", "--set", "snapshots=every:10")
-TINY += ("--quick",)
 KEYS = {
     "steps": 20,
     "width": 8,
@@ -43,6 +37,7 @@ KEYS = {
     "step_size": 0.05,  # so that all runs end at the same time
     "snapshots": "every:10",
 }
+TINY = ("--quick", *(f"--set={key}={value}" for key, value in KEYS.items()))
 FEW = (plan._DISTANCES, plan._IMAGES[1], plan._BEYOND[0])  # figures that are drawn at once
 
 
@@ -216,19 +211,34 @@ def test_a_pictures_command_draws_it_again(whole, run, tmp_path, monkeypatch):
 # -- calling it again ------------------------------------------------------------------------------
 
 
+def draw_few(patch: pytest.MonkeyPatch) -> None:
+    """Few figures alone: what is tested is how runs and files are kept."""
+    make = plan.Study.__init__
+    few = lambda self, name, keys, pictures=FEW: make(self, name, keys, FEW)  # noqa: ARG005, E731
+    patch.setattr(plan.Study, "__init__", few)
+    patch.setattr(import_module("prdsim.reproduction.reproduce"), "GENERAL", plan.GENERAL[:1])
+
+
 @pytest.fixture
 def quick(monkeypatch):
-    """Few figures alone: what is tested is how runs and files are kept."""
-    monkeypatch.setattr(plan.Study, "__init__", _with_few(plan.Study.__init__))
-    module = import_module("prdsim.reproduction.reproduce")
-    monkeypatch.setattr(module, "GENERAL", plan.GENERAL[:1])
+    draw_few(monkeypatch)
 
 
-def _with_few(make: Callable[..., None]) -> Callable[..., None]:
-    def init(self, name, keys, pictures=FEW) -> None:  # noqa: ARG001
-        make(self, name, keys, FEW)
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory) -> Path:
+    """A complete reproduction of few figures, of one seed."""
+    folder = tmp_path_factory.mktemp("complete")
+    with pytest.MonkeyPatch.context() as patch:
+        draw_few(patch)
+        patch.chdir(folder)
+        reproduce(Path("r"), available_studies(("digits",), None), seeds=1, keys=KEYS, assess=False)
+    return folder / "r"
 
-    return init
+
+@pytest.fixture
+def copy(complete, quick, tmp_path) -> Path:  # noqa: ARG001
+    """A copy of it, times of files included."""
+    return shutil.copytree(complete, tmp_path / "r")
 
 
 @pytest.mark.usefixtures("quick")
@@ -256,35 +266,34 @@ def test_a_complete_folder_is_left_alone_unless_forced(run, tmp_path):
     assert contents(tmp_path / "r") == before  # the page, too
 
 
-@pytest.mark.usefixtures("quick")
-def test_more_seeds_join_those_that_are_there(run, tmp_path):
+def test_more_seeds_join_those_that_are_there(run, copy):
+    times = stamps(copy)
     words = ("reproduce", "-o", "r", "--dataset", "digits", *TINY)
-    assert run(*words, "--seeds", 1).code == 0
-    times = stamps(tmp_path / "r")
     assert run(*words, "--seeds", 2, "--force").code == 0
-    assert len(stamps(tmp_path / "r")) == 4
-    assert times.items() <= stamps(tmp_path / "r").items()
+    assert len(stamps(copy)) == 4
+    assert times.items() <= stamps(copy).items()
 
 
-def stopping(monkeypatch, at: int, action: Callable[[], None]) -> None:
-    """Have every run do something when it reaches a step."""
-    monkeypatch.setattr("prdsim.running.runner.automatic_progress", lambda: At(at, action))
+def test_a_figure_that_was_lost_is_drawn_again(run, copy):
+    before, times = contents(copy), stamps(copy)
+    (copy / "index.html").unlink()
+    (copy / "figures" / "digits" / "changes.png").unlink()
+    assert run("reproduce", "-o", "r", "--dataset", "digits", "--seeds", 1, *TINY).code == 0
+    assert contents(copy) == before
+    assert stamps(copy) == times
 
 
-def terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+STOPS = {  # and what of the run is in its file
+    "terminated": stop_at(10),
+    "killed": kill_at(10),
+    "killed before its first commit": kill_at(0),
+}
 
 
-def kill() -> None:
-    raise Killed
-
-
-@pytest.mark.parametrize("at", [10, -1], ids=["midway", "before its first commit"])
-@pytest.mark.parametrize("how", [terminate, kill], ids=["terminated", "killed"])
+@pytest.mark.parametrize("how", STOPS)
 @pytest.mark.usefixtures("quick")
-def test_it_goes_on_where_it_stopped(run, tmp_path, monkeypatch, how, at):
+def test_it_goes_on_where_it_stopped(run, tmp_path, monkeypatch, complete, how):
     words = ("reproduce", "--dataset", "digits", "--seeds", 1, *TINY)
-    assert run(*words, "-o", "whole").code == 0
     monkeypatch.setattr("prdsim.running.runner.automatic_progress", Progress)
     studies = available_studies(("digits",), None)
     config = next(studies[0].runs(Path("r"), 1, **KEYS))
@@ -293,8 +302,8 @@ def test_it_goes_on_where_it_stopped(run, tmp_path, monkeypatch, how, at):
     first = stamps(tmp_path / "r")
 
     with monkeypatch.context() as patch:
-        stopping(patch, at, how)
-        if how is kill:
+        patch.setattr("prdsim.running.runner.automatic_progress", lambda: STOPS[how])
+        if how.startswith("killed"):
             with pytest.raises(Killed):
                 reproduce(Path("r"), studies, seeds=1, keys=KEYS, assess=False, progress=True)
         else:
@@ -307,23 +316,11 @@ def test_it_goes_on_where_it_stopped(run, tmp_path, monkeypatch, how, at):
 
     assert run(*words, "-o", "r").code == 0
     assert first.items() <= stamps(tmp_path / "r").items()
-    once, twice = contents(tmp_path / "whole"), contents(tmp_path / "r")
+    once, twice = contents(complete), contents(tmp_path / "r")
     assert once.keys() == twice.keys()
     for name in once:
         if name.endswith((".png", ".csv")):
             assert once[name] == twice[name], name
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_figure_that_was_lost_is_drawn_again(run, tmp_path):
-    words = ("reproduce", "-o", "r", "--dataset", "digits", "--seeds", 1, *TINY)
-    assert run(*words).code == 0
-    before, times = contents(tmp_path / "r"), stamps(tmp_path / "r")
-    (tmp_path / "r" / "index.html").unlink()
-    (tmp_path / "r" / "figures" / "digits" / "changes.png").unlink()
-    assert run(*words).code == 0
-    assert contents(tmp_path / "r") == before
-    assert stamps(tmp_path / "r") == times
 
 
 # -- what is refused -------------------------------------------------------------------------------
