@@ -27,7 +27,7 @@ class _Analyze(click.Command):
 
 
 def _known() -> dict[str, Group | RunTable]:
-    """Return all that may be asked for by its name, in the order of the help."""
+    """Return all measures and tables by name, in the order of the help."""
     from prdsim.analysis import GROUPS
     from prdsim.analysis.run_tables import RUN_TABLES
 
@@ -40,7 +40,7 @@ def _known() -> dict[str, Group | RunTable]:
 def command(words: tuple[str, ...], form: str | None, output: Path | None, force: bool) -> int:
     """Measure the patterns of a run: finished, interrupted, diverged, or being written.
 
-    MEASURES are some of those below; without any, those down to forces, but for growth.
+    MEASURES are some of those below; if omitted, those down to forces except growth.
     """
     from prdsim.analysis import open_recording
     from prdsim.analysis.run_tables import RUN_TABLES
@@ -82,7 +82,7 @@ def _only(paths: list[Path]) -> Path:
 
 
 def _with_errors(tables: dict[str, Table], found: FoundReport) -> dict[str, Table]:
-    """Set each measure's error beside its last value, where there is a report."""
+    """Add each measure's error next to its last value, if there is a report."""
     from prdsim.convergence import error_text
 
     table, report = tables.get("snapshots"), found.report
@@ -106,7 +106,7 @@ def _errors(found: FoundReport) -> dict[str, Any]:
 
 
 def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
-    """Compute what is asked for, in the order of the list."""
+    """Compute the requested tables, in the order of the list."""
     from prdsim.analysis import GROUPS, history
     from prdsim.analysis.run_tables import RUN_TABLES
     from prdsim.progress import noting, tracked

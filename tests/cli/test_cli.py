@@ -157,7 +157,7 @@ def test_what_the_summary_suggests_goes_on(run, options, end, longer):
     fixed = ("--integrator", "rk4", "--step-size", 0.1)
     answer = run("run", *TINY[:4], "--backend", "numpy", *fixed, *options, "-o", "a.h5")
     assert answer.out.startswith(f"finished at {end}")
-    (suggested,) = re.findall(r"prdsim (resume a\.h5 .*?)    go on", answer.out)
+    (suggested,) = re.findall(r"prdsim (resume a\.h5 .*?)    continue", answer.out)
     assert suggested.split() == ["resume", "a.h5", *longer]
     answer = run(*suggested.split())
     assert answer.code == 0
