@@ -53,8 +53,11 @@ class Reference:
             assert trajectory.scalars[field.name].tolist() == expected
 
 
+STOP = 8  # three restart states, so that one is overwritten, and five rows of either kind
+
+
 def recorded_run(path, monkeypatch):
-    """Do a whole run; return the created file's bytes and every write, None for a sync."""
+    """Run to STOP; return the created file's bytes and every write, None for a sync."""
     create_trajectory(path, run.layout())
     created = path.read_bytes()
     calls = []
@@ -73,7 +76,7 @@ def recorded_run(path, monkeypatch):
         patch.setattr(posix, "pwrite", write)
         patch.setattr(posix, "fdatasync", sync)
         with TrajectoryWriter.open(path) as writer:
-            run.continue_run(writer)
+            run.continue_run(writer, stop=STOP)
     assert b"".join(data for _, data in filter(None, calls))
     return created, calls
 
@@ -112,7 +115,7 @@ REFERENCE = Reference(run.STEPS)
 def test_every_prefix_of_the_writers_calls_is_a_whole_file(tmp_path, monkeypatch):
     """What SIGKILL can leave: all writes up to one, the last perhaps torn at a sector's edge."""
     created, calls = recorded_run(tmp_path / "run.h5", monkeypatch)
-    finished = (tmp_path / "run.h5").read_bytes()
+    stopped = (tmp_path / "run.h5").read_bytes()
     content, victim = bytearray(created), tmp_path / "victim.h5"
     victim.write_bytes(content)
     rows, seen = (0, 0), {(0, 0)}
@@ -132,9 +135,9 @@ def test_every_prefix_of_the_writers_calls_is_a_whole_file(tmp_path, monkeypatch
             copy = tmp_path / "copy.h5"
             copy.write_bytes(content)
             assert_continues(copy)
-    assert bytes(content) == finished
-    assert len(seen) >= 8  # each commit was seen: 7 with snapshots, and the one before any
-    assert rows == (len(run.SCALAR_STEPS), len(run.SNAPSHOT_STEPS))
+    assert bytes(content) == stopped
+    assert len(seen) >= 6  # each commit was seen: 5 with snapshots, and the one before any
+    assert rows == (5, 5)
 
 
 def test_power_loss_at_any_write_leaves_a_whole_file(tmp_path, monkeypatch):
@@ -165,18 +168,18 @@ def test_power_loss_at_any_write_leaves_a_whole_file(tmp_path, monkeypatch):
         states += 1
         if states % 12 == 0:
             assert_continues(victim)
-    assert states > 80
+    assert states > 40
 
 
 def test_sigkill_at_random_moments_loses_nothing_committed(tmp_path):
-    steps, every = 3000, 10
+    steps, every = 1000, 10
     reference = Reference(steps)
     plan = {"snapshot_plan": range(0, steps + 1, every), "scalar_plan": range(steps + 1)}
     path = tmp_path / "run.h5"
     create_trajectory(path, run.layout(**plan))
     generator = random.Random(2)
     kills, counts = 0, []
-    while kills < 22:
+    while kills < 10:
         child = start_child(path, steps, every)
         time.sleep(generator.uniform(0, 0.05))
         child.send_signal(signal.SIGKILL)
@@ -338,7 +341,9 @@ def test_a_disk_that_is_too_small_is_found_before_anything_is_made(tmp_path):
         data=None,
     )
     # 7 snapshots, 2 restart slots and the initial state of 2^42 elements of 8 bytes
-    with pytest.raises(OutputError, match=r"would take 351\.8 TB, but only .* are free") as info:
+    with pytest.raises(
+        OutputError, match=r"would take 351,843\.91 GB, but only .* are free"
+    ) as info:
         create_trajectory(tmp_path / "run.h5", layout)
     assert str(tmp_path / "run.h5") in str(info.value)
     assert names(tmp_path) == []
@@ -346,7 +351,7 @@ def test_a_disk_that_is_too_small_is_found_before_anything_is_made(tmp_path):
 
 def test_a_file_size_limit_is_found_before_anything_is_made(tmp_path, file_size_limit):
     file_size_limit(50_000)
-    with pytest.raises(OutputError, match="more than a file may have here"):
+    with pytest.raises(OutputError, match="more than one file may have here"):
         create_trajectory(tmp_path / "run.h5", run.layout())
     assert names(tmp_path) == []
 

@@ -19,7 +19,6 @@ from prdsim.errors import (
     DamagedTrajectoryError,
     NotATrajectoryError,
     OutputError,
-    PrdsimError,
     TrajectoryError,
     TrajectoryLockedError,
 )
@@ -77,18 +76,19 @@ def flip(path, position, bit=4):
         file.write(bytes([value ^ bit]))
 
 
-def test_missing_file(tmp_path):
-    assert_refused(tmp_path / "no.h5", TrajectoryError, "cannot read .*: No such file")
-    assert_refused(tmp_path / "no" / "run.h5", TrajectoryError, "cannot read .*: No such file")
-
-
-def test_folder(tmp_path):
+def test_what_cannot_be_read(tmp_path):
+    for path in (tmp_path / "no.h5", tmp_path / "no" / "run.h5"):
+        assert_refused(path, TrajectoryError, "cannot read .*: No such file")
     assert_refused(tmp_path, TrajectoryError, "cannot read .*: Is a directory")
 
 
 @pytest.mark.parametrize(
     ("data", "match"),
-    [(b"", "is empty"), (b"step,loss\n0,1\n", "not an HDF5"), (b"\x89HDF", "not an HDF5 file")],
+    [
+        (b"", "is empty"),
+        (b"step,loss\n0,1\n", "is not an HDF5 file"),
+        (b"\x89HDF", "is not an HDF5 file"),
+    ],
 )
 def test_other_files(tmp_path, data, match):
     (tmp_path / "run.h5").write_bytes(data)
@@ -204,18 +204,20 @@ def test_flipped_bit_in_the_scalars(path, name):
         TrajectoryWriter.open(path)
 
 
-@pytest.mark.parametrize("name", ["initial/W", "data/X", "schedule/snapshots"])
-def test_flipped_bit_in_what_is_written_once(path, name):
+WRITTEN_ONCE = {
+    "initial/W": lambda trajectory: trajectory.initial["W"],
+    "data/X": lambda trajectory: trajectory.data["X"],
+    "schedule/snapshots": lambda trajectory: trajectory.planned_snapshots,
+}
+
+
+@pytest.mark.parametrize(("name", "read"), WRITTEN_ONCE.items())
+def test_flipped_bit_in_what_is_written_once(path, name, read):
     offset, _ = extent(path, name)
     flip(path, offset + 9)
     with open_trajectory(path) as trajectory:
-        read = {
-            "initial/W": lambda: trajectory.initial["W"],
-            "data/X": lambda: trajectory.data["X"],
-            "schedule/snapshots": lambda: trajectory.planned_snapshots,
-        }[name]
         with pytest.raises(DamagedTrajectoryError, match=f"/{name} in .* is damaged"):
-            read()
+            read(trajectory)
         assert trajectory.check() == [f"/{name} is damaged"]
 
 
@@ -240,7 +242,7 @@ def test_flipped_bits_anywhere_are_found_or_harmless(path, content):
     ]
     generator = np.random.default_rng(3)
     unnoticed = []
-    for position in generator.integers(0, len(content), 150).tolist():
+    for position in generator.integers(0, len(content), 75).tolist():
         data = bytearray(content)
         data[position] ^= 1 << int(generator.integers(8))
         path.write_bytes(data)
@@ -252,7 +254,7 @@ def test_flipped_bits_anywhere_are_found_or_harmless(path, content):
             continue
     # The restart slot that the last commit does not name may hold anything.
     assert all(any(a <= p < b for a, b in changing) for p in unnoticed)
-    assert len(unnoticed) < 10
+    assert len(unnoticed) < 5
 
 
 def test_a_change_by_another_program_is_reported_and_the_file_still_read(path):
@@ -425,8 +427,3 @@ def test_file_systems_that_refuse_leave_nothing_behind(tmp_path, monkeypatch, ca
     with pytest.raises(OutputError, match=match):
         create_trajectory(tmp_path / "run.h5", run.layout())
     assert names(tmp_path) == []
-
-
-def test_every_error_is_one_of_ours():
-    for error in (ConfigError, DamagedTrajectoryError, NotATrajectoryError, OutputError):
-        assert issubclass(error, PrdsimError)

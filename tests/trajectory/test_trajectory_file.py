@@ -137,17 +137,8 @@ def test_weight_arrays_index_like_numpy(finished):
         U = trajectory.U
         full = np.asarray(U)
         assert (len(U), U.shape, U.dtype, U.ndim) == (7, (7, 6, 5), np.float64, 3)
-        for key in (
-            np.s_[-1],
-            np.s_[3],
-            np.s_[2:5],
-            np.s_[::-2],
-            np.s_[:],
-            np.s_[:, 5, :],
-            np.s_[-1, 2],
-            np.s_[..., 0],
-            np.s_[[0, -1], 1],
-        ):
+        keys = [np.s_[-1], np.s_[3], np.s_[2:5], np.s_[::-2], np.s_[:], np.s_[:, 5, :]]
+        for key in [*keys, np.s_[-1, 2], np.s_[..., 0], np.s_[[0, -1], 1]]:
             assert np.array_equal(U[key], full[key])
             assert not np.shares_memory(U[key], U[key])
         assert np.array_equal(U[[0, -1]], full[[0, -1]])
@@ -195,7 +186,7 @@ def test_restart_states_are_exact_and_the_last_committed_one_is_read(tmp_path):
     assert all(np.array_equal(point.arrays[name], states[2][name]) for name in states[2])
 
 
-@pytest.mark.parametrize("stop", [0, 1, 5, 13, 23])
+@pytest.mark.parametrize("stop", [0, 5, 13])
 def test_an_interrupted_run_continues_to_the_same_content(tmp_path, stop):
     path = tmp_path / "run.h5"
     with TrajectoryWriter.create(path, run.layout()) as writer:
@@ -309,6 +300,7 @@ def test_a_run_that_ends_early_writes_its_last_row_at_an_unplanned_step(tmp_path
 def test_extending_keeps_everything_and_makes_room(finished):
     snapshot_plan, scalar_plan = (*run.SNAPSHOT_STEPS, 32, 48), tuple(range(0, 49, 2))
     config = json.dumps({"dataset": "synthetic", "width": 6, "steps": 48})
+    finished.chmod(0o640)
     with open_trajectory(finished) as watching:
         extend_trajectory(
             finished,
@@ -326,21 +318,11 @@ def test_extending_keeps_everything_and_makes_room(finished):
         assert watching.planned_snapshots.tolist() == list(snapshot_plan)
     assert_holds_run(finished)
     assert names(finished.parent) == ["run.h5"]
+    assert finished.stat().st_mode & 0o777 == 0o640
     with TrajectoryWriter.open(finished) as writer:
         assert writer.read_restart().step == 24
         run.continue_run(writer, snapshot_plan, scalar_plan)
     assert_holds_run(finished, snapshot_plan, scalar_plan)
-
-
-def test_extending_keeps_the_permissions(finished):
-    finished.chmod(0o640)
-    extend_trajectory(
-        finished,
-        snapshot_plan=(*run.SNAPSHOT_STEPS, 30),
-        scalar_plan=(*run.SCALAR_STEPS, 30),
-        attributes={},
-    )
-    assert finished.stat().st_mode & 0o777 == 0o640
 
 
 def test_long_attributes_are_kept(tmp_path):
@@ -378,19 +360,19 @@ def test_a_file_has_its_space_from_the_start(tmp_path):
     assert state.st_blocks * 512 >= state.st_size
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"snapshot_plan": (1, 2)},
-        {"scalar_plan": (0, 2, 2)},
-        {"precision": "float16"},
-        {"shapes": {**run.SHAPES, "a": (5,)}},
-        {"restart_scalars": ("time",)},
-        {"restart_shapes": {"empty": (0,)}},
-        {"attributes": {"format": "x"}},
-        {"initial": {name: np.zeros((2, 2)) for name in ARRAYS}},
-    ],
-)
+BAD_LAYOUTS = [
+    {"snapshot_plan": (1, 2)},
+    {"scalar_plan": (0, 2, 2)},
+    {"precision": "float16"},
+    {"shapes": {**run.SHAPES, "a": (5,)}},
+    {"restart_scalars": ("time",)},
+    {"restart_shapes": {"empty": (0,)}},
+    {"attributes": {"format": "x"}},
+    {"initial": {name: np.zeros((2, 2)) for name in ARRAYS}},
+]
+
+
+@pytest.mark.parametrize("changes", BAD_LAYOUTS, ids=lambda changes: next(iter(changes)))
 def test_contradicting_layouts_are_refused(changes):
     with pytest.raises(PrdsimError, match="trajectory layout"):
         run.layout(**changes)
@@ -554,24 +536,15 @@ def test_restart_states_of_a_golden_file_get_the_numbers_they_lack(name, golden)
 
 @golden_files
 def test_the_rows_of_a_golden_file_are_compared_when_computed_again(name, golden):
-    step = 9  # before the last rows
-    with TrajectoryWriter.open(golden) as writer:
-        run.write_restart(writer, step, list(run.states(step))[step])
-        writer.commit(Status.RUNNING)
+    rewind(golden, 9)  # before the last rows
     with TrajectoryWriter.open(golden) as writer:
         run.continue_run(writer, *PLANS[name])
     version = int(name.removeprefix("trajectory-v")[0])
     assert_holds_run(golden, *PLANS[name], version=version)
 
 
-@pytest.mark.parametrize(
-    ("plans", "name"),
-    [
-        ((run.SNAPSHOT_STEPS, run.SCALAR_STEPS), "trajectory-v2.h5"),
-        ((run.SNAPSHOT_TIMES, run.SCALAR_TIMES), "trajectory-v2-times.h5"),
-    ],
-)
-def test_the_format_is_that_of_the_golden_file(plans, name, tmp_path):
+@pytest.mark.parametrize("name", ["trajectory-v2.h5", "trajectory-v2-times.h5"])
+def test_the_format_is_that_of_the_golden_file(name, tmp_path):
     """A file with other datasets or types needs a new format version and golden file."""
 
     def datasets(path):
@@ -586,6 +559,6 @@ def test_the_format_is_that_of_the_golden_file(plans, name, tmp_path):
             file.visititems(look)
         return found
 
-    layout = run.layout(snapshot_plan=plans[0], scalar_plan=plans[1])
+    layout = run.layout(snapshot_plan=PLANS[name][0], scalar_plan=PLANS[name][1])
     create_trajectory(tmp_path / "run.h5", layout)
     assert datasets(tmp_path / "run.h5") == datasets(GOLDEN / name)

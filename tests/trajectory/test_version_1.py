@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support import same_bits
 from support_cli import caller
+from support_runs import Killed, kill_at, restart_point, stop_at
 
 import prdsim
 from prdsim.config import config_sha256
@@ -35,24 +36,6 @@ def end() -> Mapping[str, np.ndarray]:
     """The end of the same run as prdsim 0.1.0 had it without a stop, and all its scalars."""
     with np.load(GOLDEN / "run-v1-end.npz") as arrays:
         return dict(arrays)
-
-
-class Stop:
-    """Progress that stops the run after a step; at once if that is done already."""
-
-    def __init__(self, step: int) -> None:
-        self._step = step
-
-    def start(self, done: float, total: float) -> None:  # noqa: ARG002
-        if done >= self._step:
-            signal.raise_signal(signal.SIGTERM)
-
-    def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
-        if step >= self._step:
-            signal.raise_signal(signal.SIGTERM)
-
-    def close(self) -> None:
-        pass
 
 
 def assert_is_the_same(computed: Any, expected: np.ndarray) -> None:
@@ -136,19 +119,7 @@ def test_a_stopped_run_of_version_1_is_extended_too(run_v1, tmp_path):
         assert np.array_equal(a.step, b.step)
         for name in ARRAYS:
             assert np.array_equal(getattr(a, name)[:], getattr(b, name)[:])
-    with TrajectoryWriter.open(parts) as a, TrajectoryWriter.open(whole) as b:
-        left, right = a.read_restart(), b.read_restart()
-    assert left.arrays["U"].tobytes() == right.arrays["U"].tobytes()
-
-
-class Killed(BaseException):
-    """Leaves a run as abruptly as a kill does: what was not committed is gone."""
-
-
-class Kill(Stop):
-    def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
-        if step >= self._step:
-            raise Killed
+    assert same_bits(restart_point(parts).arrays, restart_point(whole).arrays)
 
 
 def test_extended_it_survives_a_kill_like_any_other_run(run_v1, tmp_path):
@@ -156,9 +127,9 @@ def test_extended_it_survives_a_kill_like_any_other_run(run_v1, tmp_path):
     whole = tmp_path / "whole.h5"
     whole.write_bytes(run_v1.read_bytes())
     prdsim.resume(whole, 40)
-    prdsim.resume(run_v1, 40, progress=Stop(22))
+    prdsim.resume(run_v1, 40, progress=stop_at(22))
     with pytest.raises(Killed):
-        prdsim.resume(run_v1, progress=Kill(38))
+        prdsim.resume(run_v1, progress=kill_at(38))
     with open_trajectory(run_v1) as trajectory:
         assert (trajectory.restart_step, trajectory.step[-1]) == (22, 36)
     prdsim.resume(run_v1)
@@ -188,7 +159,7 @@ def test_one_damaged_restart_state_is_extended_as_it_is(run_v1):
 def test_its_summary_leaves_open_what_the_file_does_not_say(longer, run_v1, monkeypatch, capsys):
     """A stop before the next row: the last row known is one of version 1."""
     command = caller(monkeypatch, capsys)
-    monkeypatch.setattr("prdsim.running.runner.automatic_progress", lambda: Stop(13))
+    monkeypatch.setattr("prdsim.running.runner.automatic_progress", lambda: stop_at(13))
     answer = command("resume", run_v1, *longer)
     assert answer.code == 143
     assert answer.out.startswith("interrupted at step 13, time 0.65 (gd, ")
