@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prdsim.analysis import History
+from prdsim.backends.arrays import HostArray as Array
 from prdsim.figures.request import Histories, Request, draws
-from prdsim.figures.style import Array, annotate, line_of, new_figure
+from prdsim.figures.style import annotate, line_of, new_figure
 
 
 def _over_time(runs: Sequence[History], name: str) -> tuple[Array, Array]:

@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from prdsim.analysis import Recording
+from prdsim.backends.arrays import HostArray as Array
 from prdsim.figures.request import Request, draws, needs_images, needs_input_image, needs_neurons
 from prdsim.figures.style import (
     DARK,
-    Array,
     annotate,
     colors_of,
     extended,

@@ -14,8 +14,9 @@ from prdsim.analysis import History, Recording, by_label, history, told_apart
 from prdsim.analysis.patterns.embedding import require_tsne
 from prdsim.analysis.patterns.neurons import hidden_distances
 from prdsim.analysis.theory.theorem_report import check_set_up
+from prdsim.backends.arrays import HostArray as Array
 from prdsim.errors import ConfigError
-from prdsim.figures.style import SUFFIXES, Array, without_formulas
+from prdsim.figures.style import SUFFIXES, without_formulas
 
 Histories = dict[str, list[History]]
 """The histories of the runs of each label."""

@@ -12,13 +12,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from prdsim.analysis import Recording, by_label
+from prdsim.backends.arrays import HostArray as Array
 from prdsim.convergence.report import figure_text
 from prdsim.files.small import write_whole
-
-Array = NDArray[Any]
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
