@@ -17,9 +17,10 @@ from numba import njit, prange
 from threadpoolctl import threadpool_limits
 
 from . import numba_kernels
+from .arrays import HostArray as Array
 from .numba_fused import NumbaFused
 from .numba_kernels import PARALLEL_FROM, kernel
-from .numpy import Array, NumpyBackend
+from .numpy import NumpyBackend
 
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 _W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from .arrays import HostArray as Array
 from .base import Backend, Fused
 from .numba_kernels import kernel, product
-from .numpy import Array
 
 _PANEL = 2048  # neurons per panel: products with the chart's matrix are done panel by panel
 _TILE_BYTES = 1 << 17  # per tile: two tiles and their operands fit a core's own cache

@@ -21,7 +21,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import numpy as np
 from numba import njit, prange, types
 
-from .numpy import Array
+from .arrays import HostArray as Array
 
 PARALLEL_FROM = 1 << 16  # entries; below, waking the threads costs more than they save
 

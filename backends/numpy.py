@@ -13,9 +13,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from prdsim.physics import randomness
 
+from .arrays import HostArray as Array
 from .base import Backend
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 _BLOCK = 1 << 14  # entries handled at a time where an operation needs scratch: fits the cache
 

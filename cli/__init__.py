@@ -1,6 +1,6 @@
 """The command line: one file per verb, imported when the verb is called.
 
-Nothing but click is imported before, so that ``prdsim --help`` answers at once.
+Nothing but click is imported before that, so that ``prdsim --help`` responds at once.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from prdsim import __version__
 _VERBS = {
     "run": "Run a simulation and write its trajectory file.",
     "resume": "Continue a run, bit for bit.",
-    "inspect": "Say what a trajectory file holds, also while it is written.",
+    "inspect": "Summarize a trajectory file, even while it is being written.",
     "analyze": "Measure the patterns of a run: tables, CSV or JSON.",
     "plot": "Draw figures of runs, and movies.",
-    "compare": "Set runs with diffusion beside runs without.",
-    "converge": "Say how far a run's numbers can be trusted.",
-    "reproduce": "Make all the poster's figures: runs, pictures, one page.",
-    "verify": "Check that backends compute what the float64 reference computes.",
-    "bench": "Measure the time of a step here, by every backend and chart.",
-    "backends": "Say which backends work here, and why others do not.",
+    "compare": "Compare runs with diffusion to runs without.",
+    "converge": "Assess how far a run's numbers can be trusted.",
+    "reproduce": "Reproduce all figures of the poster: runs, pictures, one page.",
+    "verify": "Check that backends agree with the float64 reference.",
+    "bench": "Time a step on this machine, for every backend and chart.",
+    "backends": "Show which backends work on this machine, and why others do not.",
     "data": "List, fetch and check the data sets.",
 }
 
@@ -64,13 +64,13 @@ def main() -> None:
     or file, 4 backend unavailable, 5 diverged, 130 interrupted, 143 terminated.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs ask
+        if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by nohup and background jobs
             signal.signal(number, _stopped)
     try:
-        # Not through click's own main, which exits with 1 where the output has gone.
+        # Not through click's own main, which exits with 1 if the output is closed.
         with _program.make_context("prdsim", sys.argv[1:]) as context:
             code = _program.invoke(context)
-        if sys.stdout is not None:  # as with >&-
+        if sys.stdout is not None:  # None after >&-
             sys.stdout.flush()
     except click.exceptions.Exit as end:
         code = end.exit_code
@@ -80,10 +80,10 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         code = 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader of the output has gone: head, less
+    except BrokenPipeError:  # the reader of the output has quit: head, less
         _drop_output()
         code = 128 + signal.SIGPIPE
-    except OSError as error:  # of the output alone: a file's errors are PrdsimErrors
+    except OSError as error:  # from the output only: errors of files are PrdsimErrors
         _drop_output()
         click.echo(f"prdsim: the output cannot be written: {error.strerror}", err=True)
         code = 3
@@ -93,21 +93,21 @@ def main() -> None:
 
 
 def _drop_output() -> None:
-    """Send what is still buffered nowhere, so that the interpreter's end does not meet it again."""
+    """Discard buffered output, which the interpreter would otherwise try to write on exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _stopped(number: int, frame: object) -> None:  # noqa: ARG001
-    """End at once. An exception in the midst of an import may be lost, or crash the interpreter.
+    """Exit at once. An exception during an import may be lost, or crash the interpreter.
 
-    Verbs that have something to put in order take the signals over while they do.
+    Verbs that must clean up handle the signals themselves meanwhile.
     """
     os.write(2, b"interrupted\n")
     os._exit(128 + number)
 
 
 def report(error: Exception, about: str = "") -> int:
-    """Print an error in its own words, after what it is about in one line; return the exit code."""
+    """Print an error, in one line after its subject ``about`` if given; return the exit code."""
     from prdsim.errors import PrdsimError
 
     if "PRDSIM_TRACEBACK" in os.environ:

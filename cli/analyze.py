@@ -26,7 +26,7 @@ def _list_of_measures() -> str:
     name="analyze",
     help=f"""Measure the patterns of a run: finished, interrupted, diverged, or being written.
 
-MEASURES are some of those below; without any, those down to forces, but for growth.
+MEASURES are some of those below; if omitted, those down to forces except growth.
 
 {_list_of_measures()}
 """,
@@ -71,7 +71,7 @@ def _only(paths: list[Path]) -> Path:
 
 
 def _with_errors(tables: dict[str, Table], found: FoundReport) -> dict[str, Table]:
-    """Set each measure's error beside its last value, where there is a report."""
+    """Add each measure's error next to its last value, if there is a report."""
     from prdsim.convergence import error_text
 
     table, report = tables.get("snapshots"), found.report
@@ -95,7 +95,7 @@ def _errors(found: FoundReport) -> dict[str, Any]:
 
 
 def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
-    """Compute what is asked for, in the order of the list."""
+    """Compute the requested tables, in the order of the list."""
     from prdsim.analysis import history
     from prdsim.analysis.run_tables import RUN_TABLES
     from prdsim.progress import noting, tracked

@@ -10,7 +10,7 @@ import click
 @click.command(name="backends")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def command(as_json: bool) -> int:
-    """Say which backends work here, and why others do not. `auto` takes the first that works."""
+    """Show which backends work on this machine, and why others do not. `auto` takes the first."""
     from prdsim.backends import backend_names, backend_status
 
     statuses = [backend_status(name) for name in backend_names()]

@@ -20,9 +20,7 @@ _DEFAULTS = {"samples": 500, "width": 1024}
 @click.command(name="bench")
 @takes_config
 @backends_option("measure")
-@click.option(
-    "--rounds", type=click.IntRange(1, 1000), default=5, help="blocks of each contender  [5]"
-)
+@click.option("--rounds", type=click.IntRange(1, 1000), default=5, help="blocks per contender  [5]")
 @click.option(
     "--seconds", type=click.FloatRange(0.001, 60), default=0.3, help="length of a block  [0.3]"
 )
@@ -35,11 +33,11 @@ def command(
     seconds: float,
     as_json: bool,
 ) -> int:
-    """Measure the time of a step, here, by every backend and chart, beside bare matrix products.
+    """Time a step on this machine, for every backend and chart, next to bare matrix products.
 
     CONFIG is a TOML file of configuration keys: with it, the data and sizes are those of that run,
     else small ones. Every contender is first checked against the float64 reference. Exit code 1 if
-    one computes something else, 4 if a backend that was named cannot work here.
+    one disagrees with it, 4 if a named backend is unavailable.
     """
     from prdsim.config.files import load_config
     from prdsim.errors import ConfigError
@@ -96,6 +94,6 @@ def _ratio(above: Timing | None, below: Timing | None) -> str:
 
 
 _EXPLANATION = """\
-ms/step: median over the rounds. x numpy: how many times faster than the backend numpy in the chart
-weight. x products: the time of a step over that of its chart's bare matrix products.
+ms/step: median over the rounds. x numpy: how many times faster than the numpy backend in the weight
+chart. x products: the time of a step divided by that of its chart's bare matrix products.
 """

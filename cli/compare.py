@@ -17,11 +17,11 @@ from .shared_options import takes_table_output
 def command(
     words: tuple[str, ...], time: float | None, form: str | None, output: Path | None, force: bool
 ) -> int:
-    """Set the measures of runs with diffusion beside those of runs without.
+    """Compare the measures of runs with diffusion to those of runs without.
 
-    Runs that differ by their seed alone are gathered: mean and standard deviation over them, and
-    in how many pairs of equal seed a measure is higher with diffusion. MEASURES are those of prdsim
-    analyze that have a row per snapshot; without any, all but growth.
+    Runs that differ only in their seed are grouped: the table shows their mean and standard
+    deviation, and in how many pairs of equal seed a measure is higher with diffusion. MEASURES are
+    those of prdsim analyze that have a row per snapshot; if omitted, all but growth.
     """
     from prdsim.analysis import GROUPS, open_recording, to_json
     from prdsim.analysis.comparison import compare

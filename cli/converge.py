@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     "form",
     type=click.Choice(["table", "csv", "json"]),
     default="table",
-    help="of what is printed  [table]",
+    help="of the printed report  [table]",
 )
 def command(path: Path, accuracy: float, time: float | None, force: bool, form: str) -> int:
-    """Say how far a run's numbers can be trusted.
+    """Assess how far a run's numbers can be trusted.
 
-    Replays the finished run at a tolerance, or with steps, divided twice, and two twins that begin
-    1e-6 beside it; this takes six to eight times as long as the run. Of every scalar and measure:
-    value, change with the finer replay that is further away, scatter of the twins, observed order,
-    and a verdict.
+    Replays the finished run at two finer tolerances or step sizes, and computes two twins whose
+    initial state is off by 1e-6; this takes six to eight times as long as the run. Shown for every
+    scalar and measure: value, the larger of its changes in the two finer replays, scatter of the
+    twins, observed order, and a verdict.
 
-    The report is kept as RUN.converge.json, and quoted by inspect, compare, analyze, plot and
-    reproduce.
-    Ctrl-C stops; the same command goes on. Exit code 1 if a headline measure has not converged.
+    The report is saved as RUN.converge.json, and quoted by inspect, compare, analyze, plot and
+    reproduce. Ctrl-C stops; repeat the command to continue. Exit code 1 if a headline measure has
+    not converged.
     """
     from prdsim.convergence.assess import converge
     from prdsim.progress import announce
 
     outcome = converge(path, accuracy=accuracy, time=time, force=force, say=announce, progress=True)
     if outcome.report is None:
-        click.echo(f"stopped; go on with: {shlex.join(['prdsim', *sys.argv[1:]])}", err=True)
+        click.echo(f"stopped; continue with: {shlex.join(['prdsim', *sys.argv[1:]])}", err=True)
         return 128 + int(outcome.signal or 0)
     click.echo(_text(path, outcome.path, outcome.report, form), nl=False)
     return 0 if outcome.report.holds else 1
@@ -89,7 +89,7 @@ def _replays(report: Report) -> list[str]:
 
 
 def _conclusion(report: Report) -> list[str]:
-    """Say what was found, and what to do if it is not enough."""
+    """Return the lines of the verdict, with the remedy if the accuracy is insufficient."""
     failed = [f"{row.name} ({_change(row)})" for row in report.headline if not row.holds]
     lines = [report.words()]
     if failed:

@@ -19,9 +19,9 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="print JSON")
 
 @click.group(name="data")
 def command() -> None:
-    """Data sets: what there is, what is here, and how to get it.
+    """List, fetch and check the data sets.
 
-    FOLDER is by default that of the environment variable PRDSIM_DATA_DIR, else the user's cache.
+    FOLDER defaults to the environment variable PRDSIM_DATA_DIR, else to the user's cache.
     """
 
 
@@ -29,7 +29,7 @@ def command() -> None:
 @_data_dir
 @_as_json
 def list_datasets(data_dir: str | None, as_json: bool) -> int:
-    """List the data sets by name, and where they are."""
+    """List the data sets and their locations."""
     from prdsim.datasets import available_datasets
 
     found = available_datasets(data_dir)
@@ -39,7 +39,7 @@ def list_datasets(data_dir: str | None, as_json: bool) -> int:
     for info in found:
         counts = ", ".join(f"{count} {part}" for part, count in info.samples.items())
         click.echo(f"{info.name:15} {info.description}")
-        click.echo(f"{'':15} {info.location or 'not here'}{': ' + counts if counts else ''}")
+        click.echo(f"{'':15} {info.location or 'not found'}{': ' + counts if counts else ''}")
         if info.hint:
             click.echo(f"{'':15} {info.hint}")
     return 0
@@ -48,16 +48,16 @@ def list_datasets(data_dir: str | None, as_json: bool) -> int:
 @command.command(name="fetch")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @_data_dir
-@click.option("--mirror", metavar="URL", help="folder to download from, instead of those known")
-@click.option("--force", is_flag=True, help="replace files that are there and wrong")
+@click.option("--mirror", metavar="URL", help="folder to download from, instead of the defaults")
+@click.option("--force", is_flag=True, help="replace existing files that are wrong")
 def fetch_datasets(
     names: tuple[str, ...], data_dir: str | None, mirror: str | None, force: bool
 ) -> int:
     """Download data sets by name, such as mnist or fashion-mnist.
 
-    Each file's size and SHA-256 are checked before it gets its name. What is here and right is not
-    downloaded again. Proxies are taken from the environment variables http_proxy, https_proxy and
-    no_proxy.
+    Each file's size and SHA-256 are checked before it gets its name. Correct files already present
+    are not downloaded again. Proxies are taken from the environment variables http_proxy,
+    https_proxy and no_proxy.
     """
     if mirror is not None and len(names) > 1:
         raise click.UsageError("--mirror is the folder of one data set: fetch one at a time")
@@ -76,10 +76,10 @@ def fetch_datasets(
             fetched = sum(file.fetched for file in files)
             click.echo(
                 f"{name}: {len(files)} files in {folder}, {fetched} downloaded, "
-                f"{len(files) - fetched} were here; all have the right SHA-256"
+                f"{len(files) - fetched} already present; all have the right SHA-256"
             )
     except KeyboardInterrupt:
-        click.echo("files that are whole are kept: the same command fetches the others", err=True)
+        click.echo("complete files are kept; repeat the command to fetch the others", err=True)
         raise
     return 0
 
@@ -91,8 +91,8 @@ def fetch_datasets(
 def check_datasets(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> int:
     """Check size and SHA-256 of the downloaded data sets.
 
-    Exit code 0 if every file that is here is right, and all files of the sets named are here; else
-    3. Without names all sets are checked, and missing files only reported.
+    Exit code 0 if every file found is correct and no file of a named set is missing; else 3.
+    Without names all sets are checked, and missing files are only reported.
     """
     from prdsim.datasets import idx
     from prdsim.datasets.fetch import check_dataset
@@ -124,4 +124,4 @@ def _require_right(files: list[FileStatus], data_dir: str | None, *, missing_too
     get = ["prdsim", "data", "fetch", *dict.fromkeys(file.dataset for file in bad)]
     get += ["--force"] if "wrong" in counts else []
     get += ["--data-dir", data_dir] if data_dir is not None else []
-    raise DataError(f"of {len(files)} files {found}: `{shlex.join(get)}` gets the right ones")
+    raise DataError(f"of {len(files)} files, {found}: `{shlex.join(get)}` gets the right ones")

@@ -47,7 +47,7 @@ def command(path: Path, as_json: bool, check: bool) -> int:
 
 
 def _discretization(trajectory: Trajectory) -> tuple[str, bool]:
-    """Describe the run's known accuracy; return also whether its report cannot be read."""
+    """Describe the run's known accuracy; also return whether its report cannot be read."""
     from prdsim.convergence import look_up
     from prdsim.errors import ReportError
 
@@ -80,7 +80,7 @@ def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, 
 
 
 def _warnings(trajectory: Trajectory, config: RunConfig) -> list[str]:
-    """Return the signs of inaccuracy in the last row of scalars."""
+    """Return warnings about inaccuracy in the last row of scalars."""
     from prdsim.running.accuracy import warnings_of
 
     columns = {name: column for name, column in trajectory.scalars.items() if len(column)}

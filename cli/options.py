@@ -23,14 +23,14 @@ _SHORT = {"output": ["-o"]}
 
 
 class ConfigCommand(click.Command):
-    """A command that takes every configuration key as an option, and shows them by group."""
+    """A command that takes every configuration key as an option, shown by group."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.params.extend(_option(key) for key in RunConfig.model_fields)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options under their group's heading."""
+        """Write the options under the headings of their groups."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)

@@ -1,4 +1,4 @@
-"""Output files of commands: written whole or not at all, overwritten only on request."""
+"""Output files of commands: written completely or not at all, overwritten only on request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 def check_output(paths: Iterable[Path], *, force: bool) -> None:
-    """Raise `ConfigError` if a file exists without ``force``, `OutputError` without a folder."""
+    """Raise `ConfigError` for an existing file unless ``force``, `OutputError` without a folder."""
     from prdsim.errors import ConfigError, OutputError
 
     for path in paths:
@@ -22,7 +22,7 @@ def check_output(paths: Iterable[Path], *, force: bool) -> None:
 
 
 def format_of(output: Path | None) -> str:
-    """Return the format of a table by its file name: table, csv or json."""
+    """Return the format of a table from its file name: table, csv or json."""
     from prdsim.errors import ConfigError
 
     if output is None:
@@ -34,7 +34,7 @@ def format_of(output: Path | None) -> str:
 
 
 def deliver(text: str, output: Path | None) -> None:
-    """Print a text, or write it to a file, whole or not at all; raises `OutputError`."""
+    """Print a text, or write it to a file, completely or not at all; raises `OutputError`."""
     from prdsim.files.small import write_whole
 
     if output is None:
@@ -46,7 +46,7 @@ def deliver(text: str, output: Path | None) -> None:
 def files_and_names(
     words: Iterable[str], known: Iterable[str], kind: str
 ) -> tuple[list[Path], list[str]]:
-    """Separate files from known names, given in any order; duplicates are dropped.
+    """Separate files from known names, in any order; duplicates are dropped.
 
     Raises `ConfigError`, with the nearest name, for a word that is neither.
     """
@@ -59,6 +59,6 @@ def files_and_names(
         elif "." in word or "/" in word or Path(word).exists():
             paths.append(Path(word))
         else:
-            hint = did_you_mean(word, known) or f"there are {', '.join(known)}"
-            raise ConfigError(f"{word}: no such {kind}, nor a file; {hint}")
+            hint = did_you_mean(word, known) or f"choose from {', '.join(known)}"
+            raise ConfigError(f"{word}: no such {kind} or file; {hint}")
     return list(dict.fromkeys(paths)), list(dict.fromkeys(names))

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 def command(words: tuple[str, ...], **options: Any) -> int:
     """Draw figures of runs; without a FIGURE, list them.
 
-    Several runs that differ by their seed alone make bands; runs with and without diffusion are
-    set side by side. A run may be unfinished or still being written: what is there is drawn.
+    Several runs that differ only in their seed make bands; runs with and without diffusion are
+    shown side by side. A run may be unfinished or still being written: the part so far is drawn.
 
-    What a figure lacks is said before any is drawn. One that fails later stops no other.
+    Missing data are reported before any figure is drawn. A figure that fails does not stop others.
     """
     from prdsim.figures import FIGURES
 
@@ -63,7 +63,7 @@ def command(words: tuple[str, ...], **options: Any) -> int:
     targets = _targets(kinds, paths, options["output"], options["form"])
     folder = options["output"]
     if folder is None or folder.suffix or folder.is_dir():
-        folder = None  # none to make
+        folder = None  # no folder to create
         check_output(targets.values(), force=options["force"])
     with ExitStack() as stack:
         runs = tuple(stack.enter_context(open_recording(path)) for path in paths)
@@ -93,7 +93,7 @@ def command(words: tuple[str, ...], **options: Any) -> int:
 
 
 def _for_each(names: list[str], act: Callable[[str], None]) -> int:
-    """Do something for every figure; say in a line what fails, and return the first one's code."""
+    """Call ``act`` for every figure; print an error per failure, return the first exit code."""
     from prdsim.errors import PrdsimError
 
     codes = []
@@ -136,7 +136,7 @@ def _targets(
 
 
 def _one_file(output: Path, figures: int, form: str | None, known: set[str]) -> Path:
-    """Return the file that -o names; raise `ConfigError` if that does not fit."""
+    """Return the file given by -o; raise `ConfigError` if it does not fit."""
     from prdsim.errors import ConfigError
 
     if output.suffix not in known:
@@ -144,7 +144,7 @@ def _one_file(output: Path, figures: int, form: str | None, known: set[str]) -> 
     if figures > 1:
         raise ConfigError(f"{output} is one file for {figures} figures; name a folder")
     if form is not None and output.suffix != f".{form}":
-        raise ConfigError(f"{output} is no {form}; leave --format out, or name another file")
+        raise ConfigError(f"{output} is not {form}; leave out --format, or name another file")
     return output
 
 

@@ -24,13 +24,13 @@ from .shared_options import settings_option
     "datasets",
     multiple=True,
     metavar="NAME",
-    help="mnist, digits, synthetic, theory; may be repeated  [all that are here]",
+    help="mnist, digits, synthetic, theory; may be repeated  [all that are present]",
 )
 @click.option("--data-dir", help="folder that holds downloaded data sets")
 @click.option("--seeds", type=click.IntRange(1, 100), help="initial draws of each  [3]")
-@click.option("--quick", is_flag=True, help="one draw, and numbers whose accuracy is not assessed")
-@settings_option("a key of all runs; may be repeated")
-@click.option("--force", is_flag=True, help="draw figures and page anew; runs are kept")
+@click.option("--quick", is_flag=True, help="one draw; the accuracy of numbers is not assessed")
+@settings_option("set a key of all runs; may be repeated")
+@click.option("--force", is_flag=True, help="redraw the figures and the page; runs are kept")
 def command(
     output: Path,
     datasets: tuple[str, ...],
@@ -40,12 +40,12 @@ def command(
     settings: tuple[str, ...],
     force: bool,
 ) -> int:
-    """Make all figures of the poster, with and without diffusion, and a page that shows them.
+    """Reproduce all figures of the poster, with and without diffusion, on one page.
 
-    Runs of the preset "poster" on MNIST (where it is), digits and synthetic data, several initial
-    draws each; and of the preset "theory". Those of the first draw are replayed at finer steps, so
-    that numbers and figures show their discretization error. Ctrl-C stops; the same command goes on
-    where it stopped.
+    Runs the preset "poster" on MNIST (if present), digits and synthetic data, with several initial
+    draws each, and the preset "theory". Runs of the first draw are replayed with finer steps, so
+    that numbers and figures show their discretization error. Ctrl-C stops; repeat the command to
+    continue.
     """
     from prdsim.config.files import load_config
     from prdsim.reproduction import available_studies, reproduce
@@ -64,5 +64,5 @@ def command(
     )
     if outcome.signal is None:
         return 0
-    click.echo(f"stopped; go on with: {shlex.join(['prdsim', *sys.argv[1:]])}", err=True)
+    click.echo(f"stopped; continue with: {shlex.join(['prdsim', *sys.argv[1:]])}", err=True)
     return 128 + int(outcome.signal)

@@ -14,8 +14,8 @@ import click
 def command(path: Path, end_time: float | None, steps: int | None) -> int:
     """Continue a run, bit for bit as if it had never stopped.
 
-    An interrupted or killed run goes on to its planned end. A finished run goes on to time T with
-    --end-time T, or, if it was planned by steps, to N steps in all with --steps N.
+    An interrupted or killed run continues to its planned end. A finished run continues to time T
+    with --end-time T or, if it was planned by steps, to N steps in total with --steps N.
     """
     from prdsim.running.resuming import resume
 

@@ -17,7 +17,7 @@ def command(config: Path | None, settings: tuple[str, ...], **options: Any) -> i
     """Run a simulation and write its trajectory file.
 
     CONFIG is a TOML file of configuration keys. Later layers override earlier ones: defaults,
-    preset, CONFIG, --set, options. Ctrl-C stops after the present step; the run can be resumed.
+    preset, CONFIG, --set, options. Ctrl-C stops after the current step; the run can be resumed.
     """
     from prdsim.config.files import load_config
 

@@ -28,7 +28,7 @@ def backends_option(verb: str) -> Callable[..., Any]:
         "backends",
         multiple=True,
         metavar="NAME",
-        help=f"{verb} this one; may be repeated  [all that work here]",
+        help=f"{verb} this one; may be repeated  [all available]",
     )
 
 
@@ -38,10 +38,10 @@ def takes_table_output(command: Callable[..., Any]) -> Callable[..., Any]:
         "--format",
         "form",
         type=click.Choice(["table", "csv", "json"]),
-        help="[table; -o: its suffix]",
+        help="[table; with -o: by its suffix]",
     )
     output = click.option(
-        "-o", "--output", type=click.Path(path_type=Path), help="write to a .csv, .json, .txt"
+        "-o", "--output", type=click.Path(path_type=Path), help="write to a .csv, .json, .txt file"
     )
     force = click.option("--force", is_flag=True, help="overwrite the output")
     decorated: Callable[..., Any] = form(output(force(command)))

@@ -39,8 +39,8 @@ def finish(result: Result) -> int:
         click.echo(f"interrupted; continue with: prdsim resume {path}", err=True)
         return 128 + result.signal
     click.echo(f"next: prdsim converge {path}    how far these numbers can be trusted")
-    click.echo(f"      prdsim inspect {path}    what the file holds")
-    click.echo(f"      prdsim resume {path} {_longer(result)}    go on")
+    click.echo(f"      prdsim inspect {path}    a summary of the file")
+    click.echo(f"      prdsim resume {path} {_longer(result)}    continue the run")
     return 0
 
 
@@ -51,7 +51,7 @@ def _longer(result: Result) -> str:
     options = []
     if result.time == result.config.end_time:
         with open_trajectory(result.path) as trajectory:
-            passed = trajectory.restart_time  # by a step that may be longer than the whole run
+            passed = trajectory.restart_time  # after a step that may be longer than the whole run
         time = result.time if passed < 2 * result.time else passed
         options.append(f"--end-time {2 * time:g}")
     if result.step >= result.config.step_limit:
@@ -60,13 +60,13 @@ def _longer(result: Result) -> str:
 
 
 def _place(result: Result) -> str:
-    """Say where a run ended: time and step, the planned one first."""
+    """Describe where a run ended: time and step, the planned one first."""
     places = f"step {result.step}", f"time {result.time:.6g}"
     return ", ".join(places if result.config.end_time is None else reversed(places))
 
 
 def _method(result: Result) -> str:
-    """Say how the run was computed, and at what cost."""
+    """Describe how the run was computed, and at what cost."""
     config, resolved = result.config, result.resolved
     evaluations, rejected = (
         _count(result.last[name]) for name in ("evaluations", "rejected_steps")
@@ -81,5 +81,5 @@ def _method(result: Result) -> str:
 
 
 def _count(value: float) -> str:
-    """Show a whole number, or ? if a file of an older format version lacks it."""
+    """Show an integer, or ? if a file of an older format version lacks it."""
     return "?" if math.isnan(value) else f"{value:.0f}"

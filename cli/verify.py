@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     "precisions",
     multiple=True,
     type=click.Choice(["float64", "float32", "tf32"]),
-    help="at this precision; may be repeated  [all that the backend has]",
+    help="at this precision; may be repeated  [all that the backend supports]",
 )
 @click.option(
-    "--all", "show_all", is_flag=True, help="print every check, not the closest of a rung"
+    "--all", "show_all", is_flag=True, help="print every check, not only the closest of a rung"
 )
 @click.option("--json", "as_json", is_flag=True, help="print JSON, with every check")
 def command(
@@ -36,11 +36,11 @@ def command(
     show_all: bool,
     as_json: bool,
 ) -> int:
-    """Check that backends compute what the float64 reference computes, on this machine.
+    """Check that backends agree with the float64 reference on this machine.
 
     CONFIG is a TOML file of configuration keys: with it, the data and sizes are those of that run,
-    else small ones. Exit code 0 if every check holds, 1 if one fails, 4 if a backend that was named
-    cannot work here.
+    else small ones. Exit code 0 if every check holds, 1 if one fails, 4 if a named backend is
+    unavailable.
     """
     from prdsim.config.files import load_config
     from prdsim.verification.verify import DEFAULTS, LadderReport, candidates, verify
@@ -67,7 +67,7 @@ def _text(report: LadderReport, show_all: bool) -> str:
 
 
 def _rung(checks: list[LadderCheck], show_all: bool) -> list[str]:
-    """Show a rung by its closest check, or by all that fail, or by all."""
+    """Show the closest check of a rung, or those that fail, or all."""
     held = sum(check.holds for check in checks)
     shown = checks if show_all else [c for c in checks if not c.holds]
     shown = shown or [max(checks, key=lambda check: check.severity)]
@@ -86,11 +86,11 @@ def _row(rung: str, holds: str, item: str, measured: str, allowed: str) -> str:
 
 
 _REASONS = """\
-Without --all: of each rung the check closest to what is allowed, and all that fail.
+Without --all: for each rung the check closest to its allowance, and all that fail.
 Allowed, with u the unit roundoff of the precision:
-  primitive                0 where nothing rounds, else gamma_k = k u / (1 - k u) of the sum of
+  primitive                0 where nothing rounds, else gamma_k = k u / (1 - k u) times the sum of
                            moduli, k the number of roundings that an entry passes through
-  velocity to trajectory   20 root mean squares of how far the float64 reference moves when
+  velocity to trajectory   20 times the root mean square change of the float64 reference when
                            every operation rounds as this precision does (8 times, at random)
   determinism, resume      0: the same bits
 """

@@ -23,7 +23,7 @@ _HOMES = {
 
 __all__ = ["__version__", *sorted(_HOMES)]
 
-# In a checkout backends/, cli/ and data/ stand beside this folder; installed, inside it.
+# In a checkout backends/, cli/ and data/ are next to this folder; when installed, inside it.
 if not (Path(__file__).parent / "backends").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 

@@ -1,4 +1,4 @@
-"""Showing how far work is: a bar on a terminal, lines elsewhere. Showing changes no bit of it."""
+"""Progress displays: a bar on a terminal, lines elsewhere. They change no bit of the results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self, TextIO, TypeVar, cast
 _Item = TypeVar("_Item")
 
 Say = Callable[[str], None]
-"""What takes a line of text about work that is under way."""
+"""A function that takes a line of text about work in progress."""
 
 
 def silent(text: str) -> None:
@@ -25,9 +25,9 @@ def show_line(text: str, stream: TextIO | None) -> None:
 
 
 class Meter:
-    """Shows how far some work is: a bar on a terminal, a line every few seconds elsewhere.
+    """Shows the progress of some work: a bar on a terminal, a line every few seconds elsewhere.
 
-    Nothing is shown without a stream. ``bar`` are options of tqdm.
+    Nothing is shown without a stream. ``bar`` holds options of tqdm.
     """
 
     def __init__(self, stream: TextIO | None, *, seconds: float = 5.0, **bar: Any) -> None:
@@ -40,14 +40,14 @@ class Meter:
             self._bar = tqdm(file=stream, dynamic_ncols=True, **bar)
 
     def move(self, done: float, label: str | None = None) -> None:
-        """Move the bar and change the text beside it; it redraws itself a few times a second."""
+        """Move the bar and change its label; it is redrawn a few times a second."""
         if self._bar is not None:
             if label is not None:
                 self._bar.set_description_str(label, refresh=False)
             self._bar.update(done - self._bar.n)
 
     def due(self) -> bool:
-        """Whether it is time for a line, which it never is beside a bar or without a stream."""
+        """Whether it is time for a line; never with a bar or without a stream."""
         now = time.monotonic()
         if self._stream is None or self._bar is not None or now < self._next:
             return False
@@ -60,7 +60,7 @@ class Meter:
             show_line(text, self._stream)
 
     def close(self) -> None:
-        """Say that no more will come; a bar stays as it stands unless it was made to vanish."""
+        """End the display; a bar stays visible unless ``leave`` is False."""
         if self._bar is not None:
             self._bar.close()
 
@@ -72,16 +72,19 @@ class Meter:
 
 
 class Progress:
-    """Hears how far a run is, in time or in steps, whichever ends it; this one shows nothing."""
+    """The progress of a run, in time or in steps, whichever determines its end; not shown.
+
+    Subclasses show it.
+    """
 
     def start(self, done: float, total: float) -> None:
-        """Take note that the run begins, ``done`` of ``total``."""
+        """Report that the run begins, with ``done`` of ``total``."""
 
     def update(self, done: float, step: int, loss: float) -> None:
-        """Take note of how far the run is; ``loss`` is the last recorded supervised loss."""
+        """Report progress and the step; ``loss`` is the last recorded supervised loss."""
 
     def close(self) -> None:
-        """Take note that no more will come."""
+        """Report that no more updates will follow."""
 
 
 class Shown(Progress):
@@ -91,7 +94,7 @@ class Shown(Progress):
         self._stream, self._seconds = stream, seconds
 
     def start(self, done: float, total: float) -> None:
-        """Draw the bar, if it is a terminal."""
+        """Draw the bar, if the stream is a terminal."""
         self._total = total
         self._first: tuple[float, float] | None = None
         self._meter = Meter(
@@ -106,7 +109,7 @@ class Shown(Progress):
     def update(self, done: float, step: int, loss: float) -> None:
         """Move the bar, or print a line if it is time."""
         now = time.monotonic()
-        if self._first is None:  # the first step may compile: its time says nothing of the others'
+        if self._first is None:  # the first step may compile: its time does not represent the rest
             self._first = done, now
         self._meter.move(done, f", step {step}, L_sup={loss:.4g}")
         if self._meter.due():
@@ -120,12 +123,12 @@ class Shown(Progress):
         return f"  {(now - begun) / (done - first) * (self._total - done):.0f} s left"
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar as it is."""
         self._meter.close()
 
 
 class _Dispensable:
-    """Writes to a stream while it takes it: a lost terminal or a full log must end no work."""
+    """Writes to a stream, ignoring failures: a lost terminal or a full log must not end the work."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -144,9 +147,9 @@ class _Dispensable:
 
 
 def progress_stream(stream: TextIO | None = None) -> TextIO | None:
-    """Return a stream (stderr) for showing progress, whose failures do not matter, if there is one.
+    """Return a stream (stderr) for showing progress, whose failures are ignored; None without one.
 
-    Python has no stderr where it was closed before the start.
+    Python has no stderr if it was closed before the start.
     """
     stream = stream or sys.stderr
     return None if stream is None else cast(TextIO, _Dispensable(stream))
@@ -177,9 +180,9 @@ def tracked(items: Iterable[_Item], what: str, *, seconds: float = 5.0) -> Itera
 
 @contextmanager
 def noting(*, seconds: float = 5.0) -> Iterator[Say]:
-    """Yield a function that shows a text where work of unknown length is: in place on a terminal.
+    """Yield a function that shows a text about work of unknown length: in place on a terminal.
 
-    Elsewhere a line every few seconds.
+    Elsewhere it prints a line every few seconds.
     """
     bar = {"bar_format": "{desc} [{elapsed}]", "mininterval": 0, "leave": False}
     with Meter(progress_stream(), seconds=seconds, **bar) as meter:

@@ -11,19 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from prdsim.analysis.arrays import require_real
+from prdsim.backends.arrays import HostArray as Array
 from prdsim.config import RunConfig, keys_of
 from prdsim.convergence import NOT_ASSESSED, FoundReport, Report, look_up
 from prdsim.errors import ConfigError, DamagedTrajectoryError, TrajectoryError
 from prdsim.recorded import Recorded
 from prdsim.trajectory import SnapshotArray, Trajectory, open_trajectory
 
-Array = NDArray[Any]
 Snapshots = Array | SnapshotArray
 
 _STATUS = {

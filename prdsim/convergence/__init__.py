@@ -1,7 +1,7 @@
 """How far a run's numbers can be trusted: replays at finer steps, twins, and a judgment of both.
 
-`judgment` decides, on numbers alone; `report` is the file beside the run, and the words for it;
-`replays` are the runs; `assess` puts them together. What analyses need of a report is here.
+`judgment` decides from numbers alone; `report` reads, writes and words the file next to the run;
+`replays` makes the runs; `assess` combines them. Names that analyses need are exported here.
 """
 
 from prdsim.convergence.judgment import HEADLINE, JudgedNumber, Verdict, judge, percent

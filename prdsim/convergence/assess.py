@@ -1,4 +1,4 @@
-"""Assessing a run: its replays are made, measured, judged, and the report is written."""
+"""Assessing a run: make its replays, measure and judge them, and write the report."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from prdsim.trajectory import Status, Trajectory, open_trajectory
 _COUNTS = {"step", "time", "step_size", "evaluations", "rejected_steps", "lambda_max"}
 _DRIFTS = {"balance_drift", "critic_balance_drift", "invariant_error"}
 NO_FUNCTIONALS = frozenset(_COUNTS | _DRIFTS)
-"""Recorded scalars that are none of the flow's: they count steps, or are 0 in exact arithmetic."""
+"""Recorded scalars that do not belong to the flow: step counts, and zeros of exact arithmetic."""
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """The report and its file; or the signal that stopped it: call `converge` again to go on."""
+    """The report and its file; or the signal that stopped it: call `converge` again to continue."""
 
     path: Path
     report: Report | None
@@ -44,7 +44,7 @@ def converge(
     say: Callable[[str], None] = silent,
     progress: bool = False,
 ) -> Assessment:
-    """Replay a finished run at finer steps and beside itself, judge its numbers, write the report.
+    """Replay a finished run at finer steps and with perturbations, judge it, write the report.
 
     Functionals are judged, at the run's end or at the snapshot nearest to ``time``, never entries
     of arrays: with a critic a perturbation of 1e-6 grows to a tenth of the state by t = 50, and no
@@ -53,16 +53,16 @@ def converge(
     Args:
         path: The trajectory file.
         accuracy: The relative change that is allowed, between 0 and 1.
-        time: When to judge; the end of the run if left out.
-        force: Replace a report that is there.
-        say: Takes a line before each replay.
-        progress: Show how far each replay is.
+        time: Time of the judgment; by default the end of the run.
+        force: Replace an existing report.
+        say: Called with a line of text before each replay.
+        progress: Show the progress of each replay.
 
     Raises:
-        ConfigError: the run is not finished, the time is not of the run, or there is a report.
-        DivergedError: the run itself left the finite numbers.
+        ConfigError: the run is not finished, the time is outside it, or a report exists.
+        DivergedError: the run itself diverged.
         TrajectoryError: a file cannot be read, or another process is writing it.
-        BackendUnavailableError: the run's backend cannot work here.
+        BackendUnavailableError: the run's backend is unavailable.
         OutputError: a replay or the report cannot be written.
     """
     if not 0.0 < accuracy < 1.0:
@@ -73,9 +73,9 @@ def converge(
         index = _index(recording, trajectory, time)
         target = report_path(trajectory.path)
         if target.is_dir():
-            raise ConfigError(f"{target} is a folder; its name is that of the report: move it")
+            raise ConfigError(f"{target} is a folder with the name of the report: move it")
         if target.exists() and not force:
-            raise ConfigError(f"{target} exists; give --force to make it anew")
+            raise ConfigError(f"{target} exists; give --force to replace it")
         plan = plan_of(recording, trajectory, index)
         folder = replay_folder(trajectory.path)
         make_folder(folder)
@@ -91,12 +91,12 @@ def converge(
 
 
 def _index(recording: Recording, trajectory: Trajectory, time: float | None) -> int:
-    """Return the snapshot to judge at; raise unless the run can be judged there."""
+    """Return the index of the snapshot to judge; raise an error if that is impossible."""
     path, status = trajectory.path, trajectory.live_status()
     adaptive = recording.settings.adaptive
     if status == Status.DIVERGED:
         raise DivergedError(
-            f"{path}: the run diverged at step {trajectory.stop_step}: there is nothing to judge;\n"
+            f"{path}: the run diverged at step {trajectory.stop_step} and cannot be judged;\n"
             f"start a new one with a smaller --{'rtol' if adaptive else 'step-size'}"
         )
     if not recording.complete:
@@ -144,7 +144,7 @@ def _replayed(replay: Replay) -> ReplayRecord:
 def _rows(
     recording: Recording, index: int, plan: ReplayPlan, accuracy: float
 ) -> Iterable[JudgedNumber]:
-    """Judge every quantity that the run has, the headline first."""
+    """Judge every quantity of the run, headline measures first."""
     values = quantities(recording, index)
     finer, twins = (
         [_quantities_of(replay, recording) for replay in group]
@@ -162,7 +162,7 @@ def _rows(
 
 
 def _quantities_of(replay: Replay, like: Recording) -> dict[str, float]:
-    """Return the quantities at a replay's end; none if it did not get there."""
+    """Return the quantities at a replay's end; none if it did not reach it."""
     with open_recording(replay.path) as there:
         if not there.complete:
             return {}
@@ -170,9 +170,9 @@ def _quantities_of(replay: Replay, like: Recording) -> dict[str, float]:
 
 
 def quantities(recording: Recording, index: int) -> dict[str, float]:
-    """Return all that is judged at a snapshot: every measure that can be computed, and scalars.
+    """Return all quantities judged at a snapshot: every computable measure, and the scalars.
 
-    A scalar that is a measure as well counts as the measure.
+    A scalar that is also a measure counts as the measure.
     """
     found = {
         name: value
@@ -182,7 +182,7 @@ def quantities(recording: Recording, index: int) -> dict[str, float]:
     for group in GROUPS:
         try:
             measured = history(recording, [group], snapshots=[index])
-        except (ConfigError, DataError):  # no grid, or no samples: nothing to measure
+        except (ConfigError, DataError):  # no grid or no samples
             continue
         found |= {name: float(measured[name][0]) for name in measured.values}
     return found

@@ -2,7 +2,7 @@
 
 Functionals are judged (distances, spreads, losses), never the entries of a trajectory: with a
 critic a perturbation of 1e-6 grows to a tenth of the state by t = 50, so that no step size makes
-entries reproducible. Functionals are, up to a scatter that twins of the run measure.
+entries reproducible. Functionals are reproducible, up to the scatter of the run's twins.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ HEADLINE: Mapping[str, str] = {
     "morans_i_U": "Moran's I",
     "inactive_neurons": "silent neurons",
 }
-"""The measures that decide about a run, and what they are called in a few letters."""
+"""The measures that decide about a run, with their short names."""
 
 LEAST_SCALE: Mapping[str, float] = {
     # Shares of all neurons or gates: one percent is one percentage point, not 1 % of a few neurons.
     "inactive_neurons": 1.0,
     "active_gates": 1.0,
     "mask_flips": 1.0,
-    # These pass through 0, where nothing has an error relative to itself; their own unit is 1.
+    # These pass through 0, where a relative error has no meaning; their natural unit is 1.
     "morans_i_U": 0.1,
     "morans_i_change": 0.1,
     "skewness_U": 0.1,
     "kurtosis_U": 0.1,
 }
-"""The least value that changes are relative to; 0 for all other quantities."""
+"""The least scale that changes are divided by; 0 for all other quantities."""
 
 FLOOR_SCATTERS = 2.0
-"""How many times the twins' scatter a change may be where nothing finer is reproducible."""
+"""The largest change, in units of the twins' scatter, that counts as at the floor."""
 
 
 class Verdict(StrEnum):
@@ -51,10 +51,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class JudgedNumber:
-    """One judged quantity; None stands for what is not known, or has no value.
+    """One judged quantity; None stands for an unknown or undefined number.
 
-    ``value`` is the run's; ``finer`` those of the replays, the finest last; ``twins`` those of its
-    twins. ``change`` and ``scatter`` are relative to the finest value, ``order`` is observed.
+    ``value`` is that of the run, ``finer`` those of the replays, the finest last, ``twins`` those
+    of its twins. ``change`` and ``scatter`` are relative to the finest value; ``order`` is observed.
     """
 
     name: str
@@ -68,14 +68,14 @@ class JudgedNumber:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing speaks against the number."""
+        """Whether the number can be trusted."""
         return self.verdict is not Verdict.NOT_CONVERGED
 
     @property
     def error(self) -> float | None:
-        """How far the number can be trusted, relative: the larger of change and scatter.
+        """The relative error: the larger of change and scatter.
 
-        A change that happens to be below the scatter is no better known than the scatter.
+        A change that happens to be below the scatter does not make the number more certain.
         """
         if self.change is None:
             return None
@@ -91,24 +91,24 @@ def judge(
     accuracy: float,
     ratio: float,
 ) -> JudgedNumber:
-    """Judge a quantity by its values; NaN is what is not defined, or was not reached.
+    """Judge a quantity by its values; NaN marks one that is undefined or was not reached.
 
     Args:
-        name: The quantity's; `LEAST_SCALE` has it if it is a share, or passes through 0.
-        value: That of the run.
-        finer: Those of two replays, each with a step or tolerance ``ratio`` times smaller than the
-            one before.
-        twins: Those of replays at the run's settings, begun 1e-6 beside it.
+        name: Name of the quantity; in `LEAST_SCALE` if it is a share, or passes through 0.
+        value: Its value in the run.
+        finer: Its values in two replays, each with a step or tolerance ``ratio`` times smaller
+            than the one before.
+        twins: Its values in replays at the run's settings, with initial states off by 1e-6.
         accuracy: The relative change that is allowed.
         ratio: 2 for step sizes, sqrt(10) for tolerances.
 
     Returns:
-        The change, |v_i - v| / |v_2| for the replay v_i further from the run's value v (of a
-        sequence that converges, the finest, v_2); the scatter, |twin - v| / |v_2| for the twin
+        The change, |v_i - v| / |v_2| for the replay v_i further from the run's value v (the
+        finest, v_2, in a converging sequence); the scatter, |twin - v| / |v_2| for the twin
         further away; the observed order, log(|v - v_1| / |v_1 - v_2|) / log(ratio), if both
         differences are above the scatter; and the verdict: converged if the change is at most
         ``accuracy``, at the floor if it is at most twice the scatter, undefined if the quantity has
-        no value in any of them, else not converged.
+        no value in any run, else not converged.
     """
     scale = max(abs(finer[-1]), LEAST_SCALE.get(name, 0.0))
     change, scatter = (_furthest(value, others, scale) for others in (finer, twins))
@@ -147,9 +147,9 @@ def _order(values: Sequence[float], scatter: float, ratio: float) -> float | Non
 
 
 def _furthest(value: float, others: Sequence[float], scale: float) -> float | None:
-    """Return the largest difference in units of the scale; None if one is not known, or none is.
+    """Return the largest difference in units of the scale; None if a value or all are unknown.
 
-    It is 0 where all are equal, whatever the scale.
+    It is 0 if all are equal, whatever the scale.
     """
     differences = [abs(other - value) for other in others]
     if not differences or not all(map(math.isfinite, differences)):

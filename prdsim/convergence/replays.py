@@ -1,6 +1,6 @@
-"""The replays of a run: finer ones, and twins that begin a little beside it.
+"""The replays of a run: finer ones, and twins with slightly perturbed initial states.
 
-They are ordinary trajectory files in a folder beside the run, so that what was stopped goes on.
+They are ordinary trajectory files in a folder next to the run, so that stopped ones can continue.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 Stopped = signal.Signals | None
 
 PERTURBATION = 1e-6
-"""Of a twin's initial arrays X: ||dX||_F / ||X||_F."""
+"""||dX||_F / ||X||_F of a twin's initial arrays X."""
 
 TWINS = 2
-"""One may come back to the run by chance; of two, the one further away counts."""
+"""One may return to the run by chance; of two, the one further away counts."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """A replay to be made: its file, its settings, in words too, and how it begins."""
+    """A planned replay: its file, its settings (also in words) and its initial state."""
 
     path: Path
     config: RunConfig
@@ -51,7 +51,7 @@ class Replay:
 
     @property
     def name(self) -> str:
-        """The name of its file, without suffix."""
+        """The name of its file without suffix."""
         return self.path.stem
 
 
@@ -59,8 +59,9 @@ class Replay:
 class ReplayPlan:
     """The replays of a run: two finer ones, the finest last, then twins; and their samples.
 
-    ``ratio`` is by how much step size or tolerance falls from the run to the first and from that
-    to the second; ``setting`` says the run's own. ``chart`` holds the arrays of the run's.
+    ``ratio`` is the factor by which step size or tolerance falls from the run to the first replay
+    and from that to the second; ``setting`` describes the run's own. ``chart`` holds the arrays of
+    the run's chart.
     """
 
     setting: str
@@ -72,16 +73,16 @@ class ReplayPlan:
 
     @property
     def replays(self) -> tuple[Replay, ...]:
-        """All of them, in the order in which they are made."""
+        """All replays, in the order in which they are made."""
         return (*self.finer, *self.twins)
 
 
 def plan_of(recording: Recording, trajectory: Trajectory, index: int) -> ReplayPlan:
-    """ReplayPlan the replays of a finished run up to one of its snapshots.
+    """Plan the replays of a finished run up to one of its snapshots.
 
     They have the run's samples, initial arrays, backend, precision, chart and threads. Adaptive
-    integrators are replayed at rtol and atol divided by sqrt(10) and by 10; the others at a half
-    and a quarter of the step, the critic's alike, so that its speed stays as it is.
+    integrators are replayed with rtol and atol divided by sqrt(10) and by 10; the others with a
+    half and a quarter of the step, also of the critic's, so that its speed does not change.
     Raises `DataError` or `ResumeMismatchError` if the samples are unavailable.
     """
     folder, dataset = replay_folder(trajectory.path), _dataset(recording, trajectory)
@@ -105,7 +106,7 @@ _FINER = ("finer", "finest")
 
 
 def _dataset(recording: Recording, trajectory: Trajectory) -> Dataset:
-    """Return the samples as the run had them, in their order."""
+    """Return the samples of the run, in its order."""
     X, Y = (np.ascontiguousarray(array, dtype=float) for array in recording.samples)
     about = trajectory.attributes
     name, sha256 = str(about["dataset"]), str(about["dataset_sha256"])
@@ -115,7 +116,7 @@ def _dataset(recording: Recording, trajectory: Trajectory) -> Dataset:
 def _resolved_config(
     config: RunConfig, resolved: Resolved, dataset: Dataset, end: float
 ) -> RunConfig:
-    """Return a run's configuration as it was resolved, up to a time, recording both ends alone."""
+    """Return a run's resolved configuration up to a time, recording only start and end."""
     return config.replace(
         dataset=dataset.name,
         samples=dataset.X.shape[1],
@@ -137,9 +138,9 @@ def _tighter(config: RunConfig, resolved: Resolved, factor: float) -> tuple[RunC
 def _smaller_step(
     config: RunConfig, resolved: Resolved, factor: float
 ) -> tuple[RunConfig, Resolved]:
-    """Divide the step, and gd's of the critic: both follow the same flow as before.
+    """Divide the step, and with gd the critic's step: both follow the same flow as before.
 
-    A run whose first steps grow goes on to do so for the same time.
+    A run with growing first steps keeps growing them for the same time.
     """
     step_size = resolved.step_size / factor
     ramp = 1 if resolved.ramp == 1 else round(resolved.ramp * factor)
@@ -150,7 +151,7 @@ def _smaller_step(
 
 
 def _setting(config: RunConfig) -> str:
-    """Say in words how finely a run follows the flow."""
+    """Describe the step size or tolerances of a run in words."""
     if config.adaptive:
         return f"rtol {config.rtol:.3g}, atol {config.atol:.3g}"
     assert isinstance(config.step_size, float)
@@ -161,11 +162,11 @@ def _setting(config: RunConfig) -> str:
 
 
 def _twins(config: RunConfig, initial: Mapping[str, HostArray]) -> list[dict[str, HostArray]]:
-    """Return initial arrays with those that move perturbed by `PERTURBATION`, `TWINS` times."""
+    """Return `TWINS` sets of initial arrays, the trainable ones perturbed by `PERTURBATION`."""
     random = generator(config.seed, Stream.TWINS)
 
     def perturbed(X: HostArray) -> HostArray:
-        X = X.astype(float)  # a millionth is little in float32
+        X = X.astype(float)  # a millionth is too small for float32
         noise = random.standard_normal(X.shape)
         size = np.linalg.norm(X) / np.linalg.norm(noise)
         moved: HostArray = X + PERTURBATION * size * noise
@@ -178,10 +179,10 @@ def _twins(config: RunConfig, initial: Mapping[str, HostArray]) -> list[dict[str
 
 
 def ensure(plan: ReplayPlan, replay: Replay, progress: Progress | bool = False) -> Stopped:
-    """Make a replay, or go on with it; return a signal that stopped it.
+    """Make a replay, or continue it; return the signal that stopped it, if any.
 
-    One that is there, finished or diverged, is kept; one of other settings is made again. That one
-    diverges is no error: its file says so.
+    A finished or diverged replay is kept; one with other settings is made again. Divergence is not
+    an error here: the replay's file records it.
     """
     status = _status(replay, plan.dataset)
     if status in (Status.FINISHED, Status.DIVERGED):
@@ -201,9 +202,9 @@ def ensure(plan: ReplayPlan, replay: Replay, progress: Progress | bool = False) 
 
 
 def _status(replay: Replay, dataset: Dataset) -> Status | None:
-    """Return the status of a replay's file; None if there is none of this replay, or it is damaged.
+    """Return the status of a replay's file; None if it is missing, damaged or of another replay.
 
-    A replay is nobody's data: an unreadable one is made again.
+    A replay is not user data: an unreadable one is made again.
     """
     if not replay.path.exists():
         return None
@@ -228,5 +229,5 @@ def remove(plan: ReplayPlan, folder: Path) -> None:
     for replay in plan.replays:
         for path in folder.glob(f"*{replay.path.name}*"):
             path.unlink()
-    with suppress(OSError):  # something of the user's is in it
+    with suppress(OSError):  # the user has put files there
         folder.rmdir()

@@ -1,4 +1,4 @@
-"""The report of a run's convergence: a JSON file beside the run, and how others quote it."""
+"""The report of a run's convergence: a JSON file next to the run, and texts that quote it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FORMAT_VERSION = 1
 NOT_ASSESSED = "not assessed"
 
 Sides = Iterable[Sequence["Report | None"]]
-"""Reports by label: one a run, None for a run that has none."""
+"""Reports by label: one per run, None for a run without a report."""
 
 
 @dataclass(frozen=True)
 class ReplayRecord:
-    """A replay: its file's name, its step size or tolerances in words, and what became of it.
+    """A replay: its file's name, its step size or tolerances in words, and its outcome.
 
-    ``diverged`` says in a line how it left the finite numbers; it is empty if it did not.
+    ``diverged`` describes a divergence in one line, else it is empty.
     """
 
     name: str
@@ -40,9 +40,9 @@ class ReplayRecord:
 
 @dataclass(frozen=True)
 class Report:
-    """The findings of `prdsim converge` about the run that ``run_id`` and ``config_sha256`` name.
+    """The findings of `prdsim converge` on the run identified by ``run_id`` and ``config_sha256``.
 
-    ``run_time`` and ``run_step`` are where the run ends, ``time`` and ``step`` where it was judged;
+    The run ends at ``run_time`` and ``run_step`` and was judged at ``time`` and ``step``;
     ``accuracy`` is the relative change that was allowed, ``setting`` the run's own step size or
     tolerances in words.
     """
@@ -69,12 +69,12 @@ class Report:
 
     @property
     def headline(self) -> list[JudgedNumber]:
-        """The rows that decide, in their order: those of `HEADLINE` that the run has."""
+        """The rows that decide: the measures of `HEADLINE` that the run has, in that order."""
         return [self.by_name[name] for name in HEADLINE if name in self.by_name]
 
     @property
     def diverged(self) -> list[ReplayRecord]:
-        """The replays that left the finite numbers."""
+        """The replays that diverged."""
         return [replay for replay in self.replays if replay.diverged]
 
     @property
@@ -84,7 +84,7 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """That on the run as a whole, by its headline measures."""
+        """The verdict on the run as a whole, from its headline measures."""
         if not self.holds:
             return Verdict.NOT_CONVERGED
         floor = any(row.verdict is Verdict.AT_THE_FLOOR for row in self.headline)
@@ -92,13 +92,13 @@ class Report:
 
     @property
     def error(self) -> float | None:
-        """The largest relative error of a headline measure; None if one is not known."""
+        """The largest relative error of a headline measure; None if one is unknown."""
         errors = [row.error for row in self.headline if row.verdict is not Verdict.UNDEFINED]
         known = [error for error in errors if error is not None]
         return max(known, default=None) if len(known) == len(errors) else None
 
     def words(self) -> str:
-        """Say in half a line what was found."""
+        """Summarize the findings in half a line."""
         largest = "unbounded" if self.error is None else percent(self.error)
         return (
             f"{self.verdict} at accuracy {percent(self.accuracy)}, t = {self.time:.6g}; "
@@ -108,7 +108,7 @@ class Report:
 
 @dataclass(frozen=True)
 class FoundReport:
-    """A report, or why there is none: `NOT_ASSESSED`, or ``stale: ...``."""
+    """A report, or the reason why there is none: `NOT_ASSESSED`, or ``stale: ...``."""
 
     report: Report | None
     reason: str = ""
@@ -118,22 +118,22 @@ _CONTENT = TypeAdapter(Report)
 
 
 def report_path(run: Path) -> Path:
-    """Return where a run's report is: RUN.converge.json beside RUN.h5."""
-    return _beside(run, ".converge.json")
+    """Return the path of a run's report: RUN.converge.json next to RUN.h5."""
+    return _sibling(run, ".converge.json")
 
 
 def replay_folder(run: Path) -> Path:
-    """Return where its replays are while they are made: RUN.converge beside RUN.h5."""
-    return _beside(run, ".converge")
+    """Return the temporary folder of a run's replays: RUN.converge next to RUN.h5."""
+    return _sibling(run, ".converge")
 
 
-def _beside(run: Path, ending: str) -> Path:
+def _sibling(run: Path, ending: str) -> Path:
     stem = run.stem if run.suffix in (".h5", ".hdf5") else run.name
     return run.with_name(f"{stem}{ending}")
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write a report, whole or not at all; raises `OutputError`."""
+    """Write a report, completely or not at all; raises `OutputError`."""
     head = {"format": FORMAT, "format_version": FORMAT_VERSION}
     content = {**head, **_CONTENT.dump_python(report, mode="json")}
     write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
@@ -162,7 +162,7 @@ def _parsed(path: Path, content: Any) -> Report:
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise ReportError(
             f"{path} has format version {version}, this prdsim reads {FORMAT_VERSION}: update "
-            "prdsim, or make the report anew with prdsim converge --force"
+            "prdsim, or replace the report with prdsim converge --force"
         )
     if version != FORMAT_VERSION:
         raise _damaged(path, f"has format version {version!r}")
@@ -175,14 +175,14 @@ def _parsed(path: Path, content: Any) -> Report:
 
 
 def _damaged(path: Path, problem: str) -> ReportError:
-    return ReportError(f"{path} {problem}; make it anew with prdsim converge --force")
+    return ReportError(f"{path} {problem}; replace it with prdsim converge --force")
 
 
 def look_up(trajectory: Trajectory) -> FoundReport:
-    """Return the report of a trajectory as it stands, or why there is none.
+    """Return the report of a trajectory in its current state, or the reason why there is none.
 
     A report of another run, of other settings, or of an earlier end of the run is stale.
-    Raises `ReportError` if there is one that cannot be read.
+    Raises `ReportError` for a report that cannot be read.
     """
     report = read_report(report_path(trajectory.path))
     if report is None:
@@ -202,11 +202,11 @@ def _stale(report: Report, trajectory: Trajectory) -> str:
 
 
 def error_text(name: str, sides: Sides, *, verdict: bool = True) -> str:
-    """Say how far a measure can be trusted in runs of some labels: by its largest relative error.
+    """Describe how far a measure can be trusted: its largest relative error in runs of some labels.
 
-    ``sides`` holds the reports of each label's runs. Where one has none, the measure is not
-    assessed; where only some of the runs have one, their number is said. That it has not converged
-    is said, too, unless ``verdict`` is False.
+    ``sides`` holds the reports of each label's runs. If a label has none, the measure is not
+    assessed; if only some runs have one, the text gives their number. It also says whether the
+    measure has not converged, unless ``verdict`` is False.
     """
     groups = [
         [None if report is None else report.by_name.get(name) for report in side] for side in sides
@@ -219,12 +219,12 @@ def error_text(name: str, sides: Sides, *, verdict: bool = True) -> str:
     holds = all(row.holds for row in rows)
     failed = [str(Verdict.NOT_CONVERGED)] if verdict and not holds else []
     counted = [f"{len(rows)} of {total} runs"] if len(rows) < total else []
-    beside = "; ".join([*failed, *counted])
-    return f"{_worst(rows)} ({beside})" if beside else _worst(rows)
+    remarks = "; ".join([*failed, *counted])
+    return f"{_worst(rows)} ({remarks})" if remarks else _worst(rows)
 
 
 def _worst(rows: Sequence[JudgedNumber]) -> str:
-    """Say the largest error, as far as there is one."""
+    """Return the largest error as text, if there is one."""
     defined = [row for row in rows if row.verdict is not Verdict.UNDEFINED]
     if not defined:
         return str(Verdict.UNDEFINED)
@@ -237,7 +237,7 @@ _QUOTED = ("distance_U_mean", "cv_U")  # by figures
 
 
 def figure_text(sides: Sides) -> str:
-    """Say in a line what stands below a figure: the error of two measures, and what fails."""
+    """Return the line below a figure: the errors of two measures, and those not converged."""
     groups = [list(side) for side in sides]
     texts = {name: error_text(name, groups, verdict=False) for name in _QUOTED}
     if NOT_ASSESSED in texts.values():

@@ -1,8 +1,8 @@
 """Data sets: the synthetic default, digits, MNIST and Fashion-MNIST, and the user's own.
 
-`load_dataset` is the one way in by name or file, `from_arrays` the one for arrays at hand. Whatever
-comes from a user, as a file or as arrays, has one sample a *row*; a `Dataset` has one sample a
-*column*, as the paper writes X and Y.
+`load_dataset` loads by name or file, `from_arrays` takes arrays in memory. Data from the user, in
+files or arrays, have one sample per *row*; a `Dataset` has one sample per *column*, as the paper
+writes X and Y.
 """
 
 from __future__ import annotations
@@ -61,25 +61,25 @@ def load_dataset(
         name_or_path: "synthetic" (784 inputs on a 28 x 28 grid, a random teacher), "digits" (8 x 8,
             shipped; train is the first 1437 of its 1797 samples, test the last 360), "mnist",
             "fashion-mnist" (IDX files, see ``data_dir``), or a file as
-            `prdsim.datasets.user_files.load_file` describes it: X is (n, d_in), one sample a row.
-        samples: How many to draw, without repetition, in an order given by the seed alone; a
+            `prdsim.datasets.user_files.load_file` describes it: X is (n, d_in), one sample per row.
+        samples: Number to draw, without repetition, in an order that depends only on the seed; a
             smaller draw is the beginning of a larger one. None: all, in seeded order.
         seed: In [0, 2^64).
         split: "train" or "test". A file of the user's own has no parts: "train" is all of it.
-        normalize: "unit" scales every sample to norm 1; "none" leaves it as given, pixels of MNIST
-            divided by 255 and those of digits by 16.
+        normalize: "unit" scales every sample to norm 1; "none" leaves it as given, with pixels of
+            MNIST divided by 255 and those of digits by 16.
         target: "labels": one-hot 0/1 for integer labels, with as many classes as the whole file
             has; real targets as they are. "scalar": d_out = 1; class k of c classes becomes
             2 k / (c - 1) - 1 in [-1, 1]; a single real target is taken as it is. "inputs": Y = X
-            after normalization. Synthetic data have a teacher of their own for "scalar".
-        data_dir: Folder of MNIST and Fashion-MNIST, before the environment variable PRDSIM_DATA_DIR
-            and the user's cache; in each a folder named after the data set is tried first.
-        outputs: Classes of synthetic labels.
+            after normalization. Synthetic data use a separate teacher for "scalar".
+        data_dir: Folder of MNIST and Fashion-MNIST, searched before the environment variable
+            PRDSIM_DATA_DIR and the user's cache; in each, a folder named after the data set first.
+        outputs: Number of classes of synthetic labels.
         correlation_length: Of synthetic inputs in pixels, 0 for white noise.
 
     Raises:
         DataError: The data are missing, malformed, too few, not finite, or of norm 0 under "unit".
-        ConfigError: An argument has no meaning.
+        ConfigError: An argument is invalid.
     """
     _check_options(samples, seed, split)
     name = str(name_or_path)
@@ -115,11 +115,11 @@ def from_arrays(
     normalize: Normalization = "unit",
     target: Target = "labels",
 ) -> Dataset:
-    """Make a data set of arrays with one sample a ROW: X (n, d_in), Y (n, d_out) or labels (n,).
+    """Make a data set of arrays with one sample per ROW: X (n, d_in), Y (n, d_out) or labels (n,).
 
     This is the convention of the user's files, and the transpose of the paper's X and Y, which the
-    returned `Dataset` holds. One-dimensional integers Y are labels 0, 1, ...; all else are real
-    targets. Y may be missing with ``target="inputs"``. The other arguments, and the errors, are
+    returned `Dataset` holds. A one-dimensional integer Y holds labels 0, 1, ...; any other Y holds
+    real targets. Y may be None with ``target="inputs"``. The other arguments and the errors are
     those of `load_dataset`.
     """
     _check_options(samples, seed, "train")
@@ -129,14 +129,14 @@ def from_arrays(
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What `available_datasets` says of one data set.
+    """The availability of one data set.
 
     Attributes:
-        name: The name `load_dataset` takes.
+        name: The name that `load_dataset` takes.
         description: One line.
-        location: "generated", "shipped", or the folder that holds it; None if it is not here.
-        samples: Number of samples of each part that is here; empty if any number can be had.
-        hint: What to do about what is missing or unreadable, or None.
+        location: "generated", "shipped", or the folder that holds it; None if it is not found.
+        samples: Number of samples of each part found; empty if any number can be generated.
+        hint: How to get missing files or repair unreadable ones, or None.
     """
 
     name: str
@@ -147,7 +147,7 @@ class DatasetInfo:
 
 
 def available_datasets(data_dir: str | Path | None = None) -> list[DatasetInfo]:
-    """Every data set known by name, and whether it is here; files are looked at, not read whole."""
+    """Every data set known by name, and its location; of files only the first bytes are read."""
     synthetic = "white noise or random fields, 28 x 28, with a random teacher"
     digits = f"{_DIGITS}, 8 x 8, 10 classes"
     return [
@@ -187,9 +187,9 @@ def _check_options(samples: int | None, seed: int, split: Split) -> None:
     if samples is not None and samples < 1:
         raise ConfigError(f"samples must be 1 or more, not {samples}")
     if not 0 <= seed < 2**64:
-        raise ConfigError(f"seed must lie in [0, 2^64), not {seed}")
+        raise ConfigError(f"seed must be in [0, 2^64), not {seed}")
     if split not in ("train", "test"):
-        raise ConfigError(f'split is "train" or "test", not {split!r}')
+        raise ConfigError(f'split must be "train" or "test", not {split!r}')
 
 
 def _load_digits(split: Split) -> Source:
@@ -205,9 +205,9 @@ def _load_own(name: str, split: Split) -> Source:
     path = Path(name).expanduser()
     if path.suffix.lower() not in SUFFIXES and not path.exists():
         known = ["synthetic", "digits", *idx.manifest()]
-        guess = did_you_mean(name.lower(), known) or f"known are {', '.join(known)}."
+        guess = did_you_mean(name.lower(), known) or f"choose from {', '.join(known)}."
         raise DataError(
-            f'unknown data set "{name}": {guess} A file of your own ends in {", ".join(SUFFIXES)}'
+            f'unknown data set "{name}": {guess} Your own files must end in {", ".join(SUFFIXES)}'
         )
     source = load_file(path)
     if split != "train":

@@ -1,4 +1,4 @@
-"""What a data set is, and how a reader's samples become the X and Y of a run."""
+"""The type of a data set, and how a reader's samples become the X and Y of a run."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from prdsim.symbols import Normalization, Target
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The samples of one run, one a column.
+    """The samples of one run, one per column.
 
     Attributes:
         X: Inputs, shape (d_in, n), float64, C-contiguous.
         Y: Targets, shape (d_out, n), float64, C-contiguous.
         name: Short name, such as "mnist" or the file's name.
-        grid: Rows and columns of an input seen as an image, if it is one.
-        fingerprint: SHA-256 of X and Y as they stand here, see `fingerprint`.
-        description: One line for people.
+        grid: Rows and columns of an input that is an image, else None.
+        fingerprint: SHA-256 of X and Y, see `fingerprint`.
+        description: One line of text.
     """
 
     X: NDArray[np.float64]
@@ -39,7 +39,7 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """All samples a reader found, one a row.
+    """All samples that a reader found, one per row.
 
     X is (count, d_in), real and finite; Y is (count,) integer labels, (count, d_out) real targets,
     or None. ``classes`` is the number of classes if Y holds labels. ``scale`` divides X.
@@ -62,14 +62,14 @@ def make_source(
     grid: ArrayLike | None,
     scale: float = 1.0,
 ) -> Source:
-    """Check arrays that came from outside and put them into a `Source`.
+    """Check external arrays and put them into a `Source`.
 
-    X is (n, d_in). Y is (n,) or (n, d_out): one-dimensional integers are labels 0, 1, ..., all
-    else are real targets. Raises `DataError` for anything that cannot be used.
+    X is (n, d_in). Y is (n,) or (n, d_out): one-dimensional integers are labels 0, 1, ..., any
+    other Y holds real targets. Raises `DataError` for unusable arrays.
     """
     X = _real_array(f"X of {name}", X)
     if X.ndim != 2:
-        raise DataError(f"X of {name} must be (n, d_in), one sample a row, but is {_shape(X)}")
+        raise DataError(f"X of {name} must be (n, d_in), one sample per row, but is {_shape(X)}")
     _require_not_empty(f"X of {name}", X)
     _require_finite(f"X of {name}", X)
     classes = None
@@ -80,7 +80,7 @@ def make_source(
         if len(Y) != len(X):
             raise DataError(
                 f"X of {name} is {_shape(X)} and Y is {_shape(Y)}: the numbers of rows differ, "
-                "but both need one sample a row"
+                "but both need one sample per row"
             )
         _require_not_empty(f"Y of {name}", Y)
         _require_finite(f"Y of {name}", Y)
@@ -101,14 +101,14 @@ def prepare(
 ) -> Dataset:
     """Draw ``samples`` of the source (None: all), normalize them and form their targets.
 
-    The drawn samples are the first of a permutation that depends on the seed and on the number of
-    samples in the source alone: a smaller draw is the beginning of a larger one.
+    The drawn samples are the first of a permutation that depends only on the seed and the number
+    of samples in the source: a smaller draw is the beginning of a larger one.
     """
     total = len(source.X)
     n = total if samples is None else samples
     if n > total:
         raise DataError(
-            f"{source.description} has {total} samples, {n} were asked for: lower `samples`"
+            f"{source.description} has {total} samples, {n} were requested: lower `samples`"
         )
     return finish(source, draw(total, n, seed), normalize=normalize, target=target)
 
@@ -121,14 +121,14 @@ def draw(total: int, n: int, seed: int) -> NDArray[np.int64]:
 def finish(
     source: Source, chosen: NDArray[np.int64], *, normalize: Normalization, target: Target
 ) -> Dataset:
-    """Make a `Dataset` of the chosen samples of a source, in the chosen order."""
+    """Make a `Dataset` from the chosen samples of a source, in the chosen order."""
     n, d_in = len(chosen), source.X.shape[1]
     check_memory(f"{n} samples of {source.description}", 3 * n * d_in)
     rows = source.X[chosen].astype(np.float64) / source.scale
     if normalize == "unit":
         rows /= _norms(source.name, rows, chosen)[:, None]
     elif normalize != "none":
-        raise ConfigError(f'normalize is "unit" or "none", not {normalize!r}')
+        raise ConfigError(f'normalize must be "unit" or "none", not {normalize!r}')
     X = np.ascontiguousarray(rows.T)
     Y = _targets(source, chosen, X, target)
     grid = "" if source.grid is None else f" ({source.grid[0]} x {source.grid[1]})"
@@ -143,7 +143,7 @@ def finish(
 def fingerprint(X: NDArray[np.float64], Y: NDArray[np.float64]) -> str:
     """SHA-256 (hexadecimal) of the shapes and the little-endian float64 bytes of X and Y.
 
-    The name is left out: the same numbers from a file renamed or moved are the same data.
+    The name is not included: a renamed or moved file holds the same data.
     """
     digest = hashlib.sha256()
     for array in (X, Y):
@@ -153,16 +153,16 @@ def fingerprint(X: NDArray[np.float64], Y: NDArray[np.float64]) -> str:
 
 
 def check_memory(what: str, numbers: int, error: type[DataError | ConfigError] = DataError) -> None:
-    """Refuse, before it is allocated, what cannot fit into this machine's memory.
+    """Raise an error, before allocation, if ``what`` cannot fit into this machine's memory.
 
-    ``numbers`` is how many float64 numbers ``what`` needs. Raises ``error``: `DataError` unless a
-    setting alone decides the size.
+    ``what`` needs ``numbers`` float64 numbers. Raises ``error``: `DataError`, or `ConfigError`
+    where a setting alone determines the size.
     """
     needed = 8 * numbers
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > physical:
         raise error(
-            f"{what}: {size_text(needed)} of memory are needed, this machine has "
+            f"{what}: needs {size_text(needed)} of memory, but this machine has "
             f"{size_text(physical)}"
         )
 
@@ -174,9 +174,9 @@ def _targets(
     if target == "inputs":
         return X.copy()
     if target not in ("labels", "scalar"):
-        raise ConfigError(f'target is "labels", "scalar" or "inputs", not {target!r}')
+        raise ConfigError(f'target must be "labels", "scalar" or "inputs", not {target!r}')
     if source.Y is None:
-        raise DataError(f'{source.description} has no Y: the only target without it is "inputs"')
+        raise DataError(f'{source.description} has no Y: the only target without Y is "inputs"')
     if source.classes is None:
         if target == "scalar" and source.Y.shape[1] != 1:
             raise DataError(
@@ -209,10 +209,10 @@ def _real_array(what: str, values: ArrayLike) -> NDArray[Any]:
     try:
         array = np.asarray(values)
     except ValueError:
-        raise DataError(f"{what} is no array: its rows differ in length") from None
+        raise DataError(f"{what} is not an array: its rows differ in length") from None
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise DataError(
-            f"{what} must hold real numbers of up to 64 bits, but has the type {array.dtype}"
+            f"{what} must hold real numbers of up to 64 bits, but has type {array.dtype}"
         )
     return array
 
@@ -254,5 +254,5 @@ def _grid(name: str, grid: ArrayLike | None, d_in: int) -> tuple[int, int] | Non
         raise DataError(f"grid of {name} must be two positive integers, rows and columns")
     rows, columns = int(values[0]), int(values[1])
     if rows * columns != d_in:
-        raise DataError(f"grid of {name} is {rows} x {columns}, but X has {d_in} inputs a sample")
+        raise DataError(f"grid of {name} is {rows} x {columns}, but X has {d_in} inputs per sample")
     return rows, columns

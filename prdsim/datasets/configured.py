@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def load_data(
     config: RunConfig, data: tuple[ArrayLike, ArrayLike] | Dataset | None = None
 ) -> Dataset:
-    """Return the data set that a configuration names, or ``data`` (X, Y) treated as it asks."""
+    """Return the data set of a configuration, or one of ``data`` (X, Y) with its settings."""
     if isinstance(data, Dataset):
         return data
     if data is not None:

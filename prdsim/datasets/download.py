@@ -1,9 +1,9 @@
-"""One file over HTTP, by pooch: whole and right under its name, or not there at all.
+"""One file over HTTP, by pooch: complete and correct under its name, or not there at all.
 
-pooch writes to a temporary file in the same folder and renames it once its SHA-256 is right. So an
-interrupted download leaves nothing under the file's name, and processes that fetch the same file
-at the same time do not disturb each other. Proxies are those of the environment variables
-http_proxy, https_proxy and no_proxy.
+pooch writes to a temporary file in the same folder and renames it once its SHA-256 is right. An
+interrupted download therefore leaves nothing under the file's name, and processes that fetch the
+same file at the same time do not disturb each other. Proxies are taken from the environment
+variables http_proxy, https_proxy and no_proxy.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"prdsim/{__version__}"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a file must be: its name, its size in bytes, the SHA-256 of its content in hex."""
+    """The required name, size in bytes and SHA-256 (hexadecimal) of a file."""
 
     name: str
     size: int
@@ -43,29 +43,29 @@ def disk_errors(action: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # pooch puts an error of many words before the system's own.
+        # pooch wraps the system's error in one of many words.
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         raise DataError(
             f"cannot {action} {path}: {cause.strerror or cause}.\n"
-            "Mend that, or name another folder with --data-dir (data_dir)"
+            "Correct that, or name another folder with --data-dir (data_dir)"
         ) from error
 
 
 def check_mirror(url: str) -> str:
-    """Return the URL of a mirror's folder with its last slash.
+    """Return the URL of a mirror's folder with a trailing slash.
 
-    Raises `ConfigError` unless it is a plain http or https URL. Its text does not repeat the URL,
-    which may hold a password.
+    Raises `ConfigError` unless it is a plain http or https URL. The message does not repeat the
+    URL, which may contain a password.
     """
     try:
         parts = urlsplit(url)
-        # The port is parsed here: a senseless one is a ValueError.
+        # The port is parsed here: an invalid one is a ValueError.
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
     if not usable or parts.username is not None or parts.query or parts.fragment:
         raise ConfigError(
-            "unusable mirror: give the http or https URL of a folder, without user name, ? and #, "
+            "unusable mirror: give the http or https URL of a folder, without user name, ? or #, "
             "such as https://host/folder/"
         )
     return url if url.endswith("/") else url + "/"
@@ -76,17 +76,17 @@ def download(
 ) -> str:
     """Download a file from the first mirror that serves it; return that mirror.
 
-    A right file at ``path`` is left alone; a wrong one is replaced by the right one with
-    ``force``. Progress is shown on ``stream``.
+    A correct file at ``path`` is kept; a wrong one is replaced if ``force`` is given. Progress is
+    shown on ``stream``.
 
     Raises:
-        DataError: no mirror could serve the file, or the disk refused it.
+        DataError: no mirror could serve the file, or it could not be written.
     """
     import pooch
     from requests import RequestException
     from urllib3.exceptions import HTTPError
 
-    pooch.get_logger().setLevel("WARNING")  # the progress shown here says as much
+    pooch.get_logger().setLevel("WARNING")  # the progress display shows the same
     registry = {wanted.name: f"sha256:{wanted.sha256}"}
     reasons = []
     for mirror in mirrors:
@@ -109,16 +109,16 @@ def download(
 def _receive(
     wanted: Wanted, mirror: str, stream: TextIO | None, url: str, temporary: str, _: object
 ) -> None:
-    """Download into pooch's temporary file, no more than is wanted; show how much has come."""
+    """Download into pooch's temporary file, no more than the wanted size; show progress."""
     import requests
 
-    Path(temporary).unlink()  # pooch's can be read by its owner alone, unlike any new file
+    Path(temporary).unlink()  # only its owner could read pooch's file, unlike a new one
     meter = Meter(stream, desc=wanted.name, total=wanted.size, unit="B", unit_scale=True)
     with Path(temporary).open("xb") as file, meter:
         meter.line(f"{wanted.name}: {size_text(wanted.size)} from {mirror}")
         with requests.get(url, stream=True, timeout=_TIMEOUT, headers=_HEADERS) as response:
             response.raise_for_status()
-            # Some servers call a .gz file's own compression theirs: requests would undo it.
+            # Some servers declare a .gz file's own compression as theirs: requests would undo it.
             response.raw.headers.pop("Content-Encoding", None)
             for chunk in response.iter_content(_CHUNK):
                 file.write(chunk)
@@ -133,9 +133,9 @@ def _receive(
 
 
 def _reason(error: BaseException) -> str:
-    """Say in a few words why a mirror failed: the system's own, below what the libraries add."""
+    """Describe briefly why a mirror failed: the system's error beneath those of the libraries."""
     while cause := error.__cause__ or error.__context__:
         error = cause
     text = str(error).partition(": expected ")[0] or type(error).__name__  # two long checksums
-    # Parts of it may come from the server: one line, and nothing a terminal would obey.
+    # Parts of it may come from the server: keep one line, without control characters.
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]

@@ -1,6 +1,6 @@
-"""Fetching the data sets of the manifest, and checking the files that are here.
+"""Fetching the data sets of the manifest, and checking the files that are present.
 
-A file gets its name only when all of it is on the disk and its SHA-256 is right.
+A file gets its name only when all of it is on disk and its SHA-256 is right.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _NOT_A_FILE = "it is not a file"
 
 @dataclass(frozen=True)
 class FileStatus:
-    """What is here of one file of the manifest.
+    """The state of one file of the manifest.
 
     Attributes:
         dataset: Name of the data set.
         file: Name of the file.
         state: "ok": size and SHA-256 are right. "wrong": they are not, or it cannot be read.
-            "unverified": uncompressed, which the manifest has no checksum for.
-        path: Where it is; None if it is missing.
-        reason: What is wrong, or None.
-        belongs_to: The other data set of the manifest that has this very file, or None.
+            "unverified": an uncompressed file, for which the manifest has no checksum.
+        path: Location of the file; None if it is missing.
+        reason: The fault, or None.
+        belongs_to: The other data set of the manifest that contains this file, or None.
         fetched: Whether it has just been downloaded.
     """
 
@@ -49,22 +49,22 @@ def fetch_dataset(
     force: bool = False,
     stream: TextIO | None = None,
 ) -> list[FileStatus]:
-    """Download what is missing of a data set; return where each of its files is.
+    """Download the missing files of a data set; return the state of all its files.
 
     Files go to the folder ``name`` in ``data_dir``, in PRDSIM_DATA_DIR or in the user's cache,
-    whichever is given first; if ``data_dir`` or PRDSIM_DATA_DIR itself holds right files of the
-    set, to those. Proxies are taken from http_proxy, https_proxy and no_proxy.
+    whichever is given first; or into ``data_dir`` or PRDSIM_DATA_DIR itself, if correct files of
+    the set are there. Proxies are taken from http_proxy, https_proxy and no_proxy.
 
     Args:
         name: A data set of the manifest.
-        data_dir: Folder for data sets; made if it is missing.
+        data_dir: Folder for data sets; created if it is missing.
         mirror: URL of a folder to download from, instead of the manifest's mirrors.
-        force: Replace files that are there and wrong.
-        stream: Where progress is shown; None for silence.
+        force: Replace existing files that are wrong.
+        stream: Stream on which progress is shown; None for silence.
 
     Raises:
-        DataError: A file cannot be downloaded, saved or verified, or a wrong one has its name. No
-            wrong file gets a name it did not have before.
+        DataError: A file cannot be downloaded, saved or verified, or a wrong one has its name. A
+            wrong file never gets a name that it did not have before.
         ConfigError: ``mirror`` is not the URL of a folder.
     """
     all_wanted = _all_wanted(name)
@@ -81,16 +81,16 @@ def fetch_dataset(
             folder.mkdir(parents=True, exist_ok=True)
         path = folder / wanted.name
         served_by = download(path, wanted, mirrors, force=force, stream=stream)
-        mirrors.sort(key=lambda url: url != served_by)  # it will have the others too
+        mirrors.sort(key=lambda url: url != served_by)  # it probably has the others too
         files[i] = FileStatus(name, wanted.name, "ok", path, fetched=True)
     return files
 
 
 def check_dataset(name: str, *, data_dir: str | Path | None = None) -> list[FileStatus]:
-    """Compare size and SHA-256 of each file of a data set, as far as it is here, to the manifest.
+    """Compare size and SHA-256 of each file of a data set, if present, to the manifest.
 
-    Each file is looked for as `load_dataset` does: in the folder ``name`` of ``data_dir``, of
-    PRDSIM_DATA_DIR and of the user's cache, and in those themselves.
+    Files are searched for as `load_dataset` does: in the folder ``name`` of ``data_dir``, of
+    PRDSIM_DATA_DIR and of the user's cache, and in those folders themselves.
 
     Raises:
         DataError: The name is not in the manifest, or ``data_dir`` is not a folder.
@@ -107,13 +107,13 @@ def _all_wanted(name: str) -> list[Wanted]:
     if name not in manifest:
         ships = "it comes with prdsim" if name in ("synthetic", "digits") else "unknown"
         raise DataError(
-            f'no files to fetch or check for "{name}": {ships}; fetched are {", ".join(manifest)}'
+            f'no files to fetch or check for "{name}": {ships}; choose from {", ".join(manifest)}'
         )
     return [Wanted(file, **known) for file, known in manifest[name]["files"].items()]
 
 
 def _folder(name: str, all_wanted: list[Wanted], data_dir: str | Path | None) -> Path:
-    """Where the files of a data set belong."""
+    """The folder in which the files of a data set belong."""
     root = idx.data_roots(data_dir)[0]
     own = root / name
     with disk_errors("read", own):
@@ -124,11 +124,11 @@ def _folder(name: str, all_wanted: list[Wanted], data_dir: str | Path | None) ->
 
 
 def _examine(name: str, wanted: Wanted, folder: Path) -> FileStatus:
-    """What the folder has under the file's own name."""
+    """The state of the file in a folder."""
     path = folder / wanted.name
     status = FileStatus(name, wanted.name, "wrong", path)
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
+        if path.exists() and not path.is_file():  # reading a pipe would block
             return replace(status, reason=_NOT_A_FILE)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -147,16 +147,16 @@ def _examine(name: str, wanted: Wanted, folder: Path) -> FileStatus:
 
 
 def _find(name: str, wanted: Wanted, folders: list[Path]) -> FileStatus:
-    """What there is of the file in the first folder that has it."""
+    """The state of the file in the first folder that has it."""
     for folder in folders:
         status = _examine(name, wanted, folder)
-        # Two data sets whose files are named alike may share a root: only in a folder of the set's
-        # own name is another's file a wrong one.
+        # Two data sets with the same file names may share a root: another set's file is wrong only
+        # in a folder of this set's own name.
         if status.belongs_to is not None and folder.name != name:
             continue
         uncompressed = folder / wanted.name.removesuffix(".gz")
         if status.state == "missing" and uncompressed.is_file():
-            reason = f"uncompressed: the manifest knows {wanted.name} alone"
+            reason = f"uncompressed: the manifest lists only {wanted.name}"
             return replace(status, state="unverified", path=uncompressed, reason=reason)
         if status.state != "missing":
             return status
@@ -166,6 +166,6 @@ def _find(name: str, wanted: Wanted, folders: list[Path]) -> FileStatus:
 def _require_replaceable(file: FileStatus, force: bool) -> None:
     if file.state == "wrong" and not (force and file.reason != _NOT_A_FILE):
         raise DataError(
-            f"{file.path} is there, but {file.reason}.\n"
+            f"{file.path} exists, but {file.reason}.\n"
             "Move it away, replace it with --force, or name another folder with --data-dir"
         )

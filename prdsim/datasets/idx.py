@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: finding their IDX files, and reading them."""
+"""MNIST and Fashion-MNIST: finding and reading their IDX files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 _PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
 _GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED_BYTE = 0x08  # the IDX code of the only element type used here
-_UNREADABLE = (OSError, EOFError, zlib.error)  # what gzip raises for bad content
+_UNREADABLE = (OSError, EOFError, zlib.error)  # raised by gzip for bad content
 
 
 @cache
@@ -38,7 +38,7 @@ def manifest() -> dict[str, Any]:
 
 
 def other_owner(name: str, sha256: str) -> str | None:
-    """The other data set of the manifest that has a file of this checksum: some share names."""
+    """The other data set of the manifest that has a file of this checksum; some share names."""
     for other, entry in manifest().items():
         if other != name and any(known["sha256"] == sha256 for known in entry["files"].values()):
             return other
@@ -46,11 +46,11 @@ def other_owner(name: str, sha256: str) -> str | None:
 
 
 def search_folders(name: str, data_dir: str | Path | None) -> list[Path]:
-    """Where the files of a data set may lie, best first.
+    """The folders in which to look for the files of a data set, best first.
 
-    ``data_dir``, the environment variable PRDSIM_DATA_DIR and the user's cache; of each first the
-    folder named after the data set in it, then itself. Raises `DataError` if ``data_dir`` is given
-    and is no folder.
+    ``data_dir``, the environment variable PRDSIM_DATA_DIR and the user's cache; in each, first the
+    folder named after the data set, then the folder itself. Raises `DataError` if ``data_dir`` is
+    given and is not a folder.
     """
     roots = data_roots(data_dir)
     if data_dir is not None and not roots[0].is_dir():
@@ -59,14 +59,14 @@ def search_folders(name: str, data_dir: str | Path | None) -> list[Path]:
 
 
 def data_roots(data_dir: str | Path | None) -> list[Path]:
-    """``data_dir``, PRDSIM_DATA_DIR and the user's cache, as far as given, best first."""
+    """``data_dir`` and PRDSIM_DATA_DIR, if given, and the user's cache, best first."""
     given = [] if data_dir is None else [data_dir]
     given += filter(None, [os.environ.get("PRDSIM_DATA_DIR")])
     return [Path(root).expanduser() for root in (*given, platformdirs.user_cache_dir("prdsim"))]
 
 
 def find(name: str, split: Split, data_dir: str | Path | None) -> tuple[Path, Path] | None:
-    """Find the files of images and labels in the first folder that holds both, None without."""
+    """Find the files of images and labels in the first folder that holds both, else None."""
     for folder in search_folders(name, data_dir):
         images, labels = (_present(folder, stem) for stem in _stems(split))
         if images is not None and labels is not None:
@@ -75,7 +75,7 @@ def find(name: str, split: Split, data_dir: str | Path | None) -> tuple[Path, Pa
 
 
 def load_idx(name: str, split: Split, data_dir: str | Path | None) -> Source:
-    """Find and read one part of a data set of the manifest. Pixels are scaled to [0, 1]."""
+    """Find and read one part of a data set of the manifest, with pixels scaled to [0, 1]."""
     found = find(name, split, data_dir)
     if found is None:
         raise DataError(_not_found(name, split, data_dir))
@@ -84,7 +84,7 @@ def load_idx(name: str, split: Split, data_dir: str | Path | None) -> Source:
     images, labels = read_idx(found[0], dimensions=3), read_idx(found[1], dimensions=1)
     if len(images) != len(labels):
         raise DataError(
-            f"{found[0]} holds {len(images)} images, but {found[1].name} beside it "
+            f"{found[0]} holds {len(images)} images, but {found[1].name} next to it "
             f"{len(labels)} labels: they do not belong together"
         )
     description = f"{manifest()[name]['title']}, {split} part"
@@ -95,14 +95,14 @@ def load_idx(name: str, split: Split, data_dir: str | Path | None) -> Source:
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes, gzip-compressed or not (its content tells).
+    """Read an IDX file of unsigned bytes, gzip-compressed or not (recognized by its content).
 
-    Raises `DataError` for a file that is unreadable, no IDX file, of another type or number of
-    dimensions, truncated, or longer than it says.
+    Raises `DataError` for a file that is unreadable, not IDX, of another type or number of
+    dimensions, truncated, or longer than its header says.
     """
     content = _content(path)
     if len(content) < 4 or content[:2] != b"\0\0":
-        raise DataError(f"{path} is no IDX file: its first bytes are {content[:4].hex(' ')!r}")
+        raise DataError(f"{path} is not an IDX file: its first bytes are {content[:4].hex(' ')!r}")
     kind, found = content[2], content[3]
     if kind != _UNSIGNED_BYTE or found != dimensions:
         raise DataError(
@@ -115,7 +115,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     shape = struct.unpack_from(f">{dimensions}I", content, 4)
     declared, present = math.prod(shape), len(content) - header
     if present != declared:
-        fault = "is truncated" if present < declared else "has bytes too many"
+        fault = "is truncated" if present < declared else "has too many bytes"
         raise DataError(
             f"{path} {fault}: its header says {' x '.join(map(str, shape))} = {declared} bytes, "
             f"it holds {present}: get it again"
@@ -126,7 +126,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def count_idx(path: Path) -> int:
-    """Read how many items an IDX file declares; only its first bytes are looked at."""
+    """Return the number of items that an IDX file declares; only its first bytes are read."""
     try:
         with path.open("rb") as file:
             compressed = file.read(2) == _GZIP_MAGIC
@@ -135,7 +135,7 @@ def count_idx(path: Path) -> int:
     except _UNREADABLE as error:
         raise DataError(f"cannot read {path}: {error}") from None
     if len(head) < 8 or head[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
-        raise DataError(f"{path} is no IDX file of unsigned bytes")
+        raise DataError(f"{path} is not an IDX file of unsigned bytes")
     return int.from_bytes(head[4:8], "big")
 
 
@@ -163,7 +163,7 @@ def _present(folder: Path, stem: str) -> Path | None:
 
 
 def _refuse_namesake(name: str, path: Path) -> None:
-    """MNIST and Fashion-MNIST name their files alike: refuse the one for the other."""
+    """Reject a file of the other data set: those of MNIST and Fashion-MNIST share their names."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -181,9 +181,9 @@ def _not_found(name: str, split: Split, data_dir: str | Path | None) -> str:
     folders = ", ".join(map(str, search_folders(name, data_dir)))
     other: Split = "test" if split == "train" else "train"
     found_other = find(name, other, data_dir)
-    hint = f" The {other} part is here: --split {other}." if found_other else ""
+    hint = f" The {other} part is present: --split {other}." if found_other else ""
     return (
-        f"the {split} part of {name} ({images}[.gz], {labels}[.gz]) is in none of {folders}.\n"
+        f"the {split} part of {name} ({images}[.gz], {labels}[.gz]) was not found in {folders}.\n"
         f"Get it with `prdsim data fetch {name}`, or name its folder with --data-dir (data_dir)."
         f"{hint}"
     )

@@ -14,18 +14,18 @@ from prdsim.symbols import Split, Target
 
 GRID = (28, 28)
 TEACHER_WIDTH = 64
-_LONGEST = 1e6  # pixels; fields are constant long before
+_LONGEST = 1e6  # pixels; fields are constant long before that
 _INPUT_STREAMS = {"train": Stream.SYNTHETIC_INPUTS, "test": Stream.SYNTHETIC_TEST_INPUTS}
 
 
 def make_synthetic(
     n: int, *, seed: int, split: Split, target: Target, outputs: int, correlation_length: float
 ) -> Source:
-    """Draw n samples; fewer samples of the same seed are the first of more.
+    """Draw n samples; a smaller draw of the same seed is the beginning of a larger one.
 
     Inputs are `random_fields` of the given correlation length; "train" and "test" are two draws
-    with one teacher. Targets: for "labels" the number of the largest of the teacher's ``outputs``
-    outputs, for "scalar" a teacher's one output; see `teach`.
+    with one teacher. Targets: for "labels" the index of the largest of the teacher's ``outputs``
+    outputs, for "scalar" the single output of a teacher; see `teach`.
     """
     if not 0 <= correlation_length <= _LONGEST:
         raise ConfigError(
@@ -73,8 +73,9 @@ def teach(X: NDArray[np.float64], outputs: int, seed: int) -> NDArray[np.float64
 
     y = V relu(U x / ||x||) / sqrt(h (1/2 - 1/(2 pi))) with h = 64 hidden neurons, U standard
     normal, and V standard normal less the mean of each row. The divisor is sqrt(h) times the
-    standard deviation of relu(N(0, 1)), and without its mean V ignores what all neurons share: for
-    white noise each output has mean about 0 and variance about 1, whatever the scale of x.
+    standard deviation of relu(N(0, 1)), and V without its mean ignores the activity that all
+    neurons share: for white noise each output has mean about 0 and variance about 1, whatever the
+    scale of x.
     """
     draws = generator(seed, Stream.SYNTHETIC_TEACHER)
     U = draws.standard_normal((TEACHER_WIDTH, X.shape[1]))
@@ -86,7 +87,7 @@ def teach(X: NDArray[np.float64], outputs: int, seed: int) -> NDArray[np.float64
 
 
 def _product(A: NDArray[np.float64], B: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum the outer products of A B: unlike BLAS, the same bits for any threads and columns."""
+    """Return A B as a sum of outer products: unlike BLAS, the same bits for any thread count."""
     total = np.zeros((A.shape[0], B.shape[1]))
     for column, row in zip(A.T, np.ascontiguousarray(B), strict=True):
         total += np.multiply.outer(column, row)

@@ -17,20 +17,20 @@ from prdsim.errors import DataError
 
 
 def load_file(path: Path) -> Source:
-    """Read the user's own file; the suffix says how.
+    """Read the user's own file; its suffix gives the format.
 
-    ``.npz``, ``.h5``, ``.hdf5``: arrays ``X`` (n, d_in), ``Y`` or ``y``, and, if wanted, ``grid``,
-    two integers. Y is (n, d_out) real targets, or (n,): labels 0, 1, ... if it holds integers,
-    one real target a sample if not.
+    ``.npz``, ``.h5``, ``.hdf5``: arrays ``X`` (n, d_in), ``Y`` or ``y``, and optionally ``grid``,
+    two integers. Y is (n, d_out), real targets, or (n,): labels 0, 1, ... if it holds integers,
+    else one real target per sample.
 
     ``.csv``: the first line names the columns. A column ``label`` holds integer labels; columns
     whose names begin with ``y`` or ``Y`` hold real targets; all others are inputs, in their order.
     """
     if not path.is_file():
-        raise DataError(f"{path} is a folder, no file" if path.is_dir() else f"no file {path}")
+        raise DataError(f"{path} is a folder, not a file" if path.is_dir() else f"no file {path}")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"{path}: a data file is one of {', '.join(_READERS)}")
+        raise DataError(f"{path}: data files end in {', '.join(_READERS)}")
     try:
         content = reader(path)
     except OSError as error:
@@ -39,7 +39,7 @@ def load_file(path: Path) -> Source:
         raise DataError(f"cannot read {path}: its arrays do not fit into memory") from None
     name = path.name
     if "X" not in content:
-        raise DataError(f"{path} holds no X (inputs, one sample a row)")
+        raise DataError(f"{path} holds no X (inputs, one sample per row)")
     if "Y" in content and "y" in content:
         raise DataError(f"{path} holds both Y and y: which are the targets? Remove one")
     targets = content.get("Y", content.get("y"))
@@ -51,16 +51,16 @@ _KEYS = ("X", "Y", "y", "grid")
 
 def _read_npz(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        # NumPy takes what does not begin like a zip file for something else.
+        # NumPy would read a file that does not begin like a zip file as something else.
         if file.read(4) != b"PK\x03\x04" or not zipfile.is_zipfile(file):
-            raise DataError(f"{path} is no .npz file, or a truncated one: numpy.savez writes them")
+            raise DataError(f"{path} is not a .npz file, or truncated: write it with numpy.savez")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in _KEYS if key in archive}
     except ValueError as error:
         if "Object arrays" in str(error):
             raise DataError(
-                f"{path} holds Python objects: only arrays of numbers are read"
+                f"{path} holds Python objects: only arrays of numbers can be read"
             ) from None
         raise DataError(f"{path} is damaged: {_first_line(error)}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
@@ -71,7 +71,7 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
     import h5py
 
     if not h5py.is_hdf5(path):
-        raise DataError(f"{path} is no HDF5 file")
+        raise DataError(f"{path} is not an HDF5 file")
     content = {}
     try:
         with h5py.File(path, "r") as file:
@@ -82,7 +82,7 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
                         raise DataError(f"{key} in {path} is a group, not an array")
                     check_memory(f"{key} of {path}", item.size or 0)
                     content[key] = item[()]
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:  # h5py's for damaged content
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:  # from h5py if damaged
         raise DataError(f"{path} is damaged: {_first_line(error)}") from None
     return content
 
@@ -91,7 +91,7 @@ def _read_csv(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(f"{path} is no UTF-8 text") from None
+        raise DataError(f"{path} is not UTF-8 text") from None
     first, _, body = text.partition("\n")
     try:
         names = [name.strip() for name in next(csv.reader([first]), [])]
@@ -101,14 +101,14 @@ def _read_csv(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: the first line must name the columns, such as x1,x2,label")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # "no data": _require_not_empty says it
+            warnings.simplefilter("ignore", UserWarning)  # "no data": checked below
             table = np.loadtxt(io.StringIO(body), delimiter=",", comments=None, ndmin=2)
     except ValueError as error:
         raise DataError(f"{path}, below the line of names: {error}") from None
     if table.size == 0:
         raise DataError(f"{path} is empty: it has no line of numbers")
     if table.shape[1] != len(names):
-        raise DataError(f"{path} names {len(names)} columns, but has {table.shape[1]}")
+        raise DataError(f"{path} has {len(names)} column names, but {table.shape[1]} columns")
     return _split_columns(path, names, table)
 
 
@@ -117,7 +117,7 @@ def _split_columns(path: Path, names: list[str], table: np.ndarray[Any, Any]) ->
     real = [i for i, name in enumerate(names) if name[:1] in ("y", "Y")]
     inputs = [i for i in range(len(names)) if i not in {*label, *real}]
     if len(label) > 1 or (label and real):
-        raise DataError(f"{path}: targets are one column label, or columns y..., not both")
+        raise DataError(f"{path}: targets must be one column label, or columns y..., not both")
     content: dict[str, Any] = {"X": table[:, inputs]}
     if real:
         content["Y"] = table[:, real]
@@ -127,7 +127,7 @@ def _split_columns(path: Path, names: list[str], table: np.ndarray[Any, Any]) ->
         if not whole.all():
             row = int(np.argmin(whole))
             raise DataError(
-                f"label {values[row]} of sample {row} of {path} is no integer: "
+                f"label {values[row]} of sample {row} of {path} is not an integer: "
                 "name a column of real targets y"
             )
         content["Y"] = values.astype(np.int64)

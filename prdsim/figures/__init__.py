@@ -1,4 +1,4 @@
-"""Figures of runs: each by its name, from trajectories or arrays, as a matplotlib `Figure`.
+"""Figures of runs by name, from trajectories or arrays, as a matplotlib `Figure`.
 
 Example::
 
@@ -26,16 +26,16 @@ __all__ = ["FIGURES", "FigureKind", "Request", "check", "draw", "draw_request", 
 
 
 for _module in ("curves", "images", "symmetry", "forces", "general", "theory", "instability"):
-    import_module(f"{__name__}.{_module}")  # declares its figures, in the order of the list
+    import_module(f"{__name__}.{_module}")  # declares its figures, in this order
 FIGURES[movie.MOVIE.name] = movie.MOVIE
 
 
 def draw(name: str, sources: Iterable[Trajectory | Recording] = (), **options: Any) -> Figure:
-    """Draw a figure of runs; several runs of one kind make bands, the two kinds are set together.
+    """Draw a figure of runs; runs of one label make bands, the labels are shown together.
 
     ``sources`` are open trajectories, or recordings of arrays (`prdsim.analysis.recording_of`);
     ``options`` are the fields of `Request`.
-    Raises `ConfigError` for no such figure, no run, or a choice that does not fit the runs.
+    Raises `ConfigError` for an unknown figure, no run, or a choice that does not fit the runs.
     """
     request = Request(tuple(recording_of(source) for source in sources), **options)
     return draw_request(figure_kind(name), request)
@@ -44,17 +44,17 @@ def draw(name: str, sources: Iterable[Trajectory | Recording] = (), **options: A
 def draw_request(kind: FigureKind, request: Request) -> Figure:
     """Draw a figure other than a movie."""
     if kind.draw is None:
-        raise ConfigError(f"{kind.name} is a movie: prdsim.figures.write makes its file")
+        raise ConfigError(f"{kind.name} is a movie: use prdsim.figures.write")
     _require_run(kind, request)
     with settings():
         return kind.draw(request)
 
 
 def check(name: str, request: Request, path: Path) -> None:
-    """Raise what `write` would, as far as that is known before drawing; nothing is written.
+    """Raise the errors of `write` that can be known before drawing; nothing is written.
 
     Raises:
-        ConfigError: as `draw`; or the format is not one of the figure's, or cannot be written.
+        ConfigError: as `draw`; or the figure does not have the format, or it cannot be written.
         DataError, ResumeMismatchError: a run's samples are needed, and unavailable.
     """
     kind = figure_kind(name)
@@ -69,7 +69,7 @@ def check(name: str, request: Request, path: Path) -> None:
 
 
 def write(name: str, request: Request, path: Path, *, dpi: float = 150.0) -> None:
-    """Draw a figure or a movie, and write it as the path's suffix says.
+    """Draw a figure or a movie, and write it in the format of the path's suffix.
 
     Raises:
         ConfigError, DataError, ResumeMismatchError: as `check` and `draw`.
@@ -93,4 +93,4 @@ def figure_kind(name: str) -> FigureKind:
     try:
         return FIGURES[name]
     except KeyError:
-        raise ConfigError(f"{name}: no such figure; there are {', '.join(FIGURES)}") from None
+        raise ConfigError(f"{name}: no such figure; choose from {', '.join(FIGURES)}") from None

@@ -9,14 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prdsim.analysis import History
+from prdsim.backends.arrays import HostArray as Array
 from prdsim.figures.request import Histories, Request, draws
-from prdsim.figures.style import Array, annotate, line_of, new_figure
+from prdsim.figures.style import annotate, line_of, new_figure
 
 
 def _over_time(runs: Sequence[History], name: str) -> tuple[Array, Array]:
-    """Return a measure at the times (K,) of the first run, one run a row; linear in between.
+    """Return the times (K,) of the first run and a measure there, one run per row, interpolated.
 
-    Times end where the shortest run does.
+    Times end with the shortest run.
     """
     time = runs[0].time
     time = time[time <= min(float(run.time[-1]) for run in runs)]
@@ -26,7 +27,7 @@ def _over_time(runs: Sequence[History], name: str) -> tuple[Array, Array]:
 def draw_measure(axes: Axes, histories: Histories, name: str, *, over: str = "") -> None:
     """Draw a measure over time: a line for the mean over runs, a band for their range.
 
-    ``over`` names a measure's stem whose 5 to 95 % quantiles over neurons make a lighter band.
+    ``over`` is the stem of measures whose 5 to 95 % quantiles over neurons make a lighter band.
     """
     for label, runs in histories.items():
         look = line_of(label, list(histories))
@@ -42,7 +43,7 @@ def draw_measure(axes: Axes, histories: Histories, name: str, *, over: str = "")
 
 
 def time_axis(axes: Axes, histories: Histories, *, log: bool) -> None:
-    """Label the axis of time; logarithmic from the first snapshot after t = 0."""
+    """Label the time axis; if logarithmic, it begins at the first snapshot after t = 0."""
     axes.set_xlabel("time t")
     times = np.concatenate([run.time for runs in histories.values() for run in runs])
     positive = times[times > 0]
@@ -57,8 +58,8 @@ def time_axis(axes: Axes, histories: Histories, *, log: bool) -> None:
 def value_axis(panels: Sequence[Axes], label: str) -> None:
     """Label the y axes of panels; logarithmic, so that a large start does not flatten the rest.
 
-    Where curves are not all positive the axis is linear around 0, and says how far. A curve that is
-    0 throughout does not count: it is not seen on a logarithmic axis.
+    Unless all curves are positive the axis is linear around 0, and its label gives the limit. A
+    curve that is 0 throughout does not count: it is invisible on a logarithmic axis.
     """
     drawn = [np.asarray(line.get_ydata(), float) for axes in panels for line in axes.lines]
     values = np.concatenate([curve for curve in drawn if curve.any()] or [np.zeros(1)])
@@ -68,7 +69,7 @@ def value_axis(panels: Sequence[Axes], label: str) -> None:
     if top and values.min() > 0.0:
         for axes in panels:
             axes.set_yscale("log")
-            # Bands that reach far down, and what has died out, would flatten the curves.
+            # Deep bands and curves that have died out would flatten the others.
             axes.set_ylim(bottom=max(axes.get_ylim()[0], values.min() / 30, _LEAST * top))
     elif top:
         linear = 10.0 ** np.floor(np.log10(max(sizes.min(), _LINEAR * top)))
@@ -79,11 +80,11 @@ def value_axis(panels: Sequence[Axes], label: str) -> None:
     panels[0].set_ylabel(label)
 
 
-_LEAST, _LINEAR = 1e-4, 1e-3  # of the largest value: the least that is shown, or told from 0
+_LEAST, _LINEAR = 1e-4, 1e-3  # of the largest value: the least shown, the limit of linearity
 
 
 def band_note(histories: Histories, *, neurons: bool) -> str:
-    """Say what lines and bands are."""
+    """Explain lines and bands."""
     counts = {len(runs) for runs in histories.values()}
     parts = []
     if max(counts) > 1:
@@ -106,7 +107,7 @@ _LAYERS = (
 
 @draws("distances", "distances of u_j and v_j from their initial values over time", poster="1")
 def draw_distances(request: Request) -> Figure:
-    """Draw the distances of u_j and v_j from where they began, by label."""
+    """Draw the distances of u_j and v_j from their initial values, by label."""
     histories = request.histories("distances")
     figure = new_figure(9.0, 3.6)
     for axes, (title, name, symbol) in zip(figure.subplots(1, 2), _LAYERS, strict=True):

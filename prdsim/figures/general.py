@@ -1,4 +1,4 @@
-"""Figures of no run: how forces scale at the initial draw; figure 6 of the poster, a schematic."""
+"""Figures without a run: scaling of the forces at the initial draw; a schematic (figure 6)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _SIZES = {
 def draw_scaling(request: Request) -> Figure:
     """Draw each norm against each size: measured, predicted, and the slope of the paper's bound.
 
-    At white noise inputs of `prdsim.analysis.theory.scaling.BASE`; initial weights as in the first
-    run.
+    For white noise inputs of `prdsim.analysis.theory.scaling.BASE`, with initial weights as in the
+    first run.
     """
     scaling = scaling_like(request.recordings[0] if request.recordings else None)
     figure = new_figure(12.0, 10.0)
@@ -89,7 +89,7 @@ _RADIUS = 0.95
 def draw_schematic(_: Request) -> Figure:
     """Draw neurons as Turing's ring of cells: before, under reaction alone, and with diffusion.
 
-    A drawing, not a result: no run enters it.
+    A drawing, not a result: it uses no run.
     """
     figure = new_figure(9.6, 5.0)
     axes = figure.subplots()
@@ -97,7 +97,7 @@ def draw_schematic(_: Request) -> Figure:
     axes.set_axis_off()
     angle = 2 * np.pi * np.arange(_CELLS) / _CELLS
     noise = 0.06 * np.random.default_rng(0).standard_normal(_CELLS)
-    _draw_ring(axes, (0.0, 0.0), noise, "t = 0: alike but for noise")
+    _draw_ring(axes, (0.0, 0.0), noise, "t = 0: equal up to noise")
     _draw_ring(axes, (8.3, 1.65), 0.06 + noise / 3, "symmetric, homogeneous")
     _draw_ring(axes, (8.3, -1.75), 0.95 * np.cos(4 * angle), "pattern: differing neurons")
     _draw_arrow(axes, (1.35, 0.45), (6.95, 1.65), WITHOUT)

@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from prdsim.analysis import Recording
+from prdsim.backends.arrays import HostArray as Array
 from prdsim.figures.request import Request, draws, needs_images, needs_input_image, needs_neurons
 from prdsim.figures.style import (
     DARK,
-    Array,
     annotate,
     colors_of,
     extended,
@@ -20,18 +20,18 @@ from prdsim.figures.style import (
     show_image,
 )
 
-_NUMBERS = 32  # of neurons that stand side by side below a panel
+_NUMBERS = 32  # at most this many neurons are numbered below a panel
 
 
 @draws(
     "input",
-    "the input image that features are shown of",
+    "the input image of the features",
     needs_images,
     needs_input_image,
     poster="2",
 )
 def draw_input(request: Request) -> Figure:
-    """Draw the input image that features are shown of; that of each run where they differ."""
+    """Draw the input image of the features; one for each run if they differ."""
     runs, inputs = request.runs, _inputs(request)
     if _all_equal(inputs):
         runs, inputs = runs[:1], inputs[:1]
@@ -49,13 +49,13 @@ def draw_input(request: Request) -> Figure:
 
 @draws("filters", "hidden filters u_j as images", needs_images, needs_neurons, poster="3, 7, 8")
 def draw_filters(request: Request) -> Figure:
-    """Draw u_j at chosen times: a row a run, on one color scale."""
+    """Draw u_j at chosen times: one row per run, on one color scale."""
     return _draw_mosaics(request, changes=False)
 
 
 @draws("changes", "changes u_j(t) - u_j(0) of filters as images", needs_images, needs_neurons)
 def draw_changes(request: Request) -> Figure:
-    """Draw u_j(t) - u_j(0) at chosen times: a row a run, on one color scale."""
+    """Draw u_j(t) - u_j(0) at chosen times: one row per run, on one color scale."""
     return _draw_mosaics(request, changes=True)
 
 
@@ -90,7 +90,7 @@ def _draw_mosaics(request: Request, *, changes: bool) -> Figure:
 
 
 def _images(run: Recording, indices: list[int], neurons: Array, *, changes: bool) -> list[Array]:
-    """Return what is shown of each snapshot, (neurons, d_in)."""
+    """Return the filters or changes shown for each snapshot, (neurons, d_in)."""
     snapshots = (run.at(index) for index in indices)
     return [(now.change if changes else now.U)[neurons] for now in snapshots]
 
@@ -110,7 +110,7 @@ def _letter(row: int, runs: list[Recording]) -> str:
 def draw_features(request: Request) -> Figure:
     """Draw the maps u_j * x (entry by entry) and the features relu(U x) of an input image.
 
-    It is the run's own input of the number asked for; the title says if runs' inputs differ.
+    The image is input ``sample`` of the run itself; the title says if runs' inputs differ.
     """
     runs, neurons = request.runs, request.chosen_neurons()
     figure = new_figure(10.0, (mosaic_height(len(neurons), 4.6) + 0.5) * len(runs) + 0.4)
@@ -145,7 +145,7 @@ def draw_features(request: Request) -> Figure:
 
 @draws("top", "columns v_j of the top layer, first, last, and changes", needs_neurons)
 def draw_top(request: Request) -> Figure:
-    """Draw the columns v_j of the top layer of chosen neurons: at first, at last, the change."""
+    """Draw the columns v_j of the top layer of chosen neurons: first, last, and the change."""
     runs, neurons = request.runs, request.chosen_neurons()
     d_out = runs[0].V.shape[1]
     figure = new_figure(11.0, (min(1.2 + 0.16 * d_out, 5.0) + 0.4) * len(runs) + 0.3)
@@ -171,7 +171,7 @@ def draw_top(request: Request) -> Figure:
 
 
 def _inputs(request: Request) -> list[Array]:
-    """Return the input that is asked for of each run that is shown, (d_in,)."""
+    """Return the requested input of each run shown, (d_in,)."""
     return [request.input_of(run) for run in request.runs]
 
 

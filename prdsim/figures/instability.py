@@ -29,7 +29,7 @@ from prdsim.figures.style import (
     show_image,
 )
 
-_SNAPSHOTS = 12  # at which growth rates are computed, evenly in the order of the file
+_SNAPSHOTS = 12  # number of snapshots for growth rates, evenly spaced in the file
 _MARKS = {"reaction": (WITHOUT, "s", 5), "frozen": (YELLOW, "o", 9), "joint": (WITH, "x", 4)}
 
 
@@ -70,9 +70,9 @@ def _draw_growth_rates(axes: Axes, found: History, color: str) -> None:
     needs_samples,
 )
 def draw_patterns(request: Request) -> Figure:
-    """Draw what neurons grow towards at first, the right singular vectors of C_j, and where to.
+    """Draw the patterns that neurons grow towards, right singular vectors of C_j, and the changes.
 
-    A row a run: the leading pattern at t = 0, that of the last snapshot, u_j(t) - u_j(0).
+    One row per run: the leading pattern at t = 0, that of the last snapshot, u_j(t) - u_j(0).
     """
     runs, neurons = request.runs, request.chosen_neurons()
     figure = new_figure(10.4, (mosaic_height(len(neurons), 3.1) + 0.35) * len(runs) + 0.4)
@@ -108,14 +108,14 @@ def draw_dispersion(request: Request) -> Figure:
         for axes, index in zip(row, (0, -1), strict=True):
             found = growth.spectrum(**run.weights(index))
             curves = {"reaction": (found.reaction, WITHOUT)}
-            if found.diffusion.any():  # the dashed and dotted parts on the line of both
+            if found.diffusion.any():  # dashed and dotted parts over their sum
                 parts = {**curves, "diffusion": (found.diffusion, YELLOW)}
                 curves = {"both": (found.total, WITH), **parts}
             for name, (rates, color) in curves.items():
                 look: Any = {"color": color, "linestyle": PARTS[name], "label": name}
                 axes.plot(found.singular_values, rates, **look)
             axes.set_title(f"{run.label}, t = {run.time[index]:.4g}")
-            if found.total.any():  # else nothing is driven, as from weights that are all 0
+            if found.total.any():  # else nothing is driven, for example by weights that are all 0
                 axes.set(xscale="log", yscale="log")
             axes.legend(fontsize=7.5)
         row[0].set_ylabel(r"rate $\|C_j q_i\|$ [1/time]")
@@ -129,7 +129,7 @@ def draw_dispersion(request: Request) -> Figure:
     "ranking", "distances against integrated growth rates (runs again, in memory)", needs_samples
 )
 def draw_ranking(request: Request) -> Figure:
-    """Draw how far neurons went against their integrated growth rate, from a replay of the run."""
+    """Draw neurons' distances against their integrated growth rates, from a replay of the run."""
     runs = request.runs
     figure = new_figure(4.8 * len(runs) + 0.4, 3.8)
     panels = figure.subplots(1, len(runs), squeeze=False)[0]

@@ -1,4 +1,4 @@
-"""Movies of the formation of patterns: gif, and mp4 where ffmpeg is."""
+"""Movies of the formation of patterns: gif, and mp4 if ffmpeg is installed."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from prdsim.figures.style import (
 
 
 def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int = 6) -> None:
-    """Write u_j(t) - u_j(0) of chosen neurons over all snapshots, a frame each, and distances.
+    """Write u_j(t) - u_j(0) of chosen neurons, one frame per snapshot, and distances.
 
-    Runs stand side by side, at the snapshots of the first one, on the color scale of the end.
+    Runs are side by side, at the snapshots of the first one, on the color scale of the end.
     Raises `ConfigError` for mp4 without ffmpeg and inputs that are not images, `OutputError` if the
     file cannot be written.
     """
@@ -42,7 +42,7 @@ def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int =
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None
-    except CalledProcessError as error:  # as of an ffmpeg without this codec
+    except CalledProcessError as error:  # for example an ffmpeg without this codec
         raise OutputError(
             f"{path} cannot be written: ffmpeg ended with code {error.returncode}; name a .gif"
         ) from None
@@ -51,7 +51,7 @@ def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int =
 
 
 def require_writer(path: Path) -> None:
-    """Raise `ConfigError` if nothing here writes what the path's suffix names."""
+    """Raise `ConfigError` if the format of the path's suffix cannot be written."""
     if path.suffix == ".mp4" and not FFMpegWriter.isAvailable():
         raise ConfigError(f"{path}: mp4 needs ffmpeg, which is not on the PATH; name a .gif")
 
@@ -77,7 +77,7 @@ def _record(request: Request, writer: Any, path: Path, dpi: float) -> None:
 def _frame(
     runs: Sequence[Recording], final: list[np.ndarray], times: np.ndarray, limit: float
 ) -> tuple[Figure, list[Any], list[Any], Any]:
-    """Draw what all frames share; return the figure and what changes from frame to frame."""
+    """Draw the parts that all frames share; return the figure and the parts that change."""
     labels = [run.label for run in runs]
     figure = new_figure(4.6 * len(runs) + 1.0, 5.6)
     parts: Any = figure.subfigures(2, 1, height_ratios=(2.0, 1.0))

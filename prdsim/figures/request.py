@@ -1,4 +1,4 @@
-"""The request for a figure: runs, the choices that figures share, and checks of what they need."""
+"""The request for a figure: runs, the options that figures share, and checks of their needs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from prdsim.analysis import History, Recording, by_label, history, told_apart
 from prdsim.analysis.patterns.embedding import require_tsne
 from prdsim.analysis.patterns.neurons import hidden_distances
 from prdsim.analysis.theory.theorem_report import check_set_up
+from prdsim.backends.arrays import HostArray as Array
 from prdsim.errors import ConfigError
-from prdsim.figures.style import SUFFIXES, Array, without_formulas
+from prdsim.figures.style import SUFFIXES, without_formulas
 
 Histories = dict[str, list[History]]
 """The histories of the runs of each label."""
@@ -25,7 +26,7 @@ Neurons = Literal["displacement", "random"] | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Request:
-    """The runs of a figure, and how to choose what of them is shown.
+    """The runs of a figure, and the options that choose the parts shown.
 
     ``neurons`` are indices, "displacement" (those that moved most, in all runs shown together) or
     "random" (by ``seed``), ``count`` of them; ``times`` picks the nearest snapshots (None: the
@@ -50,7 +51,7 @@ class Request:
 
     @property
     def runs(self) -> list[Recording]:
-        """The first run of each label, without diffusion first: where one stands for all."""
+        """The first run of each label, without diffusion first, which represents the others."""
         return [members[0] for members in by_label(self.recordings).values()]
 
     def histories(self, *names: str) -> Histories:
@@ -67,7 +68,7 @@ class Request:
         return self._histories[key]
 
     def input_of(self, run: Recording) -> Array:
-        """Return a run's input of the number asked for, (d_in,); raises `ConfigError`."""
+        """Return input ``sample`` of a run, (d_in,); raises `ConfigError`."""
         X, _ = run.samples
         if not 0 <= self.sample < X.shape[1]:
             raise ConfigError(f"there is no sample {self.sample}: they are 0 to {X.shape[1] - 1}")
@@ -82,7 +83,7 @@ class Request:
         return sorted({0, between, len(run) - 1})
 
     def chosen_neurons(self) -> Array:
-        """Return the neurons to show, the same in all runs, in rising order.
+        """Return the neurons to show, the same in all runs, in ascending order.
 
         Raises `ConfigError` if runs differ in width, or there is no such neuron.
         """
@@ -90,7 +91,7 @@ class Request:
         if len(widths) > 1:
             raise ConfigError(
                 f"runs of {' and '.join(map(str, sorted(widths)))} neurons have no neurons in "
-                "common; draw them apart"
+                "common; draw them separately"
             )
         m = widths.pop()
         if isinstance(self.neurons, tuple):
@@ -106,7 +107,7 @@ class Request:
 
 
 def _with_readable_label(run: Recording) -> Recording:
-    """Return a run whose label fits a panel, and in which dollar signs begin no formula."""
+    """Return a run whose label fits a panel, with dollar signs that do not begin formulas."""
     if run.config is None:
         return replace(run, name=without_formulas(run.name))
     return replace(run, apart=without_formulas("\n" * bool(run.apart) + fill(run.apart, _LINE)))
@@ -120,11 +121,11 @@ Draw = Callable[[Request], Figure]
 
 @dataclass(frozen=True)
 class FigureKind:
-    """A figure by its name: what it shows, the poster's number for it, and how it is drawn.
+    """A figure: its name, its caption, its number in the poster, and how it is drawn.
 
-    A movie has no ``draw``: it is written as it is made. Some figures need no run. ``needs`` raise
-    what drawing would, as far as that is known before. ``suffixes`` are the file formats that it
-    can be written in, the default one first.
+    A movie has no ``draw``: it is written while it is drawn. Some figures need no run. ``needs``
+    raise those errors of drawing that can be known before. ``suffixes`` are the file formats in
+    which it can be written, the default one first.
     """
 
     name: str
@@ -147,7 +148,7 @@ def draws(
     poster: str = "",
     needs_run: bool = True,
 ) -> Callable[[Draw], Draw]:
-    """Declare the function below as what draws a figure; see `FigureKind`."""
+    """Declare a function that draws a figure; see `FigureKind`."""
 
     def declared(draw: Draw) -> Draw:
         FIGURES[name] = FigureKind(name, caption, draw, poster, needs_run, needs)
@@ -156,42 +157,42 @@ def draws(
     return declared
 
 
-# -- needs: raised before anything is drawn, where that is cheap to know ---------------------------
+# -- needs: checked before anything is drawn, where that is cheap ----------------------------------
 
 
 def needs_images(request: Request) -> None:
-    """Inputs are images; raises `ConfigError`."""
+    """Require that inputs are images; raises `ConfigError`."""
     for run in request.runs:
         _ = run.pixels
 
 
 def needs_neurons(request: Request) -> None:
-    """The chosen neurons are there, and the same in all runs; raises `ConfigError`."""
+    """Require that the chosen neurons exist, the same in all runs; raises `ConfigError`."""
     request.chosen_neurons()
 
 
 def needs_samples(request: Request) -> None:
-    """Samples and critic are there; raises `ConfigError`, `DataError`, `ResumeMismatchError`."""
+    """Require samples and critic; raises `ConfigError`, `DataError`, `ResumeMismatchError`."""
     for run in request.runs:
         run.require_critic()
         _ = run.settings, run.samples
 
 
 def needs_input_image(request: Request) -> None:
-    """There is a sample of the number asked for; raises as `samples`."""
+    """Require that input ``sample`` exists; raises as `Recording.samples`."""
     for run in request.runs:
         request.input_of(run)
 
 
 def needs_plane(request: Request) -> None:
-    """The embedding asked for can be made; raises `ConfigError`."""
+    """Require that the requested embedding is available; raises `ConfigError`."""
     if request.embedding == "tsne":
         for run in request.runs:
             require_tsne(run.U.shape[1])
 
 
 def needs_theorems(request: Request) -> None:
-    """Runs are of the theorems' set-up; raises `ConfigError`, and as `samples`."""
+    """Require that runs have the theorems' set-up; raises `ConfigError`, and as `samples`."""
     for run in request.runs:
         _ = run.file
         check_set_up(run.settings, run.samples[0], run.initial[1])

@@ -1,4 +1,4 @@
-"""How figures look, and how they are written: one home for colors, scales and files."""
+"""The style of figures, and how they are written: colors, scales and files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from prdsim.analysis import Recording, by_label
+from prdsim.backends.arrays import HostArray as Array
 from prdsim.convergence.report import figure_text
 from prdsim.files.small import write_whole
-
-Array = NDArray[Any]
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -29,7 +27,7 @@ _OTHERS = ("#66a182", "#8d6a9f", YELLOW, "#00798c", "#5a5a5a")
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # in the order of labels
 
 PARTS: dict[str, Any] = {"both": "-", "reaction": (0, (4, 1.5)), "diffusion": (0, (1, 1.2))}
-"""Line styles of what adds up, and of its two parts."""
+"""Line styles of a sum and of its two parts."""
 
 SIGNED = "RdBu_r"  # weights and their changes: white is zero
 POSITIVE = "magma"  # features and images: black is zero
@@ -55,12 +53,12 @@ _SETTINGS: Any = {
 
 
 def settings() -> Any:
-    """Return a context in which figures are drawn and written as prdsim's look."""
+    """Return a context in which figures are drawn and written in the style of prdsim."""
     return mpl.rc_context(_SETTINGS)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, inches; without pyplot, whose figures are global."""
+    """Return an empty figure, sizes in inches; without pyplot, whose figures are global."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -69,7 +67,7 @@ def color_of(label: str, labels: Sequence[str]) -> str:
     fixed: dict[str, str] = {}
     for side, color in (("without diffusion", WITHOUT), ("with diffusion", WITH)):
         named = [name for name in labels if name.startswith(side)]
-        fixed |= dict.fromkeys(named[:1], color)  # several D have colors of their own
+        fixed |= dict.fromkeys(named[:1], color)  # further D get other colors
     if label in fixed:
         return fixed[label]
     others = [name for name in labels if name not in fixed]
@@ -83,20 +81,20 @@ def colors_of(runs: Sequence[Recording]) -> list[str]:
 
 
 def line_of(label: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return how a label's curves are drawn: in its color, and told apart without color too."""
+    """Return the line style of a label: its color, and a dash pattern for those who see no color."""
     dashes = _DASHES[labels.index(label) % len(_DASHES)]
     return {"color": color_of(label, labels), "linestyle": dashes}
 
 
 def without_formulas(text: str) -> str:
-    """Return a text for matplotlib in which no formula begins."""
+    """Return a text in which matplotlib finds no formula."""
     return text.replace("$", r"\$")
 
 
 def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> None:
-    """Write above a figure what its runs learned, below it how far their numbers can be trusted.
+    """Write the setting of the runs above a figure, and the error of their numbers below it.
 
-    And which of the runs are not finished. Raises `ReportError` if a report cannot be read.
+    Runs that are not finished are listed, too. Raises `ReportError` if a report cannot be read.
     """
     seeds = sorted({run.config.seed for run in recordings if run.config is not None})
     words = ["; ".join(dict.fromkeys(run.setting for run in recordings))]
@@ -117,32 +115,32 @@ def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> No
     )
 
 
-_LETTERS = 15  # of the line below a figure, to an inch
+_LETTERS = 15  # per inch, of the line below a figure
 
 
 def largest(arrays: Iterable[Array]) -> float:
     """Return the limit of a color scale: 99.5 % of the absolute entries lie below it.
 
-    A few outliers do not bleach an image; its color bar shows that there are some.
+    So a few outliers do not wash out an image; its color bar indicates them.
     """
     limit = float(np.quantile(np.abs(np.concatenate([np.ravel(a) for a in arrays])), 0.995))
     return limit or 1.0
 
 
 def _mosaic_shape(count: int) -> tuple[int, int]:
-    """Return the rows and columns of a mosaic, a little wider than high."""
+    """Return the rows and columns of a mosaic, a little wider than it is high."""
     columns = max(1, int(np.ceil(np.sqrt(1.4 * count))))
     return -(-count // columns), columns
 
 
 def mosaic_height(count: int, width: float) -> float:
-    """Return the height of a mosaic of square images that is so wide."""
+    """Return the height of a mosaic of square images with the given width."""
     rows, columns = _mosaic_shape(count)
     return width * rows / columns
 
 
 def mosaic(images: Array, grid: tuple[int, int]) -> Array:
-    """Lay images (k, rows * columns of pixels) out in rows, a line of NaN around each."""
+    """Arrange images (k, rows * columns of pixels) in rows, with a line of NaN around each."""
     k, (height, width) = len(images), grid
     rows, columns = _mosaic_shape(k)
     framed = np.full((rows * columns, height + 2, width + 2), np.nan)
@@ -172,7 +170,7 @@ def extended(image: Array, limit: float) -> str:
 
 
 def write_figure(figure: Figure, path: Path, *, dpi: float = 150.0) -> None:
-    """Write a figure as its suffix says, whole or not at all; the same figure gives the same file.
+    """Write a figure completely or not at all; the same figure gives the same file.
 
     Raises `OutputError` if the file cannot be written.
     """

@@ -1,4 +1,4 @@
-"""Figure 5 of the poster, and what stands behind it: symmetry and homogeneity, kept and broken."""
+"""Symmetry and homogeneity, kept and broken: figure 5 of the poster and related figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from prdsim.figures.style import DARK, annotate, colors_of, line_of, new_figure
     poster="5",
 )
 def draw_symmetry(request: Request) -> Figure:
-    """Draw a row a run: entries of U, ||u_j(t) - u_j(0)|| over neurons, Moran's I, spectra."""
+    """Draw one row per run: entries of U, ||u_j(t) - u_j(0)||, Moran's I, spectra."""
     runs = request.runs
     on_grid = all(run.grid is not None for run in runs)
     columns = 4 if on_grid else 2
@@ -46,7 +46,7 @@ def draw_symmetry(request: Request) -> Figure:
 
 
 def _draw_entries(axes: Axes, now: Snapshot, color: str) -> None:
-    """Draw the density of the entries of U beside the normal one of their scale, and the first."""
+    """Draw the density of the entries of U, a normal one of the same scale, and the initial one."""
     entries = now.U.ravel()
     scale = float(np.sqrt(np.mean(entries**2))) or 1.0
     bins = np.linspace(-6 * scale, 6 * scale, 121)
@@ -166,7 +166,7 @@ def draw_subspace(request: Request) -> Figure:
 
 @draws("embedding", "the neurons in the plane, by PCA or t-SNE", needs_plane)
 def draw_embedding(request: Request) -> Figure:
-    """Draw the neurons u_j(t) in the plane, first and last, colored by how far they moved."""
+    """Draw the neurons u_j(t) in the plane, first and last, colored by their distances."""
     runs = request.runs
     figure = new_figure(8.4, 3.4 * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 2, squeeze=False)
@@ -184,7 +184,7 @@ def draw_embedding(request: Request) -> Figure:
 
 
 def _plane(U: np.ndarray, request: Request) -> tuple[np.ndarray, tuple[str, str]]:
-    """Return the neurons' places in the plane, (m, 2), and what the axes are."""
+    """Return the neurons' positions in the plane, (m, 2), and the labels of the axes."""
     if request.embedding == "tsne":
         return tsne(U), ("t-SNE 1", "t-SNE 2")
     points, shares = principal_plane(U)

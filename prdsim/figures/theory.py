@@ -25,9 +25,9 @@ _ABOVE: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 4, "fonts
     "theorems", "Theorems 1 and 2 over the measured distances, with their premises", needs_theorems
 )
 def draw_theorems(request: Request) -> Figure:
-    """Draw a column a run: every neuron's distance below the bound; the premises beneath.
+    """Draw one column per run: every neuron's distance below the bound; the premises beneath.
 
-    A bound is drawn solid as far as it is judged, that is while its premises hold, dashed beyond.
+    A bound is solid while its premises hold, so that it is judged, and dashed beyond.
     """
     runs = request.runs
     figure = new_figure(5.4 * len(runs) + 0.6, 9.0)
@@ -85,7 +85,7 @@ def _in_short(report: JudgedBound) -> str:
 
 
 def _draw_eigenvalues(axes: Axes, report: TheoremReport) -> None:
-    """Draw the extreme eigenvalues of H(t) over the limits that the premises set them."""
+    """Draw the extreme eigenvalues of H(t) and the limits that the premises set for them."""
     time, course, constants = report.course.time, report.course, report.constants
     axes.plot(time, course.lambda_max, "--", color=WITH, label=r"$\lambda_{max}(H(t))$")
     axes.plot(time, course.lambda_min, color=WITHOUT, label=r"$\lambda_{min}(H(t))$")
@@ -111,20 +111,20 @@ def _draw_scores(axes: Axes, report: TheoremReport) -> None:
 
 def _draw_flips(axes: Axes, report: TheoremReport) -> None:
     axes.plot(report.course.time, report.course.mask_flips, color="#8d6a9f")
-    axes.set_ylabel("masks flipped")
+    axes.set_ylabel("gates flipped")
     axes.set_ylim(bottom=0)
 
 
 @draws("bernoulli", "the residual, its Bernoulli bound and plateau", needs_theorems)
 def draw_bernoulli(request: Request) -> Figure:
-    """Draw a panel a run: ||z - y||, its bound by the Bernoulli equation, the fit, the plateau."""
+    """Draw one panel per run: ||z - y||, its Bernoulli bound, the fit, the plateau."""
     runs = request.runs
     figure = new_figure(5.4 * len(runs) + 0.6, 4.0)
     panels = figure.subplots(1, len(runs), squeeze=False)[0]
     for axes, run, color in zip(panels, runs, colors_of(runs), strict=True):
         lowest = _draw_residual(axes, run, color)
         axes.set(xlabel="time t", ylabel=r"residual $\sqrt{\psi} = \|z - y\|$", yscale="log")
-        # A bound that falls on below what rounding leaves of the residual says nothing there.
+        # A bound below the rounding error of the residual has no meaning.
         axes.set_ylim(bottom=max(axes.get_ylim()[0], lowest / 10))
         axes.legend(fontsize=7.5)
     annotate(figure, runs)
@@ -132,7 +132,7 @@ def draw_bernoulli(request: Request) -> Figure:
 
 
 def _draw_residual(axes: Axes, run: Recording, color: str) -> float:
-    """Draw the residual and what it is held against; return its least positive value, or 0."""
+    """Draw the residual, its bound and its fit; return its least positive value, or 0."""
     constants = recorded_constants(run.file)
     scalars = run.file.scalars
     time, rho = scalars["time"], scalars["residual_norm"]

@@ -81,7 +81,7 @@ def _figure(
 
 
 def _number(comparison: Comparison, name: str) -> str:
-    """Say how a measure differs between the labels."""
+    """Describe how a measure differs between the labels."""
     parts = []
     for label, values in comparison.values.items():
         if name not in values:

@@ -171,7 +171,7 @@ def available_studies(names: tuple[str, ...], data_dir: str | None) -> list[Stud
     """
     for name in names:
         if name not in STUDIES:
-            raise ConfigError(f"{name}: no such study; there are {', '.join(STUDIES)}")
+            raise ConfigError(f"{name}: no such study; choose from {', '.join(STUDIES)}")
     return [
         study
         for name in dict.fromkeys(names or STUDIES)

@@ -27,7 +27,7 @@ from prdsim.trajectory import Status, open_trajectory
 
 @dataclass(frozen=True)
 class Outcome:
-    """The page's place, or the signal that stopped the reproduction; call it again to go on."""
+    """The page's path, or the signal that stopped the reproduction; call it again to continue."""
 
     page: Path
     signal: signal.Signals | None = None
@@ -49,11 +49,11 @@ def reproduce(
     Finished runs in the folder are kept, unfinished ones continued; the page is written last, so
     that a folder with a page is complete. ``keys`` replace configuration keys in all runs;
     ``assess`` replays the first seed's runs as `prdsim converge` does, so that numbers and figures
-    show their discretization error; ``say`` takes a line for each thing done.
+    show their discretization error; ``say`` is called with a line of text for each task.
 
     Raises:
-        ConfigError: the folder has a page already (and not ``force``), or runs of other settings.
-        OutputError: it cannot be written.
+        ConfigError: the folder has a page already (unless ``force``), or runs with other settings.
+        OutputError: the folder cannot be written.
         DivergedError: numbers of a run became infinite or NaN.
     """
     page = folder / "index.html"

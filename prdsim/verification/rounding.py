@@ -32,9 +32,8 @@ from typing import Any
 
 import numpy as np
 
+from prdsim.backends.arrays import HostArray as Array
 from prdsim.backends.numpy import NumpyBackend
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 SAMPLES = 8
 SPREAD = 20.0

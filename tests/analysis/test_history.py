@@ -70,7 +70,9 @@ def test_names_of_measures_are_unique_and_say_what_they_are():
 
 
 def test_an_unknown_group_is_refused(recording):
-    with pytest.raises(ConfigError, match="shape: no such group of measures; there are distances,"):
+    with pytest.raises(
+        ConfigError, match="shape: no such group of measures; choose from distances,"
+    ):
         history(recording, ["shape"])
 
 

@@ -135,7 +135,7 @@ def test_what_the_summary_suggests_goes_on(run, options, end, longer):
     answer = run("run", *TINY[:4], *fixed, *options.split(), "-o", "a.h5")
     assert answer.out.startswith(f"finished at {end}")
     assert "prdsim inspect a.h5" in answer.out
-    (suggested,) = re.findall(r"prdsim (resume a\.h5 .*?)    go on", answer.out)
+    (suggested,) = re.findall(r"prdsim (resume a\.h5 .*?)    continue", answer.out)
     assert suggested.split() == ["resume", "a.h5", *longer.split()]
     answer = run(*suggested.split())
     assert answer.code == 0

@@ -218,7 +218,7 @@ def test_one_file_that_exists_stops_all_figures(run, folder):
         (["analyze", "rank"], ["analyze takes one run"]),
         (["analyze", "a.h5", "b.h5"], ["analyze takes one run", "prdsim compare"]),
         (["analyze", "a.h5", "ranks"], ["ranks: no such measure", "did you mean rank?"]),
-        (["analyze", "a.h5", "xyzzy"], ["xyzzy: no such measure", "there are distances, spread"]),
+        (["analyze", "a.h5", "xyzzy"], ["xyzzy: no such measure", "choose from distances, spread"]),
         (["analyze", "a.h5", "-o", "t.xlsx"], ["t.xlsx: end the name in .csv, .json or .txt"]),
         (["analyze", "a.h5", "--format", "xml"], ["xml"]),
         (["compare"], ["compare needs at least two runs"]),

@@ -216,7 +216,7 @@ def test_a_damaged_report_is_an_error_in_one_line(tmp_path):
         with pytest.raises(ReportError, match=re.escape(words)) as error:
             read_report(path)
         assert len(str(error.value).splitlines()) == 1
-        assert "make it anew with prdsim converge --force" in str(error.value)
+        assert "replace it with prdsim converge --force" in str(error.value)
         assert error.value.exit_code == 3
     path.unlink()
     path.mkdir()
@@ -636,7 +636,7 @@ def test_the_command_says_how_to_go_on(run, tmp_path, monkeypatch):
         patch.setattr("prdsim.running.runner.automatic_progress", lambda: At(20, terminate))
         answer = run("converge", "a.h5")
     assert (answer.code, answer.out) == (143, "")
-    assert "stopped; go on with: prdsim converge a.h5" in answer.err
+    assert "stopped; continue with: prdsim converge a.h5" in answer.err
     assert run("converge", "a.h5").code in (0, 1)
 
 
@@ -686,7 +686,7 @@ def test_a_damaged_report_is_never_taken_for_none(run, tmp_path, words):
         assert "a.converge.json is not JSON" in answer.out
         assert "supervised loss" in answer.out
     else:
-        refused(answer, 3, "a.converge.json is not JSON; make it anew with prdsim converge --force")
+        refused(answer, 3, "a.converge.json is not JSON; replace it with prdsim converge --force")
 
 
 def test_a_damaged_replay_is_made_anew(run, tmp_path):

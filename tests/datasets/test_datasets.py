@@ -123,10 +123,10 @@ def test_random_fields_at_both_ends_of_the_correlation_length():
         ({"outputs": 0}, "outputs must be 1"),
         ({"samples": 0}, "samples must be 1"),
         ({"samples": None}, "need a number of samples"),
-        ({"seed": -1}, "seed must lie in"),
-        ({"split": "valid"}, 'split is "train" or "test"'),
-        ({"normalize": "max"}, 'normalize is "unit" or "none"'),
-        ({"target": "label"}, 'target is "labels", "scalar" or "inputs"'),
+        ({"seed": -1}, "seed must be in"),
+        ({"split": "valid"}, 'split must be "train" or "test"'),
+        ({"normalize": "max"}, 'normalize must be "unit" or "none"'),
+        ({"target": "label"}, 'target must be "labels", "scalar" or "inputs"'),
     ],
 )
 def test_options_without_meaning(options, message):
@@ -136,7 +136,7 @@ def test_options_without_meaning(options, message):
 
 @pytest.mark.parametrize("option", ["samples", "outputs"])
 def test_enormous_synthetic_data_are_refused_with_the_memory_they_need(option):
-    with pytest.raises(ConfigError, match=r"GB of memory are needed, this machine has"):
+    with pytest.raises(ConfigError, match=r"needs .* GB of memory, but this machine has"):
         load_dataset("synthetic", **{"samples": 100_000, option: 2**31 - 1})
 
 
@@ -175,7 +175,7 @@ def test_draws_are_seeded_nested_and_without_repetition():
 
 
 def test_more_samples_than_there_are():
-    with pytest.raises(DataError, match=r"test part has 360 samples, 361 were asked for"):
+    with pytest.raises(DataError, match=r"test part has 360 samples, 361 were requested"):
         load_dataset("digits", samples=361, split="test")
 
 
@@ -252,18 +252,18 @@ NAN, INF = float("nan"), float("inf")
         (np.zeros((0, 3)), np.zeros(0), {}, r"X of arrays is empty: its shape is \(0 x 3\)"),
         (np.zeros((3, 0)), np.zeros(3), {}, r"X of arrays is empty: its shape is \(3 x 0\)"),
         (np.ones((3, 2)), np.zeros((3, 0)), {}, r"Y of arrays is empty"),
-        ([1.0, 2.0], [0, 1], {}, r"X of arrays must be \(n, d_in\), one sample a row"),
-        (np.ones((2, 2, 2)), [0, 1], {}, r"one sample a row, but is \(2 x 2 x 2\)"),
+        ([1.0, 2.0], [0, 1], {}, r"X of arrays must be \(n, d_in\), one sample per row"),
+        (np.ones((2, 2, 2)), [0, 1], {}, r"one sample per row, but is \(2 x 2 x 2\)"),
         ([[1.0], [2.0]], np.ones((2, 1, 1)), {}, r"Y of arrays must be \(n,\) or \(n, d_out\)"),
         (np.ones((784, 5)), np.ones((10, 5)), {}, r"\(784 x 5\) and Y is \(10 x 5\).*rows differ"),
-        ([[1.0, 2.0], [1.0]], [0, 1], {}, "X of arrays is no array: its rows differ"),
+        ([[1.0, 2.0], [1.0]], [0, 1], {}, "X of arrays is not an array: its rows differ"),
         ([["a"], ["b"]], [0, 1], {}, "X of arrays must hold real numbers"),
         ([[1j], [2.0]], [0, 1], {}, "X of arrays must hold real numbers.*complex128"),
         ([[1.0], [2.0]], ["cat", "dog"], {}, "Y of arrays must hold real numbers"),
         ([[1.0], [None]], [0, 1], {}, "X of arrays must hold real numbers.*object"),
         ([[1.0], [2.0]], [0, -3], {}, "label -3 of sample 1 of arrays is negative"),
-        ([[1.0], [2.0]], [0, 10**15], {}, r"classes in Y of arrays: .* GB of memory are needed"),
-        ([[1.0], [2.0]], None, {}, 'has no Y: the only target without it is "inputs"'),
+        ([[1.0], [2.0]], [0, 10**15], {}, r"classes in Y of arrays: needs .* GB of memory"),
+        ([[1.0], [2.0]], None, {}, 'has no Y: the only target without Y is "inputs"'),
         (
             [[1.0], [2.0]],
             np.ones((2, 3)),
@@ -272,7 +272,7 @@ NAN, INF = float("nan"), float("inf")
         ),
         ([[1.0], [0.0]], [0, 1], {}, "sample 1 of arrays has norm 0 and cannot be scaled"),
         ([[1.0], [1e200]], [0, 1], {}, "sample 1 of arrays has norm inf and cannot be scaled"),
-        ([[1.0], [2.0]], [0, 1], {"samples": 3}, "arrays has 2 samples, 3 were asked for"),
+        ([[1.0], [2.0]], [0, 1], {"samples": 3}, "arrays has 2 samples, 3 were requested"),
         ([[1.0, 2.0]], [0], {"grid": (2, 2)}, "grid of arrays is 2 x 2, but X has 2 inputs"),
         ([[1.0, 2.0]], [0], {"grid": (2,)}, "grid of arrays must be two positive integers"),
         ([[1.0, 2.0]], [0], {"grid": (-1, -2)}, "grid of arrays must be two positive integers"),
@@ -301,7 +301,10 @@ def test_extended_precision_is_refused_rather_than_cut_down():
     [
         ("mnits", r'unknown data set "mnits": did you mean mnist\?'),
         ("Fashion_MNIST", r"did you mean fashion-mnist\?"),
-        ("qqq", r"known are synthetic, digits, mnist, fashion-mnist\. A file of your own ends in"),
+        (
+            "qqq",
+            r"choose from synthetic, digits, mnist, fashion-mnist\. Your own files must end in",
+        ),
     ],
 )
 def test_unknown_name(name, message):

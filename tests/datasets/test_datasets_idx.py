@@ -94,7 +94,7 @@ def test_missing_tells_where_it_looked_and_the_way_out(tmp_path, monkeypatch):
 
 
 def test_missing_part_points_to_the_other(tmp_path):
-    with pytest.raises(DataError, match=r"The test part is here: --split test\."):
+    with pytest.raises(DataError, match=r"The test part is present: --split test\."):
         load(write(tmp_path), split="train")
 
 
@@ -112,10 +112,10 @@ def test_missing_data_dir(tmp_path):
 HUGE = struct.pack(">4B3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1)
 BAD_IMAGES = {
     "truncated": (GOOD_IMAGES[:-1], "is truncated: its header says 6 x 3 x 4 = 72 .* holds 71"),
-    "surplus": (GOOD_IMAGES + b"\0", "has bytes too many: .* holds 73"),
+    "surplus": (GOOD_IMAGES + b"\0", "has too many bytes: .* holds 73"),
     "header": (GOOD_IMAGES[:9], "is truncated within its header"),
-    "empty file": (b"", "is no IDX file"),
-    "foreign": (b"<html>not found</html>", "is no IDX file: its first bytes are '3c 68 74 6d'"),
+    "empty file": (b"", "is not an IDX file"),
+    "foreign": (b"<html>not found</html>", "is not an IDX file: its first bytes are '3c 68 74 6d'"),
     "element type": (encode(IMAGE_ARRAY, kind=0x0D), "found type 0x0d with 3"),
     "dimensions": (encode(LABEL_ARRAY), r"with 3 dimension\(s\), found type 0x08 with 1"),
     "enormous": (HUGE, "is truncated: its header says 4294967295 x 4294967295 x 4294967295"),
@@ -124,7 +124,7 @@ BAD_IMAGES = {
     "short gzip": (gzip.compress(GOOD_IMAGES)[:-12], "is a damaged gzip file"),
     "broken gzip": (gzip.compress(GOOD_IMAGES)[:-8] + bytes(8), "is a damaged gzip file"),
     "only gzip magic": (b"\x1f\x8b", "is a damaged gzip file"),
-    "gzip of foreign": (gzip.compress(b"hello"), "is no IDX file"),
+    "gzip of foreign": (gzip.compress(b"hello"), "is not an IDX file"),
 }
 
 
@@ -171,7 +171,7 @@ def test_available_datasets_survives_a_bad_file(tmp_path):
     assert "cannot read" in info.hint
     foreign = available_datasets(write(tmp_path, b"hello, world"))[2]
     assert foreign.hint is not None
-    assert "is no IDX file" in foreign.hint
+    assert "is not an IDX file" in foreign.hint
 
 
 def test_no_prefix_of_a_file_is_taken_for_the_whole(tmp_path):

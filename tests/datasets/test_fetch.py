@@ -321,10 +321,10 @@ def test_a_proxy_of_the_environment(folder, server, monkeypatch):
 def test_a_wrong_file_is_kept_without_force(folder, server):
     folder.mkdir()
     (folder / "labels.gz").write_bytes(b"short")
-    assert "labels.gz is there, but it has 5 bytes, not 6" in failure(folder, server.url)
+    assert "labels.gz exists, but it has 5 bytes, not 6" in failure(folder, server.url)
     (folder / "labels.gz").write_bytes(b"wrong.")
     message = failure(folder, server.url)
-    assert f"{folder / 'labels.gz'} is there, but its SHA-256 is " in message
+    assert f"{folder / 'labels.gz'} exists, but its SHA-256 is " in message
     assert "replace it with --force" in message
     assert contents(folder) == {"labels.gz": b"wrong."}
     assert server.requests == []
@@ -341,7 +341,7 @@ def test_a_folder_with_the_files_name(folder, server):
 
 @pytest.mark.parametrize("ask", [fetch_dataset, check_dataset])
 def test_names_without_files(ask):
-    for name, told in (("digits", "it comes with prdsim"), ("mnits", "unknown; fetched are mnist")):
+    for name, told in (("digits", "it comes with prdsim"), ("mnits", "unknown; choose from mnist")):
         with pytest.raises(DataError, match=f'for "{name}": {told}'):
             ask(name)
 
@@ -382,7 +382,7 @@ def test_folders_that_cannot_be_written(tmp_path, server):
         for mode, inner, told in [
             (0o555, None, f"cannot create the folder {folder}: Permission denied"),
             (0o755, 0o555, f"cannot write {folder / 'images.gz'}: Permission denied"),
-            (0o755, 0o000, "images.gz is there, but it cannot be read: Permission denied"),
+            (0o755, 0o000, "images.gz exists, but it cannot be read: Permission denied"),
             (0o000, 0o755, "Permission denied"),
         ]:
             if inner is not None:
@@ -438,7 +438,7 @@ def test_a_command_that_is_stopped_leaves_no_file(tmp_path, server, number, code
     if number == signal.SIGINT:
         assert answer.err == (  # nothing of pooch's own log
             f"{name}: 9.9 MB from {server.url}\n"
-            "files that are whole are kept: the same command fetches the others\n"
+            "complete files are kept; repeat the command to fetch the others\n"
             "interrupted\n"
         )
 
@@ -467,7 +467,7 @@ def test_check(tmp_path, folder):
     (folder / "images.gz").rename(folder / "images")
     image, _ = check_dataset("set", data_dir=tmp_path)
     assert (image.state, image.path) == ("unverified", folder / "images")
-    assert image.reason == "uncompressed: the manifest knows images.gz alone"
+    assert image.reason == "uncompressed: the manifest lists only images.gz"
 
 
 def test_files_of_another_set_are_wrong_only_in_a_folder_of_the_sets_name(
@@ -500,15 +500,15 @@ def test_commands_on_a_whole_set(tmp_path, server, manifest, data):
     named = data("check", "set", *here)
     assert (named.code, named.err) == (
         3,
-        "prdsim: of 2 files 2 missing: "
+        "prdsim: of 2 files, 2 missing: "
         f"`prdsim data fetch set --data-dir {tmp_path}` gets the right ones\n",
     )
     done = data("fetch", "set", "set", *here)
     assert (
-        f"set: 2 files in {tmp_path / 'set'}, 2 downloaded, 0 were here; all have the right SHA-256"
+        f"set: 2 files in {tmp_path / 'set'}, 2 downloaded, 0 already present; all have the right SHA-256"
     ) in done.out
     assert f"images.gz: 200.0 KB from {server.url}\n" in done.err
-    assert "2 were here" in data("fetch", "set", *here).out
+    assert "2 already present" in data("fetch", "set", *here).out
     assert len(server.requests) == 2
     assert f"ok  {tmp_path / 'set' / 'labels.gz'}" in data("check", "set", *here).out
     (tmp_path / "set" / "labels.gz").write_bytes(b"wrong.")
@@ -518,7 +518,7 @@ def test_commands_on_a_whole_set(tmp_path, server, manifest, data):
         assert "1 wrong: `prdsim data fetch set --force --data-dir" in wrong.err
         assert row in wrong.out
     refused = data("fetch", "set", *here)
-    assert (refused.code, "is there, but" in refused.err) == (3, True)
+    assert (refused.code, "exists, but" in refused.err) == (3, True)
     assert data("fetch", "set", "--force", *here).code == 0
     assert data("check", "set", *here).code == 0
 

@@ -309,7 +309,7 @@ def test_it_goes_on_where_it_stopped(run, tmp_path, monkeypatch, complete, how):
         else:
             answer = run(*words, "-o", "r")
             assert answer.code == 143
-            assert "stopped; go on with: prdsim reproduce --dataset digits" in answer.err
+            assert "stopped; continue with: prdsim reproduce --dataset digits" in answer.err
     assert not (tmp_path / "r" / "index.html").exists()
     with open_trajectory(tmp_path / "r" / "runs" / "digits-with-0.h5") as trajectory:
         assert trajectory.status in (Status.INTERRUPTED, Status.RUNNING)
@@ -340,7 +340,7 @@ def test_a_file_that_is_no_run_is_not_overwritten(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--dataset", "mnits"], ["mnits: no such study; there are mnist, digits, synthetic"]),
+        (["--dataset", "mnits"], ["mnits: no such study; choose from mnist, digits, synthetic"]),
         (["--dataset", "mnist"], ["mnist is unavailable: "]),
         (["--seeds", 0], ["--seeds"]),
         (["--set", "widht=3"], ["widht", "did you mean width?"]),

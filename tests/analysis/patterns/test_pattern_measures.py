@@ -222,7 +222,7 @@ def test_measures_refuse_what_are_not_real_finite_numbers_of_their_shape(measure
     for values, message in [
         (good * np.nan, "holds NaN or infinity: measures need finite numbers"),
         (good * -np.inf, "holds NaN or infinity"),
-        (good + 0j, "must hold real numbers of up to 64 bits, but has the type complex128"),
+        (good + 0j, "must hold real numbers of up to 64 bits, but has type complex128"),
         (good.astype(str), "must hold real numbers"),
         (good[None], f"must have {axes} axes, but its shape is"),
         (good[:0], "is empty: its shape is"),
