@@ -4,7 +4,7 @@
     python benchmarks/accuracy.py --case readme --method 'bs23 1e-3' --method 'gd h/64' -o accuracy
 
 Each run is a trajectory file in the folder; finished ones are kept, so that the command can be
-stopped and given again. The results of all that are there are written to accuracy.json.
+stopped and repeated. The results of all finished runs are written to accuracy.json.
 
 h is 1/lambda_max at t = 0. Every method but `gd, update 0.01` is of the same model: the critic's
 speed beta = 1, the penalty at the midpoints. That one is what prdsim did by default until 0.1.

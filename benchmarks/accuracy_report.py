@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy_report.py benchmarks/results/DATE-accuracy.json [--docs FOLDER]
 
-The tables stand between the marks "measured: methods" and "end of measured: methods". Everything in
-them comes from the file; nothing is measured here.
+The tables are between the marks "measured: methods" and "end of measured: methods". All their
+numbers come from the file; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def table(title: str, runs: dict[str, dict[str, float]]) -> str:
-    """Return a table of one case: the reference's values, and what the others differ by."""
+    """Return a table of one case: the reference's values, and the deviations of the others."""
     reference = runs[REFERENCE]
     head = ["", "steps", *COLUMNS.values(), "invariants"]
     rows = [
@@ -69,7 +69,7 @@ def table(title: str, runs: dict[str, dict[str, float]]) -> str:
             changes = [change(key, run[key], reference[key]) for key in COLUMNS]
             rows.append([f"`{name}`", count(run), *changes, drift(run)])
     lines = [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]]
-    return "\n".join([f"**{title}** (first row: values; below: per cent of them)", "", *lines])
+    return "\n".join([f"**{title}** (first row: values; below: deviations in percent)", "", *lines])
 
 
 def columns(run: dict[str, float]) -> list[float]:
@@ -85,7 +85,7 @@ def plain(value: float) -> str:
 
 
 def change(key: str, value: float, reference: float) -> str:
-    """Return a change in per cent; of shares, and of values about 0, the value itself."""
+    """Return a change in percent; for shares and values near 0, the value itself."""
     if key == "inactive_neurons" or abs(reference) < 5e-3 > abs(value):
         return f"({value:.2g})"
     return f"{100 * (value / reference - 1):+.1f}"

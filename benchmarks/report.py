@@ -64,12 +64,12 @@ def main() -> None:
 
 
 def page(report: dict[str, Any], source: str, pictures: Sequence[str] = ()) -> str:
-    """Return the text of docs/performance.md; ``source`` is the way from it to the results."""
+    """Return the text of docs/performance.md; ``source`` is the relative path to the results."""
     parts = [
         _INTRODUCTION.format(
             name=Path(source).name, source=source, **_circumstances(report), **_settings(report)
         ),
-        "## What is promised, and what was measured",
+        "## Promises and measurements",
         _promises(promises(report)),
         "## Where others come closest",
         _others(report["cases"]),
@@ -91,28 +91,28 @@ Measured {date} at commit {commit} on {processor}, {cores} cores, with {threads}
 {versions}.
 
 Each contender runs the same loss and the same alternating algorithm on the same data from the same
-initial weights, in a process of its own that is held to as many cores as threads. After three steps
-the change of each array is compared with that in prdsim's float64 reference; who differs by more
-than rounding is not timed. Then all take a block of about {block_seconds} s in turn, {rounds}
-rounds, the order rotating, the first step of a block apart, and the median over the rounds counts.
-Disturbed blocks are repeated; {disturbed} of {blocks} stayed disturbed.
+initial weights, in a process of its own that is limited to as many cores as threads. After three
+steps the change of each array is compared with that in prdsim's float64 reference; a contender that
+differs by more than rounding is not timed. Then all take a block of about {block_seconds} s in
+turn, for {rounds} rounds in rotating order, without counting the first step of a block; results are
+medians over the rounds. Disturbed blocks are repeated; {disturbed} of {blocks} stayed disturbed.
 
 `torch` is PyTorch's autograd, `torch.compile` the same algorithm with the whole step compiled,
-`jax` one jitted step with donated buffers, `numpy` gradients by hand in plain NumPy. The rivals are
-given the penalty points from outside, for nothing; prdsim draws them within the step. `prdsim` is
-the numba backend with chart `auto`, *prdsim weight* the same with that chart, and *products weight*
-the bare matrix products of that chart by the same BLAS on as many threads of its own, which no
-program in those coordinates can do without; prdsim divides them among its own threads, which is
-sometimes faster, and a step may then take less than its products. *prdsim* and the column of the
-chart that it took are the same program in two processes: how far they differ shows what a figure is
-good for. "By rounds" is the median of the ratios within each round. Inputs have 784 entries and
-there are 10 outputs unless a row says otherwise."""
+`jax` one jitted step with donated buffers, `numpy` gradients by hand in plain NumPy. The rivals
+receive the penalty points for free; prdsim draws them within the step. `prdsim` is the numba
+backend with chart `auto`, *prdsim weight* the same with that chart, and *products weight* the bare
+matrix products of that chart by the same BLAS with as many threads of its own, which no program in
+those coordinates can avoid; prdsim divides them among its own threads, which is sometimes faster,
+and a step may then take less than its products. *prdsim* and the column of the chart that it chose
+are the same program in two processes: their difference shows how accurate a figure is. "By rounds"
+is the median of the ratios within each round. Inputs have 784 entries and there are 10 outputs
+unless a row says otherwise."""
 
 _AGAIN = """\
 ## Measure it yourself
 
-`prdsim bench` measures prdsim's backends and charts in one case, yours if you name a configuration.
-The whole comparison, from a clone of the repository, and this page from it:
+`prdsim bench` measures prdsim's backends and charts in one case, yours if you give a configuration.
+To repeat the whole comparison, and write this page, from a clone of the repository:
 
 ```sh
 pip install -e '.[bench]'
@@ -158,11 +158,11 @@ def _promises(found: Iterable[Promise]) -> str:
         )
         for promise in found
     ]
-    return _table(("what", "case", "measured", "required", "holds", ""), rows)
+    return _table(("quantity", "case", "measured", "required", "holds", ""), rows)
 
 
 def _others(cases: Iterable[Case]) -> str:
-    """Return the cases in which the rivals do best, those first in which they win."""
+    """Return the cases in which the rivals do best, beginning with those that they win."""
     rows = []
     for case in cases:
         found = timed(case)
@@ -175,8 +175,8 @@ def _others(cases: Iterable[Case]) -> str:
     rows.sort()
     head = ("group", "case", "`prdsim`, ms", "fastest of all others, ms", "times faster")
     words = (
-        "The ten cases of all below in which another program, plain NumPy included, comes closest\n"
-        "to `prdsim`, or is ahead of it (below 1):"
+        "The ten cases in which another program, plain NumPy included, comes closest to\n"
+        "`prdsim`, or is ahead of it (below 1):"
     )
     return f"{words}\n\n{_table(head, [cells for _, cells in rows[:10]])}"
 
@@ -206,7 +206,7 @@ def _milliseconds(case: Case, label: str) -> str:
 
 
 def _ratios(group: str, cases: list[Case]) -> list[str]:
-    """Return a table of times over those of the bare products, where these were measured."""
+    """Return a table of times divided by those of the bare products, if these were measured."""
     if group not in ("steps", "products"):
         return []
     rows = []
@@ -229,7 +229,7 @@ def _memory(report: dict[str, Any]) -> list[str]:
         ]
         parts.append(
             "Peak resident memory of whole runs of 20 steps, interpreter and libraries included, "
-            "and what the check before a run predicts for its arrays."
+            "and the prediction for their arrays by the check before a run."
         )
         parts.append(_table(("run", "peak, MB", "predicted, MB"), rows))
     cases = [case for case in report["cases"] if case["group"] in ("steps", "critic")]
@@ -240,7 +240,7 @@ def _memory(report: dict[str, Any]) -> list[str]:
         if case["precision"] == "float64"
     ]
     if rows:
-        parts.append("Peak of each contender's process over all of the comparison:")
+        parts.append("Peak of each contender's process over the whole comparison:")
         parts.append(_table(("peak, MB", *labels), rows))
     return parts if len(parts) > 1 else []
 
@@ -257,7 +257,7 @@ def _snapshots(report: dict[str, Any]) -> list[str]:
     return [
         "## Snapshots",
         f"A whole run ({found['name']}) with 40 snapshots takes {found['ratio']:.3f} times as long "
-        "as one with 2, by the medians of runs in turn.",
+        "as one with 2, by medians of alternating runs.",
     ]
 
 
@@ -301,7 +301,7 @@ PICTURES: dict[str, Callable[[dict[str, Any], Path], bool]] = {
     "performance-charts": draw_charts,
     "performance-width-outputs": draw_growth,
 }
-"""By name; a picture stands under each title whose group its name mentions."""
+"""Drawing functions by name; a picture appears under each title whose group is in its name."""
 
 
 def _cases(report: dict[str, Any], group: str, **values: Any) -> list[Case]:
@@ -315,7 +315,7 @@ def _cases(report: dict[str, Any], group: str, **values: Any) -> list[Case]:
 def _draw(
     panels: list[tuple[str, list[Case], str, str]], labels: Sequence[str], path: Path
 ) -> bool:
-    """Draw panels of time over a size; say whether there was anything to draw."""
+    """Draw panels of time over a size; return whether there was anything to draw."""
     if not any(cases for _, cases, _, _ in panels):
         return False
     figure, axes = plt.subplots(1, len(panels), figsize=(10, 3.8), layout="constrained")

@@ -1,6 +1,6 @@
 """Rewrite the tables in docs/ that follow from declarations in the code.
 
-Each table stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``, where NAME is a key of
+Each table is between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``, where NAME is a key of
 `BLOCKS`. Run ``python docs/generate.py`` after a declaration has changed; tests/test_docs.py fails
 until the files agree with the code.
 """
@@ -44,7 +44,7 @@ def configuration() -> str:
 
 
 def presets() -> str:
-    """What each preset sets, beside the defaults it replaces."""
+    """The keys that each preset sets, and the defaults that they replace."""
     rows = [
         (f"`{preset}`", f"`{key}`", _value(value), _value(RunConfig.model_fields[key].default))
         for preset, values in PRESETS.items()
@@ -71,7 +71,7 @@ def operations() -> str:
         for name, method in ordered
         if not name.startswith("_")
     ]
-    return _table(("operation", "what it does", "supplied"), rows)
+    return _table(("operation", "meaning", "supplied"), rows)
 
 
 def integrators() -> str:
@@ -100,7 +100,7 @@ def streams() -> str:
 
 
 def measures() -> str:
-    """Every group of measures, and what is in it; of a distribution over neurons its mean alone."""
+    """Every group of measures, with its measures; only the mean of a distribution over neurons."""
 
     def text(measure: Measure) -> str:
         unit = "" if measure.unit == "1" else f" ({measure.unit})"
@@ -114,13 +114,13 @@ def measures() -> str:
         )
         for group in GROUPS.values()
     ]
-    return _table(("group", "what it is about", "measures"), rows)
+    return _table(("group", "subject", "measures"), rows)
 
 
 def figures() -> str:
     """Every figure, and the poster's number for it."""
     rows = [(f"`{kind.name}`", kind.caption, kind.poster) for kind in FIGURES.values()]
-    return _table(("figure", "what it shows", "poster"), rows)
+    return _table(("figure", "contents", "poster"), rows)
 
 
 BLOCKS = {
@@ -138,12 +138,12 @@ _BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
 
 def rewritten(text: str) -> str:
-    """Return a page with its blocks made anew."""
+    """Return a page with its blocks regenerated."""
     return _BLOCK.sub(lambda block: f"{block[1]}\n{BLOCKS[block[2]]()}\n\n{block[3]}", text)
 
 
 def _values(annotation: Any, metadata: Iterable[Any] = ()) -> str:
-    """Say what a key accepts: a type's word with its bounds, and the choices."""
+    """Describe the values of a key: a type with its bounds, and the choices."""
     arguments = get_args(annotation)
     bounds = [
         f"{sign} {_number(getattr(bound, name))}"
@@ -162,7 +162,7 @@ def _values(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
 
 def _flat(metadata: Iterable[Any]) -> Iterable[Any]:
-    """Return bounds, taken out of the fields that hold them."""
+    """Return bounds, extracted from the fields that hold them."""
     for item in metadata:
         yield from getattr(item, "metadata", None) or [item]
 
@@ -196,7 +196,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def main() -> None:
-    """Rewrite every page whose tables are stale, and name it."""
+    """Rewrite every page whose tables are stale, and print its name."""
     for page in sorted(DOCS.glob("*.md")):
         text = page.read_text(encoding="utf-8")
         new = rewritten(text)

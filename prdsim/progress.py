@@ -128,7 +128,7 @@ class Shown(Progress):
 
 
 class _Dispensable:
-    """Writes to a stream, ignoring failures: a lost terminal or a full log must not end the work."""
+    """Writes to a stream, ignoring failures: a lost terminal or full log must not end the work."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

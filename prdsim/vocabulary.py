@@ -18,7 +18,7 @@ TABLES = {
     "theorems": "Theorems 1 and 2 on a run of the preset theory, with their premises",
     "couplings": "integrated growth rates per neuron (runs again, in memory)",
     "stability": "leading eigenvalues of the Jacobian at the last snapshot",
-    "equilibrium": "the same where the reaction comes to rest from there (small problems)",
+    "equilibrium": "the same at the reaction equilibrium reached from there (small problems)",
     "scaling": "how reaction and diffusion scale at the initial draw",
 }
 """Other tables of a run; see `prdsim.analysis.run_tables`."""

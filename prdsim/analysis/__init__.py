@@ -1,7 +1,7 @@
 """Measures of patterns, from weights or from trajectories.
 
 Measures take arrays; `history`, `neuron_table` and `subspace_table` take a trajectory, or a
-recording made of arrays by `recording_of`, and read one snapshot at a time.
+recording of arrays made by `recording_of`, and read one snapshot at a time.
 """
 
 from prdsim.analysis.group import Group, Measure

@@ -1,4 +1,4 @@
-"""Checks that every measure makes of its input, and the blocks in which large inputs are read."""
+"""Checks of the input of every measure, and the blocks in which large inputs are read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BLOCK = 2**22
 def real_array(name: str, values: ArrayLike, *, ndim: int) -> Reals:
     """Return real, finite numbers as float64, not empty and with ``ndim`` axes.
 
-    Raises `ConfigError`, in which ``name`` stands for them, for anything else.
+    Raises `ConfigError` for anything else; the message calls the array ``name``.
     """
     array = np.asarray(values)
     require_real(name, array.dtype)
@@ -35,15 +35,13 @@ def real_array(name: str, values: ArrayLike, *, ndim: int) -> Reals:
 
 
 def require_real(name: str, dtype: np.dtype[Any]) -> None:
-    """Raise `ConfigError` for a type that float64 does not hold, such as complex numbers."""
+    """Raise `ConfigError` for a type that float64 cannot hold, such as complex numbers."""
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise ConfigError(
-            f"{name} must hold real numbers of up to 64 bits, but has the type {dtype}"
-        )
+        raise ConfigError(f"{name} must hold real numbers of up to 64 bits, but has type {dtype}")
 
 
 def non_negative(name: str, values: ArrayLike) -> Reals:
-    """Return numbers that are 0 or more, one axis, float64.
+    """Return a one-dimensional array of non-negative numbers as float64.
 
     Raises `ConfigError` for anything else.
     """
@@ -54,7 +52,7 @@ def non_negative(name: str, values: ArrayLike) -> Reals:
 
 
 def row_blocks(rows: int, numbers: int) -> Iterator[slice]:
-    """Yield slices that cover ``rows`` rows; ``numbers`` is what one row needs of `BLOCK`."""
+    """Yield slices that cover ``rows`` rows of ``numbers`` numbers, in blocks of about `BLOCK`."""
     step = max(1, BLOCK // numbers)
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))

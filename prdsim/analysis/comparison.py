@@ -1,4 +1,4 @@
-"""Runs with diffusion beside runs without: each measure, its spread over draws, by pairs."""
+"""Runs with diffusion compared to runs without: each measure, its spread over draws, by pairs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _LONGEST_HEAD = 20  # characters of a label that the head of a column holds
 class Comparison:
     """Measures of runs at one time, by label: ``values[label][name]`` is (runs,), in their order.
 
-    ``seeds[label]`` are the runs' seeds, -1 where runs are no pairs: unknown, or of other settings;
-    ``left_out`` names what one of the runs lacks, ``notes`` the runs measured at another time;
-    ``reports[label]`` are those of `prdsim converge` at this time, None for runs that have none.
+    ``seeds[label]`` are the runs' seeds, -1 for runs without a partner: unknown, or with other
+    settings; ``left_out`` gives the reasons for missing groups, ``notes`` the runs measured at
+    another time; ``reports[label]`` are those of `prdsim converge` at this time, None without one.
     """
 
     time: float
@@ -35,11 +35,11 @@ class Comparison:
     reports: dict[str, list[Report | None]] = field(default_factory=dict)
 
     def discretization(self, name: str) -> str:
-        """Say how far a measure can be trusted: by its largest relative error in any run."""
+        """Describe how far a measure can be trusted: its largest relative error in any run."""
         return error_text(name, self.reports.values())
 
     def pairs(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return a measure of the first and the second label's runs that share their seed."""
+        """Return a measure for the runs of the first and of the second label that share seeds."""
         first, second = list(self.values)[:2]
         places = [
             (self.seeds[first].index(seed), at)
@@ -50,9 +50,9 @@ class Comparison:
         return self.values[first][name][left], self.values[second][name][right]
 
     def table(self) -> Table:
-        """Return a row a measure: mean and standard deviation by label, and how pairs differ.
+        """Return one row per measure: mean and standard deviation by label, and how pairs differ.
 
-        ``higher`` counts the pairs of equal seed in which the second label's value is the higher.
+        ``higher`` counts the pairs of equal seed in which the second label's value is higher.
         """
         names = list(next(iter(self.values.values())))
         columns: dict[str, Sequence[Any]] = {"measure": names}
@@ -74,13 +74,13 @@ class Comparison:
         return Table(f"at time {self.time:.6g}", columns, heads, notes=(*legend, *self.notes))
 
     def _marks(self) -> list[str]:
-        """Return what stands for the labels in the heads of a text: numbers, if one is long."""
+        """Return marks for the labels in column heads: numbers, if one label is long."""
         if max(map(len, self.values)) <= _LONGEST_HEAD:
             return [f"{label}:" for label in self.values]
         return [f"({number})" for number in range(1, len(self.values) + 1)]
 
     def higher(self, name: str) -> str:
-        """Say in how many pairs of equal seed the second label's value is higher, or the same."""
+        """Count in words the pairs of equal seed whose second value is higher, or equal."""
         first, second = self.pairs(name)
         if not len(first):
             return "-"
@@ -96,9 +96,9 @@ def compare(
     groups: Iterable[str] | None = None,
     progress: Callable[[Iterable[Recording]], Iterable[Recording]] = iter,
 ) -> Comparison:
-    """Measure runs at one time, the end of the shortest unless given, gathered by label.
+    """Measure runs at one time, by default the end of the shortest, grouped by label.
 
-    Runs of one label are initial draws of the same setting; what else differs is in the label.
+    Runs of one label are initial draws of the same setting; all other differences are in the label.
     Each is measured at its snapshot nearest to the time.
     Raises `ConfigError` for fewer than two runs, a time that they do not share, or groups of
     measures that cannot be computed.
@@ -136,7 +136,7 @@ def compare(
 
 
 def _notes(run: Recording, time: float, wanted: float) -> Iterator[str]:
-    """Say what is peculiar about a run that is measured at a time."""
+    """Yield remarks on a run that is measured at a time."""
     if abs(time - wanted) > 1e-5 * wanted:
         yield f"{run.name} is measured at its nearest snapshot, t = {time:.6g}"
     reason = run.assessed(time).reason

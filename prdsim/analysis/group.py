@@ -1,4 +1,4 @@
-"""How measures of a snapshot are declared: in groups, which share what is expensive."""
+"""How measures of a snapshot are declared: in groups that share expensive computations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Compute = Callable[["Snapshot"], Values]
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of a snapshot: its name in tables, what it is, and its unit."""
+    """A number measured at a snapshot: its name in tables, its meaning and its unit."""
 
     name: str
     meaning: str
@@ -28,9 +28,9 @@ class Measure:
 class Group:
     """Measures that are computed together, in their order; `prdsim.vocabulary` says their meaning.
 
-    ``prepare`` takes a recording, once, and returns what computes the measures of its snapshots; it
-    raises `PrdsimError` for a recording that lacks something. ``on_demand`` groups cost more than
-    all others together: they are computed only where they are named.
+    ``prepare`` takes a recording, once, and returns a function that computes the measures of a
+    snapshot; it raises `PrdsimError` if the recording lacks necessary data. ``on_demand`` groups
+    cost more than all others together: they are computed only if named.
     """
 
     name: str
@@ -50,13 +50,13 @@ _SUMMARY = {
 
 
 def summarized(name: str, symbol: str, unit: str = "1") -> list[Measure]:
-    """Declare what `summary` returns of a number per neuron."""
+    """Declare the measures that `summary` returns for a number per neuron."""
     return [Measure(f"{name}_{key}", f"{symbol}, {text}", unit) for key, text in _SUMMARY.items()]
 
 
 def summary(name: str, values: NDArray[Any]) -> Values:
-    """Return mean, standard deviation, quantiles and the largest of numbers (m,)."""
-    with np.errstate(invalid="ignore", over="ignore"):  # forces of a run that diverges are infinite
+    """Return mean, standard deviation, quantiles and maximum of numbers (m,)."""
+    with np.errstate(invalid="ignore", over="ignore"):  # a diverging run has infinite forces
         q05, q50, q95 = np.quantile(values, (0.05, 0.5, 0.95))
         numbers = (np.mean(values), np.std(values), q05, q50, q95, np.max(values))
     return {f"{name}_{key}": float(number) for key, number in zip(_SUMMARY, numbers, strict=True)}

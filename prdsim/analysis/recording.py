@@ -47,9 +47,9 @@ _AXES = {
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One recorded state beside the initial one; U (m, d_in), V (d_out, m), float64.
+    """One recorded state with the initial one; U (m, d_in), V (d_out, m), float64.
 
-    W (m_c, d_out) and a (m_c,) are None where the recording has none.
+    W (m_c, d_out) and a (m_c,) are None if the recording has none.
     """
 
     step: int
@@ -63,25 +63,25 @@ class Snapshot:
 
     @property
     def weights(self) -> dict[str, Array]:
-        """U, V, W, a by name; `Recording.require_critic` says first that they are there."""
+        """U, V, W, a by name; check with `Recording.require_critic` that W and a exist."""
         assert self.W is not None
         assert self.a is not None
         return {"U": self.U, "V": self.V, "W": self.W, "a": self.a}
 
     @cached_property
     def change(self) -> Array:
-        """U(t) - U(0), one neuron a row."""
+        """U(t) - U(0), one neuron per row."""
         return self.U - self.U_0
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Weights over K snapshots: U (K, m, d_in), V (K, d_out, m), and what they belong to.
+    """Weights over K snapshots, U (K, m, d_in) and V (K, d_out, m), with data on their run.
 
     W (K, m_c, d_out) and a (K, m_c) may be missing; so may ``grid``, the (rows, columns) of the
-    pixels that inputs live on, and ``config``. ``scalars`` are the recorded rows, if any.
-    ``status`` says in words what became of the run; ``complete`` whether it finished; ``apart``
-    what tells it from others of its label, see `told_apart`. Build one by `recording_of`, or
+    pixels of the inputs, and ``config``. ``scalars`` are the recorded rows, if any. ``status``
+    describes the state of the run in words; ``complete`` is whether it finished; ``apart``
+    distinguishes it from others of its label, see `told_apart`. Build one by `recording_of`, or
     `open_recording`.
     """
 
@@ -106,7 +106,7 @@ class Recording:
 
     @property
     def label(self) -> str:
-        """How legends name the run: with or without diffusion; by its name if it is arrays."""
+        """The run in legends: with or without diffusion; its name if it is made of arrays."""
         if self.config is None:
             return self.name
         label = "without diffusion"
@@ -117,7 +117,7 @@ class Recording:
 
     @property
     def setting(self) -> str:
-        """The data and the sizes, in a few words; formulas as matplotlib reads them."""
+        """The data and the sizes, in a few words, with formulas for matplotlib."""
         _, m, d_in = self.U.shape
         sizes = f"m = {m}, $d_{{in}}$ = {d_in}"
         if self.config is None:
@@ -135,33 +135,33 @@ class Recording:
         """X (d_in, n) and Y (d_out, n), float64.
 
         Raises `ConfigError` if it was made of arrays without them, `DataError` or
-        `ResumeMismatchError` if the file holds none, and neither does their source.
+        `ResumeMismatchError` if they are neither in the file nor available from their source.
         """
         if self.load_samples is None:
-            raise ConfigError("this measure needs the samples: give X and Y beside the weights")
+            raise ConfigError("this measure needs the samples: give X and Y with the weights")
         X, Y = self.load_samples()
         return _float64(X), _float64(Y)
 
     @property
     def pixels(self) -> tuple[int, int]:
-        """The grid, or a `ConfigError` that says how to give one."""
+        """The grid; raises a `ConfigError` that says how to give one."""
         if self.grid is None:
             raise ConfigError(
-                f"{self.name}: its inputs are no images: the data set declares no grid; give a "
+                f"{self.name}: its inputs are not images: the data set declares no grid; give a "
                 "data file a `grid` of (rows, columns)"
             )
         return self.grid
 
     @property
     def settings(self) -> RunConfig:
-        """The configuration, or a `ConfigError` that says what for."""
+        """The configuration; raises `ConfigError` if there is none."""
         if self.config is None:
-            raise ConfigError(f"{self.name}: this measure needs a configuration beside the weights")
+            raise ConfigError(f"{self.name}: this measure needs a configuration with the weights")
         return self.config
 
     @property
     def file(self) -> Trajectory:
-        """The trajectory, or a `ConfigError` for a recording of arrays."""
+        """The trajectory; raises `ConfigError` for a recording of arrays."""
         if self.trajectory is None:
             raise ConfigError(f"{self.name}: this measure needs the trajectory file of a run")
         return self.trajectory
@@ -169,7 +169,7 @@ class Recording:
     def require_critic(self) -> None:
         """Raise `ConfigError` unless the recording has W and a."""
         if self.W is None or self.a is None:
-            raise ConfigError(f"{self.name}: this measure needs W and a beside U and V")
+            raise ConfigError(f"{self.name}: this measure needs W and a in addition to U and V")
 
     @cached_property
     def _found(self) -> FoundReport:
@@ -179,18 +179,18 @@ class Recording:
 
     @property
     def discretization(self) -> Report | None:
-        """The run's report of `prdsim converge`, if there is one that belongs to it.
+        """The run's report of `prdsim converge`, if it has one that is not stale.
 
-        Raises `ReportError` if there is one that cannot be read.
+        Raises `ReportError` if the report cannot be read.
         """
         return self._found.report
 
     def assessed(self, time: float) -> FoundReport:
-        """Return the run's report at a time, or why there is none; raises `ReportError`."""
+        """Return the run's report at a time, or the reason for its lack; raises `ReportError`."""
         report = self.discretization
         if report is None or abs(report.time - time) <= 1e-5 * time:
             return self._found
-        return FoundReport(None, f"assessed at t = {report.time:.6g} alone")
+        return FoundReport(None, f"assessed only at t = {report.time:.6g}")
 
     def weights(self, index: int) -> dict[str, Array]:
         """Return U, V, W, a of a snapshot, float64; raises `ConfigError` if W or a is missing."""
@@ -227,8 +227,8 @@ def recording_of(
 ) -> Recording:
     """Return a recording of a trajectory, or of arrays: U (K, m, d_in), V (K, d_out, m) and more.
 
-    ``time`` is the snapshots' (their number if left out); X (d_in, n), Y (d_out, n) are needed by
-    measures of reaction and diffusion, as are W, a and ``config``.
+    ``time`` holds the times of the snapshots (by default their numbers); measures of reaction and
+    diffusion need X (d_in, n), Y (d_out, n), W, a and ``config``.
     Raises `ConfigError` for shapes that do not belong together, `TrajectoryError` for a file that
     holds no snapshot yet, or whose configuration was changed.
     """
@@ -261,10 +261,10 @@ def recording_of(
 
 
 def told_apart(recordings: Iterable[Recording]) -> list[Recording]:
-    """Return recordings whose labels say what they differ in beside the seed, where they do.
+    """Return recordings with labels that show all differences other than the seed.
 
-    So that runs of one label differ by their initial draw alone, and may be averaged, and those
-    with and without diffusion by that alone. The critic's keys count among runs that have it.
+    Runs of one label then differ only in their initial draw, and may be averaged; those with and
+    without diffusion only in that. The critic's keys count only among runs that have a critic.
     """
     runs = [replace(run, apart="") for run in recordings]
     configs = [run.config for run in runs if run.config is not None]
@@ -277,7 +277,7 @@ def told_apart(recordings: Iterable[Recording]) -> list[Recording]:
 
 
 def by_label(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:
-    """Gather recordings by label, those without diffusion first."""
+    """Group recordings by label, those without diffusion first."""
     found: dict[str, list[Recording]] = {}
     for recording in recordings:
         found.setdefault(recording.label, []).append(recording)
@@ -285,7 +285,7 @@ def by_label(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:
 
 
 def _differing(configs: Sequence[RunConfig], *groups: str) -> list[str]:
-    """Return the keys of some groups in which configurations differ, those that matter."""
+    """Return the relevant keys of some groups in which configurations differ."""
     keys = [key for key in keys_of(*groups) if key not in _NOT_COMPARED]
     return [key for key in keys if len({str(getattr(config, key)) for config in configs}) > 1]
 
@@ -296,15 +296,15 @@ def _values(config: RunConfig, differing: list[str], critics: list[str]) -> str:
 
 
 _NOT_COMPARED = ("seed", "data_dir", "diffusion", "diffusivity", "steps", "end_time")
-"""Keys that differ between initial draws, that labels tell, or that only say when to end."""
+"""Keys that differ between initial draws, appear in labels, or only determine the end."""
 
 
 @contextmanager
 def open_recording(path: str | os.PathLike[str]) -> Iterator[Recording]:
     """Open a trajectory file for analysis: running, interrupted or diverged, but never damaged.
 
-    Raises `TrajectoryError` if it is missing, unreadable, or without a snapshot yet, and
-    `DamagedTrajectoryError` if a checksum fails, anywhere among the results.
+    Raises `TrajectoryError` if it is missing, unreadable, or has no snapshot yet, and
+    `DamagedTrajectoryError` if any checksum of the results fails.
     """
     with open_trajectory(path) as trajectory:
         recording = _of_trajectory(trajectory)
@@ -343,7 +343,7 @@ def _of_trajectory(trajectory: Trajectory) -> Recording:
 
 
 def _reached(trajectory: Trajectory, *, whole: bool) -> str:
-    """Say how far a run has come, in what it was planned by: time or steps."""
+    """Describe how far a run has come, in time or steps, as it was planned."""
     planned = trajectory.planned_snapshots[-1]
     if planned.dtype.kind == "i":
         return f"step {trajectory.reached_step}" + f" of {planned}" * (not whole)
@@ -353,7 +353,7 @@ def _reached(trajectory: Trajectory, *, whole: bool) -> str:
 
 
 def _check_shapes(arrays: Mapping[str, Array], grid: tuple[int, int] | None) -> None:
-    """Refuse arrays that are not real numbers, are empty, or differ in a size that they share."""
+    """Reject arrays that are not real numbers, are empty, or do not fit together."""
     sizes: dict[str, int] = {}
     for key, array in arrays.items():
         axes = _AXES[key]

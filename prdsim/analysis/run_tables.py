@@ -1,4 +1,4 @@
-"""Tables of a run beside its history: by neuron, direction or mode; of scaling; of the theorems."""
+"""Tables of a run other than its history: by neuron, direction, mode; scaling; the theorems."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _HEADS = {
     "theorem_2": "bound of Theorem 2",
     "lambda_min": "lambda_min(H(t))",
     "lambda_max": "lambda_max(H(t))",
-    "mask_flips": "share of masks flipped",
+    "mask_flips": "share of gates flipped",
     "integrated_rate": "integral of sigma_1(C_j)",
     "span_share": "share of the change in the span",
     "real": "Re lambda",
@@ -59,7 +59,7 @@ _HEADS = {
 def neuron_table(source: Trajectory | Recording, index: int = -1) -> Table:
     """Return a row per neuron at a snapshot: distances, order, reaction and diffusion.
 
-    Moran's I is left out without a grid, reaction and diffusion where they cannot be computed.
+    Moran's I is omitted without a grid, reaction and diffusion if they cannot be computed.
     """
     recording = recording_of(source)
     now = recording.at(index)
@@ -83,7 +83,7 @@ def _force_columns(recording: Recording, index: int) -> dict[str, Any]:
 
 
 def subspace_table(source: Trajectory | Recording) -> Table:
-    """Return the shares of the trajectory's variance in its principal directions, falling."""
+    """Return the shares of the trajectory's variance in its principal directions, descending."""
     shares = trajectory_shares(recording_of(source).U)
     columns = {
         "directions": np.arange(1, len(shares) + 1),
@@ -99,7 +99,8 @@ def subspace_table(source: Trajectory | Recording) -> Table:
 def scaling_like(recording: Recording | None) -> Scaling:
     """Measure how reaction and diffusion scale at initial draws like a run's, if one is given.
 
-    Like in ``init_scale`` and ``output_init``; sizes and inputs are those of `measure_scaling`.
+    The run gives ``init_scale`` and ``output_init``; sizes and inputs are those of
+    `measure_scaling`.
     """
     config = None if recording is None else recording.config
     if config is None:
@@ -127,7 +128,7 @@ def scaling_table(scaling: Scaling) -> Table:
 def theorem_table(recording: Recording) -> Table:
     """Return a row per snapshot of Theorems 1 and 2; verdicts and the Bernoulli fit as notes.
 
-    Raises `ConfigError` unless the run is of the theorems' set-up, `DataError` if lambda_0 is 0.
+    Raises `ConfigError` unless the run has the theorems' set-up, `DataError` if lambda_0 is 0.
     """
     report = theorem_report(recording.file)
     constants = report.constants
@@ -142,7 +143,7 @@ def theorem_table(recording: Recording) -> Table:
 
 
 def _residual_notes(recording: Recording) -> list[str]:
-    """Say what r and K the recorded residual has, and where it comes to rest."""
+    """Describe r and K fitted to the recorded residual, and its final level."""
     scalars = recording.file.scalars
     time, rho = scalars["time"], scalars["residual_norm"]
     try:
@@ -159,7 +160,7 @@ def _residual_notes(recording: Recording) -> list[str]:
 
 
 def coupling_history(recording: Recording, progress: Progress | None = None) -> CouplingHistory:
-    """Run a recording's trajectory again and integrate C_j over it; see `replay_couplings`."""
+    """Replay a recording's trajectory and integrate C_j over it; see `replay_couplings`."""
     return replay_couplings(recording.file, progress=progress)
 
 
@@ -193,9 +194,9 @@ def stability_of(
 ) -> Stability:
     """Return the leading modes at a recording's last snapshot, without and with diffusion.
 
-    A run without diffusion is asked what its critic, as it is, would do. ``equilibrium`` first
-    carries U and V on to where the reaction rests, by Newton's method; meant for small problems.
-    ``say`` takes a text now and then: how far it is.
+    For a run without diffusion, this shows the effect that its untrained critic would have.
+    ``equilibrium`` first moves U and V to a reaction equilibrium by Newton's method, for small
+    problems. ``say`` is called with a progress text now and then.
     Raises `ConfigError` if it lacks W, a or the configuration, or the memory does not suffice.
     """
     weights = recording.weights(-1)
@@ -209,7 +210,7 @@ def stability_of(
 
 
 def stability_table(stability: Stability) -> Table:
-    """Return a row per leading mode of each flow; the verdict, or why there is none, as notes."""
+    """Return a row per leading mode of each flow; notes give the verdict, or why there is none."""
     rows: list[dict[str, Any]] = [
         {
             "flow": flow,
@@ -243,4 +244,4 @@ RUN_TABLES: dict[str, Callable[[Recording, Say], Table]] = {
     "equilibrium": lambda run, say: stability_table(stability_of(run, equilibrium=True, say=say)),
     "scaling": lambda run, _: scaling_table(scaling_like(run)),
 }
-"""The tables of `prdsim.vocabulary` by name, each of a recording and what says how far it is."""
+"""The tables of `prdsim.vocabulary`: made from a recording, and a function that takes progress."""

@@ -1,4 +1,4 @@
-"""The model of a run, made once and evaluated at weights on the host, a snapshot at a time."""
+"""The model of a run, built once and evaluated at weights on the host, one snapshot at a time."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class SnapshotModel:
             raise DataError(f"X holds {X.shape[1]} samples, Y {Y.shape[1]}; they must be the same")
         self.backend = cpu_backend(backend)
         with self.backend.active():
-            # Distances are not asked for: their reference U_0 may be anything.
+            # Distances are not computed: their reference U_0 may be anything.
             chart = WeightChart(self.backend, X, np.zeros((config.width, X.shape[0])))
             self.model = build_model(config, self.backend, chart, X, Y)
             self.state = State.empty(self.backend, self.model.state_shapes)
 
     @contextmanager
     def at(self, **weights: HostArray) -> Iterator[tuple[Model, State]]:
-        """Make U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,) the state, backend active.
+        """Load U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,); activate the backend.
 
         Raises `DataError` for arrays of other shapes.
         """
@@ -60,14 +60,14 @@ class SnapshotModel:
 
 
 def settings_of(U: HostArray, W: HostArray, diffusivity: float) -> RunConfig:
-    """Return a configuration of the widths of U (m, d_in) and W (m_c, d_out); D = 0 is without."""
+    """Return a configuration with the widths of U (m, d_in) and W (m_c, d_out); D = 0: without."""
     return RunConfig(
         width=U.shape[0], critic_width=W.shape[0], diffusion=True, diffusivity=diffusivity
     )
 
 
 def cpu_backend(backend: Backend | str) -> Backend:
-    """Return a backend by name in float64, where ``auto`` looks for no GPU; an instance as it is.
+    """Return a float64 backend by name, where ``auto`` excludes GPUs; an instance is kept.
 
     Raises `ConfigError` for an unknown name, and `BackendUnavailableError`.
     """

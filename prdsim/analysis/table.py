@@ -15,11 +15,11 @@ _SHOWN_ROWS = 7  # of a long table, as text
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length by name; ``heads`` says in words what a column holds.
+    """Columns of equal length by name; ``heads`` are their titles in words.
 
-    ``wide`` tables have a row per snapshot and many columns: as text they are shown turned, with a
-    few of their rows, and with ``margin``, a text by column, at the end of the column's line.
-    ``notes`` are findings in words, which text and JSON hold as well.
+    ``wide`` tables have a row per snapshot and many columns: as text they are transposed, show a
+    few of their rows, and have ``margin``, a text by column, at the end of the column's line.
+    ``notes`` are findings in words, included in text and JSON.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Table:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One mapping a row, of plain Python values; None for what is not finite."""
+        """One mapping per row, of plain Python values; None for a number that is not finite."""
         columns = {name: [_plain(value) for value in column] for name, column in self._items()}
         names = list(columns)
         return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -40,7 +40,7 @@ class Table:
         return [(name, list(column)) for name, column in self.columns.items()]
 
     def to_csv(self) -> str:
-        """Return CSV text with a head line; numbers keep every digit, missing ones are empty."""
+        """Return CSV text with a header; numbers keep every digit, missing ones are empty."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.columns), lineterminator="\n")
         writer.writeheader()
@@ -48,7 +48,7 @@ class Table:
         return text.getvalue()
 
     def to_text(self) -> str:
-        """Return text to read, of five significant digits."""
+        """Return readable text with five significant digits."""
         notes = [f"  {note}" for note in self.notes]
         body = self._turned() if self.wide else self._upright()
         return "\n".join([self.title, *notes, *body])
@@ -95,7 +95,7 @@ def _cell(value: Any) -> str:
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
-    """First column to the left, the others to the right."""
+    """Align the first column left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         (

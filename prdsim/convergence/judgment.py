@@ -53,8 +53,8 @@ class Verdict(StrEnum):
 class JudgedNumber:
     """One judged quantity; None stands for an unknown or undefined number.
 
-    ``value`` is that of the run, ``finer`` those of the replays, the finest last, ``twins`` those
-    of its twins. ``change`` and ``scatter`` are relative to the finest value; ``order`` is observed.
+    ``value`` is the run's, ``finer`` those of the replays, the finest last, ``twins`` those of its
+    twins. ``change`` and ``scatter`` are relative to the finest value, ``order`` is observed.
     """
 
     name: str

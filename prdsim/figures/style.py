@@ -81,7 +81,7 @@ def colors_of(runs: Sequence[Recording]) -> list[str]:
 
 
 def line_of(label: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the line style of a label: its color, and a dash pattern for those who see no color."""
+    """Return the line style of a label: its color, and dashes that distinguish it without color."""
     dashes = _DASHES[labels.index(label) % len(_DASHES)]
     return {"color": color_of(label, labels), "linestyle": dashes}
 

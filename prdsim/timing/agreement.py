@@ -1,14 +1,14 @@
-"""Does a contender compute the same? Compared are the changes of the arrays since t = 0.
+"""Whether a contender agrees with the reference, by the changes of the arrays since t = 0.
 
-What is allowed, relative to the norm of a change, with u the unit roundoff of the precision and
-K steps taken, is `SPREAD` times the sum of what chance makes of three things:
+The error allowed, relative to the norm of a change, with u the unit roundoff of the precision and
+K steps taken, is `SPREAD` times the sum of the random errors from three sources:
 
 * storage: X_0 cast, and each update rounded, at the size of X: u sqrt(K + 1) ||X_0|| / ||change||;
 * sums, of up to r terms: u sqrt(r);
 * gates: A errs by about u sqrt(d_in) of its spread, so 0.8 u sqrt(d_in) of all m n gates lie close
-  enough to 0 to open on one side alone; each such gate is one of some m n / 2 entries of B, all of
-  like size. The critic's m_c n gates alike, from sums over m. Fewer than one gate in a hundred such
-  comparisons is none.
+  enough to 0 to open on one side only; each such gate is one of some m n / 2 entries of B, all of
+  similar size. The same holds for the critic's m_c n gates, from sums over m. Fewer than one gate
+  in a hundred such comparisons counts as none.
 
 A wrong term or factor shows in float64, where this is many orders of magnitude below 1.
 """
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from prdsim.timing.workload import Workload
 
 CHECKED_STEPS = 3
-_NO_FLIP = 0.01  # expected gates on the wrong side, below which there are none
+_NO_FLIP = 0.01  # expected number of differing gates below which they are neglected
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Relative error of the change of one array, and what is allowed."""
+    """Relative error of the change of one array, and the error allowed."""
 
     array: str
     measured: float
@@ -42,7 +42,7 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether the error is within what is allowed; NaN is not."""
+        """Whether the error is within the allowance; NaN is not."""
         return self.measured <= self.allowed
 
 
@@ -71,6 +71,6 @@ def _expected_error(workload: Workload, relative_size: float) -> float:
 
 
 def _gates(count: int, error: float) -> float:
-    """Return what gates on the wrong side change, relative to all."""
+    """Return the change caused by gates that differ, relative to all gates."""
     flips = 0.8 * error * count
     return sqrt(2 * max(flips, 1.0) / count) if flips * CHECKED_STEPS > _NO_FLIP else 0.0

@@ -1,4 +1,4 @@
-"""Who is timed: prdsim's own steps, and the bare products that no step can avoid."""
+"""The contenders: prdsim's own steps, and the bare products that no step can avoid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """Who takes part: a label, a kind that `own_contender` knows, keys of the configuration."""
+    """A participant: a label, a kind for `own_contender`, and keys of the configuration."""
 
     label: str
     kind: str
@@ -30,28 +30,28 @@ class Entry:
 
 
 class Contender:
-    """Something that takes steps of a workload. A method raises where the contender fails."""
+    """Something that takes steps of a workload. Its methods raise an error if it fails."""
 
     uncounted = 1
     """Steps before each block."""
 
     def active(self) -> AbstractContextManager[object]:
-        """Return a context in which its own number of threads computes."""
+        """Return a context in which its own number of threads is in effect."""
         return nullcontext()
 
     def prepare(self, steps: int) -> None:
-        """Get ready what the next steps are given from outside; not timed."""
+        """Prepare external input of the next steps; not timed."""
 
     def advance(self, steps: int) -> None:
-        """Take as many steps, and return when they are done."""
+        """Take ``steps`` steps, and return when they are done."""
         raise NotImplementedError
 
     def weights(self) -> dict[str, HostArray]:
-        """Return U, V, W, a as the paper has them; nothing if there are none to compare."""
+        """Return U, V, W, a in the paper's coordinates; empty if there are none to compare."""
         return {}
 
     def describe(self) -> dict[str, Any]:
-        """Return versions, and what computes."""
+        """Return a description, with versions."""
         return {}
 
     def begin(self, steps: int) -> tuple[dict[str, Any], dict[str, HostArray]]:
@@ -61,7 +61,7 @@ class Contender:
             return self.describe(), self.weights()
 
     def timed(self, steps: int) -> Block:
-        """Time steps, after those that do not count."""
+        """Time steps, after uncounted ones."""
         with self.active():
             self._take(self.uncounted)
             self.prepare(steps)
@@ -72,7 +72,7 @@ class Contender:
         return Block(seconds / steps, max(0.0, others / seconds))
 
     def end(self) -> tuple[bool, int]:
-        """Say whether all is still finite, and how many bytes the process had at its largest."""
+        """Return whether all numbers are finite, and the peak memory of the process in bytes."""
         with self.active():
             weights = self.weights().values()
         return all(bool(np.isfinite(array).all()) for array in weights), _peak_bytes()
@@ -83,7 +83,7 @@ class Contender:
 
 
 class OwnSteps(Contender):
-    """Steps of a `Simulation`: what `prdsim run` does between two records."""
+    """Steps of a `Simulation`, as `prdsim run` takes them between two records."""
 
     def __init__(self, workload: Workload) -> None:
         self._simulation = Simulation(
@@ -91,11 +91,11 @@ class OwnSteps(Contender):
         )
 
     def active(self) -> AbstractContextManager[object]:
-        """Return the simulation: entered, its backend holds the threads."""
+        """Return the simulation, whose backend limits the threads."""
         return self._simulation
 
     def advance(self, steps: int) -> None:
-        """Take as many steps."""
+        """Take ``steps`` steps."""
         self._simulation.advance(steps)
         self._simulation.backend.synchronize()
 
@@ -110,7 +110,7 @@ class OwnSteps(Contender):
 
 
 class BareProducts(Contender):
-    """The products of a chart's step without critic, by SciPy's BLAS, in place, and nothing else.
+    """The products of a chart's step without critic, by SciPy's BLAS, in place; nothing else.
 
     A, Z = V H, V^T E, dV += E H^T and the pull-back. weight: A = U X, dU += B X^T; range: A = P R,
     dP += B R^T with X = Q R of full rank; gram: A += C K, and the velocity of C is B itself.
@@ -132,11 +132,11 @@ class BareProducts(Contender):
         self.Z = filled(sizes.d_out, sizes.n)
 
     def active(self) -> AbstractContextManager[object]:
-        """Return a context that holds the threads of BLAS."""
+        """Return a context that limits the threads of BLAS."""
         return self._backend.active()
 
     def advance(self, steps: int) -> None:
-        """Multiply as often as so many steps would."""
+        """Multiply as often as ``steps`` steps would."""
         gemm = self._backend.gemm
         for _ in range(steps):
             gemm(self.U, self.X, self.A)
@@ -152,16 +152,16 @@ class BareProducts(Contender):
 
 
 def own_contender(entry: Entry, workload: Workload, threads: int) -> Contender:
-    """Return a contender whose kind is "prdsim", or "products:" and a chart."""
+    """Return a contender of the kind "prdsim", or "products:" and a chart."""
     workload = workload.replace(**entry.keys, threads=threads)
     chart = entry.kind.removeprefix("products:")
     return OwnSteps(workload) if chart == entry.kind else BareProducts(workload, chart)
 
 
 def _busy_seconds() -> float:
-    """Processor time that the whole machine has spent, by proc(5): not idle, not waiting.
+    """Processor time that the whole machine has spent, by proc(5): neither idle nor waiting.
 
-    Time stolen by a hypervisor counts: it is others' too.
+    Time stolen by a hypervisor counts: others used it, too.
     """
     fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]
     user, nice, system, _idle, _waiting, *rest = map(int, fields)

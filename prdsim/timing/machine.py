@@ -1,4 +1,4 @@
-"""Where and with what a measurement was made."""
+"""The machine and the versions of a measurement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = ("numpy", "scipy", "numba", "cupy-cuda13x", "cupy-cuda12x")
 
 
 def circumstances(*packages: str) -> dict[str, Any]:
-    """Return date, commit, machine and versions, those of more packages too, as JSON takes them."""
+    """Return date, commit, machine and versions, also of further packages, as JSON values."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
 
 AUTOMATIC = Entry("prdsim", "prdsim", {"backend": "auto", "chart": "auto"})
-"""What a user gets who leaves backend and chart to prdsim."""
+"""The entry that leaves backend and chart to prdsim."""
 
 REFERENCE = Entry(
     "reference", "prdsim", {"backend": "numpy", "chart": "weight", "precision": "float64"}
@@ -33,7 +33,7 @@ REFERENCE = Entry(
 
 @dataclass
 class TimedContender:
-    """What was found of one contender; ``left_out`` is the reason why it was not timed."""
+    """The results of one contender; ``left_out`` is the reason why it was not timed."""
 
     label: str
     kind: str
@@ -45,11 +45,11 @@ class TimedContender:
 
     @property
     def disagrees(self) -> bool:
-        """Whether it computes something else than the reference."""
+        """Whether it disagrees with the reference."""
         return any(not check.holds for check in self.agreement)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON takes; times in milliseconds a step."""
+        """Return JSON values; times in milliseconds per step."""
         timed: dict[str, Any] = {}
         if self.timing is not None:
             timed = {
@@ -90,7 +90,7 @@ class TimedCase:
         return next((each.timing for each in self.contenders if each.label == label), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the case as JSON takes it."""
+        """Return the case as JSON values."""
         return {
             "sizes": self.sizes,
             "critic": self.config.adversary,
@@ -102,7 +102,7 @@ class TimedCase:
 
 
 Start = Callable[[Entry, Workload, int], AbstractContextManager[Contender]]
-"""Starts a contender on as many threads, for as long as the context lasts."""
+"""Starts a contender with a number of threads, for the duration of the context."""
 
 
 def here(entry: Entry, workload: Workload, threads: int) -> AbstractContextManager[Contender]:
@@ -121,8 +121,8 @@ def measure(
 ) -> TimedCase:
     """Check and time contenders on the workload of a configuration.
 
-    A contender that cannot take part, or computes something else, is left out with the reason.
-    Raises what `Workload.of` raises.
+    A contender that fails or disagrees with the reference is left out with the reason. Raises the
+    errors of `Workload.of`.
     """
     workload = Workload.of(config)
     threads = config.threads or len(os.sched_getaffinity(0))
@@ -151,7 +151,7 @@ def measure(
 
 @contextmanager
 def _failure_noted(row: TimedContender) -> Iterator[None]:
-    """Leave a contender out where it fails, for whatever reason."""
+    """Leave a contender out if it fails, for whatever reason."""
     try:
         yield
     except PrdsimError as error:
@@ -166,7 +166,7 @@ def _check(
     workload: Workload,
     reference: Mapping[str, HostArray],
 ) -> None:
-    """Have the first steps taken, and compare what they lead to with the reference."""
+    """Have the first steps taken, and compare their result with the reference."""
     row.description, weights = contender.begin(CHECKED_STEPS)
     if weights:
         row.agreement = compare(workload, reference, weights)
@@ -179,7 +179,7 @@ def _check(
 
 
 def _in_race(row: TimedContender, contender: Contender) -> Entrant:
-    """Return the entrant; one that fails is asked no more, and is left out in the end."""
+    """Return the entrant; one that fails is not called again, and is left out at the end."""
 
     def timed(steps: int) -> Block:
         if not row.left_out:
@@ -202,15 +202,15 @@ def _end(row: TimedContender, contender: Contender, timing: Timing) -> None:
             row.left_out = "left the finite numbers while it was timed"
 
 
-# -- who takes part --------------------------------------------------------------------------------
+# -- participants ----------------------------------------------------------------------------------
 
 
 def entries_here(config: RunConfig, backends: Sequence[str] = ()) -> list[Entry]:
-    """Return who takes part on this machine: prdsim in every way that works here, bare products.
+    """Return the participants on this machine: prdsim in every available way, bare products.
 
-    Without names: the backend of the configuration, for ``auto`` all that work here. Raises
-    `ConfigError` for a backend that does not exist, and `BackendUnavailableError` for one that was
-    named and cannot work here.
+    Without names: the backend of the configuration, for ``auto`` all that are available. Raises
+    `ConfigError` for a backend that does not exist, and `BackendUnavailableError` for a named one
+    that is unavailable.
     """
     named = backends or ([] if config.backend == "auto" else [config.backend])
     for name in named:

@@ -1,4 +1,4 @@
-"""Timing in turn: every entrant a block of steps, round after round."""
+"""Timing in turn: a block of steps for every entrant, round after round."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from prdsim.progress import Say, silent
 
 _MOST_STEPS = 100_000  # in a block
 _PAUSE = 0.05  # seconds; idle threads of the last block's libraries stop spinning
-_DISTURBED = 0.15  # cores that others kept busy during a block
-_ATTEMPTS = 4  # at a block that nobody disturbs
+_DISTURBED = 0.15  # cores that other processes kept busy during a block
+_ATTEMPTS = 4  # to measure an undisturbed block
 
 
 @dataclass(frozen=True)
 class Block:
-    """Seconds of one step, the mean of a block; how many cores other processes kept busy."""
+    """Mean seconds of a step in a block, and the number of cores that other processes kept busy."""
 
     seconds: float
     others: float = 0.0
 
 
 Entrant = Callable[[int], Block]
-"""Takes one step that does not count, then as many as asked for."""
+"""Takes one uncounted step, then the requested number."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The blocks of one entrant, one a round, of ``steps`` steps each."""
+    """The blocks of one entrant, one per round, of ``steps`` steps each."""
 
     steps: int
     blocks: tuple[Block, ...]
@@ -42,7 +42,7 @@ class Timing:
 
     @property
     def disturbed(self) -> int:
-        """How many blocks other processes disturbed."""
+        """The number of blocks that other processes disturbed."""
         return sum(block.others > _DISTURBED for block in self.blocks)
 
 
@@ -54,11 +54,11 @@ def race(
     progress: Say = silent,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Timing]:
-    """Time every entrant once a round, in an order that rotates, and return all by label.
+    """Time every entrant once per round, in rotating order, and return all timings by label.
 
     A block has as many steps as fill ``block_seconds``, at least one. One that other processes
-    disturbed is measured again, a few times: what is kept is chosen by their share, not by its
-    length.
+    disturbed is measured again, a few times; the block with the least disturbance is kept, whatever
+    its duration.
     """
     steps = {label: _steps_of_a_block(each, block_seconds) for label, each in entrants.items()}
     blocks: dict[str, list[Block]] = {label: [] for label in entrants}

@@ -1,4 +1,4 @@
-"""What every contender is given: a configuration, its data, the weights at t = 0."""
+"""The input of every contender: a configuration, its data, the weights at t = 0."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prdsim.running.resolve import automatic_step
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
 
-_ENDLESS = 2**31 - 1  # steps: as many as are asked for
+_ENDLESS = 2**31 - 1  # steps: as many as requested
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Workload:
     def of(cls, config: RunConfig) -> Workload:
         """Load the data and draw the weights of a configuration, as `comparable` completes it.
 
-        Raises `ConfigError` for a configuration that `comparable` refuses or that does not fit
-        into memory, and `DataError`.
+        Raises `ConfigError` for a configuration that `comparable` rejects or that does not fit into
+        memory, and `DataError`.
         """
         config = comparable(config)
         dataset = load_data(config)
@@ -71,9 +71,9 @@ class Workload:
 
 
 def comparable(config: RunConfig) -> RunConfig:
-    """Return a configuration with the paper's steps where it does not say which.
+    """Return a configuration completed with the settings of the paper's steps.
 
-    Raises `ConfigError` unless it asks for those steps, which are the ones that are compared.
+    Raises `ConfigError` if it sets others: only the paper's steps are compared.
     """
     given = config.model_fields_set
     if "integrator" not in given:
@@ -82,9 +82,9 @@ def comparable(config: RunConfig) -> RunConfig:
     for key, value in only.items():
         found = getattr(config, key)
         if found != value:
-            raise ConfigError(f"bench compares {key} {value} alone, not {found}")
+            raise ConfigError(f"bench compares only {key} {value}, not {found}")
     if config.penalty_points.startswith("gauss"):
-        raise ConfigError("bench compares penalty_points random and midpoint alone")
+        raise ConfigError("bench compares only penalty_points random and midpoint")
     if config.precision == "tf32":
-        raise ConfigError("bench compares precision float64 and float32 alone, not tf32")
+        raise ConfigError("bench compares only precision float64 and float32, not tf32")
     return config if "penalty_points" in given else config.replace(penalty_points="random")

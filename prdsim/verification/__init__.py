@@ -1,1 +1,1 @@
-"""Does a backend compute what the float64 reference computes? See `ladder`."""
+"""Checks that a backend agrees with the float64 reference; see `ladder`."""

@@ -1,4 +1,4 @@
-"""What every backend is given, and what the reference and its perturbed copies make of it."""
+"""The input of every backend, and the results of the reference and its perturbed copies."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ SPREAD_REASON = f"{SPREAD:g} x rms of {SAMPLES} references with such rounding"
 
 
 class Experiments:
-    """A configuration with diffusion, its data, its initial draw, put on one backend or another.
+    """A configuration with diffusion, its data and initial draw, for use on any backend.
 
-    Keeps what the reference and its perturbed copies gave. Raises `ConfigError` or `DataError`
+    Keeps the results of the reference and its perturbed copies. Raises `ConfigError` or `DataError`
     where a run of the configuration would.
     """
 
     def __init__(self, config: RunConfig) -> None:
         keys = {"diffusion": True, "diffusivity": config.diffusivity or 1.0, "end_time": None}
-        rows = {"snapshots": None, "scalars": None}  # which may be by time
+        rows = {"snapshots": None, "scalars": None}  # these may be by time
         self._config = config.replace(**keys, **rows, steps=TRAJECTORY_STEPS)
         dataset = load_data(self._config)
         self._X, self._Y = dataset.X, dataset.Y
@@ -58,9 +58,9 @@ class Experiments:
         return dimensions_of(self._config, self._X.shape[0], self._Y.shape[0], self._X.shape[1])
 
     def config_for(self, integrator: str, **keys: Any) -> RunConfig:
-        """Return the configuration for an integrator, whichever it was made for.
+        """Return the configuration for an integrator, whichever it was written for.
 
-        gd draws its penalty points, so that random numbers are a part of what is verified.
+        gd draws its penalty points, so that random numbers are verified, too.
         """
         if integrator in TABLEAUX:
             keys |= {"penalty_points": "midpoint", "critic_step_size": None}
@@ -69,7 +69,7 @@ class Experiments:
         return self._config.replace(integrator=integrator, **keys)
 
     def _rounded(self, precision: str) -> tuple[HostArray, HostArray, Arrays]:
-        """Return X, Y and the initial arrays, as float64 numbers that the precision holds."""
+        """Return X, Y and the initial arrays, as float64 numbers that the precision can hold."""
         dtype = ROUNDING[precision].dtype
 
         def held(array: HostArray) -> HostArray:
@@ -90,7 +90,7 @@ class Experiments:
             yield PerturbedBackend(precision, sample, self._config.threads)
 
     def once(self, key: tuple[str, ...], compute: Callable[[], _Kept]) -> _Kept:
-        """Return what ``compute`` returned when the key was first asked for."""
+        """Return the result of ``compute`` at the first use of the key."""
         if key not in self._kept:
             self._kept[key] = compute()
         kept: _Kept = self._kept[key]
@@ -99,7 +99,7 @@ class Experiments:
     def expected(
         self, precision: str, name: str, compute: Callable[[Backend], Arrays]
     ) -> tuple[Arrays, dict[str, float]]:
-        """Return what the reference computes, and by array the allowed relative error."""
+        """Return the reference's result, and the allowed relative error by array."""
 
         def evaluate() -> tuple[Arrays, dict[str, float]]:
             expected = compute(self.reference())
@@ -134,7 +134,7 @@ class Experiments:
         kind: type[Simulation] = Simulation,
         step_size: float | None = None,
     ) -> Simulation:
-        """Return a run at t = 0 on that backend."""
+        """Return a run at t = 0 on a backend."""
         X, Y, initial = self._rounded(precision)
         config = self.config_for(integrator, precision=backend.precision)
         step_size = step_size or self.step_size
@@ -149,7 +149,7 @@ class Experiments:
         backend: Backend,
         kind: type[Simulation] = Simulation,
     ) -> Arrays:
-        """Return the weights after one step, and the size that an adaptive method takes next."""
+        """Return the weights after one step, and the next step size of an adaptive method."""
         h = self._accepted_step_size(chart, integrator)
         with self.simulation(precision, chart, integrator, backend, kind, h) as simulation:
             simulation.advance()
@@ -158,9 +158,9 @@ class Experiments:
             return {**simulation.weights(), **sizes}
 
     def _accepted_step_size(self, chart: str, integrator: str) -> float:
-        """Return the step size, for adaptive methods half of what the reference accepts first.
+        """Return the step size, for adaptive methods half of the first accepted by the reference.
 
-        Whether an attempt at the tolerance's edge stands may hang on one rounding.
+        Whether a step at the edge of the tolerance is accepted may depend on one rounding.
         """
 
         def first() -> float:
@@ -172,7 +172,7 @@ class Experiments:
         return self.once(("first", chart, integrator), first)
 
 
-# -- how far apart, and how far apart they may be --------------------------------------------------
+# -- errors, and errors allowed --------------------------------------------------------------------
 
 
 def float64(array: HostArray) -> HostArray:

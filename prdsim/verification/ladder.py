@@ -1,19 +1,19 @@
-"""The parity ladder: does a backend compute what the float64 reference computes?
+"""The parity ladder: checks that a backend agrees with the float64 reference.
 
-Rungs, each standing on those below it:
+Rungs, each relying on those below it:
 
 * ``primitive``: every operation of the protocol (`prdsim.verification.operations`);
 * ``velocity``: dU/dt, dV/dt, dW/dt, da/dt of the joint flow, both kinds of critic, and without;
 * ``step``: one step of every integrator, with diffusion and penalty;
-* ``trajectory``: `TRAJECTORY_STEPS` steps of ``gd``, after each of them, penalty points drawn
+* ``trajectory``: `TRAJECTORY_STEPS` steps of ``gd``, after each of them, with random penalty points
   (`prdsim.verification.separation`);
-* ``determinism``: a run done again has the same bits;
-* ``resume``: a run left and restored has the same bits, in memory and through a file.
+* ``determinism``: a repeated run has the same bits;
+* ``resume``: an interrupted and restored run has the same bits, in memory and through a file.
 
-The reference is the numpy backend in float64. It starts from the data and weights as the backend's
-precision holds them, so that only arithmetic differs. How far a backend may lie from it, and why,
-stands in `prdsim.verification.rounding`: one operation errs by gamma_k, and from the velocity on
-the reference itself is computed again with random errors of that size, over as many steps.
+The reference is the numpy backend in float64. It starts from the data and weights rounded to the
+backend's precision, so that only arithmetic differs. `prdsim.verification.rounding` explains how
+far a backend may deviate from it: one operation errs by gamma_k, and from the velocity on the
+reference itself is repeated with random errors of that size, over as many steps.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from prdsim.backends.base import Backend
 
 _BITS = "entries whose bits differ"
-_HALF = 3  # steps before and after a run is left
+_HALF = 3  # steps before and after an interruption
 _METHODS = [(chart, integrator) for chart in CHARTS for integrator in INTEGRATORS]
 
 
@@ -51,7 +51,7 @@ _METHODS = [(chart, integrator) for chart in CHARTS for integrator in INTEGRATOR
 class Candidate:
     """A backend to verify. ``simulation`` is the class that runs it.
 
-    ``through_files`` adds runs by its name, which take an instance of their own.
+    ``through_files`` adds runs by its name, which create their own instance.
     """
 
     backend: Backend
@@ -86,7 +86,7 @@ def velocities(candidate: Candidate, experiments: Experiments) -> Iterator[Findi
 
 
 def one_step(candidate: Candidate, experiments: Experiments) -> Iterator[Finding]:
-    """One step of every integrator, and the size that an adaptive one takes next."""
+    """One step of every integrator, and the next step size of adaptive ones."""
     precision = candidate.backend.precision
     for method in _METHODS:
         name, compute = ", ".join(method), partial(experiments.step, precision, *method)
@@ -125,7 +125,7 @@ def determinism(candidate: Candidate, experiments: Experiments) -> Iterator[Find
 
 
 def resumption(candidate: Candidate, experiments: Experiments) -> Iterator[Finding]:
-    """A run left half-way and restored, against one that was not."""
+    """A run interrupted half-way and restored, against one that was not."""
     for method in _METHODS:
         whole = _run(candidate, experiments, method, 2 * _HALF)
         point = _run(candidate, experiments, method, _HALF)
@@ -145,11 +145,11 @@ RUNGS: dict[str, Callable[[Candidate, Experiments], Iterator[Finding]]] = {
     "determinism": determinism,
     "resume": resumption,
 }
-"""From the lowest up. Determinism stands below resuming: what differs when it is merely done again
-differs when it is resumed, too."""
+"""From the lowest up. Determinism is below resuming: results that differ when merely repeated also
+differ when resumed."""
 
 
-# -- runs, again and resumed -----------------------------------------------------------------------
+# -- runs, repeated and resumed --------------------------------------------------------------------
 
 
 def _run(
@@ -159,16 +159,16 @@ def _run(
     steps: int,
     restored: RestartPoint | None = None,
 ) -> RestartPoint:
-    """Return the restart point after so many steps, from the start or from another point."""
+    """Return the restart point after ``steps`` steps, from the start or from another point."""
     backend = candidate.backend
     simulation = experiments.simulation(backend.precision, *method, backend, candidate.simulation)
     with simulation:
         if restored is not None:
-            simulation.advance()  # whatever it did before must not matter
+            simulation.advance()  # earlier steps must not matter
             simulation.restore(restored)
         simulation.advance(steps)
         point = simulation.restart_point()
-        simulation.advance()  # the point is a copy: going on must not change it
+        simulation.advance()  # the point is a copy: a further step must not change it
     return point
 
 
@@ -189,7 +189,7 @@ def _count_differing(left: Sequence[HostArray], right: Sequence[HostArray]) -> i
 
 
 def _differing_through_a_file(backend: Backend, experiments: Experiments) -> int:
-    """Run by name into files: one at once, one left and resumed; count what differs at the end."""
+    """Run into files, once without and once with an interruption; count entries that differ."""
     device = backend.device.partition(":")[2]
     keys = {
         "backend": f"{backend.name}:{device}" if device else backend.name,

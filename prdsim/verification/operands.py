@@ -1,7 +1,7 @@
-"""Operands for the checks of operations, and how outcomes are compared with an expression.
+"""Operands for the checks of operations, and the comparison of results with an expression.
 
-Operands are numbers of the backend's type, the same on both sides. What cannot round must agree in
-every entry; the rest errs by a share of the sum of moduli, entry by entry.
+Operands are numbers of the backend's type, the same on both sides. Results that cannot round must
+agree in every entry; others err by a share of the sum of moduli, entry by entry.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prdsim.backends.base import Backend
     from prdsim.physics.state import Dimensions
 
-# 401 * 397 entries are more than the 2^17 from which loops run in parallel, and divide nothing.
+# 401 x 397 has enough entries for parallel loops, and two primes.
 SHAPES = ((1, 1), (1, 7), (7, 1), (5, 3), (401, 397))
 UNIT64 = ROUNDING["float64"].unit
 EXACT = "entries that differ: nothing rounds"
@@ -26,7 +26,7 @@ _SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -2.5]
 
 
 class Finding(NamedTuple):
-    """What was compared, by how much it is off, how much may be, and why that much."""
+    """A compared item, its error, the error allowed, and the reason for that allowance."""
 
     item: str
     measured: float
@@ -48,7 +48,7 @@ class Finding(NamedTuple):
 
 
 class Operands:
-    """Draws operands, puts them on a backend, applies an operation, and compares the outcome."""
+    """Draws operands, puts them on a backend, applies an operation, and compares the result."""
 
     def __init__(self, backend: Backend, sizes: Dimensions, seed: int = 0) -> None:
         self.k = backend
@@ -70,7 +70,7 @@ class Operands:
         return array
 
     def integers(self, bits: int, *shape: int) -> HostArray:
-        """Whole numbers of the given number of bits, in the backend's type."""
+        """Integers of the given number of bits, in the backend's type."""
         return self._random.integers(-(2**bits) + 1, 2**bits, shape).astype(self.k.dtype)
 
     def pairs(self) -> Iterator[tuple[HostArray, HostArray]]:
@@ -91,7 +91,7 @@ class Operands:
         return array
 
     def unset(self, shape: tuple[int, ...], dtype: str | None = None) -> Array:
-        """Return a device array that an operation must overwrite wholly."""
+        """Return a device array that an operation must overwrite completely."""
         name = dtype or self.k.dtype.name
         return self.load(np.full(shape, 77 if name == "uint8" else np.nan, name))
 
@@ -113,13 +113,13 @@ class Operands:
         return self.k.to_host(out)
 
     def left_alone(self, operand: Array, host: HostArray) -> None:
-        """Count the entries of an operand that are no longer what they were."""
+        """Count the entries of an operand that have changed."""
         self.spoiled += differing(self.k.to_host(operand), host)
 
     def rounded(
         self, where: str, computed: HostArray, expected: HostArray, moduli: HostArray, count: int
     ) -> Finding:
-        """Compare after so many roundings here, and as many in the float64 expression."""
+        """Compare a result of ``count`` roundings with a float64 expression of as many."""
         allowed = gamma(count, self.rounding.unit) + gamma(count, UNIT64)
         reason = f"gamma of {count} rounding{'s' * (count > 1)}"
         return Finding(where, share(computed, expected, moduli), allowed, reason)
@@ -141,7 +141,7 @@ def _equal(computed: HostArray, expected: HostArray) -> HostArray:
 def share(computed: HostArray, expected: HostArray, moduli: HostArray) -> float:
     """Return the largest error as a share of its modulus.
 
-    Infinite if something is not finite that should be, or the other way round.
+    Infinite if an entry is not finite but should be, or vice versa.
     """
     error = np.abs(computed.astype(np.float64) - expected)
     shares = np.where(_equal(computed, expected), 0.0, error / moduli)
@@ -150,7 +150,7 @@ def share(computed: HostArray, expected: HostArray, moduli: HostArray) -> float:
 
 
 def same(where: str, computed: HostArray, expected: HostArray) -> Finding:
-    """Compare what nothing rounds."""
+    """Compare results without rounding."""
     return Finding(where, differing(computed, expected), 0.0, EXACT)
 
 
@@ -160,5 +160,5 @@ def sizes_of(*sizes: int) -> str:
 
 
 def in_float64(*arrays: HostArray) -> list[HostArray]:
-    """Return arrays as the expressions need them."""
+    """Return arrays in float64, for the expressions."""
     return [array.astype(np.float64) for array in arrays]

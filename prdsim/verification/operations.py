@@ -2,9 +2,9 @@
 
 `OPERATIONS` maps each to a function that yields findings: on sizes of 1, small and odd ones, one
 large enough for parallel loops, and the run's own. Operands are numbers of the backend's type, the
-same on both sides, infinities and NaN among them. What cannot round must agree in every entry; the
-rest errs by a share of the sum of moduli, entry by entry, that `prdsim.verification.rounding`
-allows: with or without fused multiply-add.
+same on both sides, infinities and NaN among them. Results that cannot round must agree in every
+entry; others err by a share of the sum of moduli, entry by entry, that
+`prdsim.verification.rounding` allows, with or without fused multiply-add.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from prdsim.backends.arrays import Array, HostArray
     from prdsim.backends.base import Backend
 
-_REPLAYS = 6  # a device records after some
+_REPLAYS = 6  # a device records after a few calls
 _COEFFICIENTS = (1.0, -1.0, 0.3, 2.0, 1 / 3, -7.0, 1e-3, 11.0, 0.7, -0.1, 1 / 7)
 
 
@@ -50,12 +50,12 @@ def _empty(o: Operands) -> Iterator[Finding]:
     for shape, name in product([(1, 1), (3, 4), (5,)], (None, "uint8", "float64")):
         array = o.k.to_host(o.k.empty(shape, name))
         wrong = array.shape != shape or array.dtype != np.dtype(name or o.k.dtype)
-        yield Finding(sizes_of(*shape), wrong, 0.0, "shape and type are those asked for")
+        yield Finding(sizes_of(*shape), wrong, 0.0, "shape and type are those requested")
 
 
 def _to_device(o: Operands) -> Iterator[Finding]:
     for shape in o.shapes:
-        source = o.normal(*shape).astype(np.float64) * 1.1  # not of the backend's type yet
+        source = o.normal(*shape).astype(np.float64) * 1.1  # not yet of the backend's type
         for name, layout in (("", source), (", its transpose", source[:, ::-1].T)):
             array = o.k.empty(layout.shape)
             o.k.to_device(layout, array)
@@ -73,7 +73,7 @@ def _to_host(o: Operands) -> Iterator[Finding]:
 
 
 def _start_copy(o: Operands) -> Iterator[Finding]:
-    """Of its moment: after all that was issued before, and before all that comes after."""
+    """A copy of the array at that moment: after all operations issued before, before later ones."""
     for A in o.matrices():
         device = o.load(A)
         o.k.combine([(2.0, device)], out=device)
@@ -113,7 +113,7 @@ def _active(o: Operands) -> Iterator[Finding]:
 
 
 def _replay(o: Operands) -> Iterator[Finding]:
-    """Two recurring tasks in turn, often enough to be recorded: each is done once a call."""
+    """Two recurring tasks in turn, often enough to be recorded: each is done once per call."""
     A = o.normal(*SHAPES[-1])
     terms, totals = o.load(A), [o.load(np.zeros_like(A)) for _ in range(2)]
     for _, (sign, total) in product(range(_REPLAYS), zip((1.0, -1.0), totals, strict=True)):
@@ -190,7 +190,7 @@ def _scaled(o: Operands, name: str) -> Iterator[Finding]:
 
 
 def _penalty_weights(o: Operands) -> Iterator[Finding]:
-    # A norm of exactly 1 weighs nothing, one of 0 neither.
+    # A norm of exactly 1 has weight 0, and so has one of 0.
     chosen = np.array([0.0, -0.0, 1.0, 4.0, 1e-30, 0.25, 1e30], o.k.dtype)
     drawn = [np.square(o.normal(n)) for n in (1, 6, 4001, o.sizes.n)]
     for squared, alias in product([chosen, *drawn], (None, 0)):
@@ -314,7 +314,7 @@ OPERATIONS: dict[str, Callable[[Operands], Iterator[Finding]]] = {
 
 
 def check_operations(backend: Backend, sizes: Dimensions) -> Iterator[Finding]:
-    """Yield, for each operation, the finding nearest to its allowance or furthest beyond."""
+    """Yield for each operation the finding closest to its allowance, or furthest beyond."""
     operands = Operands(backend, sizes)
     for name in OPERATIONS:
         yield check_operation(name, operands)
@@ -322,14 +322,14 @@ def check_operations(backend: Backend, sizes: Dimensions) -> Iterator[Finding]:
 
 
 def check_operation(name: str, operands: Operands) -> Finding:
-    """Return the finding of one operation nearest to its allowance or furthest beyond."""
+    """Return the finding of one operation closest to its allowance, or furthest beyond."""
     with np.errstate(all="ignore"):
         worst = max(OPERATIONS[name](operands), key=lambda finding: finding.severity)
     return worst._replace(item=f"{name} {worst.item}")
 
 
 def large_results(backend: Backend) -> list[HostArray]:
-    """Return what operations make of the same large operands: twice the same bits, or not."""
+    """Return the results of operations on fixed large operands, whose bits must be repeatable."""
     rows, columns = SHAPES[-1]
     o = Operands(backend, Dimensions(1, 1, 1, 1, 1), seed=1)
     A, B = o.normal(rows, columns), o.normal(rows, columns)

@@ -36,7 +36,7 @@ Layout = tuple[bool, ...]
 
 
 def gemm(o: Operands) -> Iterator[Finding]:
-    """Rows, inner and columns of a product; which of A, B is given as a transpose."""
+    """Products of all sizes (rows, inner, columns), with A and B as they are or transposed."""
     s = o.sizes
     own = [
         ((s.m, s.d_in, s.n), (False, False)),  # U X
@@ -59,7 +59,7 @@ def _numbers(o: Operands, *sizes: int) -> tuple[HostArray, HostArray, HostArray]
 
 
 def _not_finite(o: Operands, *sizes: int) -> tuple[HostArray, HostArray, HostArray]:
-    """They pass into every entry that they belong to, and into no other.
+    """Infinities and NaN, which must reach exactly the entries that depend on them.
 
     No factor is 0: some BLAS leave out its products.
     """
@@ -70,7 +70,7 @@ def _not_finite(o: Operands, *sizes: int) -> tuple[HostArray, HostArray, HostArr
 
 
 def _integers(o: Operands, *sizes: int) -> tuple[HostArray, HostArray, HostArray]:
-    """Whole numbers whose sums the type still holds: any order of adding gives the same."""
+    """Integers whose sums the type can hold: the order of addition does not matter."""
     rows, inner, columns = sizes
     held = np.finfo(o.k.dtype).nmant + 1
     bits = max(1, held - 1 - ceil(log2(inner + 1)))
@@ -83,7 +83,7 @@ def _integers(o: Operands, *sizes: int) -> tuple[HostArray, HostArray, HostArray
 def _products(
     o: Operands, sizes: Sizes, layout: Layout, draw: Callable[..., tuple[HostArray, ...]]
 ) -> Iterator[Finding]:
-    """The same factors with other scalars into the same array, and at last into another."""
+    """The same factors with other scalars into the same array, and finally into another."""
     A, B, before = draw(o, *sizes)
     stored = [np.ascontiguousarray(M.T) if t else M for M, t in zip((A, B), layout, strict=True)]
     loaded = [o.load(M) for M in stored]
@@ -117,10 +117,10 @@ def _transposes(layout: Layout) -> str:
 
 
 def fused(o: Operands) -> Iterator[Finding]:
-    """Each fused operation against the expression that it stands for."""
+    """Each fused operation against the equivalent expression."""
     s = o.sizes
     own = (s.m, s.m_c, s.d_out, s.n, s.d_in)
-    # Of tiles: one and less, several and a rest, over neurons (1300) and over samples (2100).
+    # One tile and less; several tiles and a rest, over neurons (1300) and over samples (2100).
     tiles = [(1, 1, 1, 1, 1), (7, 5, 3, 11, 4), (1300, 90, 2, 70, 5), (70, 1300, 3, 2100, 6)]
     for sizes in [own, *tiles]:
         m, m_c, d_out, n, columns = sizes
@@ -136,7 +136,7 @@ def fused(o: Operands) -> Iterator[Finding]:
 def _summed(
     o: Operands, where: str, out: Array, expected: HostArray, moduli: HostArray, *terms: int
 ) -> Finding:
-    """Compare products of products here, of so many terms each, with the float64 expression."""
+    """Compare nested products, with ``terms`` terms each, to the float64 expression."""
     here = sum(o.rounding.of_product(count) for count in terms)
     allowed = here * (1.0 + here) + gamma(sum(terms) + 3, UNIT64)
     error = share(o.k.to_host(out), expected, moduli)
@@ -164,7 +164,7 @@ def _predict(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
 
 
 def _pull_back(o: Operands, fused: Fused, sizes: Sizes, square: bool) -> Iterator[Finding]:
-    """With a matrix, and (``square``) without one; into V itself; whole, and U or V alone."""
+    """With a matrix, and (``square``) without one; into V itself; both outputs, and U or V only."""
     m, _, d_out, n, columns = sizes
     A, V, E, U = o.normal(m, n), o.normal(d_out, m), o.normal(d_out, n), o.normal(m, columns)
     matrix = o.normal(1 if square else columns, n)
@@ -194,7 +194,7 @@ def _pull_back(o: Operands, fused: Fused, sizes: Sizes, square: bool) -> Iterato
 
 
 def _gates(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
-    """Gates of whole numbers, which nothing rounds: zeros among them, open."""
+    """Gates of integers, which are exact: zeros among them, whose gates are open."""
     _, m_c, d_out, n, _ = sizes
     W, points = o.integers(2, m_c, d_out), o.integers(2, d_out, n)
     weights, values, before = o.normal(m_c, d_out), o.normal(d_out, n), o.normal(m_c, d_out)

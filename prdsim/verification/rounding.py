@@ -1,4 +1,4 @@
-"""How far rounding may move a result: models of a precision, and a reference that errs like it.
+"""The effect of rounding on a result: models of a precision, and a reference that errs like it.
 
 **One operation.** With unit roundoff u and gamma_k = k u / (1 - k u), a sum of r products, in any
 order, with or without fused multiply-add, errs by at most gamma_r times the sum of the moduli
@@ -6,21 +6,21 @@ order, with or without fused multiply-add, errs by at most gamma_r times the sum
 each cast to the type, and the last addition add three roundings: gamma_{r+3}. In tf32 each factor
 of a product is first cut to 10 bits (2^-10 at most) and sums are cut, not rounded (u = 2^-23).
 
-**Many operations.** The worst case of a whole step, every rounding aligned with every other, lies
-orders of magnitude above what happens, and would hide faults. So the float64 reference is computed
-again, `SAMPLES` times, and each time every operation errs at random as the precision permits
-(Monte Carlo arithmetic; Parker, 1997): `PerturbedBackend`. How such errors pass through the
-equations, grow over the steps and flip gates is thus the model's own doing, not an estimate. The
-random error of an entry is uniform. For a sum of r products its amplitude is sqrt(r + 3) u
-(|result| + the root of the sum of squares of the products): the roundings of partial sums S_i are
-independent and at most u |S_i|, and no partial sum of terms without order is expected to exceed the
-parenthesis, so its deviation is not below that of any backend's (the probabilistic analysis of
-Higham and Mary, 2019). Operations of a few roundings take their worst case, gamma_k, as amplitude.
+**Many operations.** The worst case of a whole step, with every rounding aligned, is orders of
+magnitude above actual errors, and would hide faults. So the float64 reference is repeated `SAMPLES`
+times, and each time every operation errs at random as the precision permits (Monte Carlo
+arithmetic; Parker, 1997): `PerturbedBackend`. The model itself, not an estimate, thus determines
+how such errors pass through the equations, grow over the steps and flip gates. The random error of
+an entry is uniform. For a sum of r products its amplitude is sqrt(r + 3) u (|result| + the root of
+the sum of squares of the products): the roundings of partial sums S_i are independent and at most
+u |S_i|, and no partial sum of terms in random order is expected to exceed the parenthesis, so its
+deviation is not below that of any backend (the probabilistic analysis of Higham and Mary, 2019).
+For operations of a few roundings the amplitude is their worst case, gamma_k.
 
-A backend may lie `SPREAD` root mean squares of these separations away from the reference. Were an
-array's error one normal number, the unkindest case, the ratio would be Student's t with `SAMPLES`
-degrees of freedom times at most sqrt(2), as both computations round: an honest backend exceeds it
-once in a million comparisons. With many independent entries, far more seldom.
+A backend may deviate from the reference by `SPREAD` root mean squares of these separations. If an
+array's error were one normal number, the least favorable case, the ratio would be Student's t with
+`SAMPLES` degrees of freedom times at most sqrt(2), as both computations round: a correct backend
+exceeds it once in a million comparisons, and far less often with many independent entries.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Rounding:
     factor_unit: float = 0.0
 
     def of_product(self, terms: int) -> float:
-        """Allowed error of alpha A B + beta C, as a share of the sum of moduli."""
+        """The allowed error of alpha A B + beta C, as a share of the sum of moduli."""
         return gamma(terms + 3, self.product_unit) + 2.0 * self.factor_unit
 
     def expected_of_product(self, terms: int) -> float:
@@ -84,7 +84,7 @@ class PerturbedBackend(NumpyBackend):
         out += amplitude * self._random.uniform(-1.0, 1.0, out.shape)
 
     def _inexact(self, values: Any) -> Any:
-        """Return where float64 numbers are not numbers of the imitated type."""
+        """Return where float64 numbers are not representable in the imitated type."""
         return np.asarray(values).astype(self._rounding.dtype) != values
 
     def _scalar(self, c: float) -> float:
@@ -99,7 +99,7 @@ class PerturbedBackend(NumpyBackend):
     def gemm(
         self, A: Array, B: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0
     ) -> None:
-        # By the same BLAS as the product: the threads of two would starve each other.
+        # With the same BLAS as the product: the threads of two would starve each other.
         squares = np.square(out) if beta != 0.0 else np.empty_like(out)
         super().gemm(np.square(A), np.square(B), squares, alpha=alpha**2, beta=beta**2)
         super().gemm(A, B, out, alpha=self._scalar(alpha), beta=self._scalar(beta))
@@ -147,7 +147,7 @@ class PerturbedBackend(NumpyBackend):
 
 
 def penalty_moduli(squared_norms: Array, scale: float) -> Array:
-    """scale (1 + 1/r), of which `Backend.penalty_weights` errs by a share; 0 where r = 0."""
+    """scale (1 + 1/r), to which errors of `Backend.penalty_weights` are relative; 0 where r = 0."""
     norms = np.sqrt(squared_norms)
     inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0.0)
     moduli: Array = abs(scale) * (1.0 + inverse) * (norms > 0.0)

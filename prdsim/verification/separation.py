@@ -1,10 +1,10 @@
-"""How a trajectory leaves the reference's, and how far it may.
+"""The separation of a trajectory from the reference, and how large it may be.
 
-A gate 1{A >= 0} of a pre-activation within rounding of 0 may open on one side alone; from there on
-two trajectories are both right. They are compared up to the last step before a generator's gate
-differs, and the pre-activation at which one does must itself be within its allowance of 0. The
-critic's gates are not looked at: they flip in the perturbed references too, and widen what is
-allowed from there on. Of each array the step nearest to its allowance is reported.
+A gate 1{A >= 0} of a pre-activation within rounding of 0 may open on one side only; from then on
+two trajectories are both right. They are compared up to the last step before a gate of the
+generator differs, and the pre-activation of a differing gate must itself be within its allowance of
+0. The critic's gates are not examined: they also flip in the perturbed references, and widen the
+allowance from then on. For each array the step closest to its allowance is reported.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Separation:
-    """How a trajectory leaves the reference: errors after each step, and its generator's gates.
+    """The separation from the reference: errors after each step, and gates of the generator.
 
-    ``flips`` are the numbers of gates that differ in each step, ``flipped`` the largest |A| of the
+    ``flips`` holds the number of gates that differ in each step, ``flipped`` the largest |A| of the
     reference among them, ``drift`` the largest error of A.
     """
 
@@ -59,7 +59,7 @@ def course(simulation: Simulation) -> Iterator[tuple[dict[str, HostArray], HostA
 def separation(
     simulation: Simulation, reference: list[tuple[dict[str, HostArray], HostArray]]
 ) -> Separation:
-    """Run beside the reference's `course`."""
+    """Run in parallel with the reference's `course`."""
     result = Separation([], [], [], [])
     with simulation:
         for (weights, A), (expected, A_ref) in zip(course(simulation), reference, strict=True):
@@ -74,7 +74,7 @@ def separation(
 def compare_separations(
     chart: str, measured: Separation, others: list[Separation]
 ) -> Iterator[Finding]:
-    """Hold a separation against those of the perturbed references."""
+    """Compare a separation with those of the perturbed references."""
     steps = measured.compared
     allowed = [allowed_errors(errors) for errors in zip(*(o.errors for o in others), strict=True)]
     for name in measured.errors[0]:

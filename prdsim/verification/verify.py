@@ -1,4 +1,4 @@
-"""Climbing the ladder: with which backends, and all that was found."""
+"""Climbing the ladder: the backends, and the checks made."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class LadderCheck:
-    """A finding, and where it was made."""
+    """A finding, with backend, precision and rung."""
 
     backend: str
     precision: str
@@ -42,7 +42,7 @@ class LadderCheck:
     severity: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the check as JSON takes it; an error without bound becomes null."""
+        """Return the check as JSON values; an infinite error becomes null."""
         row = asdict(self)
         for name in ("measured", "allowed", "severity"):
             row[name] = float(row[name]) if np.isfinite(row[name]) else None
@@ -51,7 +51,7 @@ class LadderCheck:
 
 @dataclass(frozen=True)
 class LadderReport:
-    """Everything found, and the backends that could not be tried, with the reasons."""
+    """All checks, and the unavailable backends with the reasons."""
 
     checks: list[LadderCheck]
     unavailable: dict[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class LadderReport:
         return sorted(failed, key=lambda check: rungs.index(check.rung))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON takes it."""
+        """Return the report as JSON values."""
         failures = self.failures
         return {
             "holds": not failures,
@@ -78,10 +78,10 @@ class LadderReport:
 def candidates(
     names: Sequence[str] = (), precisions: Sequence[str] = (), *, threads: int | None = None
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """Return the backends that work here, at every precision they have, and why others do not.
+    """Return the available backends, at every precision they support, and why others are not.
 
-    Raises `BackendUnavailableError` if one was named, or a precision that none of them has, and
-    `ConfigError` for a name that does not exist.
+    Raises `BackendUnavailableError` if a named one is unavailable or none has a named precision,
+    and `ConfigError` for a name that does not exist.
     """
     found: list[Candidate] = []
     unavailable: dict[str, str] = {}
@@ -103,7 +103,7 @@ def candidates(
         if names and precisions and reasons:
             raise reasons[0]
     if not found:
-        raise BackendUnavailableError(f"no backend here has precision {', '.join(precisions)}")
+        raise BackendUnavailableError(f"no available backend has precision {', '.join(precisions)}")
     return found, unavailable
 
 
@@ -117,9 +117,9 @@ def verify(
     """Climb the ladder with every candidate; return all checks, whether they hold or not.
 
     The data and sizes are those of ``config``; its backend, precision, chart, integrator and output
-    do not matter. Diffusion is on. ``progress`` is told each rung as it begins. Without
-    ``past_failures`` a candidate climbs no further than the first rung that fails. Raises
-    `ConfigError` or `DataError` where a run of the configuration would.
+    do not matter. Diffusion is on. ``progress`` is called with each rung as it begins. Without
+    ``past_failures`` a candidate stops at the first rung that fails. Raises `ConfigError` or
+    `DataError` where a run of the configuration would.
     """
     experiments = Experiments(config or RunConfig(**DEFAULTS))
     checks: list[LadderCheck] = []
@@ -145,7 +145,7 @@ def verify(
 
 
 def _climbed(rung: str, candidate: Candidate, experiments: Experiments) -> Iterator[Finding]:
-    """Yield a rung's findings; an error on the way is one that fails."""
+    """Yield a rung's findings; an error on the way becomes a failed one."""
     try:
         yield from RUNGS[rung](candidate, experiments)
     except Exception as error:

@@ -97,8 +97,8 @@ def test_analyze_says_what_it_left_out_and_why(run, folder):
     make_run(folder / "c.h5", dataset="own.npz")
     answer = run("analyze", "c.h5")
     assert answer.code == 0
-    assert answer.err.startswith("order left out: c: its inputs are no images")
-    assert_refused(run("analyze", "c.h5", "order"), USAGE, "its inputs are no images")
+    assert answer.err.startswith("order left out: c: its inputs are not images")
+    assert_refused(run("analyze", "c.h5", "order"), USAGE, "its inputs are not images")
 
 
 @pytest.mark.parametrize("command", ["analyze", "plot", "compare"])

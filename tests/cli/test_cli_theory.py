@@ -269,7 +269,7 @@ def test_a_jacobian_that_overflows_is_an_error_of_the_data(monkeypatch, folder):
     monkeypatch.setattr(Recording, "weights", huge)
     with (
         open_recording(folder / "with-0.h5") as recording,
-        pytest.raises(DataError, match="no modes were found, products overflow"),
+        pytest.raises(DataError, match="no modes were found because products overflow"),
     ):
         stability_of(recording)
 

@@ -432,7 +432,7 @@ def test_a_run_is_judged_at_the_snapshot_nearest_to_a_time(fine, tmp_path):
         expected = history(run, snapshots=[2])["cv_U"][0]
         assert run.assessed(0.2).report == run.discretization == outcome.report
         assert run.assessed(0.4).report is None
-        assert run.assessed(0.4).reason == "assessed at t = 0.2 alone"
+        assert run.assessed(0.4).reason == "assessed only at t = 0.2"
         loss = run.scalars["loss_sup"][run.scalars["step"] == 40][0]
     assert outcome.report.by_name["cv_U"].value == expected
     assert outcome.report.by_name["loss_sup"].value == loss
@@ -725,4 +725,4 @@ def test_compare_quotes_the_larger_error_of_both_sides(fine, coarse):
         comparison = compare([one, two], time=0.4)
     column = {row["measure"]: row["discretization"] for row in comparison.table().rows}
     assert set(column.values()) == {NOT_ASSESSED}  # coarse was judged at its end, t = 20
-    assert "coarse: its discretization is assessed at t = 20 alone" in comparison.notes
+    assert "coarse: its discretization is assessed only at t = 20" in comparison.notes

@@ -173,7 +173,9 @@ def own_data(folder: Path, name: str = "own") -> str:
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_inputs_that_are_no_images_are_not_drawn_as_such(without_grid, name):
     if name in OF_IMAGES:
-        with pytest.raises(ConfigError, match="its inputs are no images: the data set declares no"):
+        with pytest.raises(
+            ConfigError, match="its inputs are not images: the data set declares no"
+        ):
             draw(name, [without_grid])
     else:
         assert_labeled(draw(name, [without_grid]))
@@ -207,7 +209,7 @@ def test_names_and_choices_that_are_none_are_refused(runs, name, options, words)
 def test_what_a_figure_lacks_is_known_without_drawing(runs, one, without_grid, tmp_path):
     bare = recording_of(np.zeros((2, 3, 4)), np.zeros((2, 1, 3)), grid=(2, 2))
     for name, asked, words in (
-        *((name, Request((without_grid,)), "its inputs are no images") for name in OF_IMAGES),
+        *((name, Request((without_grid,)), "its inputs are not images") for name in OF_IMAGES),
         ("changes", Request(tuple(runs), neurons=(7,)), "there is no neuron 7"),
         ("top", Request(tuple(runs), neurons=(7,)), "there is no neuron 7"),
         ("features", Request(tuple(runs), sample=10), "there is no sample 10"),

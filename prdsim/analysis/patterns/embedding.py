@@ -44,23 +44,23 @@ def tsne(neurons: ArrayLike, *, perplexity: float = 30.0) -> Reals:
     """Embed the neurons, rows of (m, d_in), in the plane by t-SNE; returns (m, 2).
 
     It starts from `principal_plane`, draws nothing, and runs on one thread: the same neurons give
-    the same bits with the same libraries on the same machine. ``perplexity``, about the number of
-    neighbors a neuron looks at, is lowered to (m - 1) / 3 where it is more. Neurons that are all
+    the same bits with the same libraries on the same machine. ``perplexity``, roughly the number
+    of neighbors that a neuron takes into account, is limited to (m - 1) / 3. Neurons that are all
     equal stay in one point, 0. Needs scikit-learn. Source: L. van der Maaten and G. Hinton,
     J. Mach. Learn. Res. 9, 2579 (2008).
-    Raises `ConfigError` for fewer than 4 neurons, a perplexity that is not positive, and where
+    Raises `ConfigError` for fewer than 4 neurons, a perplexity that is not positive, and if
     scikit-learn is not installed.
     """
     array = real_array("neurons", neurons, ndim=2)
     TSNE = require_tsne(len(array))
     if not perplexity > 0.0:
         raise ConfigError(f"perplexity must be positive, not {perplexity}")
-    with threadpool_limits(1):  # threads would add up in no fixed order
+    with threadpool_limits(1):  # threads would add in no fixed order
         start, _ = principal_plane(array)
         spread = float(start[:, 0].std())
         if spread == 0.0:
             return start
-        # 1e-4 is the scale of the start that the method was published with.
+        # 1e-4 is the initial scale of the published method.
         method = TSNE(
             perplexity=min(perplexity, (len(array) - 1) / 3.0),
             init=(1e-4 / spread * start).astype(np.float32),
@@ -70,7 +70,7 @@ def tsne(neurons: ArrayLike, *, perplexity: float = 30.0) -> Reals:
 
 
 def require_tsne(m: int) -> Any:
-    """Return scikit-learn's class of t-SNE for m neurons; raises `ConfigError` as `tsne`."""
+    """Return scikit-learn's t-SNE class for m neurons; raises `ConfigError` as `tsne`."""
     if m < _FEWEST:
         raise ConfigError(f"t-SNE needs {_FEWEST} neurons or more, not {m}: use PCA")
     try:

@@ -1,4 +1,4 @@
-"""The entries of a weight array against the normal distribution they were drawn from.
+"""The entries of a weight array compared to the normal distribution they were drawn from.
 
 Functions raise `ConfigError` unless the entries are (m, d_in), real and finite.
 """
@@ -18,7 +18,7 @@ from prdsim.errors import ConfigError
 
 
 def skewness(entries: ArrayLike) -> float:
-    """Return the third standardized moment of all entries of an array (m, d_in); 0 for a normal.
+    """Return the third standardized moment of all entries of an array (m, d_in); 0 if normal.
 
     Moments are about the entries' own mean, divided by their number. NaN for equal entries.
     """
@@ -26,10 +26,10 @@ def skewness(entries: ArrayLike) -> float:
 
 
 def excess_kurtosis(entries: ArrayLike) -> float:
-    """Return the fourth standardized moment less 3 of all entries of an array; 0 for a normal.
+    """Return the fourth standardized moment minus 3 of all entries of an array; 0 if normal.
 
-    Positive: heavier tails than a normal's; the least value is -2, of two equal halves. Moments are
-    about the entries' own mean, divided by their number. NaN for equal entries.
+    Positive: heavier tails than a normal distribution; the minimum is -2, for two equal halves.
+    Moments are about the entries' own mean, divided by their number. NaN for equal entries.
     """
     return float(np.mean(_standardized(entries) ** 4)) - 3.0
 
@@ -38,10 +38,10 @@ def normal_distance(entries: ArrayLike, sigma: float | None = None) -> float:
     """Return the Kolmogorov-Smirnov distance of all entries of an array from N(0, sigma^2).
 
     That is the largest difference between the share of entries up to a value and the normal
-    distribution function, 0 to 1. ``sigma`` None stands for the root mean square of the entries:
-    only the shape counts then. A number, such as the initial scale, counts growth as well. About
-    0.87 / sqrt(number of entries) is what a sample of the very normal has; as the scale may be
-    fitted and entries depend on each other, no p-value is given. NaN when sigma is None and all
+    distribution function, 0 to 1. ``sigma`` None stands for the root mean square of the entries,
+    so that only the shape counts; with a number, such as the initial scale, growth counts too. A
+    sample of that normal distribution has about 0.87 / sqrt(number of entries); as the scale may be
+    fitted and entries depend on each other, no p-value is given. NaN if sigma is None and all
     entries are 0, which have no shape.
     Raises `ConfigError` unless sigma is positive or None.
     """
@@ -53,7 +53,7 @@ def normal_distance(entries: ArrayLike, sigma: float | None = None) -> float:
         return float("nan")
     normal = ndtr(ordered / scale)
     steps = np.arange(len(ordered) + 1) / len(ordered)
-    # The share of entries jumps at each of them: both sides of the jump count.
+    # The share of entries jumps at each entry: both sides of the jump count.
     return float(max(np.max(steps[1:] - normal), np.max(normal - steps[:-1])))
 
 
@@ -79,7 +79,7 @@ def _prepare(recording: Recording) -> Compute:
             "skewness_U": skewness(now.U),
             "kurtosis_U": excess_kurtosis(now.U),
             "ks_U": normal_distance(now.U),
-            # Weights that all began at 0 have no scale to be held against.
+            # Weights that all began at 0 have no scale to be compared to.
             "ks_initial_U": normal_distance(now.U, scale) if scale > 0.0 else np.nan,
         }
 

@@ -35,7 +35,7 @@ MEANINGS: Mapping[str, str] = {
 class History:
     """Measures by name, each (K,), at the ``step`` and ``time`` of K snapshots.
 
-    ``left_out`` says which groups could not be computed, and why.
+    ``left_out`` gives the groups that could not be computed, and why.
     """
 
     step: NDArray[np.int64]
@@ -47,7 +47,7 @@ class History:
         return self.values[name]
 
     def table(self, title: str) -> Table:
-        """Return the measures as a table, one snapshot a row."""
+        """Return the measures as a table, one snapshot per row."""
         columns = {"step": self.step, "time": self.time, **self.values}
         return Table(title, columns, MEANINGS, wide=True)
 
@@ -61,11 +61,11 @@ def history(
 ) -> History:
     """Compute groups of measures at each snapshot (or at those given), one in memory at a time.
 
-    ``groups`` are among `GROUPS`; None takes all that can be computed, and says in ``left_out``
-    why others cannot. ``progress`` may wrap the loop over snapshots, as tqdm does.
+    ``groups`` are among `GROUPS`; None takes all that can be computed, with the reasons for others
+    in ``left_out``. ``progress`` may wrap the loop over snapshots, as tqdm does.
 
     Raises:
-        ConfigError: an unknown group, or one that the recording lacks something for.
+        ConfigError: an unknown group, or one that needs data missing from the recording.
         IndexError: there is no such snapshot.
         DamagedTrajectoryError: a snapshot's checksum fails.
     """
@@ -85,7 +85,7 @@ def history(
 def _prepared(
     recording: Recording, names: Iterable[str] | None
 ) -> tuple[list[Compute], dict[str, str]]:
-    """Prepare the groups; those not asked for by name may be left out, with the reason."""
+    """Prepare the groups; those not requested by name may be left out, with the reason."""
     if names is not None:
         return [_group(name).prepare(recording) for name in names], {}
     computes, left_out = [], {}
@@ -104,4 +104,4 @@ def _group(name: str) -> Group:
         return GROUPS[name]
     except KeyError:
         known = ", ".join(GROUPS)
-        raise ConfigError(f"{name}: no such group of measures; there are {known}") from None
+        raise ConfigError(f"{name}: no such group of measures; choose from {known}") from None

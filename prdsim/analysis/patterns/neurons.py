@@ -1,4 +1,4 @@
-"""How far neurons have gone from where they began, how unevenly, and which are silent.
+"""The neurons' distances from their initial values, their unevenness, and silent neurons.
 
 Functions raise `ConfigError` unless they get real, finite numbers of the stated shape.
 """
@@ -40,10 +40,10 @@ def _change(name: str, now: ArrayLike, start: ArrayLike) -> Reals:
 
 
 def coefficient_of_variation(values: ArrayLike) -> float:
-    """Return the standard deviation over the mean, of numbers >= 0, shape (m,).
+    """Return the standard deviation divided by the mean, for numbers >= 0, shape (m,).
 
-    The deviation is the population's (divided by m). 0 when all are equal, at most sqrt(m - 1),
-    when one alone is not 0; NaN when all are 0, as distances are at t = 0: nothing is spread.
+    The deviation is the population's (divided by m). 0 if all are equal, at most sqrt(m - 1), if
+    only one is not 0; NaN if all are 0, as distances are at t = 0.
     """
     numbers = non_negative("values", values)
     mean = float(numbers.mean())
@@ -53,8 +53,8 @@ def coefficient_of_variation(values: ArrayLike) -> float:
 def gini(values: ArrayLike) -> float:
     """Return the Gini coefficient sum_ij |x_i - x_j| / (2 m^2 mean) of numbers >= 0, shape (m,).
 
-    0 when all are equal, (m - 1) / m when one alone is not 0; NaN when all are 0, as distances are
-    at t = 0: nothing is spread. Source: C. Gini, Variabilita e mutabilita, 1912.
+    0 if all are equal, (m - 1) / m if only one is not 0; NaN if all are 0, as distances are at
+    t = 0. Source: C. Gini, Variabilita e mutabilita, 1912.
     """
     numbers = np.sort(non_negative("values", values))
     m, total = len(numbers), float(numbers.sum())

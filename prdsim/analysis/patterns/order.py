@@ -1,7 +1,7 @@
-"""Spatial order of filters: whether weights side by side on the pixel grid are alike.
+"""Spatial order of filters: the similarity of neighboring weights on the pixel grid.
 
-A filter is u_j or u_j(t) - u_j(0), seen as an image; filters are (m, rows * columns), one neuron a
-row, and ``grid`` is (rows, columns). Every measure is of the filter less its own mean. Functions
+A filter is u_j or u_j(t) - u_j(0) as an image; filters are (m, rows * columns), one neuron per row,
+and ``grid`` is (rows, columns). Every measure applies to the filter minus its own mean. Functions
 raise `ConfigError` unless they get real, finite numbers that fit the grid, or each other.
 """
 
@@ -21,7 +21,7 @@ from prdsim.errors import ConfigError
 def morans_i(filters: ArrayLike, grid: tuple[int, int]) -> Reals:
     """Return Moran's I of each filter, shape (m,); NaN for a constant filter.
 
-    I = (N / w) sum_ab w_ab z_a z_b / sum_a z_a^2 over the N pixels, z the filter less its mean,
+    I = (N / w) sum_ab w_ab z_a z_b / sum_a z_a^2 over the N pixels, z the filter minus its mean,
     w_ab = 1 if a and b share an edge, else 0, and w the sum of all w_ab; pixels at the border have
     fewer neighbors. 1 is perfect order, -1 a checkerboard, and -1 / (N - 1) the expectation for
     independent pixels. Source: P. A. P. Moran, Biometrika 37, 17 (1950).
@@ -29,23 +29,24 @@ def morans_i(filters: ArrayLike, grid: tuple[int, int]) -> Reals:
     rows, columns = grid
     z = _centered(filters, grid)
     pairs = rows * (columns - 1) + (rows - 1) * columns
-    beside = np.einsum("jab,jab->j", z[:, :, 1:], z[:, :, :-1])
+    across = np.einsum("jab,jab->j", z[:, :, 1:], z[:, :, :-1])
     below = np.einsum("jab,jab->j", z[:, 1:], z[:, :-1])
     squares = np.einsum("jab,jab->j", z, z)
-    return _ratio(rows * columns * (beside + below), pairs * squares)
+    return _ratio(rows * columns * (across + below), pairs * squares)
 
 
 def radial_spectrum(filters: ArrayLike, grid: tuple[int, int]) -> tuple[Reals, Reals]:
     """Return frequencies (bins,) in cycles per pixel and the power (m, bins) of each filter.
 
     Power is |sum_x z(x) exp(-2 pi i k x)|^2 / N, averaged over the modes k of a ring: a density,
-    which is the variance of the pixels at every frequency for white noise. Rings are as wide as
-    the longer side resolves, 1 / max(rows, columns), and centered on its multiples up to 1/2; the
-    corners beyond hold diagonal waves alone and are left out. A constant filter has no power.
+    which for white noise is the variance of the pixels at every frequency. Rings have the width
+    that the longer side resolves, 1 / max(rows, columns), and are centered on its multiples up to
+    1/2; the corners beyond hold only diagonal waves and are left out. A constant filter has no
+    power.
 
-    There is no window. On grids as small as images of digits it would blur a peak over two rings
-    more and carry what is left of the mean into the first; without one, a wave that fits the grid
-    stays in its ring.
+    There is no window. On grids as small as images of digits it would blur a peak over two more
+    rings and leak a residual mean into the first; without one, a wave that fits the grid stays in
+    its ring.
     """
     z = _centered(filters, grid)
     rows, columns = grid
@@ -64,9 +65,9 @@ def peak_wavelength(frequency: ArrayLike, power: ArrayLike) -> Reals:
 
     ``power`` is (m, bins): the result is (m,). For the mean over the neurons give
     ``power.mean(axis=0, keepdims=True)``, in which strong filters weigh more. It is that of the
-    ring's center, whose frequency is right to about 1 / min(rows, columns): a wavelength of 7
+    ring's center, whose frequency is accurate to about 1 / min(rows, columns): a wavelength of 7
     pixels on 28 x 28 to 7^2 / 28 pixels. A wavelength as long as the grid means that no shorter one
-    stands out; NaN that there is no power at all.
+    dominates; NaN means that there is no power at all.
     """
     frequency, power = _curves("frequency", frequency, "power", power)
     wavelength = 1.0 / frequency[np.argmax(power, axis=1)]
@@ -77,11 +78,11 @@ def radial_autocovariance(filters: ArrayLike, grid: tuple[int, int]) -> tuple[Re
     """Return lags (bins,) in pixels and the autocovariance (m, bins) of each filter.
 
     The autocovariance at a lag is the mean of z(x) z(y) over all pairs of pixels whose distance
-    rounds to the same whole number; the lag is the mean of those distances. Pairs do not reach over
-    the border. The first bin, at lag 0, is the filter's variance.
+    rounds to the same integer; the lag is the mean of those distances. Pairs do not wrap around the
+    border. The first bin, at lag 0, is the filter's variance.
     """
     z = _centered(filters, grid)
-    padded = (2 * grid[0], 2 * grid[1])  # zeros around: what wraps meets nothing
+    padded = (2 * grid[0], 2 * grid[1])  # zeros around, so that nothing wraps
     down, right = (np.abs(np.fft.fftfreq(size) * size) for size in padded)
     distance = np.hypot(down[:, None], right[None, :])
     pairs = np.multiply.outer(grid[0] - down, grid[1] - right).ravel()
@@ -103,9 +104,9 @@ def correlation_length(lag: ArrayLike, covariance: ArrayLike) -> Reals:
     ``lag`` and ``covariance`` (m, bins) are those of `radial_autocovariance`: the result is (m,),
     interpolated linearly between lags. For the mean over the neurons give
     ``covariance.mean(axis=0, keepdims=True)``, in which strong filters weigh more. Where the
-    correlation is exp(-r^2 / (2 l^2)), it is l sqrt(2), a little less by the mean that was taken
-    off; white noise has about 0.76, the grid's limit. NaN for a constant filter, and where the
-    covariance stays above.
+    correlation is exp(-r^2 / (2 l^2)), it is l sqrt(2), a little less because the mean is
+    subtracted; white noise has about 0.76, the grid's limit. NaN for a constant filter, and if the
+    covariance stays above 1/e.
     """
     lag, covariance = _curves("lag", lag, "covariance", covariance)
     excess = covariance - covariance[:, :1] / e
@@ -118,7 +119,7 @@ def correlation_length(lag: ArrayLike, covariance: ArrayLike) -> Reals:
 
 
 def _centered(filters: ArrayLike, grid: tuple[int, int]) -> Reals:
-    """Filters less their means, (m, rows, columns), exactly 0 for constant ones."""
+    """Filters minus their means, (m, rows, columns), exactly 0 for constant ones."""
     array = real_array("filters", filters, ndim=2)
     rows, columns = grid
     if min(rows, columns) < 1 or rows * columns != array.shape[1]:
@@ -127,14 +128,14 @@ def _centered(filters: ArrayLike, grid: tuple[int, int]) -> Reals:
             "the rows and columns of the pixel grid"
         )
     centered = array - array.mean(axis=1, keepdims=True)
-    # The mean of equal numbers may be rounded off them, and the rest would look like a pattern.
+    # The mean of equal numbers may be rounded, and the difference would look like a pattern.
     centered[np.ptp(array, axis=1) == 0.0] = 0.0
     images: Reals = centered.reshape(len(array), rows, columns)
     return images
 
 
 def _rings(radius: Reals) -> Reals:
-    """(places, rings): 1 where the radius of a place rounds to the number of the ring."""
+    """(positions, rings): 1 where the radius of a position rounds to the index of the ring."""
     ring = np.floor(radius.ravel() + 0.5)
     members: Reals = np.equal(ring[:, None], np.arange(ring.max() + 1)).astype(np.float64)
     return members
@@ -172,7 +173,7 @@ def _prepare(recording: Recording) -> Compute:
 
 
 def _scales(filters: Reals, grid: tuple[int, int]) -> Values:
-    """Return Moran's I, mean over the filters that have one, and the scales of mean curves."""
+    """Return the mean Moran's I of the filters that have one, and the scales of mean curves."""
     frequency, power = radial_spectrum(filters, grid)
     lag, covariance = radial_autocovariance(filters, grid)
     moran = morans_i(filters, grid)

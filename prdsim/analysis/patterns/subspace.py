@@ -1,4 +1,4 @@
-"""How many directions the weights move in: of one change, and of a whole trajectory.
+"""The number of directions in which weights move, of one change and of a whole trajectory.
 
 Functions raise `ConfigError` unless they get real, finite numbers of the stated shape; singular
 values are 0 or more.
@@ -30,7 +30,7 @@ class ReadInBlocks(Protocol):
 
 
 def singular_values(change: ArrayLike) -> Reals:
-    """Return the singular values of a change U(t) - U(0), (m, d_in), the largest first."""
+    """Return the singular values of a change U(t) - U(0), (m, d_in), in descending order."""
     values = np.linalg.svd(real_array("change", change, ndim=2), compute_uv=False)
     return np.asarray(values, dtype=np.float64)
 
@@ -38,7 +38,7 @@ def singular_values(change: ArrayLike) -> Reals:
 def effective_rank(values: ArrayLike) -> float:
     """Return the effective rank exp(-sum_i p_i log p_i), p = s / sum s, of singular values s.
 
-    1 for one direction, k for k equal ones, and between for uneven ones; NaN when all are 0.
+    1 for one direction, k for k equal ones, less for k uneven ones; NaN if all are 0.
     Source: O. Roy and M. Vetterli, EUSIPCO 2007.
     """
     numbers = non_negative("singular values", values)
@@ -50,7 +50,7 @@ def participation_ratio(values: ArrayLike) -> float:
     """Return the participation ratio (sum_i s_i^2)^2 / sum_i s_i^4 of singular values s.
 
     1 for one direction, k for k equal ones. Weak directions count less than in `effective_rank`.
-    NaN when all are 0. Source: R. J. Bell and P. Dean, Discuss. Faraday Soc. 50, 55 (1970).
+    NaN if all are 0. Source: R. J. Bell and P. Dean, Discuss. Faraday Soc. 50, 55 (1970).
     """
     numbers = non_negative("singular values", values)
     if numbers.max() == 0.0:
@@ -60,15 +60,15 @@ def participation_ratio(values: ArrayLike) -> float:
 
 
 def trajectory_shares(snapshots: ReadInBlocks) -> Reals:
-    """Return the shares (K,) of a trajectory's variance in its principal directions, falling.
+    """Return the shares (K,) of a trajectory's variance in its principal directions, descending.
 
     The K snapshots, (K, m, d_in), are points in m d_in dimensions; their variance is about their
     mean. The shares sum to 1, and ``shares[:k].sum()`` is the part of the motion in a space of k
-    dimensions. NaN when nothing moves. Neurons are read in blocks, so that the whole is never in
-    memory; shares come from squares, so that those below 1e-15 or so are rounding.
+    dimensions. NaN if nothing moves. Neurons are read in blocks, so that the whole array is never
+    in memory; shares come from squares, so that those below about 1e-15 are rounding errors.
 
-    A random walk of many steps in many dimensions has shares of about 6 / (pi k)^2, 0.61, 0.15,
-    0.07, ... too. Source: J. Antognini and J. Sohl-Dickstein, arXiv:1806.08805.
+    A random walk of many steps in many dimensions also has shares of about 6 / (pi k)^2, 0.61,
+    0.15, 0.07, ... Source: J. Antognini and J. Sohl-Dickstein, arXiv:1806.08805.
     """
     shape = snapshots.shape
     if len(shape) != 3 or 0 in shape:
@@ -76,8 +76,8 @@ def trajectory_shares(snapshots: ReadInBlocks) -> Reals:
     gram = np.zeros((shape[0], shape[0]))
     for rows in row_blocks(shape[1], shape[0] * shape[2]):
         block = real_array("snapshots", snapshots[:, rows, :], ndim=3).reshape(shape[0], -1)
-        # From the first snapshot, so that what stands still is exactly 0 and small moves keep
-        # their digits; then from the mean.
+        # Relative to the first snapshot, so that fixed weights are exactly 0 and small changes
+        # keep their digits; then relative to the mean.
         moved = block - block[0]
         moved -= moved.mean(axis=0)
         gram += moved @ moved.T

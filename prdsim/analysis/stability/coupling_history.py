@@ -1,6 +1,6 @@
-"""The matrices C_j over a run: their time integrals, beside the distances that neurons went.
+"""The matrices C_j over a run: their time integrals, and the neurons' distances.
 
-Files keep few snapshots: a run is replayed in memory, and C_j is taken at every row of scalars.
+Files keep few snapshots: a run is replayed in memory, and C_j is computed at every row of scalars.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class CouplingIntegral:
     """The time integrals of C_j and of sigma_1(C_j) along a run, by the trapezoidal rule.
 
-    `add` states with their times, as rarely as the rows of scalars, then `finish`: the error of
-    the quadrature is of second order in the time between two of them. ``matrices`` (m, d_out, r)
+    `add` states with their times, those of the rows of scalars, then `finish`: the error of the
+    quadrature is of second order in the time between two states. ``matrices`` (m, d_out, r)
     is the integral of C_j Q, ``leading`` (m,) that of sigma_1(C_j), ``rates`` holds the sigma_1
     (m,) of every state.
     """
@@ -50,25 +50,25 @@ class CouplingIntegral:
 
     @staticmethod
     def needed_bytes(sizes: Dimensions, rows: int) -> int:
-        """Predict the bytes on the host, at the most, for so many states."""
+        """Predict an upper bound of the bytes on the host for ``rows`` states."""
         rank = min(sizes.d_in, sizes.n)
         numbers = sizes.m * (sizes.d_out * rank + rows + 2) + rank * (sizes.n + sizes.d_in)
-        samples = 2 * (sizes.m * (1 + 8) + 8 * 4 * sizes.d_out) * sizes.n  # A, masks and drives
+        samples = 2 * (sizes.m * (1 + 8) + 8 * 4 * sizes.d_out) * sizes.n  # A, gates and drives
         return 8 * numbers + samples + 3 * BATCH_BYTES
 
     def add(self, parts: Couplings, time: float) -> None:
-        """Go on to a state at a later time."""
+        """Add a state at a later time."""
         half = (time - self.times[-1]) / 2 if self.times else 0.0
         self._settle(half)
         self._pending, self._weight = parts, half
         self.times.append(time)
 
     def finish(self) -> None:
-        """Take account of the last state, too."""
+        """Include the last state."""
         self._settle(0.0)
 
     def _settle(self, half: float) -> None:
-        """Add the last state, whose weight is half of the times before and after it."""
+        """Add the last state, weighted by half of the times before and after it."""
         if self._pending is None:
             return
         weight, rates = self._weight + half, np.zeros_like(self.leading)
@@ -89,7 +89,7 @@ def _largest_singular_values(C: HostArray) -> HostArray:
 
 
 def span_share(change: HostArray, integral: HostArray) -> HostArray:
-    """Return what share of ||change_j||^2 lies in the span of the rows of integral_j, (m,).
+    """Return the share of ||change_j||^2 in the span of the rows of integral_j, (m,).
 
     ``change`` (m, d) is u_j(t) - u_j(0), ``integral`` (m, d_out, d) the time integral of C_j in
     the same coordinates. Rows count as dependent below max(d_out, d) eps of the largest singular
@@ -104,7 +104,7 @@ def span_share(change: HostArray, integral: HostArray) -> HostArray:
 
 
 def rank_correlation(x: HostArray, y: HostArray) -> float:
-    """Return Spearman's rank correlation of two sequences; NaN where one of them is constant."""
+    """Return Spearman's rank correlation of two sequences; NaN if one of them is constant."""
     ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (x, y)]
     norms = float(np.linalg.norm(ranks[0]) * np.linalg.norm(ranks[1]))
     return float(np.dot(*ranks)) / norms if norms > 0.0 else float("nan")
@@ -112,7 +112,7 @@ def rank_correlation(x: HostArray, y: HostArray) -> float:
 
 @dataclass(frozen=True)
 class CouplingHistory:
-    """The matrices C_j of a run, beside the distances that its neurons went.
+    """The matrices C_j of a run, and the distances of its neurons.
 
     ``times`` (rows,) are those of the states used, the rows of scalars, and ``rates`` (rows, m)
     their sigma_1(C_j); ``leading`` (m,) is the time integral of sigma_1(C_j), ``integral``
@@ -147,9 +147,9 @@ def integrate_couplings(
     """Run a simulation in memory and integrate C_j over it, at the cadence of the scalars.
 
     Other arguments are as for `Simulation`; ``watch`` is called with it at the start and after each
-    step, and ``next_watched`` returns the next time within a step that it will look at. No file is
-    written. The run takes the same steps as without.
-    Raises `ConfigError` if the memory does not suffice, and what a run raises.
+    step, and ``next_watched`` returns the next time within a step at which ``watch`` reads it. No
+    file is written. The run takes the same steps as usual.
+    Raises `ConfigError` if the memory does not suffice, and the errors of a run.
     """
     shown = progress or Progress()
     due = config.scalar_rule.plan(steps=config.step_limit, end_time=config.end_time)
@@ -197,14 +197,14 @@ def replay_couplings(
     backend: Backend | None = None,
     progress: Progress | None = None,
 ) -> CouplingHistory:
-    """Run a trajectory again, in memory, and integrate C_j over it; see `integrate_couplings`.
+    """Replay a trajectory in memory, and integrate C_j over it; see `integrate_couplings`.
 
     Files keep few snapshots; the run is therefore replayed from its configuration, data and
     initial weights, up to its last snapshot. Every snapshot is compared with the replay's state:
-    on the same machine, versions and threads they are the same bits. ``difference`` says how far
-    they are apart otherwise, relative to the array's norm.
-    Raises `ResumeMismatchError` if that is more than ``tolerance``, `TrajectoryError` where the
-    file cannot be read, and what a run raises.
+    on the same machine, versions and threads they are the same bits. Otherwise ``difference`` is
+    their distance, relative to the array's norm.
+    Raises `ResumeMismatchError` if that is more than ``tolerance``, `TrajectoryError` if the file
+    cannot be read, and the errors of a run.
     """
     recorded = Recorded(trajectory)
     snapshots = _SnapshotCheck(trajectory, tolerance)
@@ -221,7 +221,7 @@ def replay_couplings(
 
 
 def _up_to_last_snapshot(recorded: Recorded) -> RunConfig:
-    """Return the configuration that ends a replay where the file's snapshots do."""
+    """Return the configuration of a replay that ends at the file's last snapshot."""
     config, trajectory = recorded.config, recorded.trajectory
     last = trajectory.recorded_snapshots[-1]
     if last.dtype.kind == "f" and last > 0.0:
@@ -230,7 +230,7 @@ def _up_to_last_snapshot(recorded: Recorded) -> RunConfig:
 
 
 class _SnapshotCheck:
-    """Holds the states of a replay against the snapshots of its file."""
+    """Compares the states of a replay with the snapshots of its file."""
 
     def __init__(self, trajectory: Trajectory, tolerance: float) -> None:
         self._trajectory, self._tolerance = trajectory, tolerance
@@ -244,7 +244,7 @@ class _SnapshotCheck:
 
     def __call__(self, simulation: Simulation) -> None:
         rows = range(self._row, len(self._trajectory.step))
-        # A replay takes a step at least: its end is in no file of the first snapshot alone.
+        # A replay takes at least one step: a file with only the first snapshot lacks its end.
         for moment, row in zip(simulation.due(self._agenda), rows, strict=False):
             self._check(simulation, moment, row)
             self._row = row + 1

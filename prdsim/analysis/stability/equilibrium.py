@@ -1,4 +1,4 @@
-"""Where the reaction comes to rest: a run without diffusion, finished by Newton's method."""
+"""Equilibria of the reaction: a run without diffusion, finished by Newton's method."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ EQUILIBRIUM_TOLERANCE = 1e-8
 
 @dataclass(frozen=True)
 class Equilibrium:
-    """Where the reaction came to rest, or how near it came.
+    """A reaction equilibrium, or the closest state that was reached.
 
-    ``weights`` are U, V, W, a (W, a as they were); ``reaction_norm`` is ||R|| there, ``loss``
-    L_sup; ``run_norm`` is ||R|| at the end of the run, before the Newton steps, ``newton_steps``
-    their number, and ``newton_distance`` how far they moved U and V, relative to the norm.
+    ``weights`` are U, V, W, a (W, a unchanged); ``reaction_norm`` is ||R|| there, ``loss`` L_sup;
+    ``run_norm`` is ||R|| at the end of the run, before the Newton steps, ``newton_steps`` their
+    number, and ``newton_distance`` the distance they moved U and V, relative to the norm.
     """
 
     weights: Mapping[str, HostArray]
@@ -59,13 +59,13 @@ def find_equilibrium(
     backend: Backend | None = None,
     say: Say = silent,
 ) -> Equilibrium:
-    """Return where a run without diffusion comes to rest: ||R|| <= tolerance, if it can be reached.
+    """Return the equilibrium of a run without diffusion: ||R|| <= tolerance, if it can be reached.
 
     The run takes all steps of the configuration, from its initial draw or ``initial``; damped
-    Newton steps (on the true Hessian of L_sup, matrix-free by MINRES) do the rest. A step stands
-    if it lowers L_sup or, where rounding hides that, ||R||; it is damped more otherwise. Minima
-    that lie on a kink are not reached, and the answer says so. Meant for small problems; ``say``
-    takes a text now and then: how far it is.
+    Newton steps (on the true Hessian of L_sup, matrix-free by MINRES) do the rest. A step is
+    accepted if it lowers L_sup or, where rounding hides that, ||R||; otherwise it is damped more.
+    Minima on a kink are not reached, and the result says so. For small problems; ``say`` is called
+    with a progress text now and then.
     Raises `DivergedError` as the run does.
     """
     alone = config.replace(diffusion=False)

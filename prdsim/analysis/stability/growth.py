@@ -4,12 +4,12 @@ In exact form, without linearization, neuron j obeys
 
     du_j/dt = C_j^T v_j,   dv_j/dt = C_j u_j,   C_j = s sum_p 1{u_j.x_p >= 0} E_p x_p^T
 
-with the drive E = (Y - Z) + D G: a reaction part and D times a diffusion part. While masks and E
-hold, the patterns grow and decay at the rates +-sigma_k(C_j). All of it is worked out in range
-coordinates, C_j Q with X = Q R, of shape (d_out, r): singular values are the same, patterns are
-turned back into images. The drive and the masks come from the backend, by
-`prdsim.physics.gradients`; what is done neuron by neuron is done on the host in float64, some
-neurons at a time.
+with the drive E = (Y - Z) + D G: a reaction part and D times a diffusion part. While gates and E
+are constant, the patterns grow and decay at the rates +-sigma_k(C_j). Everything is computed in
+range coordinates, C_j Q with X = Q R, of shape (d_out, r): singular values are the same, patterns
+are transformed back to images. The drive and the gates come from the backend, by
+`prdsim.physics.gradients`; computations per neuron are done on the host in float64, some neurons at
+a time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
     from prdsim.backends.base import Backend
 
-BATCH_BYTES = 1 << 26  # of the masked drives of the neurons handled at a time
+BATCH_BYTES = 1 << 26  # of the gated drives of the neurons handled at a time
 
 
 # -- the matrices of one state -----------------------------------------------------------------
@@ -43,30 +43,30 @@ BATCH_BYTES = 1 << 26  # of the masked drives of the neurons handled at a time
 class Couplings:
     """The parts of the matrices C_j of one state, on the host in float64.
 
-    ``masks`` (m, n) is 1{A >= 0}; ``residual`` and ``diffusion`` (d_out, n) are the two parts of
-    the drive, Y - Z and D G; ``R`` (r, n) the inputs in range coordinates, X = Q R, and
-    ``scale`` s. Without diffusion that part is 0.
+    ``gates`` (m, n) is 1{A >= 0}; ``residual`` and ``diffusion`` (d_out, n) are the two parts of
+    the drive, Y - Z and D G; ``R`` (r, n) holds the inputs in range coordinates, X = Q R, and
+    ``scale`` is s. Without diffusion ``diffusion`` is 0.
     """
 
-    masks: HostArray
+    gates: HostArray
     residual: HostArray
     diffusion: HostArray
     R: HostArray
     scale: float
 
     def matrices(self, drive: HostArray) -> Iterator[tuple[slice, HostArray]]:
-        """Yield slices of neurons, each with s sum_p mask_jp E_p x_p^T Q (neurons, d_out, r).
+        """Yield slices of neurons, each with s sum_p gate_jp E_p x_p^T Q (neurons, d_out, r).
 
         ``drive`` E is (d_out, n): `drive`, or one of its parts.
         """
-        m, n = self.masks.shape
+        m, n = self.gates.shape
         batch = max(1, BATCH_BYTES // (8 * drive.size))
         scaled = self.scale * drive
         for start in range(0, m, batch):
             neurons = slice(start, min(m, start + batch))
-            masked = self.masks[neurons, None, :] * scaled[None]
-            product = masked.reshape(-1, n) @ self.R.T
-            yield neurons, product.reshape(len(masked), len(drive), -1)
+            gated = self.gates[neurons, None, :] * scaled[None]
+            product = gated.reshape(-1, n) @ self.R.T
+            yield neurons, product.reshape(len(gated), len(drive), -1)
 
     @property
     def drive(self) -> HostArray:
@@ -75,20 +75,20 @@ class Couplings:
 
 
 def couplings(model: Model, state: State, R: HostArray) -> Couplings:
-    """Return what C_j is made of at a state of a model; overwrites the workspace.
+    """Return the parts of C_j at a state of a model; overwrites the workspace.
 
     ``R`` (r, n) are the inputs in range coordinates, by `prdsim.physics.charts.range_factors`.
     """
     k, work = model.backend, model.work
     forward(model, state)
-    masks = k.to_host(work.A) >= 0.0
+    gates = k.to_host(work.A) >= 0.0
     residual(model, out=work.E)
     rest = k.to_host(work.E).astype(np.float64)
     diffusion = np.zeros_like(rest)
     if model.diffusivity > 0.0:
         score_field(model, state)
         diffusion = model.diffusivity * k.to_host(work.G).astype(np.float64)
-    return Couplings(masks, rest, diffusion, R, model.s)
+    return Couplings(gates, rest, diffusion, R, model.s)
 
 
 # -- growth rates ------------------------------------------------------------------------------
@@ -98,9 +98,9 @@ def couplings(model: Model, state: State, R: HostArray) -> Couplings:
 class GrowthRates:
     """Growth rates per neuron, per unit of time, (m, k), k = min(d_out, r).
 
-    ``total`` are the singular values sigma_k(C_j), falling. Along its pair of singular vectors
-    (l, r) a rate is l . C_j r, and so a sum of two parts, ``reaction`` and ``diffusion`` (which
-    may be negative): total = reaction + diffusion.
+    ``total`` holds the singular values sigma_k(C_j), descending. Along its pair of singular
+    vectors (l, r) a rate is l . C_j r, and so the sum of two parts, ``reaction`` and ``diffusion``
+    (which may be negative): total = reaction + diffusion.
     """
 
     total: HostArray
@@ -112,10 +112,10 @@ class GrowthRates:
 class GrowthSpectrum:
     """Growth along the spectrum of the inputs: the analogue of a dispersion relation.
 
-    ``singular_values`` (r,) of X, falling, stand in place of the wavenumber; column i of
-    ``directions`` (d_in, r) is the i-th principal direction q_i of the inputs. ``total`` (r,) is
-    the root mean square over neurons of ||C_j q_i||, the rate at which a pattern u ~ q_i grows
-    with the v that suits it best; ``reaction``, ``diffusion`` are those of the parts alone.
+    ``singular_values`` (r,) of X, descending, replace the wavenumber; column i of ``directions``
+    (d_in, r) is the i-th principal direction q_i of the inputs. ``total`` (r,) is the root mean
+    square over neurons of ||C_j q_i||, the rate at which a pattern u ~ q_i grows with the optimal
+    v; ``reaction``, ``diffusion`` are those of the two parts.
     """
 
     singular_values: HostArray
@@ -126,13 +126,13 @@ class GrowthSpectrum:
 
 
 class Growth:
-    """Evaluates C_j, its rates and patterns, of a run at its snapshots; made once for all of them.
+    """Evaluates C_j, its rates and patterns at snapshots of a run; made once for all of them.
 
     ``config`` gives widths and diffusivity, ``X`` (d_in, n) and ``Y`` (d_out, n) are the samples
-    as used, X = Q R; weights are as the paper has them. ``backend``, NumPy's unless another is
-    given, evaluates drive and masks.
-    Raises `DataError` if X and Y do not hold the same number of samples, its methods for weights
-    of other shapes than the run's, and `BackendUnavailableError`.
+    as used, X = Q R; weights are in the paper's coordinates. ``backend``, by default NumPy's,
+    evaluates drive and gates.
+    Raises `DataError` if X and Y do not hold the same number of samples, or (its methods) for
+    weights of other shapes than the run's, and `BackendUnavailableError`.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Growth:
         self.Q, self.R = range_factors(X)
 
     def couplings(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> Couplings:
-        """Return what C_j is made of at U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,)."""
+        """Return the parts of C_j at U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,)."""
         with self._snapshot.at(U=U, V=V, W=W, a=a) as (model, state):
             return couplings(model, state, self.R)
 
@@ -166,8 +166,8 @@ class Growth:
     ) -> tuple[HostArray, HostArray]:
         """Return the leading right and left singular vectors of C_j: (m, d_in) and (m, d_out).
 
-        The first are images: what u_j grows towards, at the rate sigma_1(C_j). Unit vectors, of
-        the sign in which the present (u_j, v_j) grow: their part along the growing pair is
+        The first are images, towards which u_j grows at the rate sigma_1(C_j). Unit vectors, with
+        the sign in which the current (u_j, v_j) grow: their part along the growing pair is
         positive.
         """
         parts = self.couplings(U, V, W, a)
@@ -208,7 +208,7 @@ def growth_rates(
 
 
 def growth_of(recording: Recording) -> Growth:
-    """Return what computes the growth of a recording's neurons at its snapshots.
+    """Return an evaluator of the growth of a recording's neurons at its snapshots.
 
     Raises `ConfigError` if it lacks the configuration or the samples.
     """

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def unpack(vector: HostArray, shapes: Shapes) -> dict[str, HostArray]:
-    """Return the arrays of the given shapes that a flat vector holds one after the other."""
+    """Return the arrays of the given shapes stored one after another in a flat vector."""
     sizes = [int(np.prod(shape)) for shape in shapes.values()]
     parts = np.split(vector, np.cumsum(sizes)[:-1])
     return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
 
 
 def by_parts(linear: Callable[[HostArray], HostArray], vector: HostArray) -> HostArray:
-    """Return a real linear function of a complex vector; one that is real costs half as much."""
+    """Return a real linear function of a complex vector; a real vector costs half as much."""
     image = linear(vector.real) + 0j
     if vector.imag.any():
         image += 1j * linear(vector.imag)
@@ -31,7 +31,7 @@ def by_parts(linear: Callable[[HostArray], HostArray], vector: HostArray) -> Hos
 
 
 class JacobianProducts:
-    """A linearization as a function of flat host vectors: U, V, W, a, those that move.
+    """A linearization as a function of flat host vectors: the trainable ones of U, V, W, a.
 
     Products are of the backend's precision, ``dtype``.
     """
@@ -60,7 +60,7 @@ class JacobianProducts:
         _load(self.jacobian, vector, self.shapes, self.tangent)
 
     def pack(self, state: State) -> HostArray:
-        """Return the arrays that move, of a state or velocity, as one vector."""
+        """Return the trainable arrays of a state or velocity as one vector."""
         return _pack(self.jacobian, {name: getattr(state, name) for name in self.shapes})
 
     def dense(self) -> HostArray:
@@ -89,10 +89,10 @@ class WholeOperator:
 class DrivenOperator:
     """A linearization as a `krylov.Operator` on multiples of a start, and driven tangents.
 
-    A vector (size,) holds a driven tangent, e, v, V, W, a, as far as they are there, and how much
-    of ``start``, a tangent of all coordinates, is to be added. That is all that the Krylov space of
-    the start has in it. On wide networks these are few numbers; they are not unique, so that they
-    can fail where `WholeOperator` do not.
+    A vector (size,) holds a driven tangent, the present ones of e, v, V, W, a, and a multiple of
+    ``start``, a tangent of all coordinates. The Krylov space of the start contains nothing else.
+    For wide networks these are few numbers; they are not unique, so that they can fail where
+    `WholeOperator` does not.
     """
 
     euclidean = False
@@ -137,7 +137,7 @@ class DrivenOperator:
         return coordinates
 
     def _response(self) -> tuple[HostArray, HostArray]:
-        """Return what the last product left: the image, a driven tangent, and the dual."""
+        """Return the results of the last product: the image, a driven tangent, and the dual."""
         self._products.count += 1
         return _pack(self._jacobian, dict(self._out)), _pack(self._jacobian, dict(self._dual))
 

@@ -1,15 +1,15 @@
 """Leading eigenpairs of an operator known by its products, in an inner product of its own.
 
 The methods of Lanczos and Arnoldi, restarted as Krylov-Schur is (Stewart, SIAM J. Matrix Anal.
-Appl. 23, 2001): the space goes on from its leading Ritz vectors when it is full. ARPACK does not
-do here, for two reasons. Vectors stand for tangents of the flow in few numbers (see
+Appl. 23, 2001): when full, the space continues from its leading Ritz vectors. ARPACK does not
+suffice here, for two reasons. Vectors represent tangents of the flow by few numbers (see
 `prdsim.physics.tangent`), whose inner product is not the sum of their entries' products; and
-products are dear where those vectors are cheap, so that the basis is kept as long as it may be, and
-convergence looked at every few products: half as many of them are needed.
+products are expensive compared with those vectors, so that the basis is kept as long as possible
+and convergence checked every few products, which halves their number.
 
-What stands for a tangent need not be unique. The part that stands for nothing is free to grow from
-product to product, until norms are rounding errors of sums that cancel; that is noticed, and
-`CancellationError` raised.
+The representation of a tangent need not be unique. A component that represents zero can grow from
+product to product, until norms are rounding errors of sums that cancel; this is detected and raises
+`CancellationError`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ LEAST_HELD = 40
 
 _MOST_HELD = 320
 _HELD_BYTES = 2**30  # for the basis and its duals, unless LEAST_HELD or the modes need more
-_LOOK = 10  # products from one look at the residuals to the next
+_LOOK = 10  # products between two checks of the residuals
 _BLOCK = 2**12  # entries of vectors that are rotated at once
 _PRODUCTS = 10_000
-_CANCELLED = 0.1  # share of the accuracy that rounding may take of a norm
-_NEGLIGIBLE = 100.0  # roundings that all of a new vector may consist of
+_CANCELLED = 0.1  # rounding error allowed in a norm, as a share of the accuracy
+_NEGLIGIBLE = 100.0  # rounding errors below which a new vector counts as zero
 
 
 class CancellationError(ArithmeticError):
@@ -45,7 +45,7 @@ class CancellationError(ArithmeticError):
 class Operator(Protocol):
     """A linear operator on vectors of ``size`` numbers, float64.
 
-    ``precision`` is the relative rounding error of its products. ``euclidean`` says that every
+    ``precision`` is the relative rounding error of its products. ``euclidean`` means that every
     vector is its own dual.
     """
 
@@ -59,10 +59,10 @@ class Operator(Protocol):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Eigenvalues (k,) by falling real part, those that converged; their unit vectors (size, k).
+    """The converged eigenvalues (k,) by descending real part; their unit vectors (size, k).
 
-    Real if the operator is symmetric or all Ritz values are, else complex. ``scale`` is the largest
-    absolute value seen of a Ritz value.
+    Real if the operator is symmetric or all Ritz values are real, else complex. ``scale`` is the
+    largest absolute Ritz value found.
     """
 
     values: HostArray
@@ -71,7 +71,7 @@ class Pairs:
 
 
 def held_vectors(size: int, count: int, *, euclidean: bool) -> int:
-    """Return how many vectors of so many numbers the basis holds, for so many modes."""
+    """Return how many vectors of ``size`` numbers the basis holds for ``count`` modes."""
     affordable = _HELD_BYTES // ((1 if euclidean else 2) * 8 * size)
     return max(LEAST_HELD, 2 * count + 2, min(_MOST_HELD, affordable))
 
@@ -96,9 +96,9 @@ def leading_pairs(
     """Return the ``count`` eigenpairs of largest real part, or those of them that converged.
 
     Estimates of their residuals are at most ``accuracy`` times the spectral scale. ``start``
-    (size,) is the first vector; of an eigenvalue that many vectors share one is found, the part of
-    the start in their span, and of several that lie closer than the accuracy one may be missed.
-    ``watch`` is told now and then how many pairs have converged.
+    (size,) is the first vector; for a multiple eigenvalue one vector is found, the part of the
+    start in its eigenspace, and of several closer than the accuracy one may be missed. ``watch`` is
+    called now and then with the number of converged pairs.
     Raises `FloatingPointError` if a product is not finite, `CancellationError` if rounding errors
     of norms exceed the accuracy.
     """
@@ -123,8 +123,8 @@ def leading_pairs(
 class _Space:
     """A Krylov space: an orthonormal basis q_i, the duals of its vectors, and H.
 
-    A q_i = sum_l H_li q_l for the ``length`` vectors whose image has been taken in, with one
-    vector more to go on from.
+    A q_i = sum_l H_li q_l for the ``length`` vectors whose images are included; one more vector
+    continues the basis.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class _Space:
         return self.length == self.capacity
 
     def _append(self, vector: HostArray) -> float:
-        """Make a vector the next one of the basis, normalized; return the norm it had."""
+        """Append a vector to the basis, normalized; return its original norm."""
         size = float(np.abs(vector).max())  # so that no square over- or underflows
         if not isfinite(size):
             raise FloatingPointError("a product is not finite")
@@ -174,12 +174,12 @@ class _Space:
         return size * root
 
     def extend(self) -> None:
-        """Take in some images more, as long as there is room and something new in them."""
+        """Add some more images, while there is room and they contain something new."""
         for _ in range(min(_LOOK, self.capacity - self.length)):
             if self.exhausted:
                 return
             k, rest = self.length, self._image
-            for _ in range(2):  # once more, since rounding leaves something of the basis
+            for _ in range(2):  # twice, since rounding leaves components along the basis
                 overlaps = self._duals[: k + 1] @ rest
                 self._H[: k + 1, k] += overlaps
                 rest = rest - overlaps @ self._basis[: k + 1]
@@ -187,7 +187,7 @@ class _Space:
             self._H[k + 1, k] = self._append(rest)
 
     def ritz(self) -> tuple[HostArray, HostArray, HostArray]:
-        """Return Ritz values by falling real part, their vectors in the basis, and residuals."""
+        """Return Ritz values by descending real part, their vectors in the basis, and residuals."""
         k = self.length
         H, last = self._H[:k, :k], self._H[k, :k]
         values, vectors = np.linalg.eigh((H + H.T) / 2) if self._symmetric else np.linalg.eig(H)
@@ -196,7 +196,7 @@ class _Space:
         return values, vectors, np.abs(last @ vectors)
 
     def restart(self, vectors: HostArray, kept: int) -> None:
-        """Go on from the space of the first ``kept`` Ritz vectors, or one more to keep a pair."""
+        """Restart from the first ``kept`` Ritz vectors, or one more to keep a pair together."""
         k = self.length
         H, last = self._H[:k, :k], self._H[k, :k]
         chosen = vectors[:, :kept] if self._symmetric else _leading_schur_vectors(H, kept)
@@ -213,7 +213,7 @@ class _Space:
 
     def combined(self, vectors: HostArray) -> HostArray:
         """Return combinations of the basis, given by columns, as columns (size, k)."""
-        if np.iscomplexobj(vectors):  # apart, since a complex copy of the basis would be made
+        if np.iscomplexobj(vectors):  # separately, to avoid a complex copy of the basis
             return self.combined(vectors.real) + 1j * self.combined(vectors.imag)
         combined: HostArray = self._basis[: self.length].T @ vectors
         return combined
@@ -222,7 +222,7 @@ class _Space:
 def _leading_schur_vectors(H: HostArray, kept: int) -> HostArray:
     """Return an orthonormal basis of the invariant space of the eigenvalues of largest real part.
 
-    Eigenvectors would not do: they may be nearly dependent.
+    Eigenvectors would not suffice: they may be nearly dependent.
     """
     T, Z = scipy.linalg.schur(H, output="real")
     below = np.append(np.diag(T, -1) != 0, False)

@@ -1,14 +1,14 @@
 """Leading eigenvalues and modes of the flow's Jacobian, at any state.
 
-Matrix-free, by Krylov's method: it asks for products alone. All of it in range coordinates (P = U Q
-with X = Q R), which leave out only directions that no sample sees: their eigenvalues are 0.
+Matrix-free, by Krylov's method, which needs only products. All in range coordinates (P = U Q with
+X = Q R), which leave out only directions orthogonal to all samples: their eigenvalues are 0.
 
-**What to expect.** The Jacobian without diffusion, and that with diffusion from a frozen critic,
+**Expected spectrum.** The Jacobian without diffusion, and that with diffusion from a frozen critic,
 is blockdiag(S_j) - J^T J, with S_j the matrix of two morphogens of neuron j (eigenvalues
 +-sigma_k(C_j)) and J the Jacobian of Z. So the leading eigenvalue is at most max_j sigma_1(C_j),
 and at least the (1 + n d_out)-th largest of all sigma_k(C_j). At an interpolating equilibrium
-(Z = Y) the flow without diffusion has -J^T J, which is stable or marginal; with diffusion it must
-be unstable as soon as the C_j have more than n d_out positive singular values between them.
+(Z = Y) the Jacobian without diffusion is -J^T J, which is stable or marginal; with diffusion it
+must be unstable as soon as the C_j have more than n d_out positive singular values in total.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ absolute value of an eigenvalue; or at most the residual, which leaves its sign 
 
 ACCURACY = 1e-4
 """Residual of an eigenvalue, as a share of the spectral scale. Eigenvalues of symmetric Jacobians
-are better by far: their error is of the order of the residual's square."""
+are far more accurate: their error is of the order of the residual's square."""
 
-_SMALL = 400  # sizes up to which all of the matrix is cheaper than a Krylov space
+_SMALL = 400  # sizes up to which the whole matrix is cheaper than a Krylov space
 _LARGEST_DENSE = 4000
 
 FLOW_NAMES = {
@@ -63,7 +63,7 @@ FLOW_NAMES = {
 
 
 def backend_of(config: RunConfig) -> Backend:
-    """Return the backend that a configuration names; raises `BackendUnavailableError`."""
+    """Return the backend of a configuration; raises `BackendUnavailableError`."""
     return get_backend(config.backend, precision=config.precision, threads=config.threads)
 
 
@@ -78,8 +78,8 @@ def linearize(
 ) -> Linearization:
     """Return the Jacobian of a flow at U, V, W, a (host arrays), in range coordinates.
 
-    X (d_in, n), Y (d_out, n); the configuration says what moves, D and the critic's constants, and
-    the backend unless one is given. Use it while the backend is active.
+    X (d_in, n), Y (d_out, n); the configuration gives the trainable arrays, D, the critic's
+    constants, and the backend unless one is passed. Use the result while the backend is active.
     Raises `BackendUnavailableError`.
     """
     k = backend or backend_of(config)
@@ -90,16 +90,16 @@ def linearize(
 
 @dataclass(frozen=True)
 class Modes:
-    """Leading eigenvalues of a Jacobian, by falling real part, and their modes.
+    """Leading eigenvalues of a Jacobian, by descending real part, and their modes.
 
     ``eigenvalues`` (k,), per unit of time, complex if one of the joint flow's is; ``residuals``
     (k,) are ||J x - lambda x|| of unit vectors x: for a symmetric Jacobian an eigenvalue lies
     within the residual of the one given. ``vectors`` (N, k) in range coordinates, see `pattern`;
     ``rescaling_shares`` (k,) the share of the squared norm in the directions (u_j, -v_j), along
     which nothing changes at an equilibrium. ``scale`` is the spectral scale, ``tolerance`` the
-    largest |Re lambda| called marginal; ``size`` is N, ``requested`` the number asked for (fewer
-    are here where not all converged, or no more are to be found), ``products`` the number of
-    Jacobian-vector products.
+    largest |Re lambda| called marginal; ``size`` is N, ``requested`` the number requested (k is
+    less if some did not converge or no more exist), ``products`` the number of Jacobian-vector
+    products.
     """
 
     flow: Flow
@@ -118,17 +118,17 @@ class Modes:
 
     @property
     def unstable(self) -> int:
-        """How many of those computed grow: Re lambda > tolerance."""
+        """The number of computed modes that grow: Re lambda > tolerance."""
         return int((self.eigenvalues.real > self.tolerance).sum())
 
     @property
     def stable(self) -> int:
-        """How many of those computed decay: Re lambda < -tolerance."""
+        """The number of computed modes that decay: Re lambda < -tolerance."""
         return int((self.eigenvalues.real < -self.tolerance).sum())
 
     @property
     def marginal(self) -> int:
-        """How many of those computed do neither."""
+        """The number of computed modes that do neither."""
         return len(self.eigenvalues) - self.unstable - self.stable
 
     @property
@@ -138,11 +138,11 @@ class Modes:
 
     @property
     def undecided(self) -> bool:
-        """Whether the sign of the largest rate is open: it is positive, but within the residual."""
+        """Whether the sign of the largest rate is uncertain: positive, but within the residual."""
         return MARGINAL_TOLERANCE * self.scale < self.growth_rate <= self.tolerance
 
     def pattern(self, index: int) -> dict[str, HostArray]:
-        """Return mode ``index`` as dU (m, d_in), dV, dW, da, of the arrays that move."""
+        """Return mode ``index`` as dU (m, d_in), dV, dW, da, for the trainable arrays."""
         arrays = unpack(self.vectors[:, index], self.shapes)
         if "U" in arrays:
             arrays["U"] = arrays["U"] @ self.basis.T
@@ -161,18 +161,19 @@ def leading_modes(
 
     In a Krylov space from a seeded start vector, by Lanczos' method or, for Jacobians that are not
     symmetric, Arnoldi's, until the residuals are below ``accuracy`` times the spectral scale;
-    small Jacobians are formed. What has not converged is left out; of an eigenvalue that many modes
-    share, as the 0 of null modes, one is found. Products are of the backend's precision: float32
-    does for accuracies down to 1e-5. ``say`` takes a text now and then: how far it is.
-    Raises `ConfigError` for all modes of a large problem, `DataError` where products overflow.
+    small Jacobians are formed. Modes that have not converged are left out; of a multiple
+    eigenvalue, such as the 0 of null modes, one mode is found. Products have the backend's
+    precision: float32 suffices for accuracies down to 1e-5. ``say`` is called with a progress text
+    now and then.
+    Raises `ConfigError` for all modes of a large problem, `DataError` if products overflow.
     """
     k = jacobian.model.backend
     with k.active():
         products = JacobianProducts(jacobian)
         if count is None and products.size > _LARGEST_DENSE:
             raise ConfigError(
-                f"all modes of {products.size} coordinates were asked for, {_LARGEST_DENSE} are "
-                "possible; ask for the leading ones"
+                f"all modes of {products.size} coordinates were requested, {_LARGEST_DENSE} are "
+                "possible; request the leading ones"
             )
         wanted = products.size if count is None else min(count, products.size)
         if products.size <= _SMALL or wanted >= products.size - 1:
@@ -237,10 +238,10 @@ def _with_residuals(
 def _by_krylov(
     products: JacobianProducts, count: int, accuracy: float, seed: int, say: Say
 ) -> _Eigenpairs:
-    """Leading eigenpairs from a seeded random start, of residuals that were measured.
+    """Leading eigenpairs from a seeded random start, with measured residuals.
 
-    On driven tangents where these are the shorter vectors; on all coordinates where they are not,
-    or where driven tangents cannot keep what they promise.
+    On driven tangents if these are the shorter vectors; on all coordinates if they are not, or if
+    driven tangents fail to reach the accuracy.
     """
     start = generator(seed, Stream.KRYLOV_START).standard_normal(products.size)
     start /= np.linalg.norm(start)
@@ -256,14 +257,14 @@ def _by_krylov(
         found = _leading_eigenpairs(WholeOperator(products, start), products, count, accuracy, say)
     except (ArithmeticError, np.linalg.LinAlgError):
         raise DataError(
-            "no modes were found, products overflow: weights like those of a run that diverges "
-            "have no Jacobian to speak of"
+            "no modes were found because products overflow: weights this large, as in a diverging "
+            "run, have no usable Jacobian"
         ) from None
     return found.only(found.residuals <= allowed * found.scale)
 
 
 def _driven_are_shorter(whole: int, driven: int) -> bool:
-    """Whether vectors of driven tangents, kept with their duals, take less than whole ones."""
+    """Whether vectors of driven tangents, with their duals, take less memory than whole ones."""
     return 2 * (driven + 1) < whole
 
 
@@ -309,16 +310,16 @@ def _rescaling_shares(jacobian: Linearization, vectors: HostArray) -> HostArray:
 
 
 def modes_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, flow: Flow) -> int:
-    """Predict the bytes that `linearize` and products take where they compute, at the most.
+    """Predict an upper bound of the bytes of `linearize` and products on the backend's device.
 
-    What `leading_modes` adds on the host, `modes_host_bytes` tells; on a CPU both count.
+    `modes_host_bytes` predicts what `leading_modes` adds on the host; on a CPU both count.
     """
 
     def build(k: Any, X: HostArray, Y: HostArray, initial: Mapping[str, HostArray]) -> object:
         model = build_model(config, k, chart_without_memory("range", k, sizes), X, Y)
         jacobian = Linearization(model, model.start(initial), flow)
         jacobian.prepare_driven()
-        # Of either kind: a product's operand and result, and a third in passing.
+        # For both states and velocities: a product's operand and result, and a temporary.
         states = [State.empty(k, model.state_shapes, jacobian.moving) for _ in range(3)]
         driven = [Driven.empty(k, jacobian.driven_shapes) for _ in range(3)]
         return jacobian, states, driven
@@ -329,13 +330,13 @@ def modes_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, flow: Fl
 def modes_host_bytes(
     config: RunConfig, sizes: Dimensions, flow: Flow, count: int | None = 6
 ) -> int:
-    """Predict the bytes on the host of the Krylov space and of the modes, at the most."""
+    """Predict an upper bound of the bytes on the host of the Krylov space and the modes."""
     shapes = _moving_shapes(config, sizes, flow)
     size = entries(shapes)
     if count is None or size <= _SMALL:
-        return 8 * 8 * size**2  # the matrix and what its factorization needs
-    parts = 2 if flow == "joint" else 1  # of a number, real or complex
-    modes = parts * (2 * count + 6) * size + 4 * size  # found and in order, and some in passing
+        return 8 * 8 * size**2  # the matrix and the workspace of its factorization
+    parts = 2 if flow == "joint" else 1  # of a number, complex or real
+    modes = parts * (2 * count + 6) * size + 4 * size  # as found, sorted, and temporaries
     space = krylov_bytes(size, count, euclidean=True)
     driven = entries(driven_shapes(sizes, shapes))
     if _driven_are_shorter(size, driven):
@@ -344,7 +345,7 @@ def modes_host_bytes(
 
 
 def _moving_shapes(config: RunConfig, sizes: Dimensions, flow: Flow) -> Shapes:
-    """Shapes of the arrays that move in a flow, in range coordinates, at the most."""
+    """Upper bounds of the shapes of the trainable arrays of a flow, in range coordinates."""
     moving = [name for name in config.moving if flow == "joint" or name in "UV"]
     carried = {**sizes.state_shapes, "U": (sizes.m, min(sizes.d_in, sizes.n))}
     return {name: carried[name] for name in moving}

@@ -1,16 +1,16 @@
 """The Turing condition: no growth without diffusion, growth with it, at a reaction equilibrium.
 
 Three flows are linearized at one state (see `prdsim.physics.tangent`): U and V without diffusion,
-with diffusion from a critic that holds still, and the joint flow.
+with diffusion from a frozen critic, and the joint flow.
 
-An eigenvalue decides on stability where the flow rests. A verdict is therefore given only at a
-reaction equilibrium, ||R|| <= tolerance, and for the flow without diffusion. What the Turing
-condition adds is conditional: the flow with diffusion does not rest there (unless D^u and D^v
-vanish), so its Jacobian describes how fast two solutions that start side by side there part from
-each other, d(delta)/dt = J delta, while the common drift and the masks leave J as it is. How long
-that is, the rate of the drive tells, ||dE/dt|| / ||E||: growth slower than it is over before it
-shows (a frozen critic pulls Z to Y + D G, where E = 0 and no C_j is left). Elsewhere eigenvalues
-are instantaneous growth rates, and called so.
+An eigenvalue determines stability at an equilibrium. A verdict is therefore given only at a
+reaction equilibrium, ||R|| <= tolerance, and for the flow without diffusion. The other half of the
+Turing condition is conditional: the flow with diffusion is not at rest there (unless D^u and D^v
+vanish), so its Jacobian describes how fast two neighboring solutions separate,
+d(delta)/dt = J delta, while the common drift and the gates leave J unchanged. The rate of the
+drive, ||dE/dt|| / ||E||, shows how long that is: slower growth is over before it becomes visible (a
+frozen critic pulls Z to Y + D G, where E = 0 and every C_j vanishes). Elsewhere eigenvalues are
+instantaneous growth rates, and called so.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stability:
-    """Leading modes of the three flows at one state, and what may be concluded from them.
+    """Leading modes of the three flows at one state, and the conclusions from them.
 
     ``modes`` holds "reaction" and, with diffusion in the configuration, "frozen" and "joint";
     ``reaction_norm`` is ||R||, ``diffusion_norm`` ||D (D^u, D^v)||, the constant pull that moves
     the state away while the modes grow. ``interpolation_nulls`` is the least number of null modes
-    that more coordinates than residuals, N - n d_out, leave at Z = Y; ``rescaling_nulls`` that of
-    the directions (u_j, -v_j), null at every equilibrium, and among the former at Z = Y.
+    at Z = Y, the excess of coordinates over residuals, N - n d_out; ``rescaling_nulls`` that of the
+    directions (u_j, -v_j), null at every equilibrium, and among the former at Z = Y.
     """
 
     modes: Mapping[Flow, Modes]
@@ -62,12 +62,12 @@ class Stability:
 
     @property
     def equilibrium(self) -> bool:
-        """Whether the reaction rests here: ||R|| <= tolerance."""
+        """Whether this is a reaction equilibrium: ||R|| <= tolerance."""
         return self.reaction_norm <= self.tolerance
 
     @property
     def stable_without(self) -> bool | None:
-        """Whether no mode found grows without diffusion; None where no verdict is possible."""
+        """Whether no mode found grows without diffusion; None if no verdict is possible."""
         reaction = self.modes["reaction"]
         if not self.equilibrium or not len(reaction.eigenvalues) or reaction.undecided:
             return None
@@ -76,9 +76,9 @@ class Stability:
     def turing(self, flow: Flow = "frozen") -> bool | None:
         """Whether the Turing condition holds: no growth without diffusion, growth with.
 
-        ``flow`` is "frozen" or "joint". None where no verdict is possible: without an equilibrium,
-        without diffusion in the configuration, or where no mode was found or the sign of its rate
-        is open.
+        ``flow`` is "frozen" or "joint". None if no verdict is possible: without an equilibrium,
+        without diffusion in the configuration, or if no mode was found or the sign of its rate is
+        uncertain.
         """
         with_diffusion = self.modes.get(flow)
         if self.stable_without is None or with_diffusion is None:
@@ -89,7 +89,7 @@ class Stability:
 
     @property
     def verdict(self) -> str:
-        """The conclusion, in a line for each flow."""
+        """The conclusions, one line for each flow."""
         if self.equilibrium:
             head = (
                 f"reaction equilibrium (||R|| = {self.reaction_norm:.2g} <= {self.tolerance:.2g}); "
@@ -112,7 +112,7 @@ class Stability:
 
 def _rates_in_words(modes: Modes) -> str:
     found = len(modes.eigenvalues)
-    missing = "" if found == modes.requested else f" ({modes.requested} asked for)"
+    missing = "" if found == modes.requested else f" ({modes.requested} requested)"
     return (
         f"{FLOW_NAMES[modes.flow]}: leading rate {modes.growth_rate:+.4g}; "
         f"of {found} modes found{missing} {modes.unstable} grow, "
@@ -137,13 +137,13 @@ def assess_stability(
 ) -> Stability:
     """Return the leading modes at U, V, W, a, without and with diffusion, and the verdict.
 
-    X (d_in, n), Y (d_out, n) and weights on the host, as the paper has them. Without diffusion in
-    the configuration the flow without it is all there is. ``tolerance`` bounds ||R|| of an
-    equilibrium; the rest is as for `leading_modes`.
-    Raises `ConfigError` if neither U nor V moves, or if the memory does not suffice.
+    X (d_in, n), Y (d_out, n) and weights are on the host, in the paper's coordinates. Without
+    diffusion in the configuration, only the flow without it is assessed. ``tolerance`` bounds ||R||
+    of an equilibrium; the rest is as for `leading_modes`.
+    Raises `ConfigError` if neither U nor V is trained, or if the memory does not suffice.
     """
     if not {"U", "V"} & set(config.moving):
-        raise ConfigError("trainable: neither U nor V moves, so that no pattern can grow")
+        raise ConfigError("trainable: neither U nor V is trained, so that no pattern can grow")
     k = backend or backend_of(config)
     sizes = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
     flows: tuple[Flow, ...] = ("reaction", "frozen", "joint") if config.adversary else ("reaction",)
@@ -167,7 +167,7 @@ def assess_stability(
 
 
 def _velocity_norm(jacobian: Linearization, *, diffusion: bool) -> float:
-    """||R||, or ||D (D^u, D^v)||, over the arrays that move."""
+    """||R||, or ||D (D^u, D^v)||, over the trainable arrays."""
     model, k = jacobian.model, jacobian.model.backend
     with k.active():
         out = State.empty(k, model.state_shapes, jacobian.moving)

@@ -1,4 +1,4 @@
-"""Kernels of the angle between two inputs, as a random ReLU neuron sees them."""
+"""Kernels of the angle between two inputs, for a random ReLU neuron."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prdsim.analysis.arrays import Reals
 def cosines(products: Reals) -> Reals:
     """Return cosines (n, n) of the angles between n vectors of given inner products (n, n).
 
-    1 on the diagonal; 0 beside it for vectors of norm 0.
+    1 on the diagonal; 0 elsewhere for vectors of norm 0.
     """
     norms = np.sqrt(np.outer(products.diagonal(), products.diagonal()))
     cosine: Reals = np.clip(products / np.where(norms > 0, norms, 1.0), -1, 1)
@@ -24,7 +24,7 @@ def cosines(products: Reals) -> Reals:
 def both_active(cosine: ArrayLike) -> Reals:
     """Return P(u.x >= 0, u.y >= 0) = (pi - arccos) / (2 pi), of the cosine of x and y, any shape.
 
-    For u whose direction is uniform, as that of N(0, c^2) is.
+    For u with uniformly distributed direction, such as u ~ N(0, c^2).
     """
     probability: Reals = (pi - np.arccos(cosine)) / (2 * pi)
     return probability

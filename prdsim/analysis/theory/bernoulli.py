@@ -31,7 +31,7 @@ def bernoulli(t: ArrayLike, psi_0: float, r: float, K: float) -> Reals:
 def relaxation(t: ArrayLike, start: float, rate: float, K: float) -> Reals:
     """Return K + (start - K) exp(-rate t), which sqrt(psi) of eq. (2) is with rate = r / (2 K).
 
-    In this form it is defined for K = r = 0 too, where a residual decays to nothing.
+    In this form it is also defined for K = r = 0, where a residual decays to 0.
     """
     decay: Reals = np.exp(-rate * np.asarray(t, dtype=np.float64))
     return K + (start - K) * decay
@@ -39,10 +39,10 @@ def relaxation(t: ArrayLike, start: float, rate: float, K: float) -> Reals:
 
 @dataclass(frozen=True)
 class BernoulliFit:
-    """The curve that `fit_bernoulli` found; errors are standard errors.
+    """The curve found by `fit_bernoulli`; errors are standard errors.
 
-    ``rate`` = r / (2 K) of the approach to K, which is determined where K and r are 0 too;
-    ``deviation`` is the root mean square of what is left of sqrt(psi).
+    ``rate`` = r / (2 K) of the approach to K, which is also determined if K and r are 0;
+    ``deviation`` is the root mean square error of the fit to sqrt(psi).
     """
 
     psi_0: float
@@ -55,7 +55,7 @@ class BernoulliFit:
     deviation: float
 
     def __call__(self, t: ArrayLike) -> Reals:
-        """Return psi(t) of the fitted curve, for t counted from the first record."""
+        """Return psi(t) of the fitted curve, with t counted from the first record."""
         return relaxation(t, sqrt(self.psi_0), self.rate, self.K) ** 2
 
 
@@ -63,10 +63,10 @@ def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
     """Fit r and K >= 0 of `bernoulli` to records psi (k,) at times (k,), k >= 4.
 
     Least squares in sqrt(psi), through the first record. It starts at the best of a grid of
-    rates, each with its best K, which is linear. The standard errors take deviations as
-    independent; those of a run are not, so they tell how well the curve is determined, no more.
+    rates, each with its best K, which is linear. The standard errors assume independent
+    deviations; those of a run are not, so they only show how well the curve is determined.
     Raises `DataError` for records that are not a series, or determine no curve: constant, still
-    straight at the end, or over between the first two of them.
+    straight at the end, or already over at the second record.
     """
     t, values = _series(time, psi, "psi", shortest=4)
     rho, t = np.sqrt(values), t - t[0]
@@ -75,7 +75,7 @@ def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
     if start in (rates[0], rates[-1]) or np.ptp(rho) == 0.0:
         raise DataError(
             "psi determines no Bernoulli curve: it ends where it begins, is still straight at the "
-            "end, or over between the first two records; record longer or more often"
+            "end, or is over at the second record; record longer or more often"
         )
     K = _best_K(t, rho, start)
     scale = float(np.max(rho))
@@ -92,7 +92,7 @@ def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
 
 
 def _rates(t: Reals) -> Reals:
-    """Rates from a hundredth over the whole time to e^-10 left at the second record."""
+    """Rates, from 0.01 / the whole time to a decay to e^-10 at the second record."""
     return np.geomspace(0.01 / t[-1], 10.0 / t[1], 200)
 
 
@@ -130,9 +130,9 @@ def _with_errors(t: Reals, rho: Reals, rate: float, K: float) -> BernoulliFit:
 
 @dataclass(frozen=True)
 class Plateau:
-    """Where a residual comes to rest: its ``level``, ``since`` when it is taken, and whether it is.
+    """The final ``level`` of a residual, averaged ``since`` a time, and whether it has settled.
 
-    ``drift`` is the change of the mean from the tenth of time before; see `plateau`.
+    ``drift`` is the change of the mean from the previous tenth of time; see `plateau`.
     """
 
     level: float
@@ -144,9 +144,9 @@ class Plateau:
 def plateau(time: ArrayLike, sqrt_psi: ArrayLike) -> Plateau:
     """Return the mean of sqrt(psi) (k,) over the records in the last tenth of time (k,).
 
-    Settled if that differs from the mean over the tenth before by no more than 1 % of itself and
-    a millionth of the largest record, which counts as 0.
-    Raises `DataError` for no series, or where no record is in one of the two tenths.
+    Settled if it differs from the mean over the tenth before by no more than 1 % of itself plus a
+    millionth of the largest record, which counts as 0.
+    Raises `DataError` if the records are not a series, or one of the two tenths has no record.
     """
     t, rho = _series(time, sqrt_psi, "sqrt(psi)", shortest=2)
     since, before = (t[-1] - share * (t[-1] - t[0]) for share in (0.1, 0.2))

@@ -1,12 +1,12 @@
 """Theorems 1 and 2 of the paper with explicit constants: kernels, constants, bounds.
 
-The set-up: unit inputs x_p, one output, v_j = +-1 fixed; U moves, and the critic may. Then the
-tangent kernel of the prediction z in U is H(t), its limit for m -> infinity at t = 0 is H, and
+The set-up: unit inputs x_p, one output, v_j = +-1 fixed; U is trained, and the critic may be. Then
+H(t) is the tangent kernel of the prediction z in U, H its limit for m -> infinity at t = 0, and
 
     dz/dt = H(t) (y - z + D grad_z g),        |H(t) - H| <= lambda_0 / 2 the premise,
 
-from which both bounds follow (docs/theory.md); psi = ||z - y||^2 obeys the paper's Bernoulli
-inequality, eq. (2) of the poster, on the way.
+from which both bounds follow (docs/theory.md); on the way psi = ||z - y||^2 is shown to obey the
+paper's Bernoulli inequality, eq. (2) of the poster.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from prdsim.analysis.theory.arc_cosine import both_active, cosines
 from prdsim.analysis.theory.bernoulli import relaxation
 from prdsim.errors import ConfigError, DataError
 
-# arccos loses half of the digits near +-1: entries of H for parallel inputs are right to about
-# sqrt(eps) / pi, and so is lambda_0 where it should be 0.
+# arccos loses half of the digits near +-1: entries of H for parallel inputs are accurate to about
+# sqrt(eps) / pi, and so is a lambda_0 of 0.
 _SINGULAR = 4.0 * sqrt(np.finfo(np.float64).eps)
 
 
 def check_unit_inputs(X: Numbers) -> None:
-    """Raise `ConfigError` unless every column of X (d_in, n) has norm 1, to rounding.
+    """Raise `ConfigError` unless every column of X (d_in, n) has norm 1, up to rounding.
 
-    The square of d_in rounded entries, summed, is off by (d_in + 2) eps of X's precision at most.
+    The sum of squares of d_in rounded entries errs by at most (d_in + 2) eps of X's precision.
     """
     norms = np.linalg.norm(X.astype(np.float64), axis=0)
     worst = int(np.argmax(np.abs(norms - 1.0)))
@@ -47,7 +47,7 @@ def limiting_kernel(X: Numbers) -> Reals:
 
     The mean of `empirical_kernel` over u ~ N(0, c^2), any c > 0. Positive definite unless two
     inputs are equal, or pairs x, -x of inputs have linearly dependent directions. Raises
-    `ConfigError` unless the columns have norm 1, to rounding.
+    `ConfigError` unless the columns have norm 1, up to rounding.
     """
     check_unit_inputs(X)
     cosine = _cosines_of(X)
@@ -60,29 +60,29 @@ def _cosines_of(X: Numbers) -> Reals:
 
 
 def gates(U: Numbers, X: Numbers) -> NDArray[np.bool_]:
-    """Return the masks 1{u_j.x_p >= 0}, (m, n), for U (m, d_in), X (d_in, n)."""
+    """Return the gates 1{u_j.x_p >= 0}, (m, n), for U (m, d_in), X (d_in, n)."""
     opened: NDArray[np.bool_] = np.asarray(U @ X >= 0.0)
     return opened
 
 
-def empirical_kernel(U: Numbers, X: Numbers, masks: NDArray[np.bool_] | None = None) -> Reals:
+def empirical_kernel(U: Numbers, X: Numbers, opened: NDArray[np.bool_] | None = None) -> Reals:
     """Return H(t) (n, n), H_pq = x_p.x_q (1/m) sum_j 1{u_j.x_p >= 0} 1{u_j.x_q >= 0}.
 
-    For U (m, d_in), X (d_in, n); ``masks`` are `gates` of both, if at hand. With one output and
-    v_j = +-1 this is the tangent kernel of z in U
+    For U (m, d_in), X (d_in, n); ``opened`` are their `gates`, if already known. With one output
+    and v_j = +-1 this is the tangent kernel of z in U
     (`prdsim.physics.gradients.tangent_kernel_product`).
     """
-    opened = (gates(U, X) if masks is None else masks).astype(np.float64)
+    active = (gates(U, X) if opened is None else opened).astype(np.float64)
     inputs = X.astype(np.float64)
-    H: Reals = (inputs.T @ inputs) * (opened.T @ opened) / len(opened)
+    H: Reals = (inputs.T @ inputs) * (active.T @ active) / len(active)
     return H
 
 
 def extreme_eigenvalues(H: Reals) -> tuple[float, float]:
     """Return the smallest and the largest eigenvalue of a symmetric matrix (n, n).
 
-    All are computed: past the reduction to tridiagonal form, which is most of the work, they cost
-    next to nothing. 0.2 seconds for n = 1000.
+    All are computed: after the reduction to tridiagonal form, which is most of the work, they are
+    almost free. 0.2 seconds for n = 1000.
     """
     eigenvalues = scipy.linalg.eigvalsh(H)
     return float(eigenvalues[0]), float(eigenvalues[-1])
@@ -123,14 +123,14 @@ class Constants:
 def theorem_constants(X: Numbers, *, residual: float, m: int, mu: float = 0.0) -> Constants:
     """Return the constants for unit inputs X (d_in, n).
 
-    Raises `ConfigError` if an input has not norm 1, `DataError` if lambda_0 is 0 to rounding: then
-    no theorem holds.
+    Raises `ConfigError` if an input does not have norm 1, `DataError` if lambda_0 is 0 up to
+    rounding: then no theorem holds.
     """
     H = limiting_kernel(X)
     lambda_0, largest = extreme_eigenvalues(H)
     if lambda_0 <= _SINGULAR:
         raise DataError(
-            f"no theorem: lambda_0 = {lambda_0:.1e} is zero to rounding, H is singular\n"
+            f"no theorem: lambda_0 = {lambda_0:.1e} is zero up to rounding, H is singular\n"
             f"{_reason(X)}"
         )
     return Constants(lambda_0, 2.0 * (largest + lambda_0 / 2.0), mu, residual, len(H), m)
@@ -158,8 +158,8 @@ def theorem_1(constants: Constants, t: ArrayLike, *, step_size: float = 0.0) -> 
     """Return the bound of ||u_j(t) - u_j(0)|| without diffusion, for times t of any shape.
 
     2 sqrt(n) ||z(0) - y|| / (sqrt(m) lambda_0) (1 - exp(-lambda_0 t / 2)), for every neuron j.
-    For Euler steps of a ``step_size`` h > 0, (1 - lambda_0 h / 2)^(t / h) stands for the
-    exponential; the bound is a little larger then. It is none for h > 2 / lambda_0.
+    For Euler steps of a ``step_size`` h > 0, (1 - lambda_0 h / 2)^(t / h) replaces the exponential,
+    and the bound is a little larger. It is not a bound for h > 2 / lambda_0.
     """
     return _saturating(constants, constants.residual, t, step_size)
 
@@ -167,10 +167,10 @@ def theorem_1(constants: Constants, t: ArrayLike, *, step_size: float = 0.0) -> 
 def theorem_2(constants: Constants, t: ArrayLike, *, step_size: float = 0.0) -> Reals:
     """Return the bound of ||u_j(t) - u_j(0)|| with diffusion, for times t of any shape.
 
-    Theorem 1 with ||z(0) - y|| - kappa mu for ||z(0) - y||, plus
+    Theorem 1 with ||z(0) - y|| - kappa mu in place of ||z(0) - y||, plus
     mu (1 + kappa sqrt(n)) / sqrt(m) t. It is the integral of (sqrt(n) rho(t) + mu) / sqrt(m) with
     rho(t) = kappa mu + (||z(0) - y|| - kappa mu) exp(-lambda_0 t / 2) > 0, the bound of
-    ||z - y||; so it grows, and means as much, where the first term is negative. Euler steps of a
+    ||z - y||; so it grows, and is as meaningful, if the first term is negative. Euler steps of a
     ``step_size`` are treated as in `theorem_1`.
     """
     kappa, mu = constants.kappa, constants.mu
@@ -185,8 +185,8 @@ def _saturating(constants: Constants, residual: float, t: ArrayLike, step_size: 
 
 
 def _relaxed(rate: float, t: Reals, step_size: float) -> Reals:
-    """1 - exp(-rate t), or what Euler steps make of it."""
-    if step_size * rate >= 1.0:  # gone after the first step
+    """1 - exp(-rate t), or its counterpart for Euler steps."""
+    if step_size * rate >= 1.0:  # decayed in the first step
         return np.where(t > 0.0, 1.0, 0.0)
     if step_size > 0.0:
         rate = -log1p(-step_size * rate) / step_size
@@ -197,9 +197,8 @@ def _relaxed(rate: float, t: Reals, step_size: float) -> Reals:
 def paper_mu(W: Numbers, n: int, *, delta: float = 0.05, diffusivity: float = 1.0) -> float:
     """Return the paper's mu = L n sqrt(2 log(2 / delta)) / sqrt(m), L = ||w||_2, times D.
 
-    For the critic's W (m_c, 1) at t = 0, which m stands for here. It is Hoeffding's bound over
-    random signs a of one sum s_c sum_r a_r w_r 1{w_r z >= 0}, times n: it says nothing of a
-    critic that has been trained.
+    For the critic's W (m_c, 1) at t = 0; m is m_c here. It is Hoeffding's bound over random signs a
+    of one sum s_c sum_r a_r w_r 1{w_r z >= 0}, times n: it does not apply to a trained critic.
     """
     if not 0.0 < delta < 1.0:
         raise ConfigError(f"delta: must be between 0 and 1, got {delta!r}")

@@ -52,13 +52,13 @@ class Forces:
     """Evaluates reaction and diffusion of a run at its snapshots; made once for all of them.
 
     ``config`` gives widths and diffusivity, ``X`` (d_in, n) and ``Y`` (d_out, n) are the samples
-    as used. ``backend`` computes: an instance, or a name; ``auto`` is numba, else numpy, in
-    float64 whatever the run's precision. Memory is that of the workspace of a step; a snapshot
-    adds nothing.
+    as used. ``backend`` is an instance, or a name; ``auto`` is numba, else numpy, in float64
+    whatever the run's precision. Memory is that of the workspace of a step; a snapshot adds
+    nothing.
 
-    U and V are both looked at, also where ``trainable`` holds one of them fixed: the terms of eqs.
-    52-55 are functions of the state. For arrays that move, the root of the summed squares is the
-    recorded ``reaction_norm_U`` and its like, which are 0 for arrays that do not.
+    Norms are given for both U and V, even if ``trainable`` holds one of them fixed: the terms of
+    eqs. 52-55 are functions of the state. For trainable arrays, the root of the summed squares is
+    the recorded ``reaction_norm_U`` etc.; for fixed arrays those are 0.
     Raises `DataError` if X and Y do not hold the same number of samples, and
     `BackendUnavailableError`.
 
@@ -94,7 +94,7 @@ class Forces:
         return ForceNorms(reaction_U, D * diffusion_U, reaction_V, D * diffusion_V)
 
     def _norms(self, E: Array) -> tuple[HostArray, HostArray]:
-        """Norms by neuron of the velocities that a drive gives U and V; reads A (and H)."""
+        """Norms by neuron of the velocities of U and V under a drive; reads A (and H)."""
         k, velocity = self._snapshot.backend, self._velocity
         generator_velocity(self._snapshot.model, self._snapshot.state, E, out=velocity)
         squares_U = row_sums(k, velocity.U, velocity.U)
@@ -121,7 +121,7 @@ def force_norms(
 
 
 def forces_of(recording: Recording) -> Forces:
-    """Return what computes reaction and diffusion of a recording's snapshots.
+    """Return an evaluator of reaction and diffusion for a recording's snapshots.
 
     Raises `ConfigError` if it lacks the configuration or the samples.
     """

@@ -5,8 +5,8 @@ are not typical values. Those follow from the second moments of eqs. 52-55 over 
 `initial_mean_squares`, and are measured by `measure_scaling`, which varies one size at a time.
 
 A neuron's mean square is a sum over pairs of samples p, q, of kernels of the angle between x_p and
-x_q. The n pairs p = q add up as independent samples do, those p != q as far as they cohere:
-`white_noise_mean_squares` takes them apart, and `INDEPENDENT` and `COHERENT` are the two ends.
+x_q. The n pairs p = q add up like independent samples, pairs p != q according to their coherence:
+`white_noise_mean_squares` separates them; `INDEPENDENT` and `COHERENT` are the two extremes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Exponents(NamedTuple):
 
 
 BASE = Sizes(n=128, d_in=32, m=128, d_out=8)
-"""The sizes that `measure_scaling` varies unless told otherwise."""
+"""The sizes that `measure_scaling` varies by default."""
 
 BOUNDS = {
     "reaction_U": Exponents(1, 1, -0.5, 0.5),
@@ -72,7 +72,7 @@ INDEPENDENT = {
     "reaction_V": Exponents(0.5, 0, -0.5, -0.5),
     "diffusion_V": Exponents(0.5, 0, -0.5, 0),
 }
-"""Typical values for white noise, 1 << d_out << m, where pairs p = q outweigh the others."""
+"""Typical values for white noise, 1 << d_out << m, where pairs p = q dominate."""
 
 COHERENT = {
     "reaction_U": Exponents(1, -0.5, -0.5, -0.5),
@@ -80,7 +80,7 @@ COHERENT = {
     "reaction_V": Exponents(1, 0, -0.5, -0.5),
     "diffusion_V": Exponents(1, 0, -0.5, 0),
 }
-"""The same where pairs p != q outweigh: n >> d_in for U, n >> 1 for V, whatever d_in."""
+"""The same where pairs p != q dominate: n >> d_in for U, n >> 1 for V, whatever d_in."""
 
 
 # -- prediction ------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def initial_mean_squares(
     with rho the correlation k_1(p, q) / sqrt(k_1(p, p) k_1(q, q)) of the predictions at x_p and
     x_q. Reaction: exact, at any sizes; the terms in 1/m are the neuron's own part of Z. Diffusion:
     exact for n = 1, else up to a relative error of order 1/m; the critic's width drops out.
-    Takes n^2 numbers of memory, a few times.
+    Needs memory for a few arrays of n^2 numbers.
     """
     d_out, s_squared = Y.shape[0], 1 / (Y.shape[0] * m)
     fourth = d_out + 2 if output_init == "normal" else d_out  # E[(v.v)^2] / d_out
@@ -127,7 +127,7 @@ def initial_mean_squares(
 
 
 class MeanSquare(NamedTuple):
-    """A mean square, by pairs of samples: p = q, and p != q."""
+    """The two parts of a mean square: pairs of samples p = q, and p != q."""
 
     independent: float
     coherent: float
@@ -137,13 +137,13 @@ def white_noise_mean_squares(sizes: Sizes, *, init_scale: float = 1.0) -> dict[s
     """Return `initial_mean_squares` in closed form for data of `white_noise_data`, V Rademacher.
 
     Averaged over the data, where cos(x_p, x_q) has mean 0 and variance 1/d_in, to leading order in
-    1/d_in: kernels of pairs p != q at right angles for V; for U, whose pairs are weighted by the
+    1/d_in: for V, kernels of pairs p != q at right angles; for U, whose pairs are weighted by the
     cosine, their slopes there.
     """
     n, d_in, m, d_out = sizes
     variance = init_scale**2
     s_squared, others, pairs = 1 / (d_out * m), 1 - 1 / m, n * (n - 1)
-    # At a right angle and with the slope in the cosine: k_0 = 1/4 + c/(2 pi),
+    # To first order in the cosine c at a right angle: k_0 = 1/4 + c/(2 pi),
     # k_1 = variance (1/(2 pi) + c/4), k_2 = variance^2/4, correlation 1/pi + c/2 of predictions.
     k_1, k_1_slope = variance / (2 * pi), variance / 4
     same_side = float(both_active(1 / pi))
@@ -173,7 +173,7 @@ def white_noise_mean_squares(sizes: Sizes, *, init_scale: float = 1.0) -> dict[s
 
 
 class Fit(NamedTuple):
-    """values = prefactor sizes^exponent; the standard error is the exponent's."""
+    """values = prefactor sizes^exponent; the standard error is that of the exponent."""
 
     exponent: float
     standard_error: float
@@ -181,11 +181,11 @@ class Fit(NamedTuple):
 
 
 def fit_exponent(sizes: Sequence[float] | HostArray, values: Sequence[float] | HostArray) -> Fit:
-    """Fit a power law by least squares in the logarithms, all points weighing the same.
+    """Fit a power law by least squares in the logarithms, with equal weights.
 
-    The standard error follows from the residuals, so it holds what curvature the logarithms have
-    as well as noise. Raises `DataError` for fewer than three points, for sizes that are all the
-    same, and for what has no logarithm.
+    The standard error follows from the residuals, so it includes curvature of the logarithms as
+    well as noise. Raises `DataError` for fewer than three points, for sizes that are all the same,
+    and for values without a logarithm.
     """
     x, y = np.asarray(sizes, np.float64), np.asarray(values, np.float64)
     if x.shape != y.shape or x.ndim != 1 or len(x) < 3:
@@ -207,15 +207,15 @@ def fit_exponent(sizes: Sequence[float] | HostArray, values: Sequence[float] | H
 
 @dataclass(frozen=True)
 class ScalingRow:
-    """One quantity against one size; a tuple has an entry for every one of ``sizes``.
+    """One quantity against one size; a tuple has one entry for each of ``sizes``.
 
     ``quantity`` is one of `FORCES`, ``varied`` a field of `Sizes`. ``measured`` is the root mean
-    square over neurons and draws, ``spread`` its standard error over draws, ``predicted`` what
-    `initial_mean_squares` gives for the same data. ``exponent`` is fitted to what is measured,
-    ``predicted_exponent`` in the same way to what is predicted. ``exponent_error`` is the fit's
-    (see `fit_exponent`); ``exponent_spread`` the standard error that ``spread`` passes on to the
-    exponent, against which measurement and prediction are to be held. ``bound_ratio`` is the
-    paper's bound, with the constant 1, over what is measured; below 1 it would not bound.
+    square over neurons and draws, ``spread`` its standard error over draws, ``predicted`` the value
+    of `initial_mean_squares` for the same data. ``exponent`` is fitted to ``measured``,
+    ``predicted_exponent`` in the same way to ``predicted``. ``exponent_error`` is that of the fit
+    (see `fit_exponent`); ``exponent_spread`` is the standard error of the exponent that follows
+    from ``spread``, the scale for comparing measurement and prediction. ``bound_ratio`` is the
+    paper's bound, with the constant 1, divided by ``measured``; below 1 it would not be a bound.
     """
 
     quantity: str
@@ -262,14 +262,14 @@ def measure_scaling(
 ) -> Scaling:
     """Measure how reaction and diffusion scale with each size about ``base``; about ten seconds.
 
-    Each of n, d_in, m, d_out takes ``base`` times the ``factors``, rounded, while the others stay;
-    at each such point, data of `white_noise_data` and the initial weights are drawn ``draws``
-    times, every time by a seed of its own from ``seed`` on. D = 1. ``backend`` is as for `Forces`.
-    Raises `ConfigError` for fewer than two draws, ``init_scale`` 0, and where ``factors`` do not
-    make three different sizes.
+    Each of n, d_in, m, d_out takes ``base`` times the ``factors``, rounded, while the others stay
+    fixed; at each such point, data of `white_noise_data` and the initial weights are drawn
+    ``draws`` times, each time with a new seed, beginning with ``seed``. D = 1. ``backend`` is as
+    for `Forces`. Raises `ConfigError` for fewer than two draws, ``init_scale`` 0, and if
+    ``factors`` do not give three different sizes.
     """
     if draws < 2:
-        raise ConfigError(f"draws must be 2 or more, not {draws}: the spread is that over draws")
+        raise ConfigError(f"draws must be 2 or more, not {draws}: the spread is over draws")
     if not init_scale > 0.0:
         raise ConfigError(f"init_scale = {init_scale:g}: forces that are 0 have no exponents")
     computing = cpu_backend(backend)
@@ -302,7 +302,7 @@ def _grid(base: Sizes, varied: str, factors: Sequence[float]) -> list[Sizes]:
 
 
 def _draw(config: RunConfig, sizes: Sizes, seed: int, backend: Backend) -> HostArray:
-    """Mean squares over neurons, measured and predicted, (2, 4), of one draw of all."""
+    """Mean squares over neurons, measured and predicted, (2, 4), for one draw of everything."""
     config = config.replace(width=sizes.m, seed=seed)
     X, Y = white_noise_data(sizes, seed)
     initial = draw_initial(config, dimensions_of(config, sizes.d_in, sizes.d_out, sizes.n))
@@ -315,7 +315,7 @@ def _draw(config: RunConfig, sizes: Sizes, seed: int, backend: Backend) -> HostA
 
 
 def _row(quantity: str, varied: str, grid: list[Sizes], points: list[HostArray]) -> ScalingRow:
-    """A row from the draws of every point, each (draws, 2, 4)."""
+    """A row from the draws at every point, each (draws, 2, 4)."""
     squares = np.array([samples[:, :, FORCES.index(quantity)] for samples in points])
     measured, predicted = np.sqrt(squares.mean(axis=1)).T
     errors = squares[:, :, 0].std(axis=1, ddof=1) / sqrt(squares.shape[1])

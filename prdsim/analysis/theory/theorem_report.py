@@ -1,4 +1,4 @@
-"""A run held against both theorems: its trajectory file is read one snapshot at a time."""
+"""A run compared to both theorems: its trajectory file is read one snapshot at a time."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from prdsim.trajectory import Trajectory
 def theorem_report(
     trajectory: Trajectory, *, mu: float | None = None, replay: bool = False
 ) -> TheoremReport:
-    """Hold a run against both theorems, reading one snapshot of U at a time.
+    """Compare a run to both theorems, reading one snapshot of U at a time.
 
     Args:
         trajectory: A run of the preset "theory", with diffusion or without.
-        mu: Judge Theorem 2 with this mu; else with the largest measured D ||grad_z g||_1.
-        replay: Take the steps of a run by gd again to measure the scores that moved U; see
-            `applied_scores`. Else mu is that of the recorded states.
+        mu: Judge Theorem 2 with this mu; by default with the largest measured D ||grad_z g||_1.
+        replay: Repeat the steps of a gd run to measure the scores that moved U; see
+            `applied_scores`. Otherwise mu is that of the recorded states.
 
     Raises:
-        ConfigError: the run is not of the theorems' set-up; the error names the key.
-        DataError: lambda_0 is 0 to rounding, and no theorem holds; or the samples are unavailable.
+        ConfigError: the run does not have the theorems' set-up; the error names the key.
+        DataError: lambda_0 is 0 up to rounding, so no theorem holds; or samples are unavailable.
         DamagedTrajectoryError: a snapshot's checksum fails.
     """
     config, X, Y = _set_up(trajectory)
@@ -53,7 +53,7 @@ def theorem_report(
 
 
 def recorded_constants(trajectory: Trajectory) -> Constants:
-    """Return the constants of `theorem_report` alone, which take the first snapshot and no H(t).
+    """Return only the constants of `theorem_report`; they need the first snapshot and no H(t).
 
     Raises as `theorem_report` does.
     """
@@ -62,7 +62,7 @@ def recorded_constants(trajectory: Trajectory) -> Constants:
 
 
 def _set_up(trajectory: Trajectory) -> tuple[RunConfig, Numbers, Numbers]:
-    """Return configuration and samples of a run, which is one of the theorems."""
+    """Return configuration and samples of a run that has the theorems' set-up."""
     if not len(trajectory.U):
         raise DataError(f"{trajectory.path} holds no snapshot yet")
     recorded = Recorded(trajectory)
@@ -74,7 +74,7 @@ def _set_up(trajectory: Trajectory) -> tuple[RunConfig, Numbers, Numbers]:
 def _constants(
     trajectory: Trajectory, X: Numbers, Y: Numbers, scores: Scores, mu: float | None = None
 ) -> Constants:
-    """Return the constants of a run; ``mu`` is the largest of the scores unless given."""
+    """Return the constants of a run; ``mu`` is by default the largest of the scores."""
     U, V = trajectory.U[0], trajectory.V[0]
     residual = float(np.linalg.norm(V @ np.maximum(U @ X, 0.0) / np.sqrt(len(U)) - Y))
     if mu is None:
@@ -83,9 +83,9 @@ def _constants(
 
 
 def check_set_up(config: RunConfig, X: Numbers, V: Numbers) -> None:
-    """Raise `ConfigError` unless a run is one of the theorems: V (1, m) = +-1 fixed, U moves.
+    """Raise `ConfigError` unless a run has the theorems' set-up: V (1, m) = +-1 fixed, U trained.
 
-    X (d_in, n) has columns of norm 1; W and a may move or not.
+    X (d_in, n) has columns of norm 1; W and a may be trained or fixed.
     """
     hint = "use --preset theory"
     if V.shape[0] != 1:
@@ -101,11 +101,11 @@ def check_set_up(config: RunConfig, X: Numbers, V: Numbers) -> None:
 
 
 def applied_scores(trajectory: Trajectory) -> Scores:
-    """Return D ||grad_z g||_1 of the scores that moved U in a run by gd, (steps,), at their starts.
+    """Return D ||grad_z g||_1 of the scores that moved U in a gd run, (steps,), at step starts.
 
     A step of gd computes Z, updates the critic, and moves U with the new critic at the old Z:
-    a score that belongs to no recorded state. So the run is taken again from its beginning, which
-    costs what it cost; nothing is written. Raises `ConfigError` for other integrators.
+    a score that belongs to no recorded state. So the run is repeated from its beginning, at its
+    full cost; nothing is written. Raises `ConfigError` for other integrators.
     """
     recorded = Recorded(trajectory)
     config, (X, Y) = recorded.config, recorded.data
@@ -129,7 +129,7 @@ def applied_scores(trajectory: Trajectory) -> Scores:
 
 
 def _recorded_scores(trajectory: Trajectory, config: RunConfig, n: int) -> Scores:
-    """Of the recorded states; with one output ||grad_z g||_1 is n times the mean of norms."""
+    """Scores of the recorded states; with one output ||grad_z g||_1 is n times the mean norm."""
     scalars = trajectory.scalars
     value = config.effective_diffusivity * n * scalars["score_norm_mean"]
     return Scores(scalars["time"], value)
@@ -154,7 +154,7 @@ def _notes(trajectory: Trajectory, config: RunConfig, *, replay: bool) -> Iterab
     if config.integrator == "gd":
         yield (
             "the theorems are about the flow; the bounds drawn are those of Euler steps, which "
-            "take no account of masks that change within a step"
+            "take no account of gates that change within a step"
         )
     else:
         yield f"the theorems are about the flow, which {config.integrator} follows to its error"

@@ -1,8 +1,8 @@
-"""A run held against Theorems 1 and 2: constants, premises, bounds, verdicts.
+"""A run compared to Theorems 1 and 2: constants, premises, bounds, verdicts.
 
 `follow` and `judge_bounds` work on arrays; `prdsim.analysis.theory.theorem_report` reads a file. A
-bound is judged at a recorded time if its premises hold there and at every recorded time
-before; where one has failed, no conclusion is drawn, whatever the distances are.
+bound is judged at a recorded time if its premises hold then and at every earlier recorded time;
+once one has failed, no conclusion is drawn, whatever the distances are.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Course:
     """The course of U over the k recorded times; the first is t = 0.
 
     ``lambda_min``, ``lambda_max`` (k,) are the extreme eigenvalues of H(t); ``mask_flips`` (k,) the
-    share of masks that differ from t = 0; ``distance`` (k,) the largest ||u_j(t) - u_j(0)|| and
-    ``neuron`` (k,) its j; ``rounding`` what distances are uncertain by.
+    share of gates that differ from t = 0; ``distance`` (k,) the largest ||u_j(t) - u_j(0)|| and
+    ``neuron`` (k,) its j; ``rounding`` the uncertainty of distances.
     """
 
     time: Reals
@@ -48,7 +48,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Scores:
-    """D ||grad_z g||_1 (rows,), the sum over samples, at the times (rows,) it was measured."""
+    """D ||grad_z g||_1 (rows,), the sum over samples, at the times (rows,) of measurement."""
 
     time: Numbers
     value: Numbers
@@ -56,7 +56,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Premise:
-    """A condition at the times (rows,) of its records: ``value`` at most ``limit``, or at least."""
+    """A condition at recorded times (rows,): ``value`` at most ``limit``, or at least."""
 
     text: str
     time: Numbers
@@ -75,7 +75,7 @@ class Premise:
         return None if self.holds.all() else float(self.time[np.argmin(self.holds)])
 
     def line(self) -> str:
-        """Say in a line how long it holds."""
+        """Describe in one line how long it holds."""
         if self.fails_from is None:
             return f"premise {self.text}: holds at every record to t = {self.time[-1]:.4g}"
         return f"premise {self.text}: fails from t = {self.fails_from:.4g}"
@@ -85,8 +85,8 @@ class Premise:
 class BoundVerdict:
     """``status`` in a word or two, ``text`` in full.
 
-    ``judged_until`` is the last time the bound was judged at, None if at none. Where it is
-    violated, ``time`` and ``neuron`` are the first time, and the worst neuron then.
+    ``judged_until`` is the last time at which the bound was judged, None if never. For a violated
+    bound, ``time`` and ``neuron`` are the first time and the worst neuron at that time.
     """
 
     status: BoundStatus
@@ -111,20 +111,20 @@ class JudgedBound:
     verdict: BoundVerdict
 
     def line(self) -> str:
-        """Give the verdict in a line, and how tight the bound is where it was judged."""
+        """Return the verdict in one line, and the tightness of the bound where it was judged."""
         until = self.verdict.judged_until
         judged = self.tightness[self.time <= (-np.inf if until is None else until)]
         if not np.any(np.isfinite(judged)):
             return f"{self.name}: {self.verdict.text}"
         return (
             f"{self.name}: {self.verdict.text}; bound / largest distance {np.nanmin(judged):.3g} "
-            f"at the tightest, {judged[-1]:.3g} in the end"
+            f"at the tightest, {judged[-1]:.3g} at the end"
         )
 
 
 @dataclass(frozen=True)
 class TheoremReport:
-    """Both theorems over a run; ``notes`` say in words what was not measured.
+    """Both theorems over a run; ``notes`` list the gaps of the measurement in words.
 
     ``paper_mu`` is the paper's expression, None without diffusion.
     """
@@ -157,19 +157,19 @@ class TheoremReport:
         }
 
     def lines(self) -> list[str]:
-        """Return the report in words, a statement a line."""
+        """Return the report in words, one statement per line."""
         constants = self.constants
         paper = ""
         if self.paper_mu is not None:
             bounds = "bounds" if self.paper_mu_bounds else "does not bound"
-            paper = f"; paper: {self.paper_mu:.4g}, which {bounds} what was measured"
+            paper = f"; paper: {self.paper_mu:.4g}, which {bounds} the measured scores"
         return [
             f"n = {constants.n}, m = {constants.m}, ||z(0) - y|| = {constants.residual:.4g}",
             f"lambda_0 = {constants.lambda_0:.4g}, lambda_1 = {constants.lambda_1:.4g}, "
             f"kappa = {constants.kappa:.4g}",
             f"mu = {constants.mu:.4g}{paper}",
             *(premise.line() for premise in self.theorem_2.premises),
-            f"masks flipped in the end: {self.course.mask_flips[-1]:.2%}",
+            f"gates flipped at the end: {self.course.mask_flips[-1]:.2%}",
             self.theorem_1.line(),
             self.theorem_2.line(),
             *(f"note: {note}" for note in self.notes),
@@ -182,7 +182,7 @@ class TheoremReport:
 def follow(time: ArrayLike, snapshots: Iterable[Numbers], X: Numbers) -> Course:
     """Measure the course of U over its snapshots (m, d_in) at times (k,), for inputs X (d_in, n).
 
-    Snapshots are taken one by one, and no two are kept but the first and the present one. Raises
+    Snapshots are read one by one; only the first and the current one are kept. Raises
     `DataError` unless the first is that of t = 0.
     """
     times: Reals = np.asarray(time, dtype=np.float64)
@@ -191,16 +191,16 @@ def follow(time: ArrayLike, snapshots: Iterable[Numbers], X: Numbers) -> Course:
     rows: list[tuple[float, float, float, float, int]] = []
     rounding = 0.0
     for U in snapshots:
-        masks = gates(U, X)
+        opened = gates(U, X)
         if not rows:
-            start, opened = U.astype(np.float64), masks
+            start, first_opened = U.astype(np.float64), opened
             rounding = float(np.finfo(U.dtype).eps * np.max(_norms_of_rows(U)))
         distances = _norms_of_rows(U.astype(np.float64) - start)
         neuron = int(np.argmax(distances))
-        eigenvalues = extreme_eigenvalues(empirical_kernel(U, X, masks))
-        rows.append((*eigenvalues, float(np.mean(masks != opened)), distances[neuron], neuron))
-    low, high, flips, largest, moved = (np.array(column) for column in zip(*rows, strict=True))
-    return Course(times, low, high, flips, largest, moved, rounding)
+        eigenvalues = extreme_eigenvalues(empirical_kernel(U, X, opened))
+        flips = float(np.mean(opened != first_opened))
+        rows.append((*eigenvalues, flips, distances[neuron], neuron))
+    return Course(times, *(np.array(column) for column in zip(*rows, strict=True)), rounding)
 
 
 def _norms_of_rows(U: Numbers) -> Reals:
@@ -216,9 +216,9 @@ def judge_bounds(
     diffusion: bool,
     step_size: float = 0.0,
 ) -> TheoremReport:
-    """Hold a course against both bounds: Theorem 1 without ``diffusion``, Theorem 2 with it.
+    """Compare a course to both bounds: Theorem 1 without ``diffusion``, Theorem 2 with it.
 
-    A ``step_size`` h > 0 says that the course was taken in Euler steps: their bounds are judged,
+    A ``step_size`` h > 0 means that the course was taken in Euler steps: their bounds are judged,
     with the premise under which ||1 - h H(t)|| <= 1 - lambda_0 h / 2.
     """
     half_0, half_1 = constants.lambda_0 / 2.0, constants.lambda_1 / 2.0
@@ -268,7 +268,7 @@ def _judged_bound(
 
 
 def _verdict(bound: Reals, premises: tuple[Premise, ...], course: Course) -> BoundVerdict:
-    """Judge the bound where all premises hold at every recorded time up to there."""
+    """Judge the bound at times up to which all premises hold at every record."""
     failures = [(p.fails_from, p.text) for p in premises if p.fails_from is not None]
     fails_from, failed = min(failures, key=lambda failure: failure[0], default=(np.inf, ""))
     judged = course.time < fails_from

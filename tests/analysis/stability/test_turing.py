@@ -222,7 +222,7 @@ def test_what_has_not_converged_is_left_out_and_said(monkeypatch):
     found = assessed(problem, accuracy=1e-8)
     counts = {flow: len(modes.eigenvalues) for flow, modes in found.modes.items()}
     assert min(counts.values()) < 6
-    assert "(6 asked for)" in found.verdict
+    assert "(6 requested)" in found.verdict
     for modes in found.modes.values():
         assert len(modes.residuals) == len(modes.eigenvalues) == modes.vectors.shape[1]
 
@@ -241,7 +241,7 @@ def test_where_nothing_converged_nothing_is_concluded(rested):
         unknown = replace(rested, modes=modes)
         assert unknown.turing("frozen") is None
         assert "Turing condition, critic frozen" not in unknown.verdict
-        assert "leading rate +nan; of 0 modes found (6 asked for)" in unknown.verdict
+        assert "leading rate +nan; of 0 modes found (6 requested)" in unknown.verdict
 
 
 @pytest.mark.parametrize("backend", ["numba", "cupy"])
@@ -465,10 +465,10 @@ def test_real_runs_approach_each_other_at_the_predicted_rate_without(problem):
 
 def test_bad_requests_are_refused(monkeypatch):
     problem = random_problem(6)
-    with pytest.raises(ConfigError, match="neither U nor V moves"):
+    with pytest.raises(ConfigError, match="neither U nor V is trained"):
         assessed(problem, keys={"trainable": "W,a"})
     monkeypatch.setattr(modes_module, "_LARGEST_DENSE", 50)
-    with pytest.raises(ConfigError, match="all modes of 72 coordinates were asked for, 50 are"):
+    with pytest.raises(ConfigError, match="all modes of 72 coordinates were requested, 50 are"):
         modes_of(problem, "frozen", None)
     monkeypatch.setattr(NumpyBackend, "available_bytes", lambda _: 1000)
     with pytest.raises(ConfigError, match=r"the modes of the Jacobian need .* MB of memory on cpu"):

@@ -362,13 +362,13 @@ def test_the_report_in_words_and_as_a_table(tmp_path):
     report = report_of(train(tmp_path, **CRITIC, width=300, steps=20))
     lines = report.lines()
     assert lines[0].startswith("n = 8, m = 300, ||z(0) - y|| = ")
-    assert "which bounds what was measured" in lines[2]
+    assert "which bounds the measured scores" in lines[2]
     assert lines[3] == ("premise lambda_min(H(t)) >= lambda_0 / 2: holds at every record to t = 2")
     assert "Theorem 1: does not apply: it is for runs without diffusion" in lines
     tightness = report.theorem_2.tightness
     assert lines[-3] == (
         "Theorem 2: holds for every neuron, at every record to t = 2; bound / largest distance "
-        f"{np.nanmin(tightness):.3g} at the tightest, {tightness[-1]:.3g} in the end"
+        f"{np.nanmin(tightness):.3g} at the tightest, {tightness[-1]:.3g} at the end"
     )
     assert [line[:6] for line in lines[-2:]] == ["note: "] * 2
     assert {len(column) for column in report.columns().values()} == {len(report.course.time)}
