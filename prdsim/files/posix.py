@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -192,9 +192,3 @@ def try_lock(fd: int, *, exclusive: bool) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def remove_if_there(path: Path) -> None:
-    """Delete a file of ours if it still exists."""
-    with suppress(FileNotFoundError):
-        path.unlink()

@@ -22,12 +22,7 @@ from prdsim.trajectory.arrays import NamedArrays, SnapshotArray
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.layout import scalar_columns
-from prdsim.trajectory.rows import (
-    array_crc,
-    read_restart_slot,
-    read_rows,
-    rolling_crc,
-)
+from prdsim.trajectory.rows import array_crc, read_restart_slot, read_rows, rolling_crc
 
 _JSON_ATTRIBUTES = ("config", "resolved", "versions")
 
@@ -333,11 +328,8 @@ class Trajectory:
                 if _fails(self._read_snapshot, name, row):
                     yield f"snapshot {row} (step {step}) of {name} is damaged"
 
-    def check_recovery(self) -> list[str]:
+    def check_recovery(self) -> Iterator[str]:
         """Verify the commit records and the restart state, which a resume needs."""
-        return list(self._check_commits())
-
-    def _check_commits(self) -> Iterator[str]:
         # A writer may be replacing the older slots meanwhile: then only the newest counts.
         written = self.is_being_written()
         record = read_record(self._map, self._fd)
