@@ -14,7 +14,7 @@ from .shared_options import takes_table_output
 
 if TYPE_CHECKING:
     from prdsim.analysis import Recording, Table
-    from prdsim.convergence import FoundReport
+    from prdsim.convergence.report import FoundReport
 
 
 def _list_of_measures() -> str:
@@ -72,7 +72,7 @@ def _only(paths: list[Path]) -> Path:
 
 def _with_errors(tables: dict[str, Table], found: FoundReport) -> dict[str, Table]:
     """Add each measure's error next to its last value, if there is a report."""
-    from prdsim.convergence import error_text
+    from prdsim.convergence.report import error_text
 
     table, report = tables.get("snapshots"), found.report
     if table is None or report is None:

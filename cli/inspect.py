@@ -48,7 +48,7 @@ def command(path: Path, as_json: bool, check: bool) -> int:
 
 def _discretization(trajectory: Trajectory) -> tuple[str, bool]:
     """Describe the run's known accuracy; also return whether its report cannot be read."""
-    from prdsim.convergence import look_up
+    from prdsim.convergence.report import look_up
     from prdsim.errors import ReportError
 
     try:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from prdsim.analysis.arrays import require_real
 from prdsim.config import RunConfig, keys_of
-from prdsim.convergence import NOT_ASSESSED, FoundReport, Report, look_up
+from prdsim.convergence.report import NOT_ASSESSED, FoundReport, Report, look_up
 from prdsim.errors import ConfigError, DamagedTrajectoryError, TrajectoryError
 from prdsim.recorded import Recorded
 from prdsim.trajectory import SnapshotArray, Trajectory, open_trajectory

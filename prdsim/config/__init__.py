@@ -103,9 +103,7 @@ class RunConfig(BaseModel):
     )
 
     integrator: Integrator = _key(
-        "time",
-        "bs23",
-        "adaptive steps: bs23, dopri5; fixed steps: heun, rk4; alternating: gd",
+        "time", "bs23", "adaptive steps: bs23, dopri5; fixed steps: heun, rk4; alternating: gd"
     )
     end_time: Positive | None = _key(
         "time", 50.0, "time at which the run ends; none if only steps are given"

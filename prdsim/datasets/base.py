@@ -92,12 +92,7 @@ def make_source(
 
 
 def prepare(
-    source: Source,
-    *,
-    samples: int | None,
-    seed: int,
-    normalize: Normalization,
-    target: Target,
+    source: Source, *, samples: int | None, seed: int, normalize: Normalization, target: Target
 ) -> Dataset:
     """Draw ``samples`` of the source (None: all), normalize them and form their targets.
 

@@ -23,13 +23,7 @@ from prdsim.figures.style import (
 _NUMBERS = 32  # at most this many neurons are numbered below a panel
 
 
-@draws(
-    "input",
-    "the input image of the features",
-    needs_images,
-    needs_input_image,
-    poster="2",
-)
+@draws("input", "the input image of the features", needs_images, needs_input_image, poster="2")
 def draw_input(request: Request) -> Figure:
     """Draw the input image of the features; one for each run if they differ."""
     runs, inputs = request.runs, _inputs(request)

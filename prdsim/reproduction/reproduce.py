@@ -12,8 +12,8 @@ from typing import Any
 from prdsim.analysis import Recording, open_recording
 from prdsim.analysis.comparison import Comparison, compare
 from prdsim.config import RunConfig
-from prdsim.convergence import look_up
 from prdsim.convergence.assess import converge
+from prdsim.convergence.report import look_up
 from prdsim.errors import ConfigError
 from prdsim.figures import Request, write
 from prdsim.files.small import make_folder, write_whole

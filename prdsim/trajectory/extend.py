@@ -81,10 +81,7 @@ def _extend(
             _complete_restarts(old, filemap, fd, joining)
         scalars = read_rows(filemap, fd, "scalars", old._record.scalar_rows)
         record = replace(
-            old._record,
-            sequence=0,
-            status=Status.INTERRUPTED,
-            scalars_crc=rolling_crc(scalars),
+            old._record, sequence=0, status=Status.INTERRUPTED, scalars_crc=rolling_crc(scalars)
         )
         write_first_record(filemap, fd, record)
         with open_trajectory(temporary) as copy:

@@ -253,11 +253,7 @@ class TrajectoryWriter:
         )
 
     def restart(
-        self,
-        step: int,
-        time: float,
-        arrays: Mapping[str, np.ndarray],
-        scalars: Mapping[str, float],
+        self, step: int, time: float, arrays: Mapping[str, np.ndarray], scalars: Mapping[str, float]
     ) -> None:
         """Write the exact state into the slot that the last commit does not use.
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prdsim.backends.arrays import HostArray
 from prdsim.running.simulation import Simulation
 from prdsim.verification.experiments import (
     SPREAD_REASON,
@@ -24,9 +24,6 @@ from prdsim.verification.experiments import (
     relative_errors,
 )
 from prdsim.verification.operands import Finding
-
-if TYPE_CHECKING:
-    from prdsim.backends.arrays import HostArray
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from support_runs import make_interrupted, make_pair, make_run, opened
 from prdsim.analysis import Recording, Table, history, open_recording, recording_of, to_json
 from prdsim.analysis.comparison import Comparison, compare
 from prdsim.config import RunConfig
-from prdsim.convergence import Report, judge, percent
 from prdsim.convergence.assess import converge
+from prdsim.convergence.judgment import judge, percent
+from prdsim.convergence.report import Report
 from prdsim.errors import ConfigError
 from prdsim.running.resuming import resume
 

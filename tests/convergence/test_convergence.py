@@ -23,21 +23,16 @@ import prdsim
 from prdsim.analysis import history, open_recording
 from prdsim.analysis.comparison import compare
 from prdsim.config import Resolved, RunConfig
-from prdsim.convergence import (
-    HEADLINE,
-    NOT_ASSESSED,
-    Report,
-    Verdict,
-    error_text,
-    judge,
-    look_up,
-    percent,
-)
 from prdsim.convergence.assess import NO_FUNCTIONALS, Assessment, converge, quantities
+from prdsim.convergence.judgment import HEADLINE, Verdict, judge, percent
 from prdsim.convergence.replays import PERTURBATION, ReplayPlan, ensure, plan_of
 from prdsim.convergence.report import (
+    NOT_ASSESSED,
     ReplayRecord,
+    Report,
+    error_text,
     figure_text,
+    look_up,
     read_report,
     replay_folder,
     report_path,
