@@ -106,7 +106,7 @@ def test_a_report_beside_a_run_is_found_and_a_stale_one_is_said(tmp_path):
     for path in paths:
         converge(path)
     with open_recording(paths[0]) as one, open_recording(paths[1]) as two:
-        reports = [run.discretization for run in (one, two)]
+        reports = [run.assessed(run.time[-1]).report for run in (one, two)]
         comparison = compare([one, two])
         errors = [report.by_name["cv_U"].error for report in reports if report is not None]
         assert len(errors) == 2
