@@ -20,7 +20,6 @@ from prdsim.verification.experiments import (
     SPREAD_REASON,
     TRAJECTORY_STEPS,
     allowed_errors,
-    float64,
     relative_errors,
 )
 from prdsim.verification.operands import Finding
@@ -49,7 +48,7 @@ def course(simulation: Simulation) -> Iterator[tuple[dict[str, HostArray], HostA
     """Take steps of gd; yield the weights after each, and the pre-activations it saw."""
     for _ in range(TRAJECTORY_STEPS):
         simulation.advance()
-        A = float64(simulation.backend.to_host(simulation.model.work.A))
+        A = simulation.backend.to_host(simulation.model.work.A).astype(np.float64)
         yield simulation.weights(), A
 
 
