@@ -43,17 +43,6 @@ from prdsim.trajectory.rows import (
 )
 
 
-def create_trajectory(path: str | os.PathLike[str], layout: Layout, *, force: bool = False) -> None:
-    """Create a trajectory file that holds no rows yet.
-
-    Raises:
-        ConfigError: it exists and `force` is not given.
-        TrajectoryLockedError: it is being written.
-        OutputError: no folder, no permission, no space.
-    """
-    TrajectoryWriter.create(path, layout, force=force).close()
-
-
 class TrajectoryWriter:
     """The one writer of a trajectory file; a context manager.
 
@@ -65,7 +54,13 @@ class TrajectoryWriter:
     def create(
         cls, path: str | os.PathLike[str], layout: Layout, *, force: bool = False
     ) -> TrajectoryWriter:
-        """Create the file and open it, under one lock; see `create_trajectory`."""
+        """Create a trajectory that holds no rows yet and open it, under one lock.
+
+        Raises:
+            ConfigError: it exists and `force` is not given.
+            TrajectoryLockedError: it is being written.
+            OutputError: no folder, no permission, no space.
+        """
         shown = Path(path)
         check_target(shown, force=force)
         target = Path(os.path.realpath(shown))

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 from golden import synthetic_run as run
+from golden.synthetic_run import create_trajectory
 from support import names
 
 from prdsim.errors import DamagedTrajectoryError, OutputError, TrajectoryLockedError
@@ -22,7 +23,6 @@ from prdsim.trajectory import (
     SCALARS,
     Status,
     TrajectoryWriter,
-    create_trajectory,
     extend_trajectory,
     open_trajectory,
 )
