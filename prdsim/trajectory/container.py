@@ -71,11 +71,7 @@ class FileMap:
     extents: Mapping[str, Extent]
 
     def __getitem__(self, name: str) -> Extent:
-        """Return a dataset's place.
-
-        Raises:
-            DamagedTrajectoryError: the file lacks it.
-        """
+        """Return a dataset's place; raises `DamagedTrajectoryError` if the file lacks it."""
         try:
             return self.extents[name]
         except KeyError:
@@ -107,8 +103,7 @@ class FileMap:
     def read_fixed(self, fd: int, name: str) -> np.ndarray:
         """Return the array of a dataset that is written once, its checksum verified.
 
-        Raises:
-            DamagedTrajectoryError: the checksum fails.
+        Raises `DamagedTrajectoryError` if it fails.
         """
         array = self.read(fd, name)
         if zlib.crc32(posix.as_bytes(array)) != self[name].crc32:
@@ -319,11 +314,7 @@ def _map(path: Path, size: int, file: Any) -> FileMap:
 
 
 def read_record(filemap: FileMap, fd: int) -> CommitRecord:
-    """Return the newest whole commit record.
-
-    Raises:
-        DamagedTrajectoryError: neither slot holds one.
-    """
+    """Return the newest whole commit record; raises `DamagedTrajectoryError` if there is none."""
     for _ in range(_RECORD_ATTEMPTS):
         pages = filemap.read(fd, "commit/record").tobytes()
         record = commit.newest(pages)

@@ -169,8 +169,7 @@ class Trajectory:
     def scalars(self) -> Mapping[str, np.ndarray]:
         """The committed rows of /scalars, "step" included.
 
-        Raises:
-            DamagedTrajectoryError: their checksum fails (when a column is read).
+        Reading a column raises `DamagedTrajectoryError` if their checksum fails.
         """
         return NamedArrays(list(scalar_columns(self.format_version)), self._scalar)
 
@@ -279,11 +278,7 @@ class Trajectory:
         return "killed" if killed else str(self.status)
 
     def refresh(self) -> None:
-        """Show the newest commit, even if the file has been replaced.
-
-        Raises:
-            TrajectoryError: as for `open_trajectory`.
-        """
+        """Show the newest commit, even if the file was replaced; raises as `open_trajectory`."""
         fd = self._fd
         try:
             replaced = not os.path.samestat(os.fstat(fd), self.path.stat())

@@ -283,8 +283,7 @@ class TrajectoryWriter:
     def commit(self, status: Status, *, stop_step: int = -1, stop_reason: str = "") -> None:
         """Commit all rows written: first they reach the disk, then the record does.
 
-        Raises:
-            OutputError: the disk refuses; the previous commit remains valid.
+        Raises `OutputError` if the disk refuses; the previous commit remains valid.
         """
         scalars, snapshots = self._scalars, self._snapshots
         slot, step, time = self._next_restart
