@@ -277,13 +277,8 @@ class Fused:
 
     def __init__(self, backend: Backend, m: int, m_c: int, n: int) -> None:
         self._backend = backend
-        self._shapes = self.shapes(m, m_c, n)
+        self._shapes = {"H": (m, n), "P": (m_c, n)}
         self.entries = sum(prod(shape) for shape in self._shapes.values())
-
-    @staticmethod
-    def shapes(m: int, m_c: int, n: int) -> dict[str, tuple[int, int]]:
-        """Return the shapes of the arrays that `allocate` makes."""
-        return {"H": (m, n), "P": (m_c, n)}
 
     def allocate(self) -> None:
         """Allocate the scratch memory; once, before the first operation."""

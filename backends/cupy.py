@@ -21,6 +21,7 @@ from .arrays import Array
 from .base import Backend, Rates
 
 _INSTALL = "pip install 'prdsim[cuda13]' (driver 580 or newer) or 'prdsim[cuda12]'"
+_BROKEN = (RuntimeError, ImportError, OSError)  # raised by libraries that do not work here
 _CUDA_ERROR_INSUFFICIENT_DRIVER = 35  # also if there is no driver at all
 
 
@@ -40,13 +41,7 @@ def create(precision: str = "float64", threads: int | None = None, device: str =
         )
         with backend.active():
             backend.probe()
-    except (
-        RuntimeError,
-        ImportError,
-        OSError,
-        MemoryError,
-        cupy.cuda.compiler.CompileException,
-    ) as error:
+    except (*_BROKEN, MemoryError, cupy.cuda.compiler.CompileException) as error:
         raise BackendUnavailableError(
             f"backend cupy: a device was found, but CUDA's libraries do not work "
             f"({_first_line(error)});\n"
@@ -60,7 +55,7 @@ def _import_cupy() -> Any:
         raise BackendUnavailableError(f"backend cupy: CuPy is not installed;\n{_INSTALL}")
     try:
         import cupy
-    except (RuntimeError, ImportError, OSError) as error:
+    except _BROKEN as error:
         raise BackendUnavailableError(
             f"backend cupy: CuPy is installed but cannot be imported ({_first_line(error)});\n"
             f"{_INSTALL}"
@@ -72,7 +67,7 @@ def _check_device(cupy: Any, number: int) -> None:
     """Raise `BackendUnavailableError` unless the driver works and has a device of that number."""
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
-    except (RuntimeError, ImportError, OSError) as error:
+    except _BROKEN as error:
         if getattr(error, "status", None) == _CUDA_ERROR_INSUFFICIENT_DRIVER:
             raise BackendUnavailableError(
                 "backend cupy: there is no NVIDIA driver, or it is too old for this CuPy;\n"

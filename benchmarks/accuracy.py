@@ -22,7 +22,7 @@ from typing import Any
 from prdsim import __version__
 from prdsim.analysis import history, open_recording
 from prdsim.config import RunConfig
-from prdsim.convergence import HEADLINE
+from prdsim.convergence.judgment import HEADLINE
 from prdsim.datasets.configured import load_data
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import dimensions_of

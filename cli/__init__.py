@@ -13,6 +13,7 @@ from importlib import import_module
 import click
 
 from prdsim import __version__
+from prdsim.errors import PrdsimError
 
 _VERBS = {
     "run": "Run a simulation and write its trajectory file.",
@@ -108,8 +109,6 @@ def _stopped(number: int, frame: object) -> None:  # noqa: ARG001
 
 def report(error: Exception, about: str = "") -> int:
     """Print an error, in one line after its subject ``about`` if given; return the exit code."""
-    from prdsim.errors import PrdsimError
-
     if "PRDSIM_TRACEBACK" in os.environ:
         import traceback
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from prdsim.errors import ConfigError
 from prdsim.vocabulary import GROUPS, TABLES
 
 from .shared_options import takes_table_output
 
 if TYPE_CHECKING:
     from prdsim.analysis import Recording, Table
-    from prdsim.convergence import FoundReport
+    from prdsim.convergence.report import FoundReport
 
 
 def _list_of_measures() -> str:
@@ -37,12 +38,10 @@ def command(words: tuple[str, ...], form: str | None, output: Path | None, force
     """Measure; see the help above."""
     from prdsim.analysis import open_recording
 
-    from .output import check_output, deliver, files_and_names, format_of
+    from .output import deliver, files_and_names, table_format
 
     paths, measures = files_and_names(words, {**GROUPS, **TABLES}, "measure")
-    form = form or format_of(output)
-    if output is not None:
-        check_output([output], force=force)
+    form = table_format(form, output, force=force)
     if measures == ["scaling"] and not paths:
         deliver(_text({}, {"scaling": _scaling()}, form), output)
         return 0
@@ -61,8 +60,6 @@ def command(words: tuple[str, ...], form: str | None, output: Path | None, force
 
 
 def _only(paths: list[Path]) -> Path:
-    from prdsim.errors import ConfigError
-
     if len(paths) != 1:
         raise ConfigError(
             "analyze takes one run, such as run.h5; prdsim compare sets several side by side"
@@ -72,7 +69,7 @@ def _only(paths: list[Path]) -> Path:
 
 def _with_errors(tables: dict[str, Table], found: FoundReport) -> dict[str, Table]:
     """Add each measure's error next to its last value, if there is a report."""
-    from prdsim.convergence import error_text
+    from prdsim.convergence.report import error_text
 
     table, report = tables.get("snapshots"), found.report
     if table is None or report is None:
@@ -120,7 +117,6 @@ def _scaling() -> Table:
 
 def _text(about: dict[str, Any], tables: dict[str, Table], form: str) -> str:
     from prdsim.analysis import to_json
-    from prdsim.errors import ConfigError
 
     if form == "json":
         return to_json(about, tables) + "\n"

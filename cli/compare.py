@@ -27,12 +27,10 @@ def command(
     from prdsim.analysis.comparison import compare
     from prdsim.progress import tracked
 
-    from .output import check_output, deliver, files_and_names, format_of
+    from .output import deliver, files_and_names, table_format
 
     paths, names = files_and_names(words, GROUPS, "measure")
-    form = form or format_of(output)
-    if output is not None:
-        check_output([output], force=force)
+    form = table_format(form, output, force=force)
     with ExitStack() as stack:
         runs = [stack.enter_context(open_recording(path)) for path in paths]
         comparison = compare(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from prdsim.convergence.judgment import JudgedNumber, percent
+
 if TYPE_CHECKING:
-    from prdsim.convergence import JudgedNumber, Report
+    from prdsim.convergence.report import Report
 
 
 @click.command(name="converge")
@@ -75,8 +77,6 @@ def _text(run: Path, target: Path, report: Report, form: str) -> str:
 
 
 def _percents(shares: list[float | None]) -> list[str]:
-    from prdsim.convergence import percent
-
     return ["-" if share is None else percent(share) for share in shares]
 
 
@@ -102,6 +102,4 @@ def _conclusion(report: Report) -> list[str]:
 
 
 def _change(row: JudgedNumber) -> str:
-    from prdsim.convergence import percent
-
     return "unknown" if row.change is None else percent(row.change)

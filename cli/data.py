@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prdsim.errors import DataError
+
 if TYPE_CHECKING:
     from prdsim.datasets.fetch import FileStatus
 
@@ -113,8 +115,6 @@ def check_datasets(names: tuple[str, ...], data_dir: str | None, as_json: bool) 
 
 
 def _require_right(files: list[FileStatus], data_dir: str | None, *, missing_too: bool) -> None:
-    from prdsim.errors import DataError
-
     accepted = {"ok"} if missing_too else {"ok", "missing"}
     bad = [file for file in files if file.state not in accepted]
     if not bad:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from prdsim.errors import ReportError
+from prdsim.files.small import size_text
+
 if TYPE_CHECKING:
     from prdsim.config import RunConfig
     from prdsim.trajectory import Trajectory
@@ -42,14 +45,13 @@ def command(path: Path, as_json: bool, check: bool) -> int:
         report["discretization"], damaged = _discretization(trajectory)
         if check:
             report["problems"] = trajectory.check()
-    click.echo(json.dumps(report, indent=2) if as_json else _text(report))
+    click.echo(json.dumps(report, indent=2) if as_json else _text(report, config))
     return 3 if report.get("problems") or damaged else 0
 
 
 def _discretization(trajectory: Trajectory) -> tuple[str, bool]:
     """Describe the run's known accuracy; also return whether its report cannot be read."""
-    from prdsim.convergence import look_up
-    from prdsim.errors import ReportError
+    from prdsim.convergence.report import look_up
 
     try:
         found = look_up(trajectory)
@@ -95,20 +97,18 @@ def _plain(column: Any) -> list[Any]:
     return [value if math.isfinite(value) else None for value in column.tolist()]
 
 
-def _text(report: dict[str, Any]) -> str:
-    from prdsim.files.small import size_text
-
-    attributes, config, shapes = report["attributes"], report["config"], report["shapes"]
+def _text(report: dict[str, Any], config: RunConfig) -> str:
+    attributes, shapes = report["attributes"], report["shapes"]
     resolved = attributes["resolved"]
     data = "without diffusion"
-    if config["diffusion"] and config["diffusivity"] > 0:
-        data = f"with diffusion (D = {config['diffusivity']:g}, {config['critic']})"
+    if config.adversary:
+        data = f"with diffusion (D = {config.diffusivity:g}, {config.critic})"
     (m, d_in), (d_out, _), (m_c, _) = shapes["U"], shapes["V"], shapes["W"]
     lines = [
         f"{report['path']}  {size_text(report['bytes'])}, "
         f"written by prdsim {attributes['prdsim_version']} on {attributes['created']}",
         f"  {_status(report)}",
-        f"  {attributes['dataset']}, {config['samples']} samples, {data}",
+        f"  {attributes['dataset']}, {config.samples} samples, {data}",
         f"  m = {m}, d_in = {d_in}, d_out = {d_out}, m_c = {m_c}; {_method(config, resolved)}, "
         f"{resolved['backend']}, {attributes['precision']}, {resolved['chart']} chart",
         f"  {len(report['snapshots'])} of {report['snapshots_planned']} snapshots, "
@@ -135,13 +135,10 @@ def _status(report: dict[str, Any]) -> str:
     )
 
 
-def _method(config: dict[str, Any], resolved: dict[str, Any]) -> str:
-    from prdsim.running.tableaux import TABLEAUX
-
-    tableau = TABLEAUX.get(config["integrator"])
-    if tableau is not None and tableau.adaptive:
-        return f"{config['integrator']}, rtol {config['rtol']:g}"
-    return f"{config['integrator']}, step size {resolved['step_size']:g}"
+def _method(config: RunConfig, resolved: dict[str, Any]) -> str:
+    if config.adaptive:
+        return f"{config.integrator}, rtol {config.rtol:g}"
+    return f"{config.integrator}, step size {resolved['step_size']:g}"
 
 
 def _table(scalars: dict[str, list[Any]]) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from prdsim.config import RunConfig, choices, group_of
+from prdsim.config import RunConfig, group_of
+from prdsim.config.messages import literals
 
 _HEADINGS = {
     "data": "Data",
@@ -52,21 +52,20 @@ def _option(key: str) -> click.Option:
     field = RunConfig.model_fields[key]
     name = key.replace("_", "-")
     default = field.default
-    shown = "" if default is None else f"  [{_as_text(default)}]"
+    text = str(default).lower() if isinstance(default, bool) else default
+    shown = "" if default is None else f"  [{text}]"
     help_text = f"{field.description}{shown}"
     if field.annotation is bool:
         return click.Option([f"--{name}/--no-{name}"], default=None, help=help_text)
     return click.Option(
-        [*_SHORT.get(key, []), f"--{name}"], metavar=_metavar(key), default=None, help=help_text
+        [*_SHORT.get(key, []), f"--{name}"],
+        metavar=_metavar(field.annotation),
+        default=None,
+        help=help_text,
     )
 
 
-def _metavar(key: str) -> str:
-    names: Iterable[str] = choices(key)
-    words = set(re.findall(r"\w+", str(RunConfig.model_fields[key].annotation)))
+def _metavar(annotation: Any) -> str:
+    words = set(re.findall(r"\w+", str(annotation)))
     numbers = ["NUMBER"] if "float" in words else ["INTEGER"] if "int" in words else []
-    return "|".join([*numbers, *names]) or "TEXT"
-
-
-def _as_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return "|".join([*numbers, *literals(annotation)]) or "TEXT"

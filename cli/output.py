@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from prdsim.errors import ConfigError, OutputError, did_you_mean
+from prdsim.files.small import write_whole
+
 
 def check_output(paths: Iterable[Path], *, force: bool) -> None:
     """Raise `ConfigError` for an existing file unless ``force``, `OutputError` without a folder."""
-    from prdsim.errors import ConfigError, OutputError
-
     for path in paths:
         if path.is_dir():
             raise ConfigError(f"{path} is a folder; name a file")
@@ -21,22 +22,22 @@ def check_output(paths: Iterable[Path], *, force: bool) -> None:
             raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist")
 
 
-def format_of(output: Path | None) -> str:
-    """Return the format of a table from its file name: table, csv or json."""
-    from prdsim.errors import ConfigError
+def table_format(form: str | None, output: Path | None, *, force: bool) -> str:
+    """Return the format of a table, table, csv or json: the one given, or that of the file name.
 
+    Raises what `check_output` raises, and `ConfigError` for a name without a format.
+    """
     if output is None:
-        return "table"
+        return form or "table"
     formats = {".csv": "csv", ".json": "json", ".txt": "table"}
-    if output.suffix not in formats:
+    if form is None and output.suffix not in formats:
         raise ConfigError(f"{output}: end the name in .csv, .json or .txt, or give --format")
-    return formats[output.suffix]
+    check_output([output], force=force)
+    return form or formats[output.suffix]
 
 
 def deliver(text: str, output: Path | None) -> None:
     """Print a text, or write it to a file, completely or not at all; raises `OutputError`."""
-    from prdsim.files.small import write_whole
-
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -50,8 +51,6 @@ def files_and_names(
 
     Raises `ConfigError`, with the nearest name, for a word that is neither.
     """
-    from prdsim.errors import ConfigError, did_you_mean
-
     known, paths, names = list(known), [], []
     for word in words:
         if word in known:

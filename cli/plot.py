@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from prdsim.errors import ConfigError, PrdsimError
+from prdsim.files.small import make_folder
+
 from . import report
 
 if TYPE_CHECKING:
@@ -53,9 +56,7 @@ def command(words: tuple[str, ...], **options: Any) -> int:
         return 0
 
     from prdsim.analysis import open_recording
-    from prdsim.errors import ConfigError
     from prdsim.figures import Request, check, write
-    from prdsim.files.small import make_folder
     from prdsim.progress import tracked
 
     if not paths and any(kind.needs_run for kind in kinds):
@@ -94,8 +95,6 @@ def command(words: tuple[str, ...], **options: Any) -> int:
 
 def _for_each(names: list[str], act: Callable[[str], None]) -> int:
     """Call ``act`` for every figure; print an error per failure, return the first exit code."""
-    from prdsim.errors import PrdsimError
-
     codes = []
     for name in names:
         try:
@@ -117,8 +116,6 @@ def _targets(
     kinds: list[FigureKind], paths: list[Path], output: Path | None, form: str | None
 ) -> dict[str, Path]:
     """Return the file of each figure."""
-    from prdsim.errors import ConfigError
-
     known = {suffix for kind in kinds for suffix in kind.suffixes}
     if form is not None and f".{form}" not in known:
         raise ConfigError(
@@ -137,8 +134,6 @@ def _targets(
 
 def _one_file(output: Path, figures: int, form: str | None, known: set[str]) -> Path:
     """Return the file given by -o; raise `ConfigError` if it does not fit."""
-    from prdsim.errors import ConfigError
-
     if output.suffix not in known:
         raise ConfigError(f"{output}: figures are written as {', '.join(sorted(known))}")
     if figures > 1:
@@ -160,8 +155,6 @@ def _times(text: str | None) -> tuple[float, ...] | None:
 
 
 def _numbers(option: str, text: str, kind: type) -> list[Any]:
-    from prdsim.errors import ConfigError
-
     try:
         numbers = [kind(part) for part in text.split(",")]
     except ValueError:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from prdsim.backends.arrays import HostArray
 from prdsim.config import Resolved, RunConfig, config_sha256
 from prdsim.datasets.configured import load_data
 from prdsim.errors import ResumeMismatchError
 from prdsim.trajectory import Trajectory
-
-if TYPE_CHECKING:
-    from prdsim.backends.arrays import HostArray
 
 
 class Recorded:

@@ -11,7 +11,7 @@ import numpy as np
 from prdsim.analysis.patterns.measures import MEANINGS, History, history
 from prdsim.analysis.recording import Recording, by_label, recording_of, told_apart
 from prdsim.analysis.table import Table
-from prdsim.convergence import NOT_ASSESSED, Report, error_text
+from prdsim.convergence.report import NOT_ASSESSED, Report, error_text
 from prdsim.errors import ConfigError
 from prdsim.trajectory import Trajectory
 

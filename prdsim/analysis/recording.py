@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from prdsim.analysis.arrays import require_real
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.config import RunConfig, keys_of
-from prdsim.convergence import NOT_ASSESSED, FoundReport, Report, look_up
+from prdsim.convergence.report import NOT_ASSESSED, FoundReport, look_up
 from prdsim.errors import ConfigError, DamagedTrajectoryError, TrajectoryError
 from prdsim.recorded import Recorded
 from prdsim.trajectory import SnapshotArray, Trajectory, open_trajectory
@@ -177,17 +177,9 @@ class Recording:
             FoundReport(None, NOT_ASSESSED) if self.trajectory is None else look_up(self.trajectory)
         )
 
-    @property
-    def discretization(self) -> Report | None:
-        """The run's report of `prdsim converge`, if it has one that is not stale.
-
-        Raises `ReportError` if the report cannot be read.
-        """
-        return self._found.report
-
     def assessed(self, time: float) -> FoundReport:
         """Return the run's report at a time, or the reason for its lack; raises `ReportError`."""
-        report = self.discretization
+        report = self._found.report
         if report is None or abs(report.time - time) <= 1e-5 * time:
             return self._found
         return FoundReport(None, f"assessed only at t = {report.time:.6g}")

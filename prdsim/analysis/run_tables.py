@@ -20,7 +20,7 @@ from prdsim.analysis.theory.forces import FORCES, SYMBOLS, forces_of
 from prdsim.analysis.theory.scaling import Scaling, measure_scaling
 from prdsim.analysis.theory.theorem_report import theorem_report
 from prdsim.errors import DataError, PrdsimError
-from prdsim.progress import Progress, Say, automatic_progress, silent
+from prdsim.progress import Say, automatic_progress, silent
 from prdsim.trajectory import Trajectory
 
 _HEADS = {
@@ -159,11 +159,6 @@ def _residual_notes(recording: Recording) -> list[str]:
 # -- couplings -------------------------------------------------------------------------------------
 
 
-def coupling_history(recording: Recording, progress: Progress | None = None) -> CouplingHistory:
-    """Replay a recording's trajectory and integrate C_j over it; see `replay_couplings`."""
-    return replay_couplings(recording.file, progress=progress)
-
-
 def coupling_table(history: CouplingHistory) -> Table:
     """Return a row per neuron: its integrated leading rate, its distance, the share in the span."""
     columns = {
@@ -239,7 +234,9 @@ RUN_TABLES: dict[str, Callable[[Recording, Say], Table]] = {
     "subspace": lambda run, _: subspace_table(run),
     "neurons": lambda run, _: neuron_table(run),
     "theorems": lambda run, _: theorem_table(run),
-    "couplings": lambda run, _: coupling_table(coupling_history(run, automatic_progress())),
+    "couplings": lambda run, _: coupling_table(
+        replay_couplings(run.file, progress=automatic_progress())
+    ),
     "stability": lambda run, say: stability_table(stability_of(run, say=say)),
     "equilibrium": lambda run, say: stability_table(stability_of(run, equilibrium=True, say=say)),
     "scaling": lambda run, _: scaling_table(scaling_like(run)),

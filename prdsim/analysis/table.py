@@ -32,12 +32,8 @@ class Table:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """One mapping per row, of plain Python values; None for a number that is not finite."""
-        columns = {name: [_plain(value) for value in column] for name, column in self._items()}
-        names = list(columns)
-        return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-    def _items(self) -> list[tuple[str, list[Any]]]:
-        return [(name, list(column)) for name, column in self.columns.items()]
+        rows = zip(*self.columns.values(), strict=True)
+        return [dict(zip(self.columns, map(_plain, row), strict=True)) for row in rows]
 
     def to_csv(self) -> str:
         """Return CSV text with a header; numbers keep every digit, missing ones are empty."""
@@ -59,7 +55,7 @@ class Table:
         shown = sorted({round(i * last / (_SHOWN_ROWS - 1)) for i in range(_SHOWN_ROWS)})
         rows = [
             [self.heads.get(name, name), *(_cell(column[i]) for i in shown if i < count)]
-            for name, column in self._items()
+            for name, column in self.columns.items()
         ]
         if self.margin:
             for row, name in zip(rows, self.columns, strict=True):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from prdsim.config.messages import explain, literals
+from prdsim.config.messages import explain
 from prdsim.errors import ConfigError
 from prdsim.running.tableaux import TABLEAUX
 from prdsim.schedule import Rule
@@ -103,9 +103,7 @@ class RunConfig(BaseModel):
     )
 
     integrator: Integrator = _key(
-        "time",
-        "bs23",
-        "adaptive steps: bs23, dopri5; fixed steps: heun, rk4; alternating: gd",
+        "time", "bs23", "adaptive steps: bs23, dopri5; fixed steps: heun, rk4; alternating: gd"
     )
     end_time: Positive | None = _key(
         "time", 50.0, "time at which the run ends; none if only steps are given"
@@ -316,12 +314,10 @@ def config_sha256(values: Mapping[str, Any]) -> str:
     ``values`` maps keys to values, as in a trajectory file; keys that a later version of
     prdsim adds do not change the checksum of a file that lacks them.
     """
-    left_out = {*keys_of("output", "preset"), "data_dir", *_FORMER_OUTPUT_KEYS}
+    former = "scalars_every"  # of the group output, in files of format version 1
+    left_out = {*keys_of("output", "preset"), "data_dir", former}
     kept = {key: values[key] for key in sorted(values) if key not in left_out}
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
-
-
-_FORMER_OUTPUT_KEYS = ("scalars_every",)
 
 
 @dataclass(frozen=True)
@@ -364,8 +360,3 @@ def _python_value(value: Any) -> Any:
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
         return value.item()
     return value
-
-
-def choices(key: str) -> list[str]:
-    """Return the texts that a key accepts, or [] if it is not limited to certain texts."""
-    return literals(RunConfig.model_fields[key].annotation)

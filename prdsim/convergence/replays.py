@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from prdsim.analysis import Recording
+from prdsim.backends.arrays import HostArray
 from prdsim.config import Resolved, RunConfig
 from prdsim.convergence.report import replay_folder
 from prdsim.datasets import Dataset
@@ -26,9 +26,6 @@ from prdsim.recorded import Recorded
 from prdsim.running.resuming import resume
 from prdsim.running.runner import run
 from prdsim.trajectory import Status, Trajectory, open_trajectory
-
-if TYPE_CHECKING:
-    from prdsim.backends.arrays import HostArray
 
 Stopped = signal.Signals | None
 

@@ -70,7 +70,6 @@ def make_source(
     X = _real_array(f"X of {name}", X)
     if X.ndim != 2:
         raise DataError(f"X of {name} must be (n, d_in), one sample per row, but is {_shape(X)}")
-    _require_not_empty(f"X of {name}", X)
     _require_finite(f"X of {name}", X)
     classes = None
     if Y is not None:
@@ -82,7 +81,6 @@ def make_source(
                 f"X of {name} is {_shape(X)} and Y is {_shape(Y)}: the numbers of rows differ, "
                 "but both need one sample per row"
             )
-        _require_not_empty(f"Y of {name}", Y)
         _require_finite(f"Y of {name}", Y)
         if Y.ndim == 1 and Y.dtype.kind in "iub":
             classes = _count_classes(name, Y)
@@ -92,12 +90,7 @@ def make_source(
 
 
 def prepare(
-    source: Source,
-    *,
-    samples: int | None,
-    seed: int,
-    normalize: Normalization,
-    target: Target,
+    source: Source, *, samples: int | None, seed: int, normalize: Normalization, target: Target
 ) -> Dataset:
     """Draw ``samples`` of the source (None: all), normalize them and form their targets.
 
@@ -110,12 +103,8 @@ def prepare(
         raise DataError(
             f"{source.description} has {total} samples, {n} were requested: lower `samples`"
         )
-    return finish(source, draw(total, n, seed), normalize=normalize, target=target)
-
-
-def draw(total: int, n: int, seed: int) -> NDArray[np.int64]:
-    """Draw the indices of n of ``total`` samples, without repetition, in seeded order."""
-    return generator(seed, Stream.SAMPLE_SELECTION).permutation(total)[:n]
+    drawn = generator(seed, Stream.SAMPLE_SELECTION).permutation(total)[:n]
+    return finish(source, drawn, normalize=normalize, target=target)
 
 
 def finish(
@@ -221,12 +210,10 @@ def _shape(array: NDArray[Any]) -> str:
     return "(" + " x ".join(map(str, array.shape)) + ")"
 
 
-def _require_not_empty(what: str, array: NDArray[Any]) -> None:
+def _require_finite(what: str, array: NDArray[Any]) -> None:
+    """Raise `DataError` for an array that is empty, or holds NaN or an infinity."""
     if array.size == 0:
         raise DataError(f"{what} is empty: its shape is {_shape(array)}")
-
-
-def _require_finite(what: str, array: NDArray[Any]) -> None:
     if array.dtype.kind != "f":
         return
     finite = np.isfinite(array)

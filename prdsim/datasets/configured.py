@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from numpy.typing import ArrayLike
 
 from prdsim.config import RunConfig
 from prdsim.datasets import Dataset, from_arrays, load_dataset
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 
 def load_data(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from prdsim.analysis import Recording
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.figures.request import Request, draws, needs_images, needs_input_image, needs_neurons
 from prdsim.figures.style import (
@@ -23,13 +22,7 @@ from prdsim.figures.style import (
 _NUMBERS = 32  # at most this many neurons are numbered below a panel
 
 
-@draws(
-    "input",
-    "the input image of the features",
-    needs_images,
-    needs_input_image,
-    poster="2",
-)
+@draws("input", "the input image of the features", needs_images, needs_input_image, poster="2")
 def draw_input(request: Request) -> Figure:
     """Draw the input image of the features; one for each run if they differ."""
     runs, inputs = request.runs, _inputs(request)
@@ -69,7 +62,9 @@ def _draw_mosaics(request: Request, *, changes: bool) -> Figure:
     figure = new_figure(3.1 * columns + 1.2, height * len(runs) + 0.4)
     panels = figure.subplots(len(runs), columns, squeeze=False)
     for row, (run, indices) in enumerate(zip(runs, shown, strict=True)):
-        images = _images(run, indices, neurons, changes=changes)
+        snapshots = map(run.at, indices)
+        images = [(now.change if changes else now.U)[neurons] for now in snapshots]
+        letter = f"({'abcdefgh'[row % 8]}) " if len(runs) > 1 else ""
         limit = largest(images)
         for column, axes in enumerate(panels[row]):
             if column >= len(images):
@@ -77,7 +72,7 @@ def _draw_mosaics(request: Request, *, changes: bool) -> Figure:
                 continue
             drawn = show_image(axes, mosaic(images[column], run.pixels), limit)
             time = run.time[indices[column]]
-            axes.set_title(f"{_letter(row, runs)}{run.label}, t = {time:.4g}")
+            axes.set_title(f"{letter}{run.label}, t = {time:.4g}")
         symbol = "u_j(t) - u_j(0)" if changes else "u_j(t)"
         figure.colorbar(
             drawn,
@@ -87,16 +82,6 @@ def _draw_mosaics(request: Request, *, changes: bool) -> Figure:
         )
     annotate(figure, runs, f"{len(neurons)} neurons")
     return figure
-
-
-def _images(run: Recording, indices: list[int], neurons: Array, *, changes: bool) -> list[Array]:
-    """Return the filters or changes shown for each snapshot, (neurons, d_in)."""
-    snapshots = (run.at(index) for index in indices)
-    return [(now.change if changes else now.U)[neurons] for now in snapshots]
-
-
-def _letter(row: int, runs: list[Recording]) -> str:
-    return f"({'abcdefgh'[row % 8]}) " if len(runs) > 1 else ""
 
 
 @draws(

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prdsim.analysis import History, growth_of, history
-from prdsim.analysis.run_tables import coupling_history, stability_of
+from prdsim.analysis.run_tables import stability_of
+from prdsim.analysis.stability.coupling_history import replay_couplings
 from prdsim.analysis.stability.modes import FLOW_NAMES
 from prdsim.figures.curves import time_axis, value_axis
 from prdsim.figures.request import Request, draws, needs_images, needs_neurons, needs_samples
@@ -134,7 +135,7 @@ def draw_ranking(request: Request) -> Figure:
     figure = new_figure(4.8 * len(runs) + 0.4, 3.8)
     panels = figure.subplots(1, len(runs), squeeze=False)[0]
     for axes, run, color in zip(panels, runs, colors_of(runs), strict=True):
-        found = coupling_history(run)
+        found = replay_couplings(run.file)
         moved = found.span_shares[found.distances > 0]
         share = f"{np.median(moved):.3f}" if len(moved) else "none moved"
         axes.plot(found.leading, found.distances, ".", color=color, alpha=0.6)

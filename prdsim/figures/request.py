@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from textwrap import fill
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -142,16 +142,12 @@ FIGURES: dict[str, FigureKind] = {}
 
 
 def draws(
-    name: str,
-    caption: str,
-    *needs: Callable[[Request], object],
-    poster: str = "",
-    needs_run: bool = True,
+    name: str, caption: str, *needs: Callable[[Request], object], **others: Any
 ) -> Callable[[Draw], Draw]:
     """Declare a function that draws a figure; see `FigureKind`."""
 
     def declared(draw: Draw) -> Draw:
-        FIGURES[name] = FigureKind(name, caption, draw, poster, needs_run, needs)
+        FIGURES[name] = FigureKind(name, caption, draw, needs=needs, **others)
         return draw
 
     return declared

@@ -177,10 +177,5 @@ def write_figure(figure: Figure, path: Path, *, dpi: float = 150.0) -> None:
     dates: dict[str, Any] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     buffer = io.BytesIO()
     with settings():
-        figure.savefig(
-            buffer,
-            format=path.suffix[1:],
-            dpi=dpi,
-            metadata=dates.get(path.suffix),
-        )
+        figure.savefig(buffer, format=path.suffix[1:], dpi=dpi, metadata=dates.get(path.suffix))
     write_whole(path, buffer.getvalue())

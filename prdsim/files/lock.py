@@ -51,9 +51,8 @@ class WriterLock:
     def __init__(self, trajectory: Path) -> None:
         """Take the lock of a trajectory.
 
-        Raises:
-            TrajectoryLockedError: another writer holds it.
-            OutputError: no permission, or a file system without locks.
+        Raises `TrajectoryLockedError` if another writer holds it, `OutputError` without permission,
+        or on a file system without locks.
         """
         posix.require_support()
         self._path = sidecar(trajectory)
@@ -95,8 +94,7 @@ def _owner(path: Path) -> str:
 def is_locked(trajectory: Path) -> bool:
     """Whether a writer is alive; does not affect its lock.
 
-    Raises:
-        TrajectoryError: the sidecar exists but cannot be examined.
+    Raises `TrajectoryError` if the sidecar exists but cannot be examined.
     """
     path = sidecar(trajectory)
     while True:

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,7 @@ _PROBE_BYTES = 1 << 20  # more than HDF5's metadata takes
 
 
 def require_support() -> None:
-    """Refuse systems without the calls that make a commit safe.
-
-    Raises:
-        OutputError: with the missing calls.
-    """
+    """Refuse systems without the calls that make a commit safe, by an `OutputError` with those."""
     missing = [name for name in _NEEDED if not hasattr(os, name)]
     missing += [] if _HAS_LOCKS else ["flock"]
     if missing:
@@ -72,10 +68,7 @@ def require_space(path: Path, wanted: int) -> None:
     """Refuse a file that the disk cannot hold, before it is created.
 
     HDF5 can crash the process when its own writes meet a full disk or a file-size limit, so both
-    are tried on an unnamed file first.
-
-    Raises:
-        OutputError: with the bytes wanted and free.
+    are tried on an unnamed file first. Raises `OutputError` with the bytes wanted and free.
     """
     if shutil.disk_usage(path.parent).free < wanted:
         raise _too_large(path, wanted)
@@ -92,8 +85,7 @@ def require_space(path: Path, wanted: int) -> None:
 def allocate(fd: int, path: Path, size: int) -> None:
     """Give every byte of the file a place on the disk, so that no later write runs out of space.
 
-    Raises:
-        OutputError: the disk is too small, or the file system cannot reserve space.
+    Raises `OutputError` if the disk is too small, or the file system cannot reserve space.
     """
     try:
         os.posix_fallocate(fd, 0, size)
@@ -122,8 +114,7 @@ def pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
 def pread(fd: int, out: np.ndarray, offset: int, path: Path) -> None:
     """Fill the contiguous array `out` from `offset`.
 
-    Raises:
-        DamagedTrajectoryError: the file is too short, or the disk cannot read it.
+    Raises `DamagedTrajectoryError` if the file is too short, or the disk cannot read it.
     """
     view = as_bytes(out)
     while view:
@@ -155,11 +146,9 @@ def fsync_folder(folder: Path) -> None:
 
 
 def publish_new(temporary: Path, path: Path) -> None:
-    """Give the finished file its name; never replaces one.
+    """Give the finished file its name; never replaces one, but raises `FileExistsError`.
 
-    Raises:
-        FileExistsError: the name is taken.
-        OutputError: the file system has no hard links.
+    Raises `OutputError` if the file system has no hard links.
     """
     try:
         os.link(temporary, path)
@@ -183,8 +172,7 @@ def publish_over(temporary: Path, path: Path) -> None:
 def try_lock(fd: int, *, exclusive: bool) -> bool:
     """Take an advisory lock without waiting; return whether it was free.
 
-    Raises:
-        OSError: the file system has no locks.
+    Raises `OSError` if the file system has no locks.
     """
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     try:
@@ -192,9 +180,3 @@ def try_lock(fd: int, *, exclusive: bool) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def remove_if_there(path: Path) -> None:
-    """Delete a file of ours if it still exists."""
-    with suppress(FileNotFoundError):
-        path.unlink()

@@ -120,15 +120,8 @@ class Study:
     pictures: tuple[Picture, ...] = _IMAGES
     one_draw: bool = False
 
-    def config(self, folder: Path, seed: int, *, diffusion: bool, **keys: Any) -> RunConfig:
-        """Return the configuration of one run, its file in ``folder``/runs."""
-        side = "with" if diffusion else "without"
-        output = folder / "runs" / f"{self.name}-{side}-{seed}.h5"
-        own = {**self.keys, "seed": seed, "diffusion": diffusion, "output": str(output)}
-        return RunConfig(**{"preset": "poster", **keys, **own})
-
     def runs(self, folder: Path, seeds: int, **keys: Any) -> Iterator[RunConfig]:
-        """Yield the configurations of all runs, pairs of equal seed together.
+        """Yield the configurations of all runs, their files in ``folder``/runs, pairs together.
 
         Raises:
             ConfigError: a key that the study itself sets for each run is among ``keys``, or D = 0.
@@ -137,8 +130,10 @@ class Study:
             if key in keys:
                 raise ConfigError(f"{key} cannot be set: reproduce sets it for each run")
         for seed in range(1 if self.one_draw else seeds):
-            for diffusion in DIFFUSION.values():
-                config = self.config(folder, seed, diffusion=diffusion, **keys)
+            for side, diffusion in DIFFUSION.items():
+                output = folder / "runs" / f"{self.name}-{side}-{seed}.h5"
+                own = {**self.keys, "seed": seed, "diffusion": diffusion, "output": str(output)}
+                config = RunConfig(**{"preset": "poster", **keys, **own})
                 if diffusion and not config.adversary:
                     raise ConfigError(
                         "diffusivity cannot be 0: half of the runs are with diffusion"

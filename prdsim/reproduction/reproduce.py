@@ -12,8 +12,8 @@ from typing import Any
 from prdsim.analysis import Recording, open_recording
 from prdsim.analysis.comparison import Comparison, compare
 from prdsim.config import RunConfig
-from prdsim.convergence import look_up
 from prdsim.convergence.assess import converge
+from prdsim.convergence.report import look_up
 from prdsim.errors import ConfigError
 from prdsim.figures import Request, write
 from prdsim.files.small import make_folder, write_whole
@@ -61,7 +61,8 @@ def reproduce(
         raise ConfigError(f"{page} exists; name another folder, or give --force to draw it again")
     plans = {study.name: list(study.runs(folder, seeds, **(keys or {}))) for study in studies}
     missing = {config.output for plan in plans.values() for config in plan if not _finished(config)}
-    _make_folders(folder, studies)
+    for name in ("runs", "numbers", "figures", *(f"figures/{study.name}" for study in studies)):
+        make_folder(folder / name)
     page.unlink(missing_ok=True)
     total, done = sum(map(len, plans.values())), 0
     for name, configs in plans.items():
@@ -82,11 +83,6 @@ def reproduce(
     write_whole(page, make_page(shown, plans, seeds).encode())
     say(str(page))
     return Outcome(page)
-
-
-def _make_folders(folder: Path, studies: Sequence[Study]) -> None:
-    for name in ("runs", "numbers", "figures", *(f"figures/{s.name}" for s in studies)):
-        make_folder(folder / name)
 
 
 def _finished(config: RunConfig) -> bool:

@@ -18,15 +18,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prdsim.backends.arrays import HostArray
+from prdsim.timing.workload import Workload
 from prdsim.verification.rounding import SPREAD
-
-if TYPE_CHECKING:
-    from prdsim.backends.arrays import HostArray
-    from prdsim.timing.workload import Workload
 
 CHECKED_STEPS = 3
 _NO_FLIP = 0.01  # expected number of differing gates below which they are neglected

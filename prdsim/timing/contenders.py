@@ -7,17 +7,15 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from prdsim.backends.arrays import HostArray
 from prdsim.backends.numpy import NumpyBackend
 from prdsim.running.simulation import Simulation
 from prdsim.timing.race import Block
-
-if TYPE_CHECKING:
-    from prdsim.backends.arrays import HostArray
-    from prdsim.timing.workload import Workload
+from prdsim.timing.workload import Workload
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from prdsim.backends import backend_names, backend_status, get_backend
+from prdsim.backends.arrays import HostArray
 from prdsim.config import RunConfig
 from prdsim.errors import PrdsimError
 from prdsim.physics.charts import CHARTS
@@ -19,9 +20,6 @@ from prdsim.timing.agreement import CHECKED_STEPS, Agreement, compare
 from prdsim.timing.contenders import Contender, Entry, own_contender
 from prdsim.timing.race import Block, Entrant, Timing, race
 from prdsim.timing.workload import Workload
-
-if TYPE_CHECKING:
-    from prdsim.backends.arrays import HostArray
 
 AUTOMATIC = Entry("prdsim", "prdsim", {"backend": "auto", "chart": "auto"})
 """The entry that leaves backend and chart to prdsim."""

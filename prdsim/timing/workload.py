@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from prdsim.backends.arrays import HostArray
 from prdsim.backends.numpy import NumpyBackend
 from prdsim.config import RunConfig
 from prdsim.datasets.configured import load_data
@@ -15,9 +16,6 @@ from prdsim.physics.model import dimensions_of
 from prdsim.physics.state import Dimensions
 from prdsim.running.memory import check_memory
 from prdsim.running.resolve import automatic_step
-
-if TYPE_CHECKING:
-    from prdsim.backends.arrays import HostArray
 
 _ENDLESS = 2**31 - 1  # steps: as many as requested
 

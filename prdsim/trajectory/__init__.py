@@ -4,29 +4,20 @@ This package deals with storage alone: configurations are text here.
 """
 
 from prdsim.trajectory.arrays import SnapshotArray
-from prdsim.trajectory.commit import CommitRecord, Status
+from prdsim.trajectory.commit import Status
 from prdsim.trajectory.extend import extend_trajectory
-from prdsim.trajectory.layout import (
-    FORMAT_VERSION,
-    SCALARS,
-    Layout,
-    ScalarField,
-    markdown_table,
-)
+from prdsim.trajectory.layout import FORMAT_VERSION, SCALARS, Layout, markdown_table
 from prdsim.trajectory.reader import Trajectory, open_trajectory
-from prdsim.trajectory.writer import TrajectoryWriter, create_trajectory
+from prdsim.trajectory.writer import TrajectoryWriter
 
 __all__ = [
     "FORMAT_VERSION",
     "SCALARS",
-    "CommitRecord",
     "Layout",
-    "ScalarField",
     "SnapshotArray",
     "Status",
     "Trajectory",
     "TrajectoryWriter",
-    "create_trajectory",
     "extend_trajectory",
     "markdown_table",
     "open_trajectory",

@@ -60,8 +60,7 @@ class SnapshotArray:
     def __getitem__(self, key: Any) -> np.ndarray:
         """Return snapshots or parts of them.
 
-        Raises:
-            DamagedTrajectoryError: a whole snapshot's checksum fails.
+        Raises `DamagedTrajectoryError` if a whole snapshot's checksum fails.
         """
         if isinstance(key, tuple):
             part: np.ndarray = np.array(self._trajectory._mapped(self.name)[key])

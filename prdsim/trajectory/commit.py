@@ -27,23 +27,16 @@ _REASON_BYTES = SLOT_BYTES - _HEADER.size - _CRC.size
 
 
 class Status(StrEnum):
-    """The status of a run at its last commit."""
+    """The status of a run at its last commit; the positions are the numbers in the file."""
 
     RUNNING = "running"
     FINISHED = "finished"
     INTERRUPTED = "interrupted"
     DIVERGED = "diverged"
-    FAILED = "failed"
+    FAILED = "failed"  # append only
 
 
-# Their positions are the numbers in the file: append only.
-_CODES = (
-    Status.RUNNING,
-    Status.FINISHED,
-    Status.INTERRUPTED,
-    Status.DIVERGED,
-    Status.FAILED,
-)
+_CODES = tuple(Status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,25 +92,12 @@ def unpack(page: bytes) -> CommitRecord | None:
     body, tail = page[: -_CRC.size], page[-_CRC.size :]
     if len(page) != SLOT_BYTES or _CRC.unpack(tail) != (zlib.crc32(body),):
         return None
-    (magic, sequence, scalar_rows, snapshot_rows, slot, step, time, code, stop_step) = (
-        fields := _HEADER.unpack_from(body)
-    )[:9]
-    *crcs, length = fields[9:]
+    magic, *numbers = _HEADER.unpack_from(body)
+    before_status, (code, stop_step, *crcs, length) = numbers[:6], numbers[6:]
     if magic != _MAGIC or not 0 <= code < len(_CODES) or length > _REASON_BYTES:
         return None
     reason = body[_HEADER.size : _HEADER.size + length].decode(errors="replace")
-    return CommitRecord(
-        sequence,
-        scalar_rows,
-        snapshot_rows,
-        slot,
-        step,
-        time,
-        _CODES[code],
-        stop_step,
-        reason,
-        *crcs,
-    )
+    return CommitRecord(*before_status, _CODES[code], stop_step, reason, *crcs)
 
 
 def unpack_slots(pages: bytes) -> list[CommitRecord | None]:

@@ -18,15 +18,20 @@ from typing import Any
 import numpy as np
 
 from prdsim import __version__
-from prdsim.errors import (
-    DamagedTrajectoryError,
-    NotATrajectoryError,
-    TrajectoryError,
-)
+from prdsim.errors import DamagedTrajectoryError, NotATrajectoryError, TrajectoryError
 from prdsim.files import posix
 from prdsim.trajectory import commit
 from prdsim.trajectory.commit import CommitRecord
-from prdsim.trajectory.layout import FORMAT, FORMAT_VERSION, Attribute, DatasetSpec, changes
+from prdsim.trajectory.layout import (
+    FORMAT,
+    FORMAT_VERSION,
+    OWN_ATTRIBUTES,
+    UNITS,
+    Attribute,
+    DatasetSpec,
+    Layout,
+    changes,
+)
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _CHUNK = 1 << 20
@@ -66,11 +71,7 @@ class FileMap:
     extents: Mapping[str, Extent]
 
     def __getitem__(self, name: str) -> Extent:
-        """Return a dataset's place.
-
-        Raises:
-            DamagedTrajectoryError: the file lacks it.
-        """
+        """Return a dataset's place; raises `DamagedTrajectoryError` if the file lacks it."""
         try:
             return self.extents[name]
         except KeyError:
@@ -102,8 +103,7 @@ class FileMap:
     def read_fixed(self, fd: int, name: str) -> np.ndarray:
         """Return the array of a dataset that is written once, its checksum verified.
 
-        Raises:
-            DamagedTrajectoryError: the checksum fails.
+        Raises `DamagedTrajectoryError` if it fails.
         """
         array = self.read(fd, name)
         if zlib.crc32(posix.as_bytes(array)) != self[name].crc32:
@@ -133,15 +133,10 @@ class FileMap:
 
 
 def create_container(
-    path: Path,
-    specs: list[DatasetSpec],
-    attributes: Mapping[str, Attribute],
-    restart: tuple[tuple[str, ...], tuple[str, ...]],
-    checksums: Mapping[str, int],
+    path: Path, layout: Layout, specs: list[DatasetSpec], checksums: Mapping[str, int]
 ) -> None:
     """Create the HDF5 file with all its datasets, without their data.
 
-    `restart` names the scalars and the arrays of a restart slot, in the order of its checksum;
     `checksums` gives the CRC-32 of the datasets that are written once.
     """
     import h5py
@@ -155,18 +150,14 @@ def create_container(
         alignment_interval=4096,
         meta_block_size=1 << 16,
     ) as file:
-        own: dict[str, Attribute] = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "prdsim_version": __version__,
-        }
-        for name, value in {**own, **attributes}.items():
+        own = dict(zip(OWN_ATTRIBUTES, (FORMAT, FORMAT_VERSION, __version__), strict=True))
+        for name, value in {**own, **layout.attributes}.items():
             _set_attribute(file, name, value)
         for spec in specs:
             _create_dataset(file, spec)
-        scalars, arrays = restart
-        _set_attribute(file["restart"], "scalars", " ".join(scalars))
-        _set_attribute(file["restart"], "arrays", " ".join(arrays))
+        # In the order of a restart slot's checksum.
+        _set_attribute(file["restart"], "scalars", " ".join(layout.restart_scalars))
+        _set_attribute(file["restart"], "arrays", " ".join(layout.restart_shapes))
         for name, crc in checksums.items():
             _set_attribute(file[name], "crc32", crc)
         for spec in specs:
@@ -198,7 +189,7 @@ def _create_dataset(file: Any, spec: DatasetSpec) -> None:
     kind = h5t.py_create(spec.dtype, logical=True)
     h5d.create(group.id, name.encode(), kind, h5s.create_simple(spec.shape), properties)
     dataset = group[name]
-    _set_attribute(dataset, "units", spec.units)
+    _set_attribute(dataset, "units", UNITS)
     _set_attribute(dataset, "long_name", spec.long_name)
     if spec.dims[0] == "step" and name not in ("step", "time"):
         _set_attribute(dataset, "coordinates", "time")
@@ -247,7 +238,7 @@ def read_map(path: Path, fd: int) -> FileMap:
         with _open_hdf5(path) as file:
             if not os.path.samestat(os.fstat(file.id.get_vfd_handle()), os.fstat(fd)):
                 raise TrajectoryError(f"{path} was replaced while it was opened; open it again")
-            _check_format(path, {name: _plain(file.attrs[name]) for name in _own(file)})
+            _check_format(path, file)
             return _map(path, os.fstat(fd).st_size, file)
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         if "truncated" in str(error):
@@ -277,11 +268,8 @@ def _open_hdf5(path: Path) -> Any:
     return h5py.File(path, "r", locking="best-effort")
 
 
-def _own(file: Any) -> list[str]:
-    return [n for n in ("format", "format_version", "prdsim_version") if n in file.attrs]
-
-
-def _check_format(path: Path, own: Mapping[str, Any]) -> None:
+def _check_format(path: Path, file: Any) -> None:
+    own = {name: _plain(file.attrs[name]) for name in OWN_ATTRIBUTES if name in file.attrs}
     if own.get("format") != FORMAT:
         raise NotATrajectoryError(
             f"{path} is an HDF5 file but not a prdsim trajectory (it lacks format = {FORMAT!r})"
@@ -315,24 +303,18 @@ def _map(path: Path, size: int, file: Any) -> FileMap:
     file.visititems(visit)
     if "restart" not in file:
         raise DamagedTrajectoryError(f"{path} is damaged: it lacks /restart")
-    restart = {
-        key: str(_plain(file["restart"].attrs[key])).split() for key in ("scalars", "arrays")
-    }
-    attributes = {name: _plain(value) for name, value in file.attrs.items()}
-    found = FileMap(
-        path, size, attributes, tuple(restart["scalars"]), tuple(restart["arrays"]), extents
+    scalars, arrays = (
+        tuple(str(_plain(file["restart"].attrs[key])).split()) for key in ("scalars", "arrays")
     )
+    attributes = {name: _plain(value) for name, value in file.attrs.items()}
+    found = FileMap(path, size, attributes, scalars, arrays, extents)
     if found["commit/record"].nbytes != commit.SLOTS * commit.SLOT_BYTES:
         raise DamagedTrajectoryError(f"{path} is damaged: /commit/record has the wrong size")
     return found
 
 
 def read_record(filemap: FileMap, fd: int) -> CommitRecord:
-    """Return the newest whole commit record.
-
-    Raises:
-        DamagedTrajectoryError: neither slot holds one.
-    """
+    """Return the newest whole commit record; raises `DamagedTrajectoryError` if there is none."""
     for _ in range(_RECORD_ATTEMPTS):
         pages = filemap.read(fd, "commit/record").tobytes()
         record = commit.newest(pages)

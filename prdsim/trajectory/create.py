@@ -73,7 +73,7 @@ def remove_strays(path: Path) -> None:
     """
     with posix.output_errors("clean up next to", path):
         for stray in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
-            posix.remove_if_there(stray)
+            stray.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -91,7 +91,8 @@ def built_file(path: Path, layout: Layout) -> Iterator[tuple[Path, FileMap, int]
         with posix.output_errors("create", path):
             specs = layout.datasets()
             fixed = _contents(layout, specs)
-            _create(temporary, layout, specs, fixed)
+            checksums = {name: zlib.crc32(posix.as_bytes(array)) for name, array in fixed.items()}
+            create_container(temporary, layout, specs, checksums)
             fd = os.open(temporary, os.O_RDWR)
             filemap = read_map(temporary, fd)
             posix.allocate(fd, path, filemap.size)
@@ -130,15 +131,3 @@ def _contents(layout: Layout, specs: list[DatasetSpec]) -> dict[str, np.ndarray]
         for spec in specs
         if not changes(spec.path)
     }
-
-
-def _create(
-    path: Path, layout: Layout, specs: list[DatasetSpec], fixed: dict[str, np.ndarray]
-) -> None:
-    create_container(
-        path,
-        specs,
-        layout.attributes,
-        (tuple(layout.restart_scalars), tuple(layout.restart_shapes)),
-        {name: zlib.crc32(posix.as_bytes(array)) for name, array in fixed.items()},
-    )

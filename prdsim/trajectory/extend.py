@@ -17,11 +17,9 @@ from prdsim.symbols import ARRAYS
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap
 from prdsim.trajectory.create import built_file, write_first_record
-from prdsim.trajectory.layout import Attribute, Layout
+from prdsim.trajectory.layout import OWN_ATTRIBUTES, Attribute, Layout
 from prdsim.trajectory.reader import Trajectory, open_trajectory
 from prdsim.trajectory.rows import read_restart_slot, read_rows, restart_crc, rolling_crc
-
-_OWN = ("format", "format_version", "prdsim_version")
 
 
 def extend_trajectory(
@@ -83,10 +81,7 @@ def _extend(
             _complete_restarts(old, filemap, fd, joining)
         scalars = read_rows(filemap, fd, "scalars", old._record.scalar_rows)
         record = replace(
-            old._record,
-            sequence=0,
-            status=Status.INTERRUPTED,
-            scalars_crc=rolling_crc(scalars),
+            old._record, sequence=0, status=Status.INTERRUPTED, scalars_crc=rolling_crc(scalars)
         )
         write_first_record(filemap, fd, record)
         with open_trajectory(temporary) as copy:
@@ -107,7 +102,9 @@ def _layout(
 ) -> Layout:
     """Return the layout of an existing file, with other plans, attributes and carried numbers."""
     extents = old._map.extents
-    kept = {name: value for name, value in old._map.attributes.items() if name not in _OWN}
+    kept = {
+        name: value for name, value in old._map.attributes.items() if name not in OWN_ATTRIBUTES
+    }
     return Layout(
         shapes={name: extents[f"initial/{name}"].shape for name in ARRAYS},
         restart_shapes={n: extents[f"restart/{n}"].shape[1:] for n in old._map.restart_arrays},

@@ -19,6 +19,12 @@ from prdsim.trajectory.commit import SLOT_BYTES, SLOTS
 FORMAT = "prdsim-trajectory"
 FORMAT_VERSION = 2
 
+#: Attributes that every file has, beside those of its layout.
+OWN_ATTRIBUTES = ("format", "format_version", "prdsim_version")
+
+#: All quantities are dimensionless.
+UNITS = "1"
+
 #: Types of attribute values in the file.
 Attribute = str | int | float | Sequence[int]
 
@@ -28,40 +34,35 @@ class ScalarField:
     """One float64 column of /scalars, present since a version of the format."""
 
     name: str
-    units: str
     long_name: str
     since: int = 1
 
 
 SCALARS = (
-    ScalarField("time", "1", "time of the flow"),
-    ScalarField("step_size", "1", "step size of the integrator"),
-    ScalarField("loss_sup", "1", "supervised loss, 1/2 ||Z - Y||_F^2"),
-    ScalarField("loss_adv", "1", "adversarial loss, sum over samples of g(z)"),
-    ScalarField("loss_aug", "1", "augmented loss, loss_sup - diffusivity loss_adv"),
-    ScalarField("loss_critic", "1", "critic's loss with its gradient penalty"),
-    ScalarField("residual_norm", "1", "norm of the residual, ||Y - Z||_F"),
-    ScalarField("reaction_norm_U", "1", "Frobenius norm of the reaction term of U"),
-    ScalarField("diffusion_norm_U", "1", "Frobenius norm of the diffusion term of U"),
-    ScalarField("reaction_norm_V", "1", "Frobenius norm of the reaction term of V"),
-    ScalarField("diffusion_norm_V", "1", "Frobenius norm of the diffusion term of V"),
-    ScalarField("distance_U_mean", "1", "mean over neurons of ||u_j(t) - u_j(0)||"),
-    ScalarField("distance_U_max", "1", "largest over neurons of ||u_j(t) - u_j(0)||"),
-    ScalarField("distance_V_mean", "1", "mean over neurons of ||v_j(t) - v_j(0)||"),
-    ScalarField("distance_V_max", "1", "largest over neurons of ||v_j(t) - v_j(0)||"),
-    ScalarField("balance_drift", "1", "drift of the invariants ||u_j||^2 - ||v_j||^2"),
-    ScalarField("critic_balance_drift", "1", "drift of the invariants ||w_r||^2 - a_r^2"),
-    ScalarField("score_norm_mean", "1", "mean over samples of ||grad_z g||"),
-    ScalarField("penalty_norm_mean", "1", "mean over samples of ||q||, q = grad g(y_hat)"),
-    ScalarField("mask_flips", "1", "share of the gates 1{A >= 0} that differ from step 0"),
-    ScalarField("evaluations", "1", "velocities computed so far", since=2),
-    ScalarField("rejected_steps", "1", "adaptive steps rejected so far", since=2),
-    ScalarField(
-        "invariant_error", "1", "drift of the invariants beside the squared distances", since=2
-    ),
-    ScalarField(
-        "lambda_max", "1", "largest eigenvalue of the tangent kernel (fixed steps)", since=2
-    ),
+    ScalarField("time", "time of the flow"),
+    ScalarField("step_size", "step size of the integrator"),
+    ScalarField("loss_sup", "supervised loss, 1/2 ||Z - Y||_F^2"),
+    ScalarField("loss_adv", "adversarial loss, sum over samples of g(z)"),
+    ScalarField("loss_aug", "augmented loss, loss_sup - diffusivity loss_adv"),
+    ScalarField("loss_critic", "critic's loss with its gradient penalty"),
+    ScalarField("residual_norm", "norm of the residual, ||Y - Z||_F"),
+    ScalarField("reaction_norm_U", "Frobenius norm of the reaction term of U"),
+    ScalarField("diffusion_norm_U", "Frobenius norm of the diffusion term of U"),
+    ScalarField("reaction_norm_V", "Frobenius norm of the reaction term of V"),
+    ScalarField("diffusion_norm_V", "Frobenius norm of the diffusion term of V"),
+    ScalarField("distance_U_mean", "mean over neurons of ||u_j(t) - u_j(0)||"),
+    ScalarField("distance_U_max", "largest over neurons of ||u_j(t) - u_j(0)||"),
+    ScalarField("distance_V_mean", "mean over neurons of ||v_j(t) - v_j(0)||"),
+    ScalarField("distance_V_max", "largest over neurons of ||v_j(t) - v_j(0)||"),
+    ScalarField("balance_drift", "drift of the invariants ||u_j||^2 - ||v_j||^2"),
+    ScalarField("critic_balance_drift", "drift of the invariants ||w_r||^2 - a_r^2"),
+    ScalarField("score_norm_mean", "mean over samples of ||grad_z g||"),
+    ScalarField("penalty_norm_mean", "mean over samples of ||q||, q = grad g(y_hat)"),
+    ScalarField("mask_flips", "share of the gates 1{A >= 0} that differ from step 0"),
+    ScalarField("evaluations", "velocities computed so far", since=2),
+    ScalarField("rejected_steps", "adaptive steps rejected so far", since=2),
+    ScalarField("invariant_error", "drift of the invariants beside the squared distances", since=2),
+    ScalarField("lambda_max", "largest eigenvalue of the tangent kernel (fixed steps)", since=2),
 )
 
 
@@ -81,7 +82,6 @@ class Row:
     dims: tuple[str, ...]
     dtype: str
     long_name: str
-    units: str = "1"
 
 
 _ARRAYS = {
@@ -116,7 +116,7 @@ _SCHEDULE = (
 
 _SCALAR_TABLE = (
     Row("scalars/step", ("step",), "int64", "accepted steps; -1 where not yet written"),
-    *(Row(f"scalars/{f.name}", ("step",), "float64", f.long_name, f.units) for f in SCALARS),
+    *(Row(f"scalars/{field.name}", ("step",), "float64", field.long_name) for field in SCALARS),
 )
 
 _SNAPSHOT_TABLE = (
@@ -137,7 +137,6 @@ _RESTART_CRC = Row("restart/crc32", ("slot",), "uint32", "CRC-32 of the whole sl
 
 # Names in /restart that a stepper's own arrays and scalars must not have.
 _RESERVED = {"step", "time", "crc32"}
-_RESERVED_ATTRIBUTES = {"format", "format_version", "prdsim_version"}
 
 #: The groups whose datasets are written after creation; all other bytes are fixed.
 CHANGING_GROUPS = ("commit", "scalars", "snapshots", "restart")
@@ -156,7 +155,6 @@ class DatasetSpec:
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: np.dtype
-    units: str
     long_name: str
 
     @property
@@ -211,7 +209,7 @@ class Layout:
             _require(ascending and array[0] == 0, f"the {what} plan must ascend from 0")
         names = [*self.restart_shapes, *self.restart_scalars]
         _require(len({*names, *_RESERVED}) == len(names) + len(_RESERVED), f"names {names}")
-        _require(not _RESERVED_ATTRIBUTES & set(self.attributes), "a reserved attribute")
+        _require(not set(OWN_ATTRIBUTES) & set(self.attributes), "a reserved attribute")
         for name in ARRAYS:
             array = self.initial[name]
             _require(array.shape == self.shapes[name], f"initial {name} is {array.shape}")
@@ -261,7 +259,7 @@ class Layout:
             plan = self.snapshot_plan if row.path.endswith("snapshots") else self.scalar_plan
             precision["plan"] = "float64" if is_by_time(plan) else "int64"
         dtype = np.dtype(precision.get(row.dtype, row.dtype)).newbyteorder("<")
-        return DatasetSpec(row.path, row.dims, shape, dtype, row.units, row.long_name)
+        return DatasetSpec(row.path, row.dims, shape, dtype, row.long_name)
 
     def nbytes(self) -> int:
         """Return the predicted size of the file, with an estimate for metadata."""
@@ -302,6 +300,6 @@ def markdown_table() -> str:
     rows += [Row(name, (name,), "int32", text) for name, text in _SCALES.items()]
     lines = ["| dataset | axes | type | units | meaning |", "|---|---|---|---|---|"]
     lines += [
-        f"| /{r.path} | {', '.join(r.dims)} | {r.dtype} | {r.units} | {r.long_name} |" for r in rows
+        f"| /{r.path} | {', '.join(r.dims)} | {r.dtype} | {UNITS} | {r.long_name} |" for r in rows
     ]
     return "\n".join(lines).replace("||", r"\|\|") + "\n"

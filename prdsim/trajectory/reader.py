@@ -22,12 +22,7 @@ from prdsim.trajectory.arrays import NamedArrays, SnapshotArray
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.layout import scalar_columns
-from prdsim.trajectory.rows import (
-    array_crc,
-    read_restart_slot,
-    read_rows,
-    rolling_crc,
-)
+from prdsim.trajectory.rows import array_crc, read_restart_slot, read_rows, rolling_crc
 
 _JSON_ATTRIBUTES = ("config", "resolved", "versions")
 
@@ -174,8 +169,7 @@ class Trajectory:
     def scalars(self) -> Mapping[str, np.ndarray]:
         """The committed rows of /scalars, "step" included.
 
-        Raises:
-            DamagedTrajectoryError: their checksum fails (when a column is read).
+        Reading a column raises `DamagedTrajectoryError` if their checksum fails.
         """
         return NamedArrays(list(scalar_columns(self.format_version)), self._scalar)
 
@@ -284,11 +278,7 @@ class Trajectory:
         return "killed" if killed else str(self.status)
 
     def refresh(self) -> None:
-        """Show the newest commit, even if the file has been replaced.
-
-        Raises:
-            TrajectoryError: as for `open_trajectory`.
-        """
+        """Show the newest commit, even if the file was replaced; raises as `open_trajectory`."""
         fd = self._fd
         try:
             replaced = not os.path.samestat(os.fstat(fd), self.path.stat())
@@ -333,11 +323,8 @@ class Trajectory:
                 if _fails(self._read_snapshot, name, row):
                     yield f"snapshot {row} (step {step}) of {name} is damaged"
 
-    def check_recovery(self) -> list[str]:
+    def check_recovery(self) -> Iterator[str]:
         """Verify the commit records and the restart state, which a resume needs."""
-        return list(self._check_commits())
-
-    def _check_commits(self) -> Iterator[str]:
         # A writer may be replacing the older slots meanwhile: then only the newest counts.
         written = self.is_being_written()
         record = read_record(self._map, self._fd)

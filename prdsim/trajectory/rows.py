@@ -19,16 +19,12 @@ SNAPSHOT_ROW = np.dtype([("step", "<i8"), ("time", "<f8"), ("crc32", "<u4", (len
 _POINT = struct.Struct("<qd")
 
 
-def scalar_row(version: int) -> np.dtype:
-    """Return the type of a row of /scalars in a format version, columns in declared order."""
-    return np.dtype(
-        [(name, "<f8" if k else "<i8") for k, name in enumerate(scalar_columns(version))]
-    )
-
-
 def row_type(filemap: FileMap, group: str) -> np.dtype:
-    """Return the type of a row of /scalars or of the snapshots' index in a file."""
-    return scalar_row(filemap.version) if group == "scalars" else SNAPSHOT_ROW
+    """Return the type of a row of /scalars, in declared order, or of the snapshots' index."""
+    if group != "scalars":
+        return SNAPSHOT_ROW
+    step, *numbers = scalar_columns(filemap.version)
+    return np.dtype([(step, "<i8"), *((name, "<f8") for name in numbers)])
 
 
 def restart_crc(point: RestartPoint) -> int:

@@ -43,17 +43,6 @@ from prdsim.trajectory.rows import (
 )
 
 
-def create_trajectory(path: str | os.PathLike[str], layout: Layout, *, force: bool = False) -> None:
-    """Create a trajectory file that holds no rows yet.
-
-    Raises:
-        ConfigError: it exists and `force` is not given.
-        TrajectoryLockedError: it is being written.
-        OutputError: no folder, no permission, no space.
-    """
-    TrajectoryWriter.create(path, layout, force=force).close()
-
-
 class TrajectoryWriter:
     """The one writer of a trajectory file; a context manager.
 
@@ -65,7 +54,13 @@ class TrajectoryWriter:
     def create(
         cls, path: str | os.PathLike[str], layout: Layout, *, force: bool = False
     ) -> TrajectoryWriter:
-        """Create the file and open it, under one lock; see `create_trajectory`."""
+        """Create a trajectory that holds no rows yet and open it, under one lock.
+
+        Raises:
+            ConfigError: it exists and `force` is not given.
+            TrajectoryLockedError: it is being written.
+            OutputError: no folder, no permission, no space.
+        """
         shown = Path(path)
         check_target(shown, force=force)
         target = Path(os.path.realpath(shown))
@@ -253,11 +248,7 @@ class TrajectoryWriter:
         )
 
     def restart(
-        self,
-        step: int,
-        time: float,
-        arrays: Mapping[str, np.ndarray],
-        scalars: Mapping[str, float],
+        self, step: int, time: float, arrays: Mapping[str, np.ndarray], scalars: Mapping[str, float]
     ) -> None:
         """Write the exact state into the slot that the last commit does not use.
 
@@ -292,8 +283,7 @@ class TrajectoryWriter:
     def commit(self, status: Status, *, stop_step: int = -1, stop_reason: str = "") -> None:
         """Commit all rows written: first they reach the disk, then the record does.
 
-        Raises:
-            OutputError: the disk refuses; the previous commit remains valid.
+        Raises `OutputError` if the disk refuses; the previous commit remains valid.
         """
         scalars, snapshots = self._scalars, self._snapshots
         slot, step, time = self._next_restart

@@ -73,7 +73,7 @@ class Experiments:
         dtype = ROUNDING[precision].dtype
 
         def held(array: HostArray) -> HostArray:
-            return float64(array.astype(dtype))
+            return array.astype(dtype).astype(np.float64)
 
         initial = {name: held(array) for name, array in self._initial.items()}
         return held(self._X), held(self._Y), initial
@@ -121,9 +121,8 @@ class Experiments:
             state = model.start(initial)
             out = State.empty(backend, model.state_shapes, model.moving)
             velocity(model, state, out=out)
-            return {
-                name: float64(backend.to_host(array)) for name, array in out if name in model.moving
-            }
+            computed = {name: array for name, array in out if name in model.moving}
+            return {name: backend.to_host(array).astype(float) for name, array in computed.items()}
 
     def simulation(
         self,
@@ -175,15 +174,10 @@ class Experiments:
 # -- errors, and errors allowed --------------------------------------------------------------------
 
 
-def float64(array: HostArray) -> HostArray:
-    """Return the array in float64."""
-    return array.astype(np.float64)
-
-
 def relative_errors(computed: Arrays, expected: Arrays) -> dict[str, float]:
     """||computed - expected||_F / ||expected||_F by array."""
     return {
-        name: float(np.linalg.norm(float64(computed[name]) - array))
+        name: float(np.linalg.norm(computed[name].astype(float) - array))
         / (float(np.linalg.norm(array)) or 1.0)
         for name, array in expected.items()
     }

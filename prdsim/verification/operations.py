@@ -132,15 +132,12 @@ def _replay(o: Operands) -> Iterator[Finding]:
 # -- elementwise -----------------------------------------------------------------------------------
 
 
-def _relu(o: Operands) -> Iterator[Finding]:
-    for A, alias in product(o.matrices(), (None, 0)):
-        yield same(sizes_of(*A.shape), o.apply(o.k.relu, A, alias=alias), np.maximum(A, 0))
-
-
-def _heaviside(o: Operands) -> Iterator[Finding]:
-    for A, alias in product(o.matrices(), (None, 0)):
-        expected = (A >= 0).astype(o.k.dtype)
-        yield same(sizes_of(*A.shape), o.apply(o.k.heaviside, A, alias=alias), expected)
+def _entrywise(
+    o: Operands, name: str, expected: Callable[[HostArray], HostArray], dtype: str | None = None
+) -> Iterator[Finding]:
+    for A, alias in product(o.matrices(), (None,) if dtype else (None, 0)):
+        computed = o.apply(getattr(o.k, name), A, dtype=dtype, alias=alias)
+        yield same(sizes_of(*A.shape), computed, expected(A).astype(dtype or o.k.dtype))
 
 
 def _gate(o: Operands) -> Iterator[Finding]:
@@ -266,12 +263,6 @@ def _all_finite(o: Operands) -> Iterator[Finding]:
             yield Finding(f"{sizes_of(*shape)} with {bad:g}", wrong, 0.0, "true or false")
 
 
-def _gates(o: Operands) -> Iterator[Finding]:
-    for A in o.matrices():
-        computed = o.apply(o.k.gates, A, dtype="uint8")
-        yield same(sizes_of(*A.shape), computed, (A >= 0).astype(np.uint8))
-
-
 def _gate_changes(o: Operands) -> Iterator[Finding]:
     for A, B in o.pairs():
         for gates in ((A >= 0), (B >= 0)):
@@ -293,8 +284,8 @@ OPERATIONS: dict[str, Callable[[Operands], Iterator[Finding]]] = {
     "replay": _replay,
     "gemm": gemm,
     "fused": fused,
-    "relu": _relu,
-    "heaviside": _heaviside,
+    "relu": partial(_entrywise, name="relu", expected=lambda A: np.maximum(A, 0)),
+    "heaviside": partial(_entrywise, name="heaviside", expected=lambda A: A >= 0),
     "gate": _gate,
     "combine": _combine,
     "interpolate": _interpolate,
@@ -308,7 +299,7 @@ OPERATIONS: dict[str, Callable[[Operands], Iterator[Finding]]] = {
     "dot": _dot,
     "sum": _sum,
     "all_finite": _all_finite,
-    "gates": _gates,
+    "gates": partial(_entrywise, name="gates", expected=lambda A: A >= 0, dtype="uint8"),
     "gate_changes": _gate_changes,
 }
 

@@ -11,22 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prdsim.backends.arrays import HostArray
 from prdsim.running.simulation import Simulation
 from prdsim.verification.experiments import (
     SPREAD_REASON,
     TRAJECTORY_STEPS,
     allowed_errors,
-    float64,
     relative_errors,
 )
 from prdsim.verification.operands import Finding
-
-if TYPE_CHECKING:
-    from prdsim.backends.arrays import HostArray
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ def course(simulation: Simulation) -> Iterator[tuple[dict[str, HostArray], HostA
     """Take steps of gd; yield the weights after each, and the pre-activations it saw."""
     for _ in range(TRAJECTORY_STEPS):
         simulation.advance()
-        A = float64(simulation.backend.to_host(simulation.model.work.A))
+        A = simulation.backend.to_host(simulation.model.work.A).astype(np.float64)
         yield simulation.weights(), A
 
 

@@ -16,8 +16,9 @@ from support_runs import make_interrupted, make_pair, make_run, opened
 from prdsim.analysis import Recording, Table, history, open_recording, recording_of, to_json
 from prdsim.analysis.comparison import Comparison, compare
 from prdsim.config import RunConfig
-from prdsim.convergence import Report, judge, percent
 from prdsim.convergence.assess import converge
+from prdsim.convergence.judgment import judge, percent
+from prdsim.convergence.report import Report
 from prdsim.errors import ConfigError
 from prdsim.running.resuming import resume
 
@@ -105,7 +106,7 @@ def test_a_report_beside_a_run_is_found_and_a_stale_one_is_said(tmp_path):
     for path in paths:
         converge(path)
     with open_recording(paths[0]) as one, open_recording(paths[1]) as two:
-        reports = [run.discretization for run in (one, two)]
+        reports = [run.assessed(run.time[-1]).report for run in (one, two)]
         comparison = compare([one, two])
         errors = [report.by_name["cv_U"].error for report in reports if report is not None]
         assert len(errors) == 2

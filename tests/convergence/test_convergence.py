@@ -23,21 +23,16 @@ import prdsim
 from prdsim.analysis import history, open_recording
 from prdsim.analysis.comparison import compare
 from prdsim.config import Resolved, RunConfig
-from prdsim.convergence import (
-    HEADLINE,
-    NOT_ASSESSED,
-    Report,
-    Verdict,
-    error_text,
-    judge,
-    look_up,
-    percent,
-)
 from prdsim.convergence.assess import NO_FUNCTIONALS, Assessment, converge, quantities
+from prdsim.convergence.judgment import HEADLINE, Verdict, judge, percent
 from prdsim.convergence.replays import PERTURBATION, ReplayPlan, ensure, plan_of
 from prdsim.convergence.report import (
+    NOT_ASSESSED,
     ReplayRecord,
+    Report,
+    error_text,
     figure_text,
+    look_up,
     read_report,
     replay_folder,
     report_path,
@@ -430,7 +425,7 @@ def test_a_run_is_judged_at_the_snapshot_nearest_to_a_time(fine, tmp_path):
     assert (outcome.report.run_step, outcome.report.run_time) == (80, 0.4)
     with open_recording(path) as run:
         expected = history(run, snapshots=[2])["cv_U"][0]
-        assert run.assessed(0.2).report == run.discretization == outcome.report
+        assert run.assessed(0.2).report == outcome.report
         assert run.assessed(0.4).report is None
         assert run.assessed(0.4).reason == "assessed only at t = 0.2"
         loss = run.scalars["loss_sup"][run.scalars["step"] == 40][0]

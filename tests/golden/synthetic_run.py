@@ -11,6 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,11 @@ def continue_run(
         writer.commit(Status.FINISHED, stop_step=last, stop_reason="all steps done")
     else:
         writer.commit(Status.INTERRUPTED, stop_step=stop, stop_reason="SIGTERM")
+
+
+def create_trajectory(path: Path, layout: Layout, *, force: bool = False) -> None:
+    """Create a trajectory that holds no rows yet."""
+    TrajectoryWriter.create(path, layout, force=force).close()
 
 
 if __name__ == "__main__":

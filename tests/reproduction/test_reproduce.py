@@ -19,7 +19,8 @@ from test_docs import check_command
 import prdsim
 from prdsim.analysis.comparison import Comparison
 from prdsim.analysis.theory.scaling import Sizes, measure_scaling
-from prdsim.convergence import Report, judge
+from prdsim.convergence.judgment import judge
+from prdsim.convergence.report import Report
 from prdsim.errors import ConfigError
 from prdsim.figures import general
 from prdsim.progress import Progress

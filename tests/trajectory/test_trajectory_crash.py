@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from golden import synthetic_run as run
+from golden.synthetic_run import create_trajectory
 from support import names
 
 from prdsim.errors import DamagedTrajectoryError, OutputError, TrajectoryLockedError
@@ -23,7 +24,6 @@ from prdsim.trajectory import (
     SCALARS,
     Status,
     TrajectoryWriter,
-    create_trajectory,
     extend_trajectory,
     open_trajectory,
 )

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from golden import synthetic_run as run
+from golden.synthetic_run import create_trajectory
 from support import names, ordinary_user
 
 from prdsim import __version__
@@ -24,7 +25,6 @@ from prdsim.errors import (
 )
 from prdsim.trajectory import (
     TrajectoryWriter,
-    create_trajectory,
     extend_trajectory,
     open_trajectory,
 )

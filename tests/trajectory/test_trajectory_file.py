@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import xarray
 from golden import synthetic_run as run
+from golden.synthetic_run import create_trajectory
 from support import names
 
 from prdsim.errors import PrdsimError, ResumeMismatchError
@@ -21,7 +22,6 @@ from prdsim.trajectory import (
     SCALARS,
     Status,
     TrajectoryWriter,
-    create_trajectory,
     extend_trajectory,
     markdown_table,
     open_trajectory,

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prdsim.backends.arrays import Array, HostArray
 from prdsim.physics.driven import Driven
 from prdsim.physics.state import Shapes, State, entries
 from prdsim.physics.tangent import Linearization
-
-if TYPE_CHECKING:
-    from prdsim.backends.arrays import Array, HostArray
 
 
 def unpack(vector: HostArray, shapes: Shapes) -> dict[str, HostArray]:

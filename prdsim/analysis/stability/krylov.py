@@ -17,14 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite, sqrt
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import scipy.linalg
 from scipy.linalg.lapack import dtrsen
 
-if TYPE_CHECKING:
-    from prdsim.backends.arrays import HostArray
+from prdsim.backends.arrays import HostArray
 
 LEAST_HELD = 40
 """Vectors that the basis holds, at the least."""

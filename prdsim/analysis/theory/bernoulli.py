@@ -20,14 +20,6 @@ from prdsim.analysis.arrays import Reals
 from prdsim.errors import DataError
 
 
-def bernoulli(t: ArrayLike, psi_0: float, r: float, K: float) -> Reals:
-    """Return psi(t) of eq. (2) with equality, from psi_0 >= 0, K > 0.
-
-    sqrt(psi(t)) = K + (sqrt(psi_0) - K) exp(-r t / (2 K)): K is in units of ||z - y||.
-    """
-    return relaxation(t, sqrt(psi_0), r / (2.0 * K), K) ** 2
-
-
 def relaxation(t: ArrayLike, start: float, rate: float, K: float) -> Reals:
     """Return K + (start - K) exp(-rate t), which sqrt(psi) of eq. (2) is with rate = r / (2 K).
 
@@ -60,7 +52,7 @@ class BernoulliFit:
 
 
 def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
-    """Fit r and K >= 0 of `bernoulli` to records psi (k,) at times (k,), k >= 4.
+    """Fit r and K >= 0 of eq. (2) with equality to records psi (k,) at times (k,), k >= 4.
 
     Least squares in sqrt(psi), through the first record. It starts at the best of a grid of
     rates, each with its best K, which is linear. The standard errors assume independent

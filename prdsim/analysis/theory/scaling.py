@@ -87,12 +87,7 @@ COHERENT = {
 
 
 def initial_mean_squares(
-    X: HostArray,
-    Y: HostArray,
-    m: int,
-    *,
-    init_scale: float = 1.0,
-    output_init: str = "rademacher",
+    X: HostArray, Y: HostArray, m: int, *, init_scale: float = 1.0, output_init: str = "rademacher"
 ) -> dict[str, float]:
     """Return the expected squares of ||R^u_j||, ||D^u_j||, ||R^v_j||, ||D^v_j|| at the start.
 

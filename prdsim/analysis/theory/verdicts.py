@@ -209,12 +209,7 @@ def _norms_of_rows(U: Numbers) -> Reals:
 
 
 def judge_bounds(
-    constants: Constants,
-    course: Course,
-    scores: Scores,
-    *,
-    diffusion: bool,
-    step_size: float = 0.0,
+    constants: Constants, course: Course, scores: Scores, *, diffusion: bool, step_size: float = 0.0
 ) -> TheoremReport:
     """Compare a course to both bounds: Theorem 1 without ``diffusion``, Theorem 2 with it.
 

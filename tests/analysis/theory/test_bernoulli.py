@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from prdsim.analysis.theory.bernoulli import bernoulli, fit_bernoulli, plateau
+from prdsim.analysis.theory.bernoulli import fit_bernoulli, plateau, relaxation
 from prdsim.errors import DataError
 
 TIME = np.linspace(0.0, 12.0, 241)
+
+
+def bernoulli(t, psi_0, r, K):
+    return relaxation(t, np.sqrt(psi_0), r / (2 * K), K) ** 2
 
 
 def solved(slope, start):
