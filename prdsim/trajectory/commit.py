@@ -92,12 +92,25 @@ def unpack(page: bytes) -> CommitRecord | None:
     body, tail = page[: -_CRC.size], page[-_CRC.size :]
     if len(page) != SLOT_BYTES or _CRC.unpack(tail) != (zlib.crc32(body),):
         return None
-    magic, *numbers = _HEADER.unpack_from(body)
-    before_status, (code, stop_step, *crcs, length) = numbers[:6], numbers[6:]
+    (magic, sequence, scalar_rows, snapshot_rows, slot, step, time, code, stop_step) = (
+        fields := _HEADER.unpack_from(body)
+    )[:9]
+    *crcs, length = fields[9:]
     if magic != _MAGIC or not 0 <= code < len(_CODES) or length > _REASON_BYTES:
         return None
     reason = body[_HEADER.size : _HEADER.size + length].decode(errors="replace")
-    return CommitRecord(*before_status, _CODES[code], stop_step, reason, *crcs)
+    return CommitRecord(
+        sequence,
+        scalar_rows,
+        snapshot_rows,
+        slot,
+        step,
+        time,
+        _CODES[code],
+        stop_step,
+        reason,
+        *crcs,
+    )
 
 
 def unpack_slots(pages: bytes) -> list[CommitRecord | None]:

@@ -198,9 +198,10 @@ def follow(time: ArrayLike, snapshots: Iterable[Numbers], X: Numbers) -> Course:
         distances = _norms_of_rows(U.astype(np.float64) - start)
         neuron = int(np.argmax(distances))
         eigenvalues = extreme_eigenvalues(empirical_kernel(U, X, opened))
-        flips = float(np.mean(opened != first_opened))
-        rows.append((*eigenvalues, flips, distances[neuron], neuron))
-    return Course(times, *(np.array(column) for column in zip(*rows, strict=True)), rounding)
+        differ = float(np.mean(opened != first_opened))
+        rows.append((*eigenvalues, differ, distances[neuron], neuron))
+    smallest, largest, flips, distance, neurons = map(np.array, zip(*rows, strict=True))
+    return Course(times, smallest, largest, flips, distance, neurons, rounding)
 
 
 def _norms_of_rows(U: Numbers) -> Reals:
