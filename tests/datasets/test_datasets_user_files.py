@@ -201,7 +201,7 @@ def test_h5_dataset_that_declares_too_much(tmp_path):
     path = tmp_path / "mine.h5"
     with h5py.File(path, "w") as file:
         file.create_dataset("X", shape=(2**31, 2**20), dtype="f8", chunks=(1, 1024))
-    with pytest.raises(DataError, match="needs .* GB of memory"):
+    with pytest.raises(DataError, match=r"needs .* GB of memory"):
         load(path)
 
 
