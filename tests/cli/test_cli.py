@@ -158,19 +158,6 @@ def test_the_first_line_of_the_summary_says_how_the_run_was_computed(run):
 # -- resume, inspect -------------------------------------------------------------------------------
 
 
-def test_resume_goes_on_to_more_steps(run, tmp_path):
-    run("run", *TINY, "-o", "a.h5")
-    run("run", *TINY, "--steps", 30, "-o", "b.h5")
-    answer = run("resume", "a.h5", "--steps", 30)
-    assert answer.code == 0
-    assert "finished at step 30" in answer.out
-    with (
-        prdsim.open_trajectory(tmp_path / "a.h5") as resumed,
-        prdsim.open_trajectory(tmp_path / "b.h5") as whole,
-    ):
-        assert np.array_equal(resumed.U[-1], whole.U[-1])
-
-
 def test_inspect_says_what_a_file_holds(run):
     run("run", *TINY, "--diffusion", "-o", "a.h5")
     text = run("inspect", "a.h5").out

@@ -146,7 +146,9 @@ def test_legends_stand_above_what_fills_its_panel(runs):
 
 
 def test_a_bound_below_rounding_does_not_stretch_the_axis(tmp_path):
-    with open_recording(make_run(tmp_path / "long.h5", **{**THEORY, "steps": 3000})) as run:
+    with open_recording(
+        make_run(tmp_path / "long.h5", **{**THEORY, "width": 100, "steps": 3000})
+    ) as run:
         axes = draw("bernoulli", [run]).axes[0]
         assert run.scalars is not None
         least = run.scalars["residual_norm"].min()
