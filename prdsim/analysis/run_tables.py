@@ -99,8 +99,7 @@ def subspace_table(source: Trajectory | Recording) -> Table:
 def scaling_like(recording: Recording | None) -> Scaling:
     """Measure how reaction and diffusion scale at initial draws like a run's, if one is given.
 
-    The run gives ``init_scale`` and ``output_init``; sizes and inputs are those of
-    `measure_scaling`.
+    It gives ``init_scale`` and ``output_init``; sizes and inputs are those of `measure_scaling`.
     """
     config = None if recording is None else recording.config
     if config is None:
@@ -238,8 +237,7 @@ def stability_table(stability: Stability) -> Table:
 class RunTable(NamedTuple):
     """A table by its name in commands: its meaning, and the function that makes it.
 
-    ``make`` takes a recording and a progress function; a ``general`` table also takes None for the
-    recording.
+    ``make`` takes a recording, or None if the table is ``general``, and a progress function.
     """
 
     meaning: str
