@@ -99,8 +99,7 @@ def subspace_table(source: Trajectory | Recording) -> Table:
 def scaling_like(recording: Recording | None) -> Scaling:
     """Measure how reaction and diffusion scale at initial draws like a run's, if one is given.
 
-    The run gives ``init_scale`` and ``output_init``; sizes and inputs are those of
-    `measure_scaling`.
+    It gives ``init_scale`` and ``output_init``; sizes and inputs are those of `measure_scaling`.
     """
     config = None if recording is None else recording.config
     if config is None:

@@ -56,9 +56,8 @@ class Replay:
 class ReplayPlan:
     """The replays of a run: two finer ones, the finest last, then twins; and their samples.
 
-    ``ratio`` is the factor by which step size or tolerance falls from the run to the first replay
-    and from that to the second; ``setting`` describes the run's own. ``chart`` holds the arrays of
-    the run's chart.
+    ``ratio`` is the factor by which step size or tolerance falls from run to first and from first
+    to second replay; ``setting`` describes the run's own. ``chart`` holds the run's chart arrays.
     """
 
     setting: str

@@ -73,9 +73,8 @@ def teach(X: NDArray[np.float64], outputs: int, seed: int) -> NDArray[np.float64
 
     y = V relu(U x / ||x||) / sqrt(h (1/2 - 1/(2 pi))) with h = 64 hidden neurons, U standard
     normal, and V standard normal less the mean of each row. The divisor is sqrt(h) times the
-    standard deviation of relu(N(0, 1)), and V without its mean ignores the activity that all
-    neurons share: for white noise each output has mean about 0 and variance about 1, whatever the
-    scale of x.
+    standard deviation of relu(N(0, 1)), and V without its mean ignores the neurons' common mode:
+    for white noise each output has mean about 0 and variance about 1, whatever the scale of x.
     """
     draws = generator(seed, Stream.SYNTHETIC_TEACHER)
     U = draws.standard_normal((TEACHER_WIDTH, X.shape[1]))

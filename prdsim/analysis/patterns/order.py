@@ -39,10 +39,9 @@ def radial_spectrum(filters: ArrayLike, grid: tuple[int, int]) -> tuple[Reals, R
     """Return frequencies (bins,) in cycles per pixel and the power (m, bins) of each filter.
 
     Power is |sum_x z(x) exp(-2 pi i k x)|^2 / N, averaged over the modes k of a ring: a density,
-    which for white noise is the variance of the pixels at every frequency. Rings have the width
-    that the longer side resolves, 1 / max(rows, columns), and are centered on its multiples up to
-    1/2; the corners beyond hold only diagonal waves and are left out. A constant filter has no
-    power.
+    which for white noise is the variance of the pixels at every frequency. Rings are as wide as the
+    resolution of the longer side, 1 / max(rows, columns), and centered on its multiples up to 1/2;
+    the corners beyond hold only diagonal waves and are left out. A constant filter has no power.
 
     There is no window. On grids as small as images of digits it would blur a peak over two more
     rings and leak a residual mean into the first; without one, a wave that fits the grid stays in

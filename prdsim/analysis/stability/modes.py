@@ -163,8 +163,7 @@ def leading_modes(
     symmetric, Arnoldi's, until the residuals are below ``accuracy`` times the spectral scale;
     small Jacobians are formed. Modes that have not converged are left out; of a multiple
     eigenvalue, such as the 0 of null modes, one mode is found. Products have the backend's
-    precision: float32 suffices for accuracies down to 1e-5. ``say`` is called with a progress text
-    now and then.
+    precision: float32 suffices for accuracies down to 1e-5. ``say`` is called with progress texts.
     Raises `ConfigError` for all modes of a large problem, `DataError` if products overflow.
     """
     k = jacobian.model.backend
