@@ -87,7 +87,8 @@ def unpack(page: bytes) -> CommitRecord | None:
     if magic != _MAGIC or not 0 <= code < len(_CODES) or length > _REASON_BYTES:
         return None
     reason = body[_HEADER.size : _HEADER.size + length].decode(errors="replace")
-    return CommitRecord(*before_status, _CODES[code], stop_step, reason, *crcs)
+    fields = [*before_status, _CODES[code], stop_step, reason, *crcs]
+    return CommitRecord(*fields)
 
 
 def unpack_slots(pages: bytes) -> list[CommitRecord | None]:

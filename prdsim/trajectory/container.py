@@ -150,8 +150,8 @@ def create_container(
         alignment_interval=4096,
         meta_block_size=1 << 16,
     ) as file:
-        own = dict(zip(OWN_ATTRIBUTES, (FORMAT, FORMAT_VERSION, __version__), strict=True))
-        for name, value in {**own, **layout.attributes}.items():
+        own: tuple[Attribute, ...] = FORMAT, FORMAT_VERSION, __version__
+        for name, value in [*zip(OWN_ATTRIBUTES, own, strict=True), *layout.attributes.items()]:
             _set_attribute(file, name, value)
         for spec in specs:
             _create_dataset(file, spec)
