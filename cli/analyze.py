@@ -36,14 +36,14 @@ MEASURES are some of those below; if omitted, those down to forces except growth
 @takes_table_output
 def command(words: tuple[str, ...], form: str | None, output: Path | None, force: bool) -> int:
     """Measure; see the help above."""
-    from prdsim.analysis import open_recording
+    from prdsim.analysis import open_recording, scaling_like, scaling_table
 
     from .output import deliver, files_and_names, table_format
 
     paths, measures = files_and_names(words, {**GROUPS, **TABLES}, "measure")
     form = table_format(form, output, force=force)
     if measures == ["scaling"] and not paths:
-        deliver(_text({}, {"scaling": _scaling()}, form), output)
+        deliver(_text({}, {"scaling": scaling_table(scaling_like(None))}, form), output)
         return 0
     with open_recording(_only(paths)) as recording:
         found = recording.assessed(float(recording.time[-1]))
@@ -107,12 +107,6 @@ def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
     with noting() as say:
         tables |= {name: RUN_TABLES[name](recording, say) for name in TABLES if name in measures}
     return tables
-
-
-def _scaling() -> Table:
-    from prdsim.analysis import scaling_like, scaling_table
-
-    return scaling_table(scaling_like(None))
 
 
 def _text(about: dict[str, Any], tables: dict[str, Table], form: str) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from prdsim.trajectory import Trajectory
 
 _SHOWN = (
+    ("time", "time"),
+    ("step", "step"),
     ("loss_sup", "supervised loss L_sup"),
     ("loss_adv", "adversarial loss L_adv"),
     ("loss_critic", "critic loss"),
@@ -147,10 +149,9 @@ def _table(scalars: dict[str, list[Any]]) -> list[str]:
     if count == 0:
         return ["  nothing recorded yet"]
     rows = sorted({round(i * (count - 1) / 4) for i in range(5)})
-    columns = [("time", "time"), ("step", "step"), *_SHOWN]
     return [
         f"  {label:26}" + "".join(_cell(scalars[name][i]) for i in rows)
-        for name, label in columns
+        for name, label in _SHOWN
         if name in scalars  # files of format version 1 lack some
     ]
 

@@ -10,15 +10,6 @@ import click
 from prdsim.config import RunConfig, group_of
 from prdsim.config.messages import literals
 
-_HEADINGS = {
-    "data": "Data",
-    "network": "Network",
-    "adversary": "Adversary",
-    "time": "Time",
-    "computing": "Computing",
-    "output": "Output",
-    "preset": "Preset",
-}
 _SHORT = {"output": ["-o"]}
 
 
@@ -36,7 +27,7 @@ class ConfigCommand(click.Command):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 known = parameter.name in RunConfig.model_fields
-                heading = _HEADINGS[group_of(str(parameter.name))] if known else "Options"
+                heading = group_of(str(parameter.name)).capitalize() if known else "Options"
                 sections.setdefault(heading, []).append(record)
         for heading, records in sections.items():
             with formatter.section(heading):

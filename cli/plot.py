@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,6 @@ from prdsim.files.small import make_folder
 from . import report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from prdsim.figures import FigureKind
 
 

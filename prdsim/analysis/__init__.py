@@ -4,8 +4,8 @@ Measures take arrays; `history`, `neuron_table` and `subspace_table` take a traj
 recording of arrays made by `recording_of`, and read one snapshot at a time.
 """
 
-from prdsim.analysis.group import Group, Measure
-from prdsim.analysis.patterns.measures import GROUPS, MEANINGS, History, history
+from prdsim.analysis.group import Measure
+from prdsim.analysis.patterns.measures import GROUPS, History, history
 from prdsim.analysis.recording import (
     Recording,
     Snapshot,
@@ -21,8 +21,6 @@ from prdsim.analysis.theory.forces import forces_of
 
 __all__ = [
     "GROUPS",
-    "MEANINGS",
-    "Group",
     "History",
     "Measure",
     "Recording",

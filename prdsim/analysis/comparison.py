@@ -117,19 +117,20 @@ def compare(
         id(run): history(run, chosen, snapshots=[run.nearest(at)]) for run in progress(recordings)
     }
     shared = _shared_names(list(found.values()))
+    labeled = by_label(recordings)
     values = {
         label: {name: np.array([found[id(run)][name][0] for run in runs]) for name in shared}
-        for label, runs in by_label(recordings).items()
+        for label, runs in labeled.items()
     }
     seeds = {
         label: [run.config.seed if run.config and not run.apart else -1 for run in runs]
-        for label, runs in by_label(recordings).items()
+        for label, runs in labeled.items()
     }
     left_out = {name: text for one in found.values() for name, text in one.left_out.items()}
     times = {id(run): float(found[id(run)].time[0]) for run in recordings}
     reports = {
         label: [run.assessed(times[id(run)]).report for run in runs]
-        for label, runs in by_label(recordings).items()
+        for label, runs in labeled.items()
     }
     notes = [note for run in recordings for note in _notes(run, times[id(run)], at)]
     return Comparison(at, values, seeds, left_out, tuple(notes), reports)

@@ -15,15 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from prdsim.datasets import idx
-from prdsim.datasets.base import (
-    Dataset,
-    Source,
-    check_memory,
-    fingerprint,
-    finish,
-    make_source,
-    prepare,
-)
+from prdsim.datasets.base import Dataset, Source, fingerprint, finish, make_source, prepare
 from prdsim.datasets.synthetic import make_synthetic
 from prdsim.datasets.user_files import SUFFIXES, load_file
 from prdsim.errors import ConfigError, DataError, did_you_mean
@@ -33,7 +25,6 @@ __all__ = [
     "Dataset",
     "DatasetInfo",
     "available_datasets",
-    "check_memory",
     "fingerprint",
     "from_arrays",
     "load_dataset",

@@ -46,7 +46,7 @@ def _try_acquire(path: Path) -> int | None:
 
 
 class WriterLock:
-    """A held lock; `release`, or the end of the process, gives it back."""
+    """A held lock; `close`, or the end of the process, gives it back."""
 
     def __init__(self, trajectory: Path) -> None:
         """Take the lock of a trajectory.
@@ -73,7 +73,7 @@ class WriterLock:
             os.ftruncate(fd, 0)
             posix.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Remove the sidecar and give the lock back."""
         if self._fd < 0:
             return

@@ -34,6 +34,8 @@ def make_page(shown: Sequence[Shown], plans: Mapping[str, Sequence[RunConfig]], 
     """Return the page as HTML; pictures are named relative to it."""
     configs = [config for plan in plans.values() for config in plan]
     poster = next((c for c in configs if c.preset == "poster"), RunConfig(preset="poster"))
+    # Commands are for the folder of the page.
+    moved = [config.replace(output=f"runs/{Path(str(config.output)).name}") for config in configs]
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -48,13 +50,8 @@ def make_page(shown: Sequence[Shown], plans: Mapping[str, Sequence[RunConfig]], 
         seeds="one initial draw" if seeds == 1 else f"{seeds} initial draws",
         preset=", ".join(f"{key} = {getattr(poster, key)}" for key in PRESETS["poster"]),
         sections=[_section(part) for part in shown],
-        commands=[_run_command(config) for config in configs],
+        commands=[run_command(config) for config in moved],
     )
-
-
-def _run_command(config: RunConfig) -> str:
-    """Return the command that makes a run, from the folder of the page."""
-    return run_command(config.replace(output=f"runs/{Path(str(config.output)).name}"))
 
 
 def _section(part: Shown) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,12 +47,8 @@ def extend_trajectory(
     with open_trajectory(path):  # a missing or foreign file gets its error before the lock
         pass
     target = Path(os.path.realpath(path))
-    lock = WriterLock(target)
-    try:
-        with open_trajectory(path) as old:
-            _extend(target, old, snapshot_plan, scalar_plan, attributes, carried or {})
-    finally:
-        lock.release()
+    with closing(WriterLock(target)), open_trajectory(path) as old:
+        _extend(target, old, snapshot_plan, scalar_plan, attributes, carried or {})
 
 
 def _extend(

@@ -70,7 +70,7 @@ class TrajectoryWriter:
             build_and_publish(target, layout, over=force)
             return cls(shown, target, lock)
         except BaseException:
-            lock.release()
+            lock.close()
             raise
 
     @classmethod
@@ -90,7 +90,7 @@ class TrajectoryWriter:
             remove_strays(target)
             return cls(shown, target, lock)
         except BaseException:
-            lock.release()
+            lock.close()
             raise
 
     def __init__(self, path: Path, target: Path, lock: WriterLock) -> None:
@@ -353,7 +353,7 @@ class TrajectoryWriter:
             fd, self._fd = self._fd, -1
             self._broken = True
             os.close(fd)
-            self._lock.release()
+            self._lock.close()
 
     def __enter__(self) -> Self:
         return self

@@ -215,7 +215,7 @@ def replay_couplings(
         backend=backend,
         progress=progress,
         watch=snapshots,
-        next_watched=snapshots.next_time,
+        next_watched=lambda: snapshots.agenda.next_time,
     )
     return replace(history, difference=snapshots.difference)
 
@@ -234,18 +234,14 @@ class _SnapshotCheck:
 
     def __init__(self, trajectory: Trajectory, tolerance: float) -> None:
         self._trajectory, self._tolerance = trajectory, tolerance
-        self._agenda = Agenda(trajectory.recorded_snapshots.tolist())
+        self.agenda = Agenda(trajectory.recorded_snapshots.tolist())
         self._row = 0
         self.difference = 0.0
-
-    def next_time(self) -> float:
-        """Return the time of the next snapshot, if it may lie within a step."""
-        return self._agenda.next_time
 
     def __call__(self, simulation: Simulation) -> None:
         rows = range(self._row, len(self._trajectory.step))
         # A replay takes at least one step: a file with only the first snapshot lacks its end.
-        for moment, row in zip(simulation.due(self._agenda), rows, strict=False):
+        for moment, row in zip(simulation.due(self.agenda), rows, strict=False):
             self._check(simulation, moment, row)
             self._row = row + 1
 

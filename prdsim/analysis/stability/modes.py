@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -207,14 +207,6 @@ class _Eigenpairs:
     residuals: HostArray
     scale: float
 
-    def only(self, chosen: HostArray) -> _Eigenpairs:
-        return replace(
-            self,
-            values=self.values[chosen],
-            vectors=self.vectors[:, chosen],
-            residuals=self.residuals[chosen],
-        )
-
 
 def _by_the_whole_matrix(products: JacobianProducts, count: int) -> _Eigenpairs:
     matrix = products.dense()
@@ -259,7 +251,9 @@ def _by_krylov(
             "no modes were found because products overflow: weights this large, as in a diverging "
             "run, have no usable Jacobian"
         ) from None
-    return found.only(found.residuals <= allowed * found.scale)
+    kept = found.residuals <= allowed * found.scale
+    values, vectors, residuals = found.values[kept], found.vectors[:, kept], found.residuals[kept]
+    return _Eigenpairs(values, vectors, residuals, found.scale)
 
 
 def _driven_are_shorter(whole: int, driven: int) -> bool:

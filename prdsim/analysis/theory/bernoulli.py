@@ -62,7 +62,8 @@ def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
     """
     t, values = _series(time, psi, "psi", shortest=4)
     rho, t = np.sqrt(values), t - t[0]
-    rates = _rates(t)
+    # From a hundredth over the whole time to e^-10 left at the second record.
+    rates = np.geomspace(0.01 / t[-1], 10.0 / t[1], 200)
     start = min(rates, key=lambda rate: _misfit(t, rho, rate))
     if start in (rates[0], rates[-1]) or np.ptp(rho) == 0.0:
         raise DataError(
@@ -81,11 +82,6 @@ def fit_bernoulli(time: ArrayLike, psi: ArrayLike) -> BernoulliFit:
     )
     rate, K = (float(value) for value in solution.x * (start, scale))
     return _with_errors(t, rho, rate, K)
-
-
-def _rates(t: Reals) -> Reals:
-    """Rates, from 0.01 / the whole time to a decay to e^-10 at the second record."""
-    return np.geomspace(0.01 / t[-1], 10.0 / t[1], 200)
 
 
 def _best_K(t: Reals, rho: Reals, rate: float) -> float:
