@@ -215,7 +215,10 @@ def test_a_pictures_command_draws_it_again(whole, run, tmp_path, monkeypatch):
 def draw_few(patch: pytest.MonkeyPatch) -> None:
     """Few figures alone: what is tested is how runs and files are kept."""
     make = plan.Study.__init__
-    few = lambda self, name, keys, pictures=FEW: make(self, name, keys, FEW)  # noqa: ARG005, E731
+
+    def few(self, name, keys, pictures=()) -> None:  # noqa: ARG001
+        make(self, name, keys, FEW)
+
     patch.setattr(plan.Study, "__init__", few)
     patch.setattr(import_module("prdsim.reproduction.reproduce"), "GENERAL", plan.GENERAL[:1])
 
