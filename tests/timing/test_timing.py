@@ -135,11 +135,11 @@ def test_a_contender_that_leaves_the_finite_numbers_has_no_time():
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"integrator": "rk4"}, "integrator gd alone, not rk4"),
-        ({"critic": "minimax"}, "critic wgan-gp alone, not minimax"),
-        ({"trainable": "U"}, "trainable U,V,W,a alone, not U"),
-        ({"precision": "tf32"}, "float64 and float32 alone"),
-        ({"penalty_points": "gauss:3"}, "penalty_points random and midpoint alone"),
+        ({"integrator": "rk4"}, "only integrator gd, not rk4"),
+        ({"critic": "minimax"}, "only critic wgan-gp, not minimax"),
+        ({"trainable": "U"}, "only trainable U,V,W,a, not U"),
+        ({"precision": "tf32"}, "only precision float64 and float32"),
+        ({"penalty_points": "gauss:3"}, "only penalty_points random and midpoint"),
     ],
 )
 def test_other_steps_than_those_compared_are_refused(keys, words):
@@ -237,7 +237,7 @@ def test_bench_speaks_json(run):
     ("arguments", "words"),
     [
         (["nothing.toml"], "no such configuration file"),
-        (["--set", "integrator=heun"], "integrator gd alone, not heun"),
+        (["--set", "integrator=heun"], "only integrator gd, not heun"),
         (["--set", "widht=3"], "did you mean width?"),
         (["--backend", "nunba"], "did you mean numba?"),
         (["--rounds", "0"], "--rounds"),
