@@ -238,11 +238,11 @@ def test_samples_that_were_not_stored_are_loaded_again(tmp_path, monkeypatch):
         assert recording.grid is None
     np.savez("own.npz", X=X + 1, Y=Y)
     with open_recording(path) as recording:
-        with pytest.raises(ResumeMismatchError, match="made from other data"):
+        with pytest.raises(ResumeMismatchError, match="made from data other than"):
             _ = recording.samples
         found = history(recording)
         assert {"activity", "forces"} <= set(found.left_out)
-        assert "made from other data" in found.left_out["activity"]
+        assert "made from data other than" in found.left_out["activity"]
 
 
 # -- streaming and precision -----------------------------------------------------------------------

@@ -61,7 +61,7 @@ RAMP = {"init_scale": 0.5, "step_size": "auto"}
 
 @pytest.fixture
 def short_ramp(monkeypatch):
-    monkeypatch.setattr("prdsim.running.simulation._RAMP", 3)
+    monkeypatch.setattr("prdsim.running.resolve._RAMP", 3)
 
 
 @fixed_steps

@@ -33,6 +33,7 @@ import prdsim.backends.cuda_kernels as real_kernels
 import prdsim.backends.cupy as real_backend
 import prdsim.physics.gradients
 import prdsim.running.integrators
+import prdsim.running.runge_kutta
 from prdsim.backends import get_backend
 from prdsim.errors import PrdsimError
 from prdsim.verification.operations import OPERATIONS
@@ -368,7 +369,7 @@ BUGS = [
     ),
     Bug(
         "old and new state share a graph",
-        prdsim.running.integrators,
+        prdsim.running.runge_kutta,
         "(memory.swapped, first_stage, step_size)",
         "(first_stage, step_size)",
         "graphs",
@@ -384,7 +385,7 @@ BUGS = [
     Bug(
         "V is updated before U's drive is pulled back",
         prdsim.backends.base,
-        """        if out_U is not None:  # before V changes, should ``out_V`` be V
+        """        if out_U is not None:  # before V changes, in case ``out_V`` is V
             k.gemm(V.T, E, out=B)
             k.gate(B, A, out=B)
         if out_V is not None:
@@ -428,7 +429,7 @@ BUGS = [
     ),
     Bug(
         "a stage of an earlier step",
-        prdsim.running.integrators,
+        prdsim.running.runge_kutta,
         "memory.first_stage = self.tableau.first_same_as_last",
         "memory.first_stage = True",
         "trajectories",

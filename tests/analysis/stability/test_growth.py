@@ -400,7 +400,7 @@ def test_memory_is_predicted_and_checked(monkeypatch):
     small = replace(problem)
     monkeypatch.setattr(NumpyBackend, "available_bytes", lambda _: 10**6)
     with pytest.raises(
-        ConfigError, match=r"integrals of C_j need .* of memory on cpu, and 1\.0 MB"
+        ConfigError, match=r"integrals of C_j need .* of memory on cpu, but only 1\.0 MB"
     ):
         integrate_couplings(config, small.X, small.Y, initial=small.initial)
 
