@@ -201,15 +201,23 @@ TENSOR_CORES = TensorCores("float32")
 TENSOR_CORES.precision = "tf32"
 
 
+# Each in one process of the tests: the ladder is long.
+on_honest = pytest.mark.xdist_group("the ladder of honest backends")
+on_tampered = pytest.mark.xdist_group("the ladder of tampered backends")
+
+
 @pytest.fixture(scope="module")
-def checks() -> list[LadderCheck]:
-    """The ladder, climbed by the honest and by the tampered, on one problem."""
-    honest, _ = candidates(BACKENDS, threads=1)
-    tampered = [candidate for candidate, _, _ in PLANTED.values()]
-    return [
-        *verify([*honest, Candidate(TENSOR_CORES)], RunConfig(**DEFAULTS, threads=1)),
-        *verify(tampered, RunConfig(**SMALL), past_failures=False),
-    ]
+def honest() -> list[LadderCheck]:
+    """The ladder, climbed by honest backends on one problem."""
+    found, _ = candidates(BACKENDS, threads=1)
+    return verify([*found, Candidate(TENSOR_CORES)], RunConfig(**DEFAULTS, threads=1))
+
+
+@pytest.fixture(scope="module")
+def tampered() -> list[LadderCheck]:
+    """The ladder, climbed by backends with a planted fault as far as it holds."""
+    found = [candidate for candidate, _, _ in PLANTED.values()]
+    return verify(found, RunConfig(**SMALL), past_failures=False)
 
 
 def of(checks: list[LadderCheck], backend: str, precision: str | None = None) -> list[LadderCheck]:
@@ -219,38 +227,42 @@ def of(checks: list[LadderCheck], backend: str, precision: str | None = None) ->
 # -- honest backends -------------------------------------------------------------------------------
 
 
+@on_honest
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("name", BACKENDS)
-def test_honest_backends_hold_on_every_rung(checks, name, precision):
-    ours = of(checks, name, precision)
+def test_honest_backends_hold_on_every_rung(honest, name, precision):
+    ours = of(honest, name, precision)
     assert list(dict.fromkeys(check.rung for check in ours)) == list(RUNGS)
     assert [check for check in ours if not check.holds] == []
     assert LadderReport(ours).failures == []
 
 
+@on_honest
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("name", BACKENDS)
-def test_allowances_are_neither_exhausted_nor_idle(checks, name, precision):
+def test_allowances_are_neither_exhausted_nor_idle(honest, name, precision):
     """Honest errors lie below one rms of the imitated ones; allowances near the precision."""
     unit = ROUNDING[precision].unit
-    compared = [c for c in of(checks, name, precision) if c.reason == SPREAD_REASON]
+    compared = [c for c in of(honest, name, precision) if c.reason == SPREAD_REASON]
     assert len(compared) > 30
     for check in compared:
         assert check.measured <= check.allowed / SPREAD, check
         assert 5 * unit < check.allowed < 2000 * unit, check
 
 
-def test_tf32_holds_to_its_own_allowances(checks):
-    ours = of(checks, TENSOR_CORES.name, "tf32")
+@on_honest
+def test_tf32_holds_to_its_own_allowances(honest):
+    ours = of(honest, TENSOR_CORES.name, "tf32")
     assert [check for check in ours if not check.holds] == []
     velocities = [check.measured for check in ours if check.rung == "velocity"]
     assert max(velocities) > 100 * ROUNDING["float32"].unit, "the stand-in must differ from float32"
 
 
-def test_the_ladder_covers_every_operation_chart_integrator_and_array(checks):
+@on_honest
+def test_the_ladder_covers_every_operation_chart_integrator_and_array(honest):
     operations = {name for name, _ in inspect.getmembers(Backend, inspect.isfunction)}
     assert {name for name in operations if not name.startswith("_")} == set(OPERATIONS)
-    items = {(check.rung, check.item) for check in of(checks, "numba", "float64")}
+    items = {(check.rung, check.item) for check in of(honest, "numba", "float64")}
     assert {item.split()[0] for rung, item in items if rung == "primitive"} == {
         *OPERATIONS,
         "operands",
@@ -270,10 +282,11 @@ def test_the_ladder_covers_every_operation_chart_integrator_and_array(checks):
 # -- tampered backends -----------------------------------------------------------------------------
 
 
+@on_tampered
 @pytest.mark.parametrize("fault", PLANTED)
-def test_every_planted_fault_fails_and_its_rung_is_named(checks, fault):
+def test_every_planted_fault_fails_and_its_rung_is_named(tampered, fault):
     _, rung, item = PLANTED[fault]
-    failures = LadderReport(of(checks, fault)).failures
+    failures = LadderReport(of(tampered, fault)).failures
     assert failures, "not found"
     assert failures[0].rung == rung, failures[0]
     assert any(item in failure.item for failure in failures if failure.rung == rung), failures
