@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 
 SLOT_BYTES = 4096
@@ -68,10 +68,20 @@ class CommitRecord:
     def pack(self) -> bytes:
         """Return the slot's 4096 bytes; a stop reason too long for it is cut."""
         reason = self.stop_reason.encode()[:_REASON_BYTES].decode(errors="ignore").encode()
-        fields = astuple(self)
-        before_status, crcs = fields[:6], fields[9:]
         body = _HEADER.pack(
-            _MAGIC, *before_status, _CODES.index(self.status), self.stop_step, *crcs, len(reason)
+            _MAGIC,
+            self.sequence,
+            self.scalar_rows,
+            self.snapshot_rows,
+            self.restart_slot,
+            self.restart_step,
+            self.restart_time,
+            _CODES.index(self.status),
+            self.stop_step,
+            self.scalars_crc,
+            self.snapshots_crc,
+            self.fixed_crc,
+            len(reason),
         )
         body += reason.ljust(_REASON_BYTES, b"\0")
         return body + _CRC.pack(zlib.crc32(body))
