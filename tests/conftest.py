@@ -61,3 +61,8 @@ def file_size_limit() -> Iterator[Callable[[int], None]]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the groups that take long, so that no process waits for another's at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
