@@ -63,6 +63,9 @@ def file_size_limit() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+LONG = ("test_verify.py", "test_reproduce.py", "test_turing.py", "test_resume.py", "test_docs.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the groups that take long, so that no process waits for another's at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """Begin with the files that take long: no process of the tests waits for another at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)

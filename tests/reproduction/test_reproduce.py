@@ -29,8 +29,6 @@ from prdsim.reproduction.page import Shown, make_page
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, open_trajectory
 
-pytestmark = pytest.mark.xdist_group("reproduction")  # its runs are made once
-
 KEYS = {
     "steps": 20,
     "width": 8,

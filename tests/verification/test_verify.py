@@ -201,11 +201,6 @@ TENSOR_CORES = TensorCores("float32")
 TENSOR_CORES.precision = "tf32"
 
 
-# Each in one process of the tests: the ladder is long.
-on_honest = pytest.mark.xdist_group("the ladder of honest backends")
-on_tampered = pytest.mark.xdist_group("the ladder of tampered backends")
-
-
 @pytest.fixture(scope="module")
 def honest() -> list[LadderCheck]:
     """The ladder, climbed by honest backends on one problem."""
@@ -227,7 +222,6 @@ def of(checks: list[LadderCheck], backend: str, precision: str | None = None) ->
 # -- honest backends -------------------------------------------------------------------------------
 
 
-@on_honest
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("name", BACKENDS)
 def test_honest_backends_hold_on_every_rung(honest, name, precision):
@@ -237,7 +231,6 @@ def test_honest_backends_hold_on_every_rung(honest, name, precision):
     assert LadderReport(ours).failures == []
 
 
-@on_honest
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("name", BACKENDS)
 def test_allowances_are_neither_exhausted_nor_idle(honest, name, precision):
@@ -250,7 +243,6 @@ def test_allowances_are_neither_exhausted_nor_idle(honest, name, precision):
         assert 5 * unit < check.allowed < 2000 * unit, check
 
 
-@on_honest
 def test_tf32_holds_to_its_own_allowances(honest):
     ours = of(honest, TENSOR_CORES.name, "tf32")
     assert [check for check in ours if not check.holds] == []
@@ -258,7 +250,6 @@ def test_tf32_holds_to_its_own_allowances(honest):
     assert max(velocities) > 100 * ROUNDING["float32"].unit, "the stand-in must differ from float32"
 
 
-@on_honest
 def test_the_ladder_covers_every_operation_chart_integrator_and_array(honest):
     operations = {name for name, _ in inspect.getmembers(Backend, inspect.isfunction)}
     assert {name for name in operations if not name.startswith("_")} == set(OPERATIONS)
@@ -282,7 +273,6 @@ def test_the_ladder_covers_every_operation_chart_integrator_and_array(honest):
 # -- tampered backends -----------------------------------------------------------------------------
 
 
-@on_tampered
 @pytest.mark.parametrize("fault", PLANTED)
 def test_every_planted_fault_fails_and_its_rung_is_named(tampered, fault):
     _, rung, item = PLANTED[fault]

@@ -25,8 +25,6 @@ from prdsim.errors import ConfigError, DataError
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.state import Dimensions
 
-pytestmark = pytest.mark.xdist_group("scaling")  # its runs are made once
-
 SMALL = {"base": Sizes(n=16, d_in=8, m=64, d_out=3), "factors": (0.5, 1, 2), "draws": 24}
 
 
