@@ -170,6 +170,7 @@ def test_every_planned_case_is_a_run_that_rivals_can_do():
         RunConfig(**keys)
 
 
+@pytest.mark.slow  # it times, for ten seconds
 def test_the_suite_measures_writes_and_judges(tmp_path, monkeypatch):
     path = tmp_path / "found.json"
     command = [sys.executable, str(ROOT / "benchmarks" / "suite.py"), "--quick", "--threads", "1"]

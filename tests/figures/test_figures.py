@@ -114,7 +114,8 @@ def assert_labeled(figure) -> None:
 
 
 @pytest.mark.parametrize("name", DRAWN)
-@pytest.mark.parametrize("which", [[0], [1], [0, 1], [0, 1, 2, 3], [1, 3]], ids=str)
+# One run is drawn below; of several, pairs of a kind are among the four.
+@pytest.mark.parametrize("which", [[1], [0, 1], [0, 1, 2, 3]], ids=str)
 def test_every_figure_draws_every_choice_of_runs(runs, name, which):
     figure = draw(name, [runs[k] for k in which], log_time=len(which) > 1)
     if name != "schematic":
