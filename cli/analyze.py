@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _list_of_measures() -> str:
-    rows = [f"  {name:10} {text}" for name, text in {**GROUPS, **TABLES}.items()]
+    rows = [f"  {name:11} {text}" for name, text in {**GROUPS, **TABLES}.items()]
     return "\b\n" + "\n".join(rows)
 
 

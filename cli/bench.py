@@ -36,8 +36,8 @@ def command(
     """Time a step on this machine, for every backend and chart, next to bare matrix products.
 
     CONFIG is a TOML file of configuration keys: with it, the data and sizes are those of that run,
-    else small ones. Every contender is first checked against the float64 reference. Exit code 1 if
-    one disagrees with it, 4 if a named backend is unavailable.
+    else 500 samples and 1024 neurons. Every contender is first checked against the float64
+    reference. Exit code 1 if one disagrees with it, 4 if a named backend is unavailable.
     """
     from prdsim.config.files import load_config
     from prdsim.errors import ConfigError
