@@ -369,6 +369,14 @@ def prdsim(monkeypatch: Any, *words: str) -> int:
     return exit_.value.code
 
 
+@pytest.fixture
+def few_methods(monkeypatch) -> None:
+    """Two ways to step: what is printed of them is printed of all."""
+    methods = [("weight", "gd"), ("gram", "bs23")]
+    monkeypatch.setattr("prdsim.verification.ladder._METHODS", methods)
+
+
+@pytest.mark.usefixtures("few_methods")
 def test_the_command_prints_a_table_that_fits_and_exits_with_0(monkeypatch, capsys, tmp_path):
     toml = tmp_path / "config.toml"
     toml.write_text('dataset = "digits"\nsamples = 5\nwidth = 7\nbackend = "numba"\n')
@@ -386,6 +394,7 @@ def test_the_command_prints_a_table_that_fits_and_exits_with_0(monkeypatch, caps
     assert not list(tmp_path.glob("*.h5"))
 
 
+@pytest.mark.usefixtures("few_methods")
 def test_json_holds_every_check(monkeypatch, capsys):
     words = [
         "--backend",
