@@ -7,11 +7,17 @@ file, for opening a pipe waits for its writer.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
+DEFLATE_RATIO = 1032
+"""No byte of a gzip file, or of a zip file as NumPy writes it, becomes more bytes than these."""
+_CHECKSUM_BYTES = 4  # of the filter fletcher32, which may be compressed along
+_PIECE = 1 << 20
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -38,7 +44,7 @@ def open_regular_file(path: Path, buffering: int = -1) -> BinaryIO:
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NONBLOCK)  # it may have been replaced by a pipe since
 
-    file: BinaryIO = open(path, "rb", buffering, opener=opener)  # noqa: PTH123, SIM115
+    file: BinaryIO = open(path, "rb", buffering, opener=opener)  # noqa: SIM115
     try:
         _require_regular(path, os.fstat(file.fileno()).st_mode)
     except BaseException:
@@ -62,8 +68,8 @@ def plain_dataset(group: Any, name: str) -> Any:
     Raises:
         KeyError: There is no such name.
         ForeignFileError: A link of the path is not a hard link; it is not a dataset; it is empty,
-            virtual or in external storage; it needs a filter that is missing here; or its type is a text,
-            compound, reference, or of variable length.
+            virtual or in external storage; it needs a filter that is missing here; or it holds
+            texts, compounds, references, or items of variable length.
     """
     import h5py
 
@@ -82,12 +88,46 @@ def plain_dataset(group: Any, name: str) -> Any:
     return dataset
 
 
-def read_bytes(dataset: Any) -> int:
-    """Return the most bytes that reading all of a plain dataset takes: the array and one chunk."""
-    chunk = 1
-    for length in dataset.chunks or ():
-        chunk *= length
-    return int((dataset.size + (chunk if dataset.chunks else 0)) * dataset.dtype.itemsize)
+def declared_bytes(dataset: Any) -> int:
+    """Return the bytes that reading all of a plain dataset takes: the array and one chunk."""
+    chunk = math.prod(dataset.chunks) if dataset.chunks else 0
+    return int((dataset.size + chunk) * dataset.dtype.itemsize)
+
+
+def require_true_chunks(dataset: Any, available: int) -> None:
+    """Refuse chunks that hold more than they declare, if reading one could take all the memory.
+
+    HDF5 inflates a chunk to its end, however long that is. Raises `ForeignFileError`.
+    """
+    from h5py import h5z
+
+    properties = dataset.id.get_create_plist()
+    codes = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    if h5z.FILTER_DEFLATE not in codes:
+        return
+    what = f"{dataset.name.strip('/')} of {dataset.file.filename}"
+    if codes.count(h5z.FILTER_DEFLATE) > 1:
+        raise ForeignFileError(f"{what} is compressed twice: write it with gzip or uncompressed")
+    large: list[tuple[int, ...]] = []
+
+    def note(chunk: Any) -> None:
+        if chunk.size * DEFLATE_RATIO > available:
+            large.append(chunk.chunk_offset)
+
+    dataset.id.chunk_iter(note)
+    declared = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    for offset in large:
+        _, content = dataset.id.read_direct_chunk(offset)
+        if _inflates_beyond(content, declared + _CHECKSUM_BYTES):
+            raise ForeignFileError(f"{what} is damaged: a chunk holds more than it declares")
+
+
+def _inflates_beyond(content: bytes, limit: int) -> bool:
+    inflater, count = zlib.decompressobj(), 0
+    while content and not inflater.eof and count <= limit:
+        count += len(inflater.decompress(content, _PIECE))
+        content = inflater.unconsumed_tail
+    return count > limit
 
 
 def _require_regular(path: Path, mode: int) -> None:
