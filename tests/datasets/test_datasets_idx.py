@@ -112,7 +112,10 @@ def test_missing_data_dir(tmp_path):
 HUGE = struct.pack(">4B3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1)
 BAD_IMAGES = {
     "truncated": (GOOD_IMAGES[:-1], "is truncated: its header says 6 x 3 x 4 = 72 .* holds 71"),
-    "surplus": (GOOD_IMAGES + b"\0", "has too many bytes: its header says 6 x 3 x 4 = 72 bytes, it holds more"),
+    "surplus": (
+        GOOD_IMAGES + b"\0",
+        "has too many bytes: its header says .* = 72 bytes, it holds more",
+    ),
     "header": (GOOD_IMAGES[:9], "is truncated within its header"),
     "empty file": (b"", "is not an IDX file"),
     "foreign": (b"<html>not found</html>", "is not an IDX file: its first bytes are '3c 68 74 6d'"),
