@@ -22,7 +22,7 @@ def available_bytes() -> int:
                 available = int(line.split()[1]) * 1024
     with suppress(OSError, ValueError):  # no control group, or one without a limit ("max")
         limit = int((_GROUP / "memory.max").read_text())
-        available = min(available, limit - int((_GROUP / "memory.current").read_text()))
+        available = min(available, limit - _used_by_group())
     with suppress(ImportError, OSError):
         import resource
 
@@ -31,3 +31,13 @@ def available_bytes() -> int:
             used = int(Path("/proc/self/statm").read_text().split()[0]) * page
             available = min(available, limit - used)
     return max(0, available)
+
+
+def _used_by_group() -> int:
+    """Return the memory of the control group, less cached files, which it gives up on demand."""
+    used = int((_GROUP / "memory.current").read_text())
+    with suppress(OSError):
+        for line in (_GROUP / "memory.stat").read_text().splitlines():
+            if line.startswith("inactive_file "):
+                used -= int(line.split()[1])
+    return used
