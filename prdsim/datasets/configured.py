@@ -6,12 +6,22 @@ from numpy.typing import ArrayLike
 
 from prdsim.config import RunConfig
 from prdsim.datasets import Dataset, from_arrays, load_dataset
+from prdsim.datasets.base import require_representable
 
 
 def load_data(
     config: RunConfig, data: tuple[ArrayLike, ArrayLike] | Dataset | None = None
 ) -> Dataset:
-    """Return the data set of a configuration, or one of ``data`` (X, Y) with its settings."""
+    """Return the data set of a configuration, or one of ``data`` (X, Y) with its settings.
+
+    Raises `DataError` also for data that are beyond the range of the configuration's precision.
+    """
+    dataset = _load(config, data)
+    require_representable(dataset, config.array_precision)
+    return dataset
+
+
+def _load(config: RunConfig, data: tuple[ArrayLike, ArrayLike] | Dataset | None) -> Dataset:
     if isinstance(data, Dataset):
         return data
     if data is not None:
