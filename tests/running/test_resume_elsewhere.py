@@ -64,9 +64,9 @@ def test_other_versions_and_threads_are_said(stopped):
     prdsim.resume(stopped)  # compared with the resume before, which was the same
 
 
-def test_the_command_line_says_it_too_and_inspect_shows_it(stopped, capsys):
+def test_the_command_line_says_it_too_and_inspect_shows_it(stopped, monkeypatch, capsys):
     with_versions(stopped, numpy="1.0")
-    call = caller(capsys)
+    call = caller(monkeypatch, capsys)
     answer = call("resume", stopped)
     assert answer.code == 0
     assert "resumed with numpy" in answer.err
@@ -90,7 +90,7 @@ def other_bits(tmp_path):
     return path
 
 
-def test_new_bits_are_refused_unless_they_are_accepted(other_bits, capsys):
+def test_new_bits_are_refused_unless_they_are_accepted(other_bits, monkeypatch, capsys):
     before = other_bits.read_bytes()
     with pytest.raises(ResumeMismatchError, match="--accept-new-bits") as caught:
         prdsim.resume(other_bits)
@@ -108,7 +108,7 @@ def test_new_bits_are_refused_unless_they_are_accepted(other_bits, capsys):
         assert np.allclose(trajectory.U[2], old[2], rtol=0, atol=1e-12)
         (session,) = trajectory.sessions
         assert session["accepted_new_bits"] == {"scalars": 3, "snapshots": 3}
-    shown = caller(capsys)("inspect", other_bits).out
+    shown = caller(monkeypatch, capsys)("inspect", other_bits).out
     assert "new bits accepted at step 0: 3 of scalars and 3 of snapshots computed anew" in shown
 
 
@@ -159,12 +159,12 @@ def test_a_refused_resume_has_changed_nothing(refused, stopped, monkeypatch):
     assert [file.name for file in stopped.parent.iterdir()] == ["run.h5"]
 
 
-def test_a_run_without_a_lock_goes_on_without_one(tmp_path, capsys):
+def test_a_run_without_a_lock_goes_on_without_one(tmp_path, monkeypatch, capsys):
     path = prdsim.run(
         **KEYS, output=str(tmp_path / "run.h5"), lock=False, progress=stop_at(13)
     ).path
     prdsim.resume(path, progress=stop_at(17))
-    call = caller(capsys)
+    call = caller(monkeypatch, capsys)
     assert call("resume", path, "--no-lock").code == 0
     with prdsim.open_trajectory(path) as trajectory:
         assert [s["lock"] for s in trajectory.sessions] == [False, False]
