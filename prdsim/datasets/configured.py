@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from numpy.typing import ArrayLike
 
 from prdsim.config import RunConfig
-from prdsim.datasets import Dataset, from_arrays, load_dataset
+from prdsim.datasets import Dataset, from_arrays, idx, load_dataset
 
 
 def load_data(
@@ -29,3 +31,14 @@ def load_data(
         outputs=config.outputs,
         correlation_length=config.correlation_length,
     )
+
+
+def files_of(config: RunConfig) -> list[Path]:
+    """Return the user's files that `load_data` would read; none for data that ship or are drawn.
+
+    Raises `DataError` if ``data_dir`` is not a folder.
+    """
+    if config.dataset in idx.manifest():
+        return list(idx.find(config.dataset, config.split, config.data_dir) or ())
+    path = Path(config.dataset).expanduser()
+    return [path] if path.is_file() else []
