@@ -85,9 +85,12 @@ def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, 
 
 
 def _warnings(trajectory: Trajectory, config: RunConfig) -> list[str]:
-    """Return warnings about inaccuracy in the last row of scalars."""
-    from prdsim.running.accuracy import warnings_of
+    """Return warnings about inaccuracy in the last row of scalars, or what to do if it diverged."""
+    from prdsim.running.accuracy import remedy_of, warnings_of
+    from prdsim.trajectory import Status
 
+    if trajectory.status is Status.DIVERGED:
+        return [f"start a new run with {remedy_of(trajectory, config)}"]
     columns = {name: column for name, column in trajectory.scalars.items() if len(column)}
     if "invariant_error" not in columns:  # nothing recorded yet, or a file of format version 1
         return []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from numpy.typing import ArrayLike
 
 from prdsim.config import RunConfig
-from prdsim.datasets import Dataset, from_arrays, load_dataset
+from prdsim.datasets import Dataset, from_arrays, idx, load_dataset
 from prdsim.datasets.base import require_representable
 
 
@@ -39,3 +41,14 @@ def _load(config: RunConfig, data: tuple[ArrayLike, ArrayLike] | Dataset | None)
         outputs=config.outputs,
         correlation_length=config.correlation_length,
     )
+
+
+def files_of(config: RunConfig) -> list[Path]:
+    """Return the user's files that `load_data` would read; none for data that ship or are drawn.
+
+    Raises `DataError` if ``data_dir`` is not a folder.
+    """
+    if config.dataset in idx.manifest():
+        return list(idx.find(config.dataset, config.split, config.data_dir) or ())
+    path = Path(config.dataset).expanduser()
+    return [path] if path.is_file() else []

@@ -12,6 +12,7 @@ from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DivergedError, ResumeMismatchError
 from prdsim.progress import Progress, Say
 from prdsim.recorded import Recorded
+from prdsim.running.accuracy import remedy_of
 from prdsim.running.loop import Loop, Result
 from prdsim.running.runner import config_attributes, environment, plan_of, shown
 from prdsim.running.simulation import CARRIED_SINCE_2, Simulation
@@ -134,7 +135,7 @@ def _config_to_resume(
     if trajectory.status is Status.DIVERGED:
         raise DivergedError(
             f"{path}: the run diverged at step {trajectory.stop_step} and would again;\n"
-            f"start a new one with a smaller --{'rtol' if config.adaptive else 'step-size'}"
+            f"start a new one with {remedy_of(trajectory, config)}"
         )
     for option, given, planned in (
         ("steps", steps, config.steps),

@@ -502,7 +502,7 @@ def test_a_diverged_run_is_not_resumed(integrator, tmp_path):
     content = path.read_bytes()
     with pytest.raises(DivergedError, match=r"diverged at step \d+ and would again") as caught:
         prdsim.resume(path)
-    assert "smaller --step-size" in str(caught.value)
+    assert "start a new one with --step-size " in str(caught.value)
     assert path.read_bytes() == content
 
 
