@@ -170,10 +170,9 @@ def publish_new(temporary: Path, path: Path) -> None:
     for its other failures.
     """
     # Renamed rather than linked where possible: a descriptor's name in /proc then follows.
-    if not _rename_new(temporary, path):
+    if not rename_new(temporary, path):
         _link_new(temporary, path)
     try:
-        temporary.unlink(missing_ok=True)
         fsync_folder(path.parent)
     except BaseException:
         with suppress(OSError):  # it would hide the original error
@@ -181,7 +180,7 @@ def publish_new(temporary: Path, path: Path) -> None:
         raise
 
 
-def _rename_new(temporary: Path, path: Path) -> bool:
+def rename_new(temporary: Path, path: Path) -> bool:
     """Rename a file unless the new name is taken (`FileExistsError`), in one call.
 
     Return whether the system can do so.
@@ -210,6 +209,12 @@ def _link_new(temporary: Path, path: Path) -> None:
             f"hard links ({error.strerror}): {path} could replace another file; "
             "choose an output on another one, or give --force"
         ) from error
+    try:
+        temporary.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
 
 
 def publish_over(temporary: Path, path: Path) -> None:

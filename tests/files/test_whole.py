@@ -15,7 +15,7 @@ from prdsim.errors import ConfigError, OutputError
 from prdsim.files import posix
 from prdsim.files.whole import check_name, refuse_inputs, whole_file, write_whole
 
-CALLS = ("open", "fchmod", "pwrite", "fsync", "link", "replace", "unlink")
+CALLS = ("open", "fchmod", "pwrite", "fsync", "rename_new", "replace", "unlink")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -29,7 +29,8 @@ class Faults:
         self.made: list[str] = []
         self._at, self._fault, self._acts = at, fault, acts
         for name in CALLS:
-            monkeypatch.setattr(os, name, self._wrapped(name, getattr(os, name)))
+            module = posix if name == "rename_new" else os
+            monkeypatch.setattr(module, name, self._wrapped(name, getattr(module, name)))
 
     def _wrapped(self, name: str, call: Callable[..., object]) -> Callable[..., object]:
         def act(*arguments, **keywords):
@@ -54,7 +55,7 @@ def calls_of(tmp_path: Path, force: bool) -> list[str]:
 
 
 EXPECTED = {
-    False: ["open", "pwrite", "fsync", "link", "unlink", "open", "fsync", "unlink"],
+    False: ["open", "pwrite", "fsync", "rename_new", "open", "fsync", "unlink"],
     True: ["open", "pwrite", "fchmod", "fsync", "replace", "open", "fsync", "unlink"],
 }
 
@@ -95,7 +96,7 @@ def test_an_interrupt_before_or_after_any_call_leaves_the_former_or_the_whole_fi
                 faults = Faults(patch, index, fault, acts=acts)
                 with pytest.raises(type(fault)):
                     write_whole(path, b"new", force=force)
-            publishing = {"link", "replace"} & set(faults.made)
+            publishing = {"rename_new", "replace"} & set(faults.made)
             left = contents(tmp_path)
             assert left == before or (publishing and left == {"t.csv": b"new"}), (index, acts)
 

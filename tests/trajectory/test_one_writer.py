@@ -14,7 +14,7 @@ from golden.synthetic_run import create_trajectory
 from support import names
 
 from prdsim.errors import ConfigError, OutputError, TrajectoryLockedError
-from prdsim.files import lock
+from prdsim.files import lock, posix
 from prdsim.trajectory import Status, TrajectoryWriter, open_trajectory
 from prdsim.trajectory.create import new_temporary
 
@@ -73,14 +73,14 @@ def test_no_name_leads_around_the_lock(disguise, path):
 
 def test_a_file_is_locked_before_it_has_its_name(path, monkeypatch):
     held = []
-    link = os.link
+    rename_new = posix.rename_new
 
-    def watched(source, target, **keywords):
-        with open(source, "rb") as file:  # noqa: PTH123 - as another process would
+    def watched(temporary, target):
+        with temporary.open("rb") as file:  # as another process would
             held.append(lock.is_held(file.fileno()))
-        link(source, target, **keywords)
+        return rename_new(temporary, target)
 
-    monkeypatch.setattr(os, "link", watched)
+    monkeypatch.setattr(posix, "rename_new", watched)
     create_trajectory(path, run.layout())
     assert held == [True]
 

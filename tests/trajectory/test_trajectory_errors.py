@@ -322,20 +322,6 @@ def test_an_existing_file_is_never_overwritten(path, content):
     assert names(path.parent) == ["link.h5", "run.h5"]
 
 
-def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path, monkeypatch):
-    path, link = tmp_path / "run.h5", os.link
-
-    def slow_link(source, target):
-        path.write_text("mine")
-        link(source, target)
-
-    monkeypatch.setattr(os, "link", slow_link)
-    with pytest.raises(ConfigError, match="exists; use --force"):
-        create_trajectory(path, run.layout())
-    assert path.read_text() == "mine"
-    assert names(tmp_path) == ["run.h5"]
-
-
 @pytest.mark.parametrize("force", [False, True])
 def test_outputs_that_cannot_be(tmp_path, force):
     for target, match in (
@@ -412,7 +398,6 @@ def test_systems_that_lack_a_call_are_refused(tmp_path, monkeypatch, call):
 @pytest.mark.parametrize(
     ("call", "code", "match"),
     [
-        ("link", errno.EPERM, "no hard links: Operation not permitted"),
         ("posix_fallocate", errno.EOPNOTSUPP, "cannot write in|cannot reserve space"),
         ("posix_fallocate", errno.ENOSPC, "would take .* are free in"),
         ("fsync", errno.EIO, r"cannot create .*run\.h5: Input/output error"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -322,6 +323,29 @@ def test_extending_keeps_everything_and_makes_room(finished):
         assert writer.read_restart().step == 24
         run.continue_run(writer, snapshot_plan, scalar_plan)
     assert_holds_run(finished, snapshot_plan, scalar_plan)
+
+
+def test_the_writer_keeps_no_rows_in_memory(tmp_path):
+    """A row of scalars has 25 numbers; of those that are committed only the keys are kept."""
+    rows = 20_000
+    state = run.initial()
+    values = run.scalar_values(0, state)
+    with TrajectoryWriter.create(
+        tmp_path / "run.h5", run.layout(scalar_plan=range(rows))
+    ) as writer:
+        tracemalloc.start()
+        for step in range(rows):
+            writer.scalars(step, values | {"time": float(step)})
+            if step % 500 == 499:
+                writer.commit(Status.RUNNING)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert kept < 10 * rows
+    with TrajectoryWriter.open(tmp_path / "run.h5") as writer:
+        assert writer.record.scalar_rows == rows
+        writer.scalars(777, values | {"time": 777.0})  # compared with the file's
+        with pytest.raises(ResumeMismatchError, match="scalar time at step 778"):
+            writer.scalars(778, values | {"time": 777.0})
 
 
 def test_long_attributes_are_kept(tmp_path):
