@@ -63,8 +63,9 @@ def _program() -> None:
 def main() -> None:
     """Run the command line and exit: errors are one or two lines, never a traceback.
 
-    Exit codes: 0 done, 1 failed verification or internal error, 2 usage or configuration, 3 data
-    or file, 4 backend unavailable, 5 diverged, 130 interrupted, 143 terminated.
+    Exit codes: 0 done, 1 failed verification, not converged or internal error, 2 usage or
+    configuration, 3 data or file, 4 backend unavailable, 5 diverged, 130 interrupted, 141 nobody
+    reads the output, 143 terminated.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by nohup and background jobs

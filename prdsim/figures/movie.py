@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 
@@ -60,7 +62,7 @@ def _record(request: Request, writer: Any, path: Path, dpi: float) -> None:
     limit = largest(final)
     figure, images, titles, cursor = _frame(runs, final, times, limit)
     annotate(figure, runs, f"{len(neurons)} neurons")
-    with writer.saving(figure, str(path), dpi):
+    with _saving(writer, figure, path, dpi):
         for time in request.progress(range(len(times))):
             for run, image, title in zip(runs, images, titles, strict=True):
                 now = run.at(run.nearest(times[time]))
@@ -69,6 +71,23 @@ def _record(request: Request, writer: Any, path: Path, dpi: float) -> None:
                 title.set_text(f"{run.label}, t = {now.time:.4g}")
             cursor.set_xdata([times[time], times[time]])
             writer.grab_frame()
+
+
+@contextmanager
+def _saving(writer: Any, figure: Figure, path: Path, dpi: float) -> Iterator[None]:
+    """Do as the writer's own `saving`, which replaces errors by those of a movie without frames."""
+    writer.setup(figure, str(path), dpi)
+    with rc_context({"savefig.bbox": None}):
+        try:
+            yield
+        except OSError:
+            writer.finish()  # the failure of ffmpeg tells more than that of the pipe to it
+            raise
+        except BaseException:
+            with suppress(Exception):
+                writer.finish()  # ends ffmpeg
+            raise
+        writer.finish()
 
 
 def _frame(

@@ -88,10 +88,10 @@ def remedy(config: RunConfig, step_size: float, reason: str, scalars: Mapping[st
         return "larger --rtol and --atol, or a fixed-step integrator"
     if config.adaptive:
         return f"--rtol {config.rtol / 10:.2g}"
-    if reason.startswith(("W ", "a ")) and config.critic_step_size is not None:
-        return f"--critic-step-size {config.critic_step_size / 2:.2g}"
     if _unstable(config, step_size, scalars):
         return _stable(config, step_size, scalars)
+    if reason.startswith(("W ", "a ")) and config.critic_step_size is not None:
+        return f"--critic-step-size {config.critic_step_size / 2:.2g}"
     return _smaller(config, step_size, 2)
 
 

@@ -66,9 +66,10 @@ def run(
     config = (config or RunConfig()).replace(**keys)
     path = Path(config.output or default_name())
     check_target(path, force=config.force)
-    refuse_inputs([path], [] if data is not None else files_of(config))
     dataset = load_data(config, data)
-    if data is not None:
+    if data is None:
+        refuse_inputs([path], files_of(config))
+    else:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
     with Simulation(
         config, dataset.X, dataset.Y, initial=initial, resolved=resolved, stored_chart=stored_chart

@@ -66,7 +66,7 @@ def test_a_figure_never_replaces_its_run(run, folder):
 
 def test_a_run_never_replaces_its_configuration_or_data(run, tmp_path):
     Path("its.toml").write_text("seed = 3\n")
-    np.savez("data.npz", X=np.ones((9, 4)), labels=np.arange(9) % 3)
+    np.savez("data.npz", X=np.arange(36.0).reshape(9, 4), Y=np.arange(9) % 3)
     Path("data.csv").write_text("x0,x1,label\n" + "1,2,0\n2,1,1\n" * 5)
     Path("link.h5").symlink_to("data.npz")
     before = contents(tmp_path)
@@ -80,7 +80,7 @@ def test_a_run_never_replaces_its_configuration_or_data(run, tmp_path):
         assert_refused(answer, USAGE, words[-1], "is read here; name another output")
         assert contents(tmp_path) == before
     with pytest.raises(prdsim.errors.ConfigError, match=r"data\.npz is read here"):
-        prdsim.run(**{**KEYS, "dataset": "data.npz"}, output="data.npz", force=True)
+        prdsim.run(**{**KEYS, "dataset": "data.npz", "samples": 8}, output="data.npz", force=True)
     assert contents(tmp_path) == before
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import signal
 from itertools import pairwise
 from pathlib import Path
 
@@ -710,6 +711,25 @@ def test_an_ffmpeg_that_fails_leaves_an_error_and_no_file(runs, tmp_path, monkey
     with pytest.raises(OutputError, match=r"cannot write .*a\.mp4: ffmpeg ended with code 8"):
         write("movie", Request((runs[0],), count=4), tmp_path / "a.mp4", dpi=40)
     assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+
+
+@pytest.mark.parametrize("frames", [0, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_movie_that_is_stopped_leaves_the_former_one(runs, tmp_path, number, frames):
+    path = tmp_path / "a.gif"
+    path.write_bytes(b"former")
+
+    def stopped(items):
+        for count, item in enumerate(items):
+            if count == frames:
+                signal.raise_signal(number)
+            yield item
+
+    request = Request((runs[0],), count=4, progress=stopped)
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit):
+        write("movie", request, path, dpi=30)
+    assert [each.name for each in tmp_path.iterdir()] == ["a.gif"]
+    assert path.read_bytes() == b"former"
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif"])

@@ -395,6 +395,19 @@ def test_systems_that_lack_a_call_are_refused(tmp_path, monkeypatch, call):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_file_systems_without_hard_links_do(tmp_path, monkeypatch, force):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "run.h5"
+    create_trajectory(path, run.layout(), force=force)
+    with pytest.raises(ConfigError, match="exists; use --force"):
+        create_trajectory(path, run.layout())
+    assert names(tmp_path) == ["run.h5"]
+
+
 @pytest.mark.parametrize(
     ("call", "code", "match"),
     [
