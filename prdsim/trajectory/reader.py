@@ -73,7 +73,7 @@ class Trajectory:
     def _json(self, name: str) -> dict[str, Any]:
         try:
             value = json.loads(self._map.attributes.get(name, "{}"))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             raise DamagedTrajectoryError(

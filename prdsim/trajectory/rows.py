@@ -55,17 +55,27 @@ def read_rows(filemap: FileMap, fd: int, group: str, count: int) -> np.ndarray:
     return rows
 
 
-def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | None:
-    """Return the restart point in a slot, or None if its checksum fails."""
+def _restart_value(filemap: FileMap, fd: int, slot: int, name: str) -> np.ndarray:
+    array: np.ndarray = filemap.read(fd, f"restart/{name}", slice(slot, slot + 1))[0]
+    return array
+
+
+def stored_point(filemap: FileMap, fd: int, slot: int) -> RestartPoint:
+    """Return the restart point in a slot, without checks."""
 
     def value(name: str) -> np.ndarray:
-        array: np.ndarray = filemap.read(fd, f"restart/{name}", slice(slot, slot + 1))[0]
-        return array
+        return _restart_value(filemap, fd, slot, name)
 
-    point = RestartPoint(
+    return RestartPoint(
         step=int(value("step")),
         time=float(value("time")),
         arrays={name: value(name) for name in filemap.restart_arrays},
         scalars={name: float(value(name)) for name in filemap.restart_scalars},
     )
-    return point if restart_crc(point) == int(value("crc32")) else None
+
+
+def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | None:
+    """Return the restart point in a slot, or None if its checksum fails."""
+    point = stored_point(filemap, fd, slot)
+    crc = int(_restart_value(filemap, fd, slot, "crc32"))
+    return point if restart_crc(point) == crc else None
