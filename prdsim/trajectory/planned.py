@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from prdsim.errors import PrdsimError, ResumeMismatchError
+from prdsim.errors import DamagedTrajectoryError, PrdsimError, ResumeMismatchError
 from prdsim.schedule import is_by_time
+from prdsim.trajectory.rows import ascend
 
 
 class PlannedRows:
@@ -22,6 +23,11 @@ class PlannedRows:
         self._rows = np.empty(len(planned), dtype=committed.dtype)
         self._rows[: len(committed)] = committed
         self._done = len(committed)
+        if len(self._places) < self._done or not ascend(committed[self._key]):
+            raise DamagedTrajectoryError(
+                f"{path} is damaged: the {self._key}s of the committed {name} do not ascend; "
+                "restore it from a copy"
+            )
 
     @property
     def committed(self) -> np.ndarray:

@@ -42,6 +42,14 @@ def array_crc(step: int, time: float, array: np.ndarray) -> int:
     return zlib.crc32(posix.as_bytes(array), zlib.crc32(_POINT.pack(step, time)))
 
 
+def ascend(values: np.ndarray, *, strictly: bool = False) -> bool:
+    """Whether steps or times begin at 0 or later, are finite, and none is before the last."""
+    if not len(values):
+        return True
+    gaps = values[1:] > values[:-1] if strictly else values[1:] >= values[:-1]
+    return bool(values[0] >= 0 and values[-1] < np.inf and gaps.all())
+
+
 def rolling_crc(rows: np.ndarray, crc: int = 0) -> int:
     """Return the running checksum of rows (see `row_type`) appended to others."""
     return zlib.crc32(rows.tobytes(), crc)

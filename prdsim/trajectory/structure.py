@@ -87,11 +87,9 @@ def _add(extents: dict[str, Extent], file: Any, path: str, size: int, *, own: bo
         raise StructureError(f"/{path} takes its data from other files")
     problem = "is not stored in one piece" if layout != h5d.CONTIGUOUS else _foreign_type(dataset)
     offset = None if problem else dataset.get_offset()
-    if not problem and (offset is None or not math.prod(dataset.shape) or not dataset.shape):
-        problem = "has no data"
-    if problem:
+    if offset is None or not dataset.shape or not math.prod(dataset.shape):
         if own:
-            raise StructureError(f"/{path} {problem}")
+            raise StructureError(f"/{path} {problem or 'has no data'}")
         return
     crc = read_attributes(file[path]).get("crc32")
     if not isinstance(crc, int | None):
