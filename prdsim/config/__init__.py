@@ -192,7 +192,7 @@ class RunConfig(BaseModel):
     @classmethod
     def _known_points(cls, value: str) -> str:
         kind, _, number = value.partition(":")
-        gauss = kind == "gauss" and number.isdecimal() and 1 <= int(number) <= 64
+        gauss = kind == "gauss" and number in map(str, range(1, 65))
         if value not in ("midpoint", "random") and not gauss:
             raise ValueError("must be midpoint, random or gauss:K with K from 1 to 64")
         return value
