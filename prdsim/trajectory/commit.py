@@ -38,6 +38,14 @@ class Status(StrEnum):
 
 _CODES = tuple(Status)
 
+_MOST = 2**62  # a count that never overflows when one is added
+_RANGES = {
+    "sequence": (0, _MOST),
+    "restart_slot": (-1, SLOTS - 1),
+    "restart_step": (-1, _MOST),
+    "stop_step": (-1, _MOST),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
@@ -64,6 +72,17 @@ class CommitRecord:
     def slot(self) -> int:
         """The slot of this record."""
         return self.sequence % SLOTS
+
+    def out_of_range(self) -> str:
+        """Name a number that no writer writes, with its value; "" if there is none."""
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                return f"{name} = {value}"
+        step, time = self.restart_step, self.restart_time
+        if self.restart_slot >= 0 and not (step >= 0 and 0 <= time < math.inf):
+            return f"restart_step, restart_time = {step}, {time}"
+        return ""
 
     def pack(self) -> bytes:
         """Return the slot's 4096 bytes; a stop reason too long for it is cut."""

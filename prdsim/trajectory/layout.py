@@ -96,6 +96,12 @@ _ARRAYS = {
     "R": (("rank", "sample"), "inputs in the basis Q, X = Q R"),
 }
 
+#: Datasets that a file has both or neither of; "stored" is a precision of its own.
+PAIRS = tuple(
+    tuple(Row(f"{group}/{n}", _ARRAYS[n][0], dtype, _ARRAYS[n][1]) for n in names)
+    for group, names, dtype in (("chart", "QR", "run"), ("data", "XY", "stored"))
+)
+
 _SCALES = {
     "neuron": "hidden neuron j",
     "input": "coordinate of the input",
@@ -140,16 +146,35 @@ _RESTART_HEAD = (
 )
 _RESTART_CRC = Row("restart/crc32", ("slot",), "uint32", "CRC-32 of the whole slot")
 
-# Names in /restart that a stepper's own arrays and scalars must not have.
-_RESERVED = {"step", "time", "crc32"}
+#: Names in /restart that a stepper's own arrays and scalars must not have.
+RESERVED = {"step", "time", "crc32"}
 
 #: The groups whose datasets are written after creation; all other bytes are fixed.
 CHANGING_GROUPS = ("commit", "sessions", "scalars", "snapshots", "restart")
+
+#: All groups of a file; others are of other programs.
+GROUPS = (*CHANGING_GROUPS, "schedule", "initial", "chart", "data", "sessions")
 
 
 def changes(path: str) -> bool:
     """Whether commits write to the dataset."""
     return path.partition("/")[0] in CHANGING_GROUPS
+
+
+def declared_rows(version: int) -> list[Row]:
+    """Return the rows that every file of a format version has, /restart's own apart."""
+    columns = {f"scalars/{name}" for name in scalar_columns(version)}
+    initial = [Row(f"initial/{n}", _ARRAYS[n][0], "run", _ARRAYS[n][1]) for n in ARRAYS]
+    scalars = [row for row in _SCALAR_TABLE if row.path in columns]
+    return [
+        *initial,
+        *_COMMIT,
+        *_SCHEDULE,
+        *scalars,
+        *_SNAPSHOT_TABLE,
+        *_RESTART_HEAD,
+        _RESTART_CRC,
+    ]
 
 
 @dataclass(frozen=True)
@@ -213,7 +238,7 @@ class Layout:
             ascending = array.ndim == 1 and array.size > 0 and bool((np.diff(array) > 0).all())
             _require(ascending and array[0] == 0, f"the {what} plan must ascend from 0")
         names = [*self.restart_shapes, *self.restart_scalars]
-        _require(len({*names, *_RESERVED}) == len(names) + len(_RESERVED), f"names {names}")
+        _require(len({*names, *RESERVED}) == len(names) + len(RESERVED), f"names {names}")
         _require(not set(OWN_ATTRIBUTES) & set(self.attributes), "a reserved attribute")
         for name in ARRAYS:
             array = self.initial[name]

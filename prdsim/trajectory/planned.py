@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prdsim.errors import PrdsimError, ResumeMismatchError
+from prdsim.errors import DamagedTrajectoryError, PrdsimError, ResumeMismatchError
+from prdsim.trajectory.rows import ascend
 
 
 class PlannedRows:
@@ -22,6 +23,11 @@ class PlannedRows:
         self.name = name
         self.key = "time" if planned.dtype.kind == "f" else "step"
         self._path = path
+        if not ascend(keys, strictly=True):
+            raise DamagedTrajectoryError(
+                f"{path} is damaged: the {self.key}s of the committed {name} do not ascend; "
+                "restore it from a copy"
+            )
         self._planned = planned
         self._row_type = row_type
         self._keys = np.zeros(len(planned), dtype=planned.dtype)

@@ -6,7 +6,6 @@ file, so a trajectory that has been replaced stays readable until `refresh`.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,13 +15,20 @@ import numpy as np
 
 from prdsim.errors import DamagedTrajectoryError, TrajectoryError
 from prdsim.files import lock
+from prdsim.files.json_text import read_json
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import commit
 from prdsim.trajectory.arrays import NamedArrays, SnapshotArray
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.layout import scalar_columns
-from prdsim.trajectory.rows import array_crc, read_restart_slot, read_rows, rolling_crc
+from prdsim.trajectory.rows import (
+    array_crc,
+    ascend,
+    read_restart_slot,
+    read_rows,
+    rolling_crc,
+)
 from prdsim.trajectory.sessions import Session, any_torn, unpack
 
 _JSON_ATTRIBUTES = ("config", "resolved", "versions")
@@ -73,8 +79,8 @@ class Trajectory:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            value = json.loads(self._map.attributes.get(name, "{}"))
-        except (TypeError, ValueError):
+            value = read_json(self._map.attributes.get(name, "{}"))
+        except ValueError:
             value = None
         if not isinstance(value, dict):
             raise DamagedTrajectoryError(
@@ -135,6 +141,11 @@ class Trajectory:
         return (int(grid[0]), int(grid[1])) if grid else None
 
     @property
+    def array_precision(self) -> str:
+        """The NumPy name of the type of the run's arrays."""
+        return self._map["initial/U"].dtype.name
+
+    @property
     def step(self) -> np.ndarray:
         """Steps of the committed snapshots, int64."""
         steps: np.ndarray = self._index()["step"].copy()
@@ -192,12 +203,21 @@ class Trajectory:
     @property
     def planned_snapshots(self) -> np.ndarray:
         """Planned steps (int64) or times (float64) of the snapshots, committed ones included."""
-        return self._map.read_fixed(self._fd, "schedule/snapshots")
+        return self._plan("snapshots")
 
     @property
     def planned_scalars(self) -> np.ndarray:
         """Planned steps (int64) or times (float64) of the scalars, committed ones included."""
-        return self._map.read_fixed(self._fd, "schedule/scalars")
+        return self._plan("scalars")
+
+    def _plan(self, name: str) -> np.ndarray:
+        plan = self._map.read_fixed(self._fd, f"schedule/{name}")
+        if plan[0] != 0 or not ascend(plan, strictly=True):
+            raise DamagedTrajectoryError(
+                f"{self.path} is damaged: /schedule/{name} does not ascend from 0; "
+                "restore it from a copy"
+            )
+        return plan
 
     @property
     def recorded_snapshots(self) -> np.ndarray:
@@ -217,7 +237,7 @@ class Trajectory:
     def _scalar(self, name: str) -> np.ndarray:
         if self._scalar_rows is None:
             rows = read_rows(self._map, self._fd, "scalars", slice(self._record.scalar_rows))
-            if rolling_crc(rows) != self._record.scalars_crc:
+            if rolling_crc(rows) != self._record.scalars_crc or not ascend(rows["step"]):
                 raise DamagedTrajectoryError(
                     f"the scalars in {self.path} are damaged (their checksum fails); "
                     "the snapshots can still be read, else restore the file from a copy"
@@ -234,7 +254,8 @@ class Trajectory:
 
     def _index(self) -> np.ndarray:
         rows = self._unverified_index()
-        if rolling_crc(rows) != self._record.snapshots_crc:
+        ordered = ascend(rows["step"]) and ascend(rows["time"])
+        if rolling_crc(rows) != self._record.snapshots_crc or not ordered:
             raise DamagedTrajectoryError(
                 f"the steps and times of the snapshots in {self.path} are damaged (their "
                 "checksum fails); single snapshots can still be read and verified"

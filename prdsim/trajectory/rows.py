@@ -43,6 +43,14 @@ def array_crc(step: int, time: float, array: np.ndarray) -> int:
     return zlib.crc32(posix.as_bytes(array), zlib.crc32(_POINT.pack(step, time)))
 
 
+def ascend(values: np.ndarray, *, strictly: bool = False) -> bool:
+    """Whether steps or times begin at 0 or later, are finite, and none is before the last."""
+    if not len(values):
+        return True
+    gaps = values[1:] > values[:-1] if strictly else values[1:] >= values[:-1]
+    return bool(values[0] >= 0 and values[-1] < np.inf and gaps.all())
+
+
 def rolling_crc(rows: np.ndarray, crc: int = 0) -> int:
     """Return the running checksum of rows (see `row_type`) appended to others."""
     return zlib.crc32(rows.tobytes(), crc)
@@ -68,17 +76,27 @@ def crc_of_rows(filemap: FileMap, fd: int, group: str, count: int) -> int:
     return crc
 
 
-def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | None:
-    """Return the restart point in a slot, or None if its checksum fails."""
+def _restart_value(filemap: FileMap, fd: int, slot: int, name: str) -> np.ndarray:
+    array: np.ndarray = filemap.read(fd, f"restart/{name}", slice(slot, slot + 1))[0]
+    return array
+
+
+def stored_point(filemap: FileMap, fd: int, slot: int) -> RestartPoint:
+    """Return the restart point in a slot, without checks."""
 
     def value(name: str) -> np.ndarray:
-        array: np.ndarray = filemap.read(fd, f"restart/{name}", slice(slot, slot + 1))[0]
-        return array
+        return _restart_value(filemap, fd, slot, name)
 
-    point = RestartPoint(
+    return RestartPoint(
         step=int(value("step")),
         time=float(value("time")),
         arrays={name: value(name) for name in filemap.restart_arrays},
         scalars={name: float(value(name)) for name in filemap.restart_scalars},
     )
-    return point if restart_crc(point) == int(value("crc32")) else None
+
+
+def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | None:
+    """Return the restart point in a slot, or None if its checksum fails."""
+    point = stored_point(filemap, fd, slot)
+    crc = int(_restart_value(filemap, fd, slot, "crc32"))
+    return point if restart_crc(point) == crc else None
