@@ -4,6 +4,7 @@ This package deals with storage alone: configurations are text here.
 """
 
 from prdsim.trajectory.arrays import SnapshotArray
+from prdsim.trajectory.check import Problem
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.extend import extend_trajectory
 from prdsim.trajectory.layout import FORMAT_VERSION, SCALARS, Layout, markdown_table
@@ -14,6 +15,7 @@ __all__ = [
     "FORMAT_VERSION",
     "SCALARS",
     "Layout",
+    "Problem",
     "SnapshotArray",
     "Status",
     "Trajectory",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from prdsim.errors import DamagedTrajectoryError, OutputError, PrdsimError
 from prdsim.files import posix
 from prdsim.files.lock import WriterLock
 from prdsim.symbols import ARRAYS
+from prdsim.trajectory.check import whole_point
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap
 from prdsim.trajectory.create import built_file, write_first_record
@@ -73,7 +74,12 @@ def _extend(
     joining = {n: value for n, value in carried.items() if n not in old._map.restart_scalars}
     layout = _layout(old, snapshot_plan, scalar_plan, attributes, tuple(joining))
     with built_file(target, layout) as (temporary, filemap, fd):
-        _copy_rows(old, filemap, fd)
+        rows = {
+            "scalars": range(old._record.scalar_rows),
+            "snapshots": range(old._record.snapshot_rows),
+            "restart": [slot for slot in range(2) if whole_point(old._map, old._fd, slot)],
+        }
+        copy_rows(old._map, old._fd, filemap, fd, rows)
         if joining:
             _complete_restarts(old, filemap, fd, joining)
         scalars = read_rows(filemap, fd, "scalars", old._record.scalar_rows)
@@ -82,10 +88,11 @@ def _extend(
         )
         write_first_record(filemap, fd, record)
         with open_trajectory(temporary) as copy:
-            # Damage to one restart state or commit record, which resuming survives, may remain.
-            new_problems = set(copy.check()) - set(old.check_recovery())
-            if new_problems:
-                raise OutputError(f"the copy of {old.path} failed: {new_problems.pop()}")
+            # A damaged restart state, which resuming survives, is not copied.
+            known = {problem.where for problem in old.check_recovery()}
+            for problem in copy.check():
+                if problem.where not in known:
+                    raise OutputError(f"the copy of {old.path} failed: {problem}")
         shutil.copymode(target, temporary)
         posix.publish_over(temporary, target)
 
@@ -117,21 +124,18 @@ def _layout(
     )
 
 
-def _copy_rows(old: Trajectory, filemap: FileMap, fd: int) -> None:
-    """Copy the committed rows and both restart slots, one row at a time."""
-    counts = {
-        "scalars": old._record.scalar_rows,
-        "snapshots": old._record.snapshot_rows,
-        "restart": 2,
-    }
-    for group, count in counts.items():
-        held = set(old._map.group(group))
-        for name in filemap.group(group):
-            extent = filemap[f"{group}/{name}"]
-            for row in range(count):
+def copy_rows(
+    source: FileMap, source_fd: int, target: FileMap, fd: int, rows: Mapping[str, Iterable[int]]
+) -> None:
+    """Copy rows, by group, from one file to the same places of another, one row at a time."""
+    for group, indices in rows.items():
+        held = set(source.group(group))
+        for name in target.group(group):
+            extent = target[f"{group}/{name}"]
+            for row in indices:
                 if name in held:
-                    data = old._map.read(old._fd, f"{group}/{name}", slice(row, row + 1))
-                else:  # of a newer version than the old file
+                    data = source.read(source_fd, f"{group}/{name}", slice(row, row + 1))
+                else:  # of a newer version than the source
                     data = np.full(1, np.nan, dtype=extent.dtype)
                 posix.pwrite(fd, posix.as_bytes(data), extent.offset + row * extent.row_bytes)
 
@@ -139,7 +143,7 @@ def _copy_rows(old: Trajectory, filemap: FileMap, fd: int) -> None:
 def _complete_restarts(
     old: Trajectory, filemap: FileMap, fd: int, joining: Mapping[str, float]
 ) -> None:
-    """Add the numbers missing in the old restart states; a damaged state stays damaged."""
+    """Add the numbers missing in the old restart states; one that is not whole is left out."""
     for slot in range(2):
         point = read_restart_slot(old._map, old._fd, slot)
         if point is None:

@@ -55,8 +55,27 @@ def read_rows(filemap: FileMap, fd: int, group: str, count: int) -> np.ndarray:
     return rows
 
 
+def read_snapshot(
+    filemap: FileMap, fd: int, index: np.ndarray, row: int, name: str
+) -> np.ndarray | None:
+    """Return one array of a snapshot, or None if its checksum fails, which covers step and time.
+
+    `index` holds the rows of the snapshots' index, unverified.
+    """
+    array: np.ndarray = filemap.read(fd, f"snapshots/{name}", slice(row, row + 1))[0]
+    step, time = int(index["step"][row]), float(index["time"][row])
+    crc = index["crc32"][row][ARRAYS.index(name)]
+    return array if array_crc(step, time, array) == crc else None
+
+
 def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | None:
     """Return the restart point in a slot, or None if its checksum fails."""
+    point, crc = unverified_restart(filemap, fd, slot)
+    return point if restart_crc(point) == crc else None
+
+
+def unverified_restart(filemap: FileMap, fd: int, slot: int) -> tuple[RestartPoint, int]:
+    """Return what a restart slot holds, and its checksum."""
 
     def value(name: str) -> np.ndarray:
         array: np.ndarray = filemap.read(fd, f"restart/{name}", slice(slot, slot + 1))[0]
@@ -68,4 +87,4 @@ def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | No
         arrays={name: value(name) for name in filemap.restart_arrays},
         scalars={name: float(value(name)) for name in filemap.restart_scalars},
     )
-    return point if restart_crc(point) == int(value("crc32")) else None
+    return point, int(value("crc32"))
