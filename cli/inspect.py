@@ -145,7 +145,8 @@ def _text(report: dict[str, Any], config: RunConfig) -> str:
     ]
     lines += _table(report["scalars"])
     lines += [f"  warning: {text}" for text in report["warnings"]]
-    if report["status"] in ("killed", "interrupted", "failed"):
+    resumable = report["restart_step"] >= 0 or not report["scalars"]["step"]
+    if report["status"] in ("killed", "interrupted", "failed") and resumable:
         lines.append(f"  continue with: prdsim resume {shlex.quote(report['path'])}")
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ from prdsim.trajectory.commit import Status
 from prdsim.trajectory.extend import extend_trajectory
 from prdsim.trajectory.layout import FORMAT_VERSION, SCALARS, Layout, markdown_table
 from prdsim.trajectory.reader import Trajectory, open_trajectory
+from prdsim.trajectory.repair import Repair, repair_trajectory
 from prdsim.trajectory.writer import TrajectoryWriter
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "SCALARS",
     "Layout",
     "Problem",
+    "Repair",
     "SnapshotArray",
     "Status",
     "Trajectory",
@@ -23,4 +25,5 @@ __all__ = [
     "extend_trajectory",
     "markdown_table",
     "open_trajectory",
+    "repair_trajectory",
 ]

@@ -22,6 +22,7 @@ to the older restart state of a run that was killed (it counts as harmless, but 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -128,7 +129,10 @@ def _check_rows(filemap: FileMap, fd: int, record: CommitRecord) -> Iterator[Pro
         yield _damage("scalars", "the scalars are damaged")
     if not holds(verified_rows, filemap, fd, "snapshots", counts[1], record.snapshots_crc):
         yield _damage("snapshots", "the steps, times or checksums of the snapshots are damaged")
-    index = read_rows(filemap, fd, "snapshots", counts[1])
+    try:
+        index = read_rows(filemap, fd, "snapshots", counts[1])
+    except DamagedTrajectoryError:
+        return
     for row in range(counts[1]):
         for name in ARRAYS:
             if not holds(read_snapshot, filemap, fd, index, row, name):
@@ -168,12 +172,15 @@ def _check_other_record(filemap: FileMap, fd: int, record: CommitRecord) -> list
     return [_damage(where, text + "commit may be missing (resuming computes it again)")]
 
 
-def whole_point(filemap: FileMap, fd: int, slot: int) -> RestartPoint | None:
-    """Return the restart state in a slot, or None if it is not whole or cannot be read."""
-    try:
-        return read_restart_slot(filemap, fd, slot)
-    except DamagedTrajectoryError:
-        return None
+def whole_points(filemap: FileMap, fd: int) -> dict[int, RestartPoint]:
+    """Return the restart states that are whole, by slot."""
+    points = {}
+    for slot in range(2):
+        with suppress(DamagedTrajectoryError):
+            point = read_restart_slot(filemap, fd, slot)
+            if point is not None:
+                points[slot] = point
+    return points
 
 
 def _check_restarts(
@@ -183,7 +190,8 @@ def _check_restarts(
     slot, step = record.restart_slot, record.restart_step
     if slot < 0:
         return [], []
-    point, other = (whole_point(filemap, fd, k) for k in (slot, 1 - slot))
+    points = whole_points(filemap, fd)
+    point, other = points.get(slot), points.get(1 - slot)
     newest = []
     if point is None or point.step != step:
         then = "the run cannot be continued"

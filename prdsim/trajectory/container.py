@@ -244,7 +244,7 @@ def read_map(path: Path, fd: int) -> FileMap:
         if "truncated" in str(error):
             raise DamagedTrajectoryError(
                 f"{path} is truncated (it has {os.fstat(fd).st_size} bytes, fewer than were "
-                "written); copy it again from its source"
+                "written); copy it again from its source, or save the rest by prdsim repair"
             ) from error
         raise DamagedTrajectoryError(
             f"{path} is damaged: HDF5 cannot read its structure; restore it from a copy"
@@ -323,8 +323,8 @@ def read_record(filemap: FileMap, fd: int) -> CommitRecord:
         time.sleep(_RECORD_PAUSE)  # both torn while being read: a writer is at work
     else:
         raise DamagedTrajectoryError(
-            f"both commit records of {filemap.path} are damaged, so nothing in it can be "
-            "trusted; restore it from a copy"
+            f"both commit records of {filemap.path} are damaged, so it is unknown what counts; "
+            "restore it from a copy, or save what is whole by prdsim repair"
         )
     capacity = {name: filemap[f"{name}/step"].shape[0] for name in ("scalars", "snapshots")}
     if record.scalar_rows > capacity["scalars"] or record.snapshot_rows > capacity["snapshots"]:

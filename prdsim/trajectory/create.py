@@ -56,13 +56,18 @@ def build_and_publish(path: Path, layout: Layout, *, over: bool) -> None:
     """
     with built_file(path, layout) as (temporary, filemap, fd):
         write_first_record(filemap, fd, CommitRecord())
-        if over:
-            posix.publish_over(temporary, path)
-        else:
-            try:
-                posix.publish_new(temporary, path)
-            except FileExistsError:
-                raise exists_error(path) from None
+        publish(temporary, path, over=over)
+
+
+def publish(temporary: Path, path: Path, *, over: bool) -> None:
+    """Give a built file its name; raises `ConfigError` if it is taken and `over` is false."""
+    if over:
+        posix.publish_over(temporary, path)
+        return
+    try:
+        posix.publish_new(temporary, path)
+    except FileExistsError:
+        raise exists_error(path) from None
 
 
 def remove_strays(path: Path) -> None:

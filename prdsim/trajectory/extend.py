@@ -14,14 +14,15 @@ import numpy as np
 from prdsim.errors import DamagedTrajectoryError, OutputError, PrdsimError
 from prdsim.files import posix
 from prdsim.files.lock import WriterLock
+from prdsim.physics.state import RestartPoint
 from prdsim.symbols import ARRAYS
-from prdsim.trajectory.check import whole_point
+from prdsim.trajectory.check import whole_points
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap
 from prdsim.trajectory.create import built_file, write_first_record
 from prdsim.trajectory.layout import OWN_ATTRIBUTES, Attribute, Layout
 from prdsim.trajectory.reader import Trajectory, open_trajectory
-from prdsim.trajectory.rows import read_restart_slot, read_rows, restart_crc, rolling_crc
+from prdsim.trajectory.rows import read_rows, restart_crc, rolling_crc
 
 
 def extend_trajectory(
@@ -72,16 +73,19 @@ def _extend(
         if not np.array_equal(np.asarray(new)[: len(done)], done):
             raise PrdsimError(f"the new plan of {name} does not begin with the committed rows")
     joining = {n: value for n, value in carried.items() if n not in old._map.restart_scalars}
-    layout = _layout(old, snapshot_plan, scalar_plan, attributes, tuple(joining))
+    groups = {"initial": old.initial, "chart": old.chart, "data": old.data}
+    fixed = {f"{g}/{name}": arrays[name] for g, arrays in groups.items() for name in arrays}
+    layout = layout_like(old._map, fixed, snapshot_plan, scalar_plan, attributes, joining)
     with built_file(target, layout) as (temporary, filemap, fd):
-        rows = {
+        points = whole_points(old._map, old._fd)
+        rows: dict[str, Iterable[int]] = {
             "scalars": range(old._record.scalar_rows),
             "snapshots": range(old._record.snapshot_rows),
-            "restart": [slot for slot in range(2) if whole_point(old._map, old._fd, slot)],
+            "restart": points,
         }
         copy_rows(old._map, old._fd, filemap, fd, rows)
         if joining:
-            _complete_restarts(old, filemap, fd, joining)
+            complete_restarts(filemap, fd, points, joining)
         scalars = read_rows(filemap, fd, "scalars", old._record.scalar_rows)
         record = replace(
             old._record, sequence=0, status=Status.INTERRUPTED, scalars_crc=rolling_crc(scalars)
@@ -97,30 +101,37 @@ def _extend(
         posix.publish_over(temporary, target)
 
 
-def _layout(
-    old: Trajectory,
+def layout_like(
+    source: FileMap,
+    fixed: Mapping[str, np.ndarray],
     snapshot_plan: Sequence[float],
     scalar_plan: Sequence[float],
     attributes: Mapping[str, Attribute],
-    joining: tuple[str, ...],
+    joining: Iterable[str],
 ) -> Layout:
-    """Return the layout of an existing file, with other plans, attributes and carried numbers."""
-    extents = old._map.extents
-    kept = {
-        name: value for name, value in old._map.attributes.items() if name not in OWN_ATTRIBUTES
-    }
+    """Return the layout of a file, with other plans, attributes and carried numbers.
+
+    `fixed` holds the arrays of /initial, /chart and /data by path; one without its array is
+    left out.
+    """
+    extents = source.extents
+    kept = {name: value for name, value in source.attributes.items() if name not in OWN_ATTRIBUTES}
+
+    def group(name: str) -> dict[str, np.ndarray]:
+        return {n: fixed[f"{name}/{n}"] for n in source.group(name) if f"{name}/{n}" in fixed}
+
     return Layout(
         shapes={name: extents[f"initial/{name}"].shape for name in ARRAYS},
-        restart_shapes={n: extents[f"restart/{n}"].shape[1:] for n in old._map.restart_arrays},
-        restart_scalars=(*old._map.restart_scalars, *joining),
+        restart_shapes={n: extents[f"restart/{n}"].shape[1:] for n in source.restart_arrays},
+        restart_scalars=(*source.restart_scalars, *joining),
         precision=extents["initial/U"].dtype.name,
         snapshot_precision=extents["snapshots/U"].dtype.name,
         snapshot_plan=snapshot_plan,
         scalar_plan=scalar_plan,
         attributes={**kept, **attributes},
-        initial=dict(old.initial),
-        chart=dict(old.chart),
-        data=dict(old.data) or None,
+        initial=group("initial"),
+        chart=group("chart"),
+        data=group("data") or None,
     )
 
 
@@ -140,16 +151,13 @@ def copy_rows(
                 posix.pwrite(fd, posix.as_bytes(data), extent.offset + row * extent.row_bytes)
 
 
-def _complete_restarts(
-    old: Trajectory, filemap: FileMap, fd: int, joining: Mapping[str, float]
+def complete_restarts(
+    target: FileMap, fd: int, points: Mapping[int, RestartPoint], joining: Mapping[str, float]
 ) -> None:
-    """Add the numbers missing in the old restart states; one that is not whole is left out."""
-    for slot in range(2):
-        point = read_restart_slot(old._map, old._fd, slot)
-        if point is None:
-            continue
-        point = replace(point, scalars={**point.scalars, **joining})
+    """Add numbers that the format of the copied restart states, by slot, did not have."""
+    for slot, old in points.items():
+        point = replace(old, scalars={**old.scalars, **joining})
         for name, value in {**joining, "crc32": restart_crc(point)}.items():
-            extent = filemap[f"restart/{name}"]
+            extent = target[f"restart/{name}"]
             data = np.full(1, value, dtype=extent.dtype)
             posix.pwrite(fd, posix.as_bytes(data), extent.offset + slot * extent.row_bytes)

@@ -1,0 +1,392 @@
+"""What is whole in a damaged trajectory, saved into a new one; the damaged file is only read.
+
+Only what a checksum verifies is kept:
+
+| part | verified by | if that fails |
+|---|---|---|
+| scalars | a commit record's count and CRC, damaged or not | the other record's, else none |
+| snapshots | the CRCs of its arrays, which cover its step and time | up to the first that fails |
+| restart states | their own CRC, and every row planned up to their step is kept | left out |
+| /initial | its CRC | that of snapshot 0, or computed again, if its CRC is right; else rounded |
+| /data | its CRC | computed again; else left out, and read from its source when needed |
+| /chart | its CRC | computed again; else left out |
+| plans of the rows | their CRC | computed again; else the rows kept |
+
+A run whose plan, chart or initial state is lost cannot be continued, so it keeps no restart state.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prdsim.errors import ConfigError, DamagedTrajectoryError, OutputError, TrajectoryLockedError
+from prdsim.files import lock, posix
+from prdsim.files.lock import WriterLock
+from prdsim.physics.state import RestartPoint
+from prdsim.symbols import ARRAYS
+from prdsim.trajectory import commit
+from prdsim.trajectory.check import (
+    UNUSED,
+    check_content,
+    check_recovery,
+    holds,
+    verified_rows,
+    whole_points,
+)
+from prdsim.trajectory.commit import CommitRecord, Status
+from prdsim.trajectory.container import FileMap, open_file
+from prdsim.trajectory.create import built_file, check_target, publish, write_first_record
+from prdsim.trajectory.extend import complete_restarts, copy_rows, layout_like
+from prdsim.trajectory.reader import open_trajectory
+from prdsim.trajectory.rows import read_rows, read_snapshot, rolling_crc
+from prdsim.trajectory.truncated import read_map_of_rest
+
+Again = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repaired file holds, and what it lacks and why, in words."""
+
+    kept: list[str]
+    dropped: list[str]
+    can_be_continued: bool
+
+
+def repair_trajectory(
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    carried: Mapping[str, float] | None = None,
+    again: Again = lambda _: {},
+) -> Repair | None:
+    """Save what is whole in a damaged file as `output`; None, and no output, if all is whole.
+
+    What a killed run leaves is no damage. Numbers missing in restart states of an older format
+    version come from `carried`. `again` takes the file's attributes and returns arrays written
+    once, by path, that replace damaged ones if their checksum is that in the file.
+
+    Raises:
+        ConfigError: the output exists and `force` is not given, or it is the damaged file.
+        TrajectoryLockedError: the file or the output is being written.
+        DamagedTrajectoryError: nothing can be saved.
+        NotATrajectoryError, TrajectoryError: no trajectory, or it cannot be read.
+        OutputError: the output cannot be written.
+    """
+    path, output = Path(path), Path(output)
+    with closing(open_file(path)) as file:
+        if output.exists() and os.path.samestat(os.fstat(file.fileno()), output.stat()):
+            raise ConfigError(f"{output} is the damaged file itself; name another output")
+        check_target(output, force=force)
+        if lock.is_locked(Path(os.path.realpath(path))):
+            raise TrajectoryLockedError(f"{path} is being written; wait for it, or stop it")
+        source = _Source(path, read_map_of_rest(path, file), file.fileno(), again)
+        if not source.is_damaged():
+            return None
+        return _save(source, Path(os.path.realpath(output)), carried or {}, force=force)
+
+
+class _Source:
+    """The damaged file, and what its checksums verify."""
+
+    def __init__(self, path: Path, filemap: FileMap, fd: int, again: Again) -> None:
+        self.path, self.map, self.fd = path, filemap, fd
+        self._compute = again
+        try:
+            pages = filemap.read(fd, "commit/record").tobytes()
+        except DamagedTrajectoryError:
+            pages = bytes(commit.SLOTS * commit.SLOT_BYTES)
+        record = commit.newest(pages)
+        self.record = record if record and self._fits(record) else None
+        halves = (pages[: commit.SLOT_BYTES], pages[commit.SLOT_BYTES :])
+        claims = (commit.claimed(page) for page in halves)
+        self._claims = [claim for claim in claims if claim and self._fits(claim)]
+
+    def _fits(self, record: CommitRecord) -> bool:
+        counts = {"scalars": record.scalar_rows, "snapshots": record.snapshot_rows}
+        return all(n <= self.map[f"{name}/step"].shape[0] for name, n in counts.items())
+
+    def is_damaged(self) -> bool:
+        """Whether anything is lost."""
+        if self.record is None:
+            return True
+        problems = check_content(self.map, self.fd, self.record)
+        problems += check_recovery(self.map, self.fd, lambda: False)
+        return any(problem.is_damage for problem in problems)
+
+    def _verified(self, group: str) -> int:
+        """Return the largest count of rows that a running checksum verifies."""
+        counts = [
+            (claim.scalar_rows, claim.scalars_crc)
+            if group == "scalars"
+            else (claim.snapshot_rows, claim.snapshots_crc)
+            for claim in self._claims
+        ]
+        found = [n for n, crc in counts if holds(verified_rows, self.map, self.fd, group, n, crc)]
+        return max(found, default=0)
+
+    def written(self, group: str) -> np.ndarray:
+        """Return the steps of all rows that seem written, unverified."""
+        try:
+            steps = self.map.read(self.fd, f"{group}/step")
+        except DamagedTrajectoryError:
+            return np.empty(0, dtype=np.int64)
+        if self.record is not None:
+            counted = {"scalars": self.record.scalar_rows, "snapshots": self.record.snapshot_rows}
+            return steps[: counted[group]]
+        unwritten = np.flatnonzero(steps == -1)
+        return steps[: unwritten[0]] if len(unwritten) else steps
+
+    @cached_property
+    def scalars(self) -> int:
+        """Rows of the scalars to be kept."""
+        return self._verified("scalars")
+
+    @cached_property
+    def snapshots(self) -> tuple[int, str]:
+        """Snapshots to be kept, and what is wrong with the next one."""
+        count = max(self._verified("snapshots"), len(self.written("snapshots")))
+        try:
+            index = read_rows(self.map, self.fd, "snapshots", count)
+        except DamagedTrajectoryError:
+            return 0, "the file ends before their steps, times and checksums"
+        for row in range(count):
+            for name in ARRAYS:
+                if not holds(read_snapshot, self.map, self.fd, index, row, name):
+                    return row, f"{name} of snapshot {row} is damaged"
+        return count, ""
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        """The index of the snapshots to be kept."""
+        return read_rows(self.map, self.fd, "snapshots", self.snapshots[0])
+
+    def fixed(self, part: str) -> np.ndarray | None:
+        """Return an array that is written once, or None if it is damaged."""
+        try:
+            return self.map.read_fixed(self.fd, part)
+        except DamagedTrajectoryError:
+            return None
+
+    def restored(self, part: str) -> np.ndarray | None:
+        """Return a damaged array from elsewhere, if its checksum is that in the file."""
+        extent = self.map[part]
+        for candidate in self._candidates(part):
+            array = np.ascontiguousarray(candidate, dtype=extent.dtype)
+            if array.shape == extent.shape and zlib.crc32(posix.as_bytes(array)) == extent.crc32:
+                return array
+        return None
+
+    def _candidates(self, part: str) -> Iterator[np.ndarray]:
+        group, _, name = part.partition("/")
+        if group == "initial" and self.snapshots[0]:
+            yield self.first_snapshot(name)
+        if part in self._again:
+            yield self._again[part]
+
+    @cached_property
+    def _again(self) -> Mapping[str, np.ndarray]:
+        return self._compute(self.map.attributes)
+
+    def first_snapshot(self, name: str) -> np.ndarray:
+        """Return an array of the first kept snapshot, which has been verified."""
+        array: np.ndarray = self.map.read(self.fd, f"snapshots/{name}", slice(1))[0]
+        return array
+
+    def points(self, plans: Mapping[str, np.ndarray]) -> dict[int, RestartPoint]:
+        """Return the restart states, by slot, from which the kept rows can be continued."""
+        return {
+            slot: point
+            for slot, point in whole_points(self.map, self.fd).items()
+            if point.step >= 0 and self._has_rows_up_to(point, plans)
+        }
+
+    def _has_rows_up_to(self, point: RestartPoint, plans: Mapping[str, np.ndarray]) -> bool:
+        """Whether every row that the run had recorded when it was in this state is kept."""
+        for group, kept in (("scalars", self.scalars), ("snapshots", self.snapshots[0])):
+            plan, lost = plans[group], self.written(group)[kept:]
+            reached = point.time if plan.dtype.kind == "f" else point.step
+            if kept == 0 or (kept < len(plan) and plan[kept] <= reached):
+                return False
+            if (lost <= point.step).any():
+                return False
+        return True
+
+
+@dataclass
+class _Fixed:
+    """The parts that are written once: arrays by path, plans by group, and what became of them."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    plans: dict[str, np.ndarray] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)  # without which no run goes on
+
+
+def _fixed(source: _Source) -> _Fixed:
+    """Read what is written once, and replace or leave out what is damaged."""
+    fixed = _Fixed()
+    for group in ("initial", "chart", "data"):
+        for name in source.map.group(group):
+            array = _whole(source, f"{group}/{name}", fixed)
+            if array is None and group == "initial":
+                array = _rounded(source, name, fixed)
+            if array is not None:
+                fixed.arrays[f"{group}/{name}"] = array
+        if len(source.map.group(group)) > sum(part.startswith(group) for part in fixed.arrays):
+            _leave_out(group, fixed)
+    for group in ("snapshots", "scalars"):
+        plan = _whole(source, f"schedule/{group}", fixed)
+        fixed.plans[group] = _rows_as_plan(source, group) if plan is None else plan
+        if plan is None:
+            fixed.dropped.append(f"the plan of further {group}: its checksum fails")
+            fixed.lost.append(f"/schedule/{group}")
+    return fixed
+
+
+def _whole(source: _Source, part: str, fixed: _Fixed) -> np.ndarray | None:
+    """Return an array that is written once, or what restores it, or None."""
+    array = source.fixed(part)
+    if array is None:
+        array = source.restored(part)
+        if array is not None:
+            fixed.kept.append(f"/{part}: it was damaged, and is restored")
+    return array
+
+
+def _leave_out(group: str, fixed: _Fixed) -> None:
+    """Leave out a group of which a part is damaged."""
+    fixed.arrays = {n: a for n, a in fixed.arrays.items() if not n.startswith(group + "/")}
+    if group == "data":
+        fixed.dropped.append("/data: its checksum fails; read from its source when needed")
+    else:
+        fixed.dropped.append(f"/{group}: its checksum fails")
+        fixed.lost.append(f"/{group}")
+
+
+def _rounded(source: _Source, name: str, fixed: _Fixed) -> np.ndarray:
+    """Take an array of the initial state from snapshot 0, which has another precision."""
+    if source.snapshots[0] == 0:
+        raise DamagedTrajectoryError(
+            f"nothing in {source.path} can be saved: /initial/{name} is damaged, and no snapshot "
+            f"is whole ({source.snapshots[1] or 'there is none'}); restore it from a copy"
+        )
+    fixed.dropped.append(f"/initial/{name}: its checksum fails; snapshot 0, rounded, replaces it")
+    fixed.lost.append(f"/initial/{name}")
+    return source.first_snapshot(name).astype(source.map[f"initial/{name}"].dtype)
+
+
+def _rows_as_plan(source: _Source, group: str) -> np.ndarray:
+    """Return the plan that has just the rows kept."""
+    by_time = source.map[f"schedule/{group}"].dtype.kind == "f"
+    count = source.scalars if group == "scalars" else source.snapshots[0]
+    plan = read_rows(source.map, source.fd, group, count)["time" if by_time else "step"]
+    return plan if count else np.zeros(1, dtype=plan.dtype)
+
+
+def _save(source: _Source, target: Path, carried: Mapping[str, float], *, force: bool) -> Repair:
+    fixed = _fixed(source)
+    counts = {"scalars": source.scalars, "snapshots": source.snapshots[0]}
+    if not any(counts.values()):
+        raise DamagedTrajectoryError(
+            f"nothing in {source.path} can be saved: no row of scalars and no snapshot is whole; "
+            "restore it from a copy"
+        )
+    points = {} if fixed.lost else source.points(fixed.plans)
+    record = _record(source, points)
+    joining = {n: v for n, v in carried.items() if n not in source.map.restart_scalars}
+    plans = (fixed.plans["snapshots"].tolist(), fixed.plans["scalars"].tolist())
+    layout = layout_like(source.map, fixed.arrays, *plans, {}, joining)
+    rows = {name: range(count) for name, count in counts.items()}
+    with closing(WriterLock(target)), built_file(target, layout) as (temporary, filemap, fd):
+        copy_rows(source.map, source.fd, filemap, fd, {**rows, "restart": list(points)})
+        if joining and points:
+            complete_restarts(filemap, fd, points, joining)
+        write_first_record(filemap, fd, _with_checksums(record, filemap, fd))
+        with open_trajectory(temporary) as copy:
+            for problem in copy.check():
+                raise OutputError(f"the copy of {source.path} failed: {problem}")
+        publish(temporary, target, over=force)
+    return _report(source, fixed, points, record)
+
+
+def _record(source: _Source, points: Mapping[int, RestartPoint]) -> CommitRecord:
+    """Return the record of the kept parts: as it was if nothing that counts is missing."""
+    old, kept = source.record, (source.scalars, source.snapshots[0])
+    counted = old.restart_slot if old else -1
+    slot = max(points, key=lambda k: (points[k].step, k == counted), default=-1)
+    if old and (old.scalar_rows, old.snapshot_rows, old.restart_slot) == (*kept, slot):
+        return replace(old, sequence=0)
+    point = points.get(slot)
+    return CommitRecord(
+        scalar_rows=kept[0],
+        snapshot_rows=kept[1],
+        restart_slot=slot,
+        restart_step=point.step if point else -1,
+        restart_time=point.time if point else math.nan,
+        status=Status.INTERRUPTED,
+        stop_step=_last_step(source, point),
+        stop_reason=f"repaired: kept {_of(source, 'snapshots')} snapshots",
+    )
+
+
+def _with_checksums(record: CommitRecord, filemap: FileMap, fd: int) -> CommitRecord:
+    scalars = read_rows(filemap, fd, "scalars", record.scalar_rows)
+    snapshots = read_rows(filemap, fd, "snapshots", record.snapshot_rows)
+    return replace(record, scalars_crc=rolling_crc(scalars), snapshots_crc=rolling_crc(snapshots))
+
+
+def _last_step(source: _Source, point: RestartPoint | None) -> int:
+    steps = read_rows(source.map, source.fd, "scalars", source.scalars)["step"]
+    reached = point.step if point else 0
+    recorded: list[int] = [*steps[-1:].tolist(), *source.index["step"][-1:].tolist()]
+    return max([reached, *recorded])
+
+
+def _of(source: _Source, group: str) -> str:
+    kept = source.scalars if group == "scalars" else source.snapshots[0]
+    return f"{kept} of {max(kept, len(source.written(group)))}"
+
+
+def _states(source: _Source, points: Mapping[int, RestartPoint], record: CommitRecord) -> str:
+    """Describe the restart states kept."""
+    steps = source.map.read(source.fd, "restart/step")
+    used = int((steps != UNUSED).sum())
+    return f"{len(points)} of {used} states to continue from, of step {record.restart_step}"
+
+
+def _report(
+    source: _Source, fixed: _Fixed, points: Mapping[int, RestartPoint], record: CommitRecord
+) -> Repair:
+    kept = [f"{_of(source, 'snapshots')} snapshots", f"{_of(source, 'scalars')} rows of scalars"]
+    kept += fixed.kept
+    dropped = []
+    if source.snapshots[1]:
+        dropped.append(f"snapshots from number {source.snapshots[0]} on: {source.snapshots[1]}")
+    if source.scalars < len(source.written("scalars")):
+        dropped.append(f"rows of scalars from number {source.scalars} on: their checksum fails")
+    dropped += fixed.dropped
+    again = record.scalar_rows == 0 and not fixed.lost
+    if record.restart_slot >= 0:
+        kept.append(_states(source, points, record))
+    elif again:
+        dropped.append(
+            "the states to continue from: a resume computes the run again from its start"
+        )
+    else:
+        why = f"{fixed.lost[0]} is lost" if fixed.lost else "none is whole with all rows before it"
+        dropped.append(f"the states to continue from: {why}; the run cannot be continued")
+    ended = record.status in (Status.FINISHED, Status.DIVERGED)
+    return Repair(kept, dropped, (record.restart_slot >= 0 or again) and not ended)
