@@ -327,7 +327,8 @@ def _record(source: _Source, points: Mapping[int, RestartPoint]) -> CommitRecord
     old, kept = source.record, (source.scalars, source.snapshots[0])
     counted = old.restart_slot if old else -1
     slot = max(points, key=lambda k: (points[k].step, k == counted), default=-1)
-    if old and (old.scalar_rows, old.snapshot_rows, old.restart_slot) == (*kept, slot):
+    whole = old and (old.scalar_rows, old.snapshot_rows, old.restart_slot) == (*kept, slot)
+    if old and whole and old.status is not Status.RUNNING:
         return replace(old, sequence=0)
     point = points.get(slot)
     return CommitRecord(
