@@ -21,6 +21,7 @@ _VERBS = {
     "run": "Run a simulation and write its trajectory file.",
     "resume": "Continue a run, bit for bit.",
     "inspect": "Summarize a trajectory file, even while it is being written.",
+    "repair": "Save what is whole in a damaged trajectory file.",
     "analyze": "Measure the patterns of a run: tables, CSV or JSON.",
     "plot": "Draw figures of runs, and movies.",
     "compare": "Compare runs with diffusion to runs without.",

@@ -74,7 +74,7 @@ def run(
     with Simulation(
         config, dataset.X, dataset.Y, initial=initial, resolved=resolved, stored_chart=stored_chart
     ) as simulation:
-        layout, display = _layout(simulation, dataset), shown(progress)
+        layout, display = layout_of(simulation, dataset), shown(progress)
         with (
             StopRequest() as stop,
             TrajectoryWriter.create(
@@ -99,7 +99,8 @@ def shown(progress: Progress | bool) -> Progress:
     return progress
 
 
-def _layout(simulation: Simulation, dataset: Dataset) -> Layout:
+def layout_of(simulation: Simulation, dataset: Dataset) -> Layout:
+    """Return the layout of a new run's file."""
     config, model = simulation.config, simulation.model
     precision = config.array_precision
     data = {"X": dataset.X.astype(precision), "Y": dataset.Y.astype(precision)}

@@ -228,7 +228,7 @@ def read_map(path: Path, fd: int) -> FileMap:
         with _open_hdf5(path) as file:
             if not os.path.samestat(os.fstat(file.id.get_vfd_handle()), os.fstat(fd)):
                 raise TrajectoryError(f"{path} was replaced while it was opened; open it again")
-            return _map(path, os.fstat(fd).st_size, file)
+            return map_of(path, os.fstat(fd).st_size, file)
     except StructureError as error:
         raise _damaged(path, str(error)) from None
     except (PrdsimError, MemoryError):
@@ -237,7 +237,7 @@ def read_map(path: Path, fd: int) -> FileMap:
         if "truncated" in str(error):
             raise DamagedTrajectoryError(
                 f"{path} is truncated (it has {os.fstat(fd).st_size} bytes, fewer than were "
-                "written); copy it again from its source"
+                "written); copy it again from its source, or save the rest by prdsim repair"
             ) from error
         raise _damaged(path, "HDF5 cannot read its structure") from error
 
@@ -279,7 +279,8 @@ def _check_format(path: Path, attributes: dict[str, Any]) -> None:
         )
 
 
-def _map(path: Path, size: int, file: Any) -> FileMap:
+def map_of(path: Path, size: int, file: Any) -> FileMap:
+    """Return the map of an HDF5 file; raises `NotATrajectoryError`, `StructureError`."""
     attributes = read_attributes(file)
     _check_format(path, attributes)
     extents = read_extents(file, size)
@@ -302,8 +303,8 @@ def read_record(filemap: FileMap, fd: int) -> CommitRecord:
         time.sleep(_RECORD_PAUSE)  # both torn while being read: a writer is at work
     else:
         raise DamagedTrajectoryError(
-            f"both commit records of {filemap.path} are damaged, so nothing in it can be "
-            "trusted; restore it from a copy"
+            f"both commit records of {filemap.path} are damaged, so it is unknown what counts; "
+            "restore it from a copy, or save what is whole by prdsim repair"
         )
     capacity = {name: filemap[f"{name}/step"].shape[0] for name in ("scalars", "snapshots")}
     if record.scalar_rows > capacity["scalars"] or record.snapshot_rows > capacity["snapshots"]:

@@ -60,22 +60,27 @@ def build_and_publish(path: Path, layout: Layout, *, over: bool, locked: bool) -
         OutputError: no space, no permission.
     """
     with (
-        _replaceable(path, locked=locked) as replaces,
+        replaceable(path, locked=locked) as replaces,
         built_file(path, layout, locked=locked) as (temporary, filemap, fd),
     ):
         write_first_record(filemap, fd, CommitRecord())
-        if over and replaces:
-            posix.publish_over(temporary, path)
-        else:
-            try:
-                posix.publish_new(temporary, path)
-            except FileExistsError:
-                raise exists_error(path) from None
+        publish(temporary, path, over=over and replaces)
         return os.dup(fd)  # the lock belongs to both
 
 
+def publish(temporary: Path, path: Path, *, over: bool) -> None:
+    """Give a built file its name; raises `ConfigError` if it is taken and `over` is false."""
+    if over:
+        posix.publish_over(temporary, path)
+        return
+    try:
+        posix.publish_new(temporary, path)
+    except FileExistsError:
+        raise exists_error(path) from None
+
+
 @contextmanager
-def _replaceable(path: Path, *, locked: bool) -> Iterator[bool]:
+def replaceable(path: Path, *, locked: bool) -> Iterator[bool]:
     """Hold the lock of a file that is to be replaced; yield whether there is one."""
     if not path.exists():
         yield False

@@ -7,7 +7,7 @@ file, so a trajectory that has been replaced stays readable until `refresh`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,20 +16,13 @@ import numpy as np
 from prdsim.errors import DamagedTrajectoryError, TrajectoryError
 from prdsim.files import lock
 from prdsim.files.json_text import read_json
-from prdsim.symbols import ARRAYS
-from prdsim.trajectory import commit
 from prdsim.trajectory.arrays import NamedArrays, SnapshotArray
+from prdsim.trajectory.check import Problem, check_content, check_recovery
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.layout import scalar_columns
-from prdsim.trajectory.rows import (
-    array_crc,
-    ascend,
-    read_restart_slot,
-    read_rows,
-    rolling_crc,
-)
-from prdsim.trajectory.sessions import Session, any_torn, unpack
+from prdsim.trajectory.rows import ascend, read_rows, read_snapshot, rolling_crc
+from prdsim.trajectory.sessions import SESSIONS, Session, unpack
 
 _JSON_ATTRIBUTES = ("config", "resolved", "versions")
 
@@ -264,13 +257,12 @@ class Trajectory:
 
     def _read_snapshot(self, name: str, row: int) -> np.ndarray:
         """Read one whole array and verify its checksum, which covers step and time too."""
-        index = self._unverified_index()[row]
-        array: np.ndarray = self._map.read(self._fd, f"snapshots/{name}", slice(row, row + 1))[0]
-        step, time = int(index["step"]), float(index["time"])
-        if array_crc(step, time, array) != index["crc32"][ARRAYS.index(name)]:
+        index = self._unverified_index()
+        array = read_snapshot(self._map, self._fd, index, row, name)
+        if array is None:
             raise DamagedTrajectoryError(
-                f"snapshot {row} (step {step}) of {name} in {self.path} is damaged (its checksum "
-                "fails); read the others, or restore the file from a copy"
+                f"snapshot {row} (step {index['step'][row]}) of {name} in {self.path} is damaged "
+                "(its checksum fails); read the others, or restore the file from a copy"
             )
         return array
 
@@ -287,12 +279,9 @@ class Trajectory:
     @property
     def sessions(self) -> list[Session]:
         """What is recorded of each resume, oldest first; [] in files of older versions."""
-        return unpack(self._session_pages())
-
-    def _session_pages(self) -> bytes:
-        if "sessions/record" not in self._map.extents:
-            return b""
-        return self._map.read(self._fd, "sessions/record").tobytes()
+        if SESSIONS not in self._map.extents:
+            return []
+        return unpack(self._map.read(self._fd, SESSIONS).tobytes())
 
     def is_being_written(self) -> bool | None:
         """Whether a live process has the file open for writing; takes no lock from it.
@@ -335,56 +324,17 @@ class Trajectory:
             self._record = read_record(self._map, fd)
             self._forget()
 
-    def check(self) -> list[str]:
-        """Verify every checksum; return descriptions of the problems ([] means undamaged)."""
+    def check(self) -> list[Problem]:
+        """Verify every checksum; [] means that nothing at all is wrong. Works on a live file."""
         return [*self.check_content(), *self.check_recovery()]
 
-    def check_content(self) -> list[str]:
+    def check_content(self) -> list[Problem]:
         """Verify a run's results: attributes, fixed arrays, committed rows."""
-        return [*self._check_fixed(), *self._check_rows()]
+        return check_content(self._map, self._fd, self._record)
 
-    def _check_fixed(self) -> Iterator[str]:
-        damaged = [
-            name
-            for name, extent in self._map.extents.items()
-            if extent.crc32 is not None and _fails(self._map.read_fixed, self._fd, name)
-        ]
-        yield from (f"/{name} is damaged" for name in damaged)
-        if not damaged and self._map.fixed_crc(self._fd) != self._record.fixed_crc:
-            yield (
-                "the file's structure or attributes are damaged, or another program changed them"
-            )
-
-    def _check_rows(self) -> Iterator[str]:
-        if _fails(self._scalar, "step"):
-            yield "the scalars are damaged"
-        if _fails(self._index):
-            yield "the steps, times or checksums of the snapshots are damaged"
-        for row in range(self._record.snapshot_rows):
-            step = int(self._unverified_index()["step"][row])
-            for name in ARRAYS:
-                if _fails(self._read_snapshot, name, row):
-                    yield f"snapshot {row} (step {step}) of {name} is damaged"
-
-    def check_recovery(self) -> Iterator[str]:
-        """Verify the commit records and the restart state, which a resume needs."""
-        # A writer may be replacing the older slots meanwhile: then only the newest counts.
-        written = self.is_being_written() is not False
-        record = read_record(self._map, self._fd)
-        slots = commit.unpack_slots(self._map.read(self._fd, "commit/record").tobytes())
-        if record.sequence > 0 and None in slots and not written:
-            yield (
-                "one of the two commit records is damaged; the other one is used, so the last "
-                "commit may be missing (resuming computes it again)"
-            )
-        if any_torn(self._session_pages()) and not written:
-            yield "what is recorded of a resume is damaged; nothing else depends on it"
-        if record.restart_slot < 0:
-            return
-        point = read_restart_slot(self._map, self._fd, record.restart_slot)
-        moved = read_record(self._map, self._fd).sequence != record.sequence
-        if (point is None or point.step != record.restart_step) and not moved:
-            yield f"the restart state of step {record.restart_step} is damaged"
+    def check_recovery(self) -> list[Problem]:
+        """Verify the commit records and the restart states, which a resume needs."""
+        return check_recovery(self._map, self._fd, self.is_being_written)
 
     def close(self) -> None:
         """Close the file; arrays that were read stay valid."""
@@ -398,11 +348,3 @@ class Trajectory:
 
     def __repr__(self) -> str:
         return f"<trajectory {self.path}: {self._record.snapshot_rows} snapshots, {self.status}>"
-
-
-def _fails(check: Callable[..., object], *arguments: object) -> bool:
-    try:
-        check(*arguments)
-    except DamagedTrajectoryError:
-        return True
-    return False

@@ -76,27 +76,36 @@ def crc_of_rows(filemap: FileMap, fd: int, group: str, count: int) -> int:
     return crc
 
 
-def _restart_value(filemap: FileMap, fd: int, slot: int, name: str) -> np.ndarray:
-    array: np.ndarray = filemap.read(fd, f"restart/{name}", slice(slot, slot + 1))[0]
-    return array
+def read_snapshot(
+    filemap: FileMap, fd: int, index: np.ndarray, row: int, name: str
+) -> np.ndarray | None:
+    """Return one array of a snapshot, or None if its checksum fails, which covers step and time.
+
+    `index` holds the rows of the snapshots' index, unverified.
+    """
+    array: np.ndarray = filemap.read(fd, f"snapshots/{name}", slice(row, row + 1))[0]
+    step, time = int(index["step"][row]), float(index["time"][row])
+    crc = index["crc32"][row][ARRAYS.index(name)]
+    return array if array_crc(step, time, array) == crc else None
 
 
-def stored_point(filemap: FileMap, fd: int, slot: int) -> RestartPoint:
-    """Return the restart point in a slot, without checks."""
+def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | None:
+    """Return the restart point in a slot, or None if its checksum fails."""
+    point, crc = unverified_restart(filemap, fd, slot)
+    return point if restart_crc(point) == crc else None
+
+
+def unverified_restart(filemap: FileMap, fd: int, slot: int) -> tuple[RestartPoint, int]:
+    """Return what a restart slot holds, and its checksum."""
 
     def value(name: str) -> np.ndarray:
-        return _restart_value(filemap, fd, slot, name)
+        array: np.ndarray = filemap.read(fd, f"restart/{name}", slice(slot, slot + 1))[0]
+        return array
 
-    return RestartPoint(
+    point = RestartPoint(
         step=int(value("step")),
         time=float(value("time")),
         arrays={name: value(name) for name in filemap.restart_arrays},
         scalars={name: float(value(name)) for name in filemap.restart_scalars},
     )
-
-
-def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | None:
-    """Return the restart point in a slot, or None if its checksum fails."""
-    point = stored_point(filemap, fd, slot)
-    crc = int(_restart_value(filemap, fd, slot, "crc32"))
-    return point if restart_crc(point) == crc else None
+    return point, int(value("crc32"))

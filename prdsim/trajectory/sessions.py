@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+SESSIONS = "sessions/record"
 PAGE_BYTES = 2048
 PAGES = 16
 
@@ -43,9 +44,10 @@ def unpack(pages: bytes) -> list[Session]:
     return sorted(whole, key=lambda session: int(session["number"]))
 
 
-def any_torn(pages: bytes) -> bool:
-    """Whether a page was written to, but is not whole."""
-    return any(page.strip(b"\0") and _unpack(page) is None for page in _split(pages))
+def torn(pages: bytes) -> list[int]:
+    """Return the pages that were written to, but are not whole."""
+    split = enumerate(_split(pages))
+    return [k for k, page in split if page.strip(b"\0") and _unpack(page) is None]
 
 
 def _split(pages: bytes) -> list[bytes]:

@@ -17,7 +17,7 @@ from prdsim.files import posix
 from prdsim.progress import Say
 from prdsim.trajectory.commit import CommitRecord, newest
 from prdsim.trajectory.container import FileMap, read_map, read_record
-from prdsim.trajectory.sessions import Session, pack, page_of, unpack
+from prdsim.trajectory.sessions import SESSIONS, Session, pack, page_of, unpack
 from prdsim.trajectory.whereabouts import Whereabouts, follow, names
 
 
@@ -136,10 +136,10 @@ class WritableFile(ABC):
         self._session = session
 
     def _write_session(self) -> None:
-        extent = self._map.extents.get("sessions/record")
+        extent = self._map.extents.get(SESSIONS)
         if self._session is None or extent is None:
             return
-        held = unpack(self._map.read(self._fd, "sessions/record").tobytes())
+        held = unpack(self._map.read(self._fd, SESSIONS).tobytes())
         number = 1 + max((int(earlier["number"]) for earlier in held), default=0)
         page = pack(number, self._session)
         posix.pwrite(self._fd, page, extent.offset + page_of(number) * extent.row_bytes)

@@ -339,7 +339,7 @@ class TrajectoryWriter(WritableFile):
         if slot < 0:
             raise TrajectoryError(
                 f"{self.path} holds no state to resume from (its run ended before the first "
-                "commit); run it again with --force"
+                "commit, or it was repaired without one); run it again with --force"
             )
         for candidate in (slot, 1 - slot):
             point = read_restart_slot(self._map, self._fd, candidate)

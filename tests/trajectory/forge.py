@@ -20,7 +20,7 @@ from prdsim.files import posix
 from prdsim.trajectory import commit
 from prdsim.trajectory.commit import CommitRecord
 from prdsim.trajectory.container import FileMap, read_map
-from prdsim.trajectory.rows import read_rows, restart_crc, rolling_crc, stored_point
+from prdsim.trajectory.rows import read_rows, restart_crc, rolling_crc, unverified_restart
 
 
 def attribute(path: Path, name: str, value: Any, *, of: str = "/") -> Path:
@@ -80,7 +80,7 @@ def rows(path: Path, name: str, values: Any) -> Path:
         filemap = read_map(path, fd)
         counts = {"scalars": "scalar_rows", "snapshots": "snapshot_rows"}
         count = getattr(_newest(filemap, fd), counts[group])
-        table = read_rows(filemap, fd, group, count)
+        table = read_rows(filemap, fd, group, slice(count))
         table[column] = values
         posix.pwrite(fd, np.ascontiguousarray(table[column]).tobytes(), filemap[name].offset)
         _write_record(filemap, fd, **{f"{group}_crc": rolling_crc(table)})
@@ -129,6 +129,6 @@ def _write_record(filemap: FileMap, fd: int, **changes: Any) -> None:
 
 def _seal_restart(filemap: FileMap, fd: int, slot: int) -> None:
     extent = filemap["restart/crc32"]
-    crc = restart_crc(stored_point(filemap, fd, slot))
+    crc = restart_crc(unverified_restart(filemap, fd, slot)[0])
     data = np.array(crc, dtype=extent.dtype).tobytes()
     posix.pwrite(fd, data, extent.offset + slot * extent.row_bytes)
