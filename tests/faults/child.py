@@ -9,7 +9,6 @@ import json
 import os
 import select
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -56,8 +55,7 @@ def program(*arguments: object, hook: Hook = lambda _: nullcontext()) -> Work:
             try:
                 main()
             except SystemExit as end:
-                assert isinstance(end.code, int)
-                return end.code
+                return int(end.code or 0)
         return 0
 
     return work
@@ -77,7 +75,7 @@ class Child:
     """A child at work in a folder."""
 
     def __init__(self, work: Work, folder: Path) -> None:
-        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self._out, self._err = (os.memfd_create(name) for name in ("out", "err"))
         (self._ear, told), (go, self._go) = os.pipe(), os.pipe()
         self.told: list[dict[str, Any]] = []
         self._unread = b""
@@ -93,8 +91,8 @@ class Child:
         code = _SUITE_FAILED
         try:
             os.chdir(folder)
-            for number, file in ((1, self._out), (2, self._err)):
-                os.dup2(file.fileno(), number)
+            os.dup2(self._out, 1)
+            os.dup2(self._err, 2)
             sys.stdout, sys.stderr = (
                 os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2)
             )
@@ -143,12 +141,7 @@ class Child:
         while self.hear():
             pass
         code, peak = self._reap()
-        texts = []
-        for file in (self._out, self._err):
-            file.seek(0)
-            texts.append(file.read().decode())
-            file.close()
-        out, err = texts
+        out, err = self._printed
         assert code != _SUITE_FAILED, err
         for word in ("Traceback", "internal error", "Exception ignored"):
             if word in err:
@@ -163,7 +156,14 @@ class Child:
         _, status, usage = os.wait4(self.pid, 0)
         os.close(self._ear)
         os.close(self._go)
+        self._printed = [_content(fd) for fd in (self._out, self._err)]
         return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
+
+
+def _content(fd: int) -> str:
+    with os.fdopen(fd, "rb") as file:
+        file.seek(0)
+        return file.read().decode()
 
 
 def call(folder: Path, *arguments: object, hook: Hook = lambda _: nullcontext()) -> Ended:

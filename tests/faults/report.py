@@ -20,7 +20,7 @@ KINDS = {
 _EXAMPLES = 20
 
 
-class Broken(Exception):
+class Broken(Exception):  # noqa: N818
     """A promise that a case found broken, of one of the KINDS."""
 
     def __init__(self, kind: str, text: str) -> None:
@@ -45,6 +45,12 @@ class Report:
     def case(self, label: str) -> Iterator[None]:
         """Count a case, and what it finds broken."""
         self.cases += 1
+        with self.guard(label):
+            yield
+
+    @contextmanager
+    def guard(self, label: str) -> Iterator[None]:
+        """Note what is found broken inside."""
         try:
             yield
         except Broken as broken:

@@ -34,11 +34,13 @@ class Table:
             (folder / self.output).write_bytes(OLD)
         return folder / self.output
 
-    def accepts(self, told: Sequence[dict[str, Any]]) -> tuple[bytes | None, ...]:
+    def accepts(
+        self, told: Sequence[dict[str, Any]], before: tuple[bytes | None, ...] = ()
+    ) -> tuple[bytes | None, ...]:
         """What may be left: nothing before the end of the command is promised."""
-        finished = any("finished" in what for what in told)
-        before = OLD if self.over else None
-        return (written_by(self),) if finished else (before, written_by(self))
+        if any("finished" in what for what in told):
+            return (written_by(self),)
+        return before or (OLD if self.over else None, written_by(self))
 
     def judge(self, path: Path, accepted: Sequence[bytes | None]) -> None:
         """Raise `Broken` unless the file is one of those, and the run is what it was."""

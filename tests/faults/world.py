@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import gc
 import json
-import os
 import shutil
 import signal
 import tempfile
@@ -18,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faults.child import Hook, Line, call
-from faults.report import Broken
+from support import names
 from support_runs import assert_same_trajectory
 
 import prdsim
+from faults.child import Hook, Line, call
+from faults.report import Broken
 from prdsim.errors import PrdsimError
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, Trajectory, TrajectoryWriter, open_trajectory
@@ -125,15 +125,17 @@ class Life:
             shutil.copy(world().files[self.begins_with], folder / NAME)
         return folder / NAME
 
-    def accepts(self, told: Sequence[dict[str, Any]]) -> tuple[Promise | None, ...]:
-        """What may be left after what a child told."""
+    def accepts(
+        self, told: Sequence[dict[str, Any]], before: tuple[Promise | None, ...] = ()
+    ) -> tuple[Promise | None, ...]:
+        """What may be left after what a child told, or before it told anything."""
         if promise := last_promise(told):
             return (promise,)
-        before = (world().held[self.begins_with],) if self.begins_with else (None,)
-        return (*before, *self.or_else)
+        held = world().held[self.begins_with] if self.begins_with else None
+        return before or (held, *self.or_else)
 
     def judge(self, path: Path, accepted: Sequence[Promise | None]) -> None:
-        """Raise `Broken` unless a file holds one of the promises, undamaged, with the right bits."""
+        """Raise `Broken` unless a file holds one of the promises, undamaged and right."""
         if not path.exists():
             if None not in accepted:
                 raise Broken("lost", f"{path.name} is missing, after {accepted}")
@@ -150,16 +152,17 @@ class Life:
     def complete(self, folder: Path) -> None:
         """Go on as a user would, to the end; raise `Broken` unless it is the uninterrupted run."""
         path = folder / NAME
-        command = self._what_is_left(path)
+        command = self.what_is_left(path)
         if command:
             ended = call(folder, *command)
             if ended.code != 0:
                 raise Broken("lost", f"{command[0]} gave {ended.code}: {ended.err}")
         require_same(world().files[f"whole {self.end}"], path)
-        if left := sorted(set(os.listdir(folder)) - {NAME}):
+        if left := sorted(set(names(folder)) - {NAME}):
             raise Broken("promise", f"left behind: {left}")
 
-    def _what_is_left(self, path: Path) -> tuple[object, ...]:
+    def what_is_left(self, path: Path) -> tuple[object, ...]:
+        """The command that a user would go on with; () if all is done."""
         if not path.exists():
             return run_command()
         with reading(path) as trajectory:
