@@ -128,6 +128,9 @@ class RunConfig(BaseModel):
 
     output: str | None = _key("output", None, "trajectory file (default: prdsim-TIME-ID.h5)")
     force: bool = _key("output", False, "overwrite the trajectory file")
+    lock: bool = _key(
+        "output", True, "lock the file against other writers; no-lock: where no locks exist"
+    )
     snapshots: str | None = _key(
         "output",
         None,

@@ -22,7 +22,7 @@ from prdsim.files.small import size_text
 try:
     import fcntl
 
-    _HAS_LOCKS = True
+    _HAS_LOCKS = hasattr(fcntl, "F_OFD_SETLK")
 except ImportError:  # not a POSIX system
     _HAS_LOCKS = False
 
@@ -33,7 +33,7 @@ _PROBE_BYTES = 1 << 20  # more than HDF5's metadata takes
 def require_support() -> None:
     """Refuse systems without the calls that make a commit safe, by an `OutputError` with those."""
     missing = [name for name in _NEEDED if not hasattr(os, name)]
-    missing += [] if _HAS_LOCKS else ["flock"]
+    missing += [] if _HAS_LOCKS else ["F_OFD_SETLK"]
     if missing:
         raise OutputError(
             f"this system cannot write trajectories safely: it lacks {', '.join(missing)}; "
@@ -169,14 +169,13 @@ def publish_over(temporary: Path, path: Path) -> None:
     fsync_folder(path.parent)
 
 
-def try_lock(fd: int, *, exclusive: bool) -> bool:
-    """Take an advisory lock without waiting; return whether it was free.
+def try_share_with_hdf5(fd: int) -> bool:
+    """Take the shared `flock` with which HDF5 refuses programs that would write to the file.
 
-    Raises `OSError` if the file system has no locks.
+    Return whether no program has it open for writing.
     """
-    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

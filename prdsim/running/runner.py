@@ -70,15 +70,17 @@ def run(
     with Simulation(
         config, dataset.X, dataset.Y, initial=initial, resolved=resolved, stored_chart=stored_chart
     ) as simulation:
-        layout = _layout(simulation, dataset)
+        layout, display = _layout(simulation, dataset), shown(progress)
         with (
             StopRequest() as stop,
-            TrajectoryWriter.create(path, layout, force=config.force) as writer,
+            TrajectoryWriter.create(
+                path, layout, force=config.force, locked=config.lock, say=display.note
+            ) as writer,
         ):
             if progress is True:
                 announce(simulation.describe())
             plans = layout.snapshot_plan, layout.scalar_plan
-            return Loop(simulation, writer, *plans).go(shown(progress), stop)
+            return Loop(simulation, writer, *plans).go(display, stop)
 
 
 def default_name() -> str:
@@ -110,7 +112,7 @@ def _layout(simulation: Simulation, dataset: Dataset) -> Layout:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "resolved": json.dumps(simulation.resolved.to_dict()),
             "precision": config.precision,
-            "versions": json.dumps(_versions(simulation)),
+            "versions": json.dumps(environment(simulation)),
             "dataset": dataset.name,
             "dataset_sha256": dataset.fingerprint,
             **({"grid": dataset.grid} if dataset.grid else {}),
@@ -132,7 +134,8 @@ def config_attributes(config: RunConfig) -> dict[str, str]:
     return {"config": config.to_json(), "config_sha256": config.sha256()}
 
 
-def _versions(simulation: Simulation) -> dict[str, Any]:
+def environment(simulation: Simulation) -> dict[str, Any]:
+    """Return what may decide the last bits of a run: versions, libraries, threads, machine."""
     import platform
 
     import h5py

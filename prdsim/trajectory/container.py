@@ -135,7 +135,7 @@ class FileMap:
 def create_container(
     path: Path, layout: Layout, specs: list[DatasetSpec], checksums: Mapping[str, int]
 ) -> None:
-    """Create the HDF5 file with all its datasets, without their data.
+    """Make an empty file an HDF5 file with all its datasets, without their data.
 
     `checksums` gives the CRC-32 of the datasets that are written once.
     """
@@ -144,7 +144,8 @@ def create_container(
     # Superblock 2: checksummed object headers, and no flag for a killed writer to leave set.
     with h5py.File(
         path,
-        "x",
+        "w",
+        locking=False,  # the caller holds the writer's lock
         libver=("v108", "v108"),
         alignment_threshold=2048,
         alignment_interval=4096,

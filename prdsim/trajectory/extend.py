@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,52 +12,63 @@ import numpy as np
 
 from prdsim.errors import DamagedTrajectoryError, OutputError, PrdsimError
 from prdsim.files import posix
-from prdsim.files.lock import WriterLock
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap
 from prdsim.trajectory.create import built_file, write_first_record
 from prdsim.trajectory.layout import OWN_ATTRIBUTES, Attribute, Layout
 from prdsim.trajectory.reader import Trajectory, open_trajectory
-from prdsim.trajectory.rows import read_restart_slot, read_rows, restart_crc, rolling_crc
+from prdsim.trajectory.rows import crc_of_rows, read_restart_slot, restart_crc
+from prdsim.trajectory.sessions import PAGES
+from prdsim.trajectory.writer import TrajectoryWriter
 
 
 def extend_trajectory(
-    path: str | os.PathLike[str],
+    writer: TrajectoryWriter,
     *,
     snapshot_plan: Sequence[float],
     scalar_plan: Sequence[float],
     attributes: Mapping[str, Attribute],
     carried: Mapping[str, float] | None = None,
 ) -> None:
-    """Replace a trajectory by a copy with other planned rows and changed `attributes`.
+    """Replace a writer's file by a copy with other planned rows and changed `attributes`.
 
     The new plans must begin with the committed rows' steps, or times, a last unplanned one
     included. The copy's status is "interrupted": a run with steps left to do. It has the present
     format version; scalars missing in the old file become NaN, and numbers missing in its restart
-    states come from `carried`. A failure, or a crash at any moment, leaves the old file unchanged.
+    states come from `carried`. The writer goes on with the copy. A failure, or a crash at any
+    moment, leaves the old file unchanged.
 
     Raises:
-        TrajectoryLockedError: it is being written.
         DamagedTrajectoryError: a checksum of the old file fails.
         OutputError: no space, no permission.
         PrdsimError: schedules that do not begin with the committed rows (a fault in the caller).
     """
-    with open_trajectory(path):  # a missing or foreign file gets its error before the lock
-        pass
-    target = Path(os.path.realpath(path))
-    with closing(WriterLock(target)), open_trajectory(path) as old:
-        _extend(target, old, snapshot_plan, scalar_plan, attributes, carried or {})
+    with open_trajectory(writer.path) as old:
+        layout, joining = _longer(old, snapshot_plan, scalar_plan, attributes, carried or {})
+        target = Path(os.path.realpath(writer.path))
+        with built_file(target, layout, locked=writer.locked) as (temporary, filemap, fd):
+            _copy_rows(old, filemap, fd)
+            if joining:
+                _complete_restarts(old, filemap, fd, joining)
+            crc = crc_of_rows(filemap, fd, "scalars", old._record.scalar_rows)
+            record = replace(old._record, sequence=0, status=Status.INTERRUPTED, scalars_crc=crc)
+            write_first_record(filemap, fd, record)
+            _require_sound(temporary, old)
+            shutil.copymode(target, temporary)
+            posix.publish_over(temporary, target)
+            copy = os.dup(fd)  # with its lock
+    writer.replace_file(copy)
 
 
-def _extend(
-    target: Path,
+def _longer(
     old: Trajectory,
     snapshot_plan: Sequence[float],
     scalar_plan: Sequence[float],
     attributes: Mapping[str, Attribute],
     carried: Mapping[str, float],
-) -> None:
+) -> tuple[Layout, dict[str, float]]:
+    """Return the layout of the copy, and the numbers that join its restart states."""
     problems = old.check_content()
     if problems:
         raise DamagedTrajectoryError(
@@ -71,23 +81,16 @@ def _extend(
         if not np.array_equal(np.asarray(new)[: len(done)], done):
             raise PrdsimError(f"the new plan of {name} does not begin with the committed rows")
     joining = {n: value for n, value in carried.items() if n not in old._map.restart_scalars}
-    layout = _layout(old, snapshot_plan, scalar_plan, attributes, tuple(joining))
-    with built_file(target, layout) as (temporary, filemap, fd):
-        _copy_rows(old, filemap, fd)
-        if joining:
-            _complete_restarts(old, filemap, fd, joining)
-        scalars = read_rows(filemap, fd, "scalars", old._record.scalar_rows)
-        record = replace(
-            old._record, sequence=0, status=Status.INTERRUPTED, scalars_crc=rolling_crc(scalars)
-        )
-        write_first_record(filemap, fd, record)
-        with open_trajectory(temporary) as copy:
-            # Damage to one restart state or commit record, which resuming survives, may remain.
-            new_problems = set(copy.check()) - set(old.check_recovery())
-            if new_problems:
-                raise OutputError(f"the copy of {old.path} failed: {new_problems.pop()}")
-        shutil.copymode(target, temporary)
-        posix.publish_over(temporary, target)
+    return _layout(old, snapshot_plan, scalar_plan, attributes, tuple(joining)), joining
+
+
+def _require_sound(temporary: Path, old: Trajectory) -> None:
+    """Raise `OutputError` if a finished copy has damage that its original has not."""
+    with open_trajectory(temporary) as copy:
+        # Damage to one restart state or commit record, which resuming survives, may remain.
+        new_problems = set(copy.check()) - set(old.check_recovery())
+        if new_problems:
+            raise OutputError(f"the copy of {old.path} failed: {new_problems.pop()}")
 
 
 def _layout(
@@ -120,6 +123,7 @@ def _layout(
 def _copy_rows(old: Trajectory, filemap: FileMap, fd: int) -> None:
     """Copy the committed rows and both restart slots, one row at a time."""
     counts = {
+        "sessions": PAGES,
         "scalars": old._record.scalar_rows,
         "snapshots": old._record.snapshot_rows,
         "restart": 2,
@@ -131,6 +135,8 @@ def _copy_rows(old: Trajectory, filemap: FileMap, fd: int) -> None:
             for row in range(count):
                 if name in held:
                     data = old._map.read(old._fd, f"{group}/{name}", slice(row, row + 1))
+                elif extent.dtype.kind != "f":
+                    break  # pages that are zero already
                 else:  # of a newer version than the old file
                     data = np.full(1, np.nan, dtype=extent.dtype)
                 posix.pwrite(fd, posix.as_bytes(data), extent.offset + row * extent.row_bytes)

@@ -15,9 +15,10 @@ from prdsim.errors import PrdsimError
 from prdsim.schedule import is_by_time
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory.commit import SLOT_BYTES, SLOTS
+from prdsim.trajectory.sessions import PAGE_BYTES, PAGES
 
 FORMAT = "prdsim-trajectory"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 #: Attributes that every file has, beside those of its layout.
 OWN_ATTRIBUTES = ("format", "format_version", "prdsim_version")
@@ -105,9 +106,13 @@ _SCALES = {
     "array": "weight array: " + ", ".join(ARRAYS),
     "slot": "one of two alternating slots",
     "word": "64-bit word of a commit record",
+    "session": "one of the pages for resumes",
+    "byte": "byte of a page",
 }
 
 _COMMIT = (Row("commit/record", ("slot", "word"), "uint64", "commit records, packed"),)
+
+_SESSIONS = (Row("sessions/record", ("session", "byte"), "uint8", "resumes, packed"),)
 
 _SCHEDULE = (
     Row("schedule/snapshots", ("snapshots",), "plan", "planned steps, or times, of the snapshots"),
@@ -139,7 +144,7 @@ _RESTART_CRC = Row("restart/crc32", ("slot",), "uint32", "CRC-32 of the whole sl
 _RESERVED = {"step", "time", "crc32"}
 
 #: The groups whose datasets are written after creation; all other bytes are fixed.
-CHANGING_GROUPS = ("commit", "scalars", "snapshots", "restart")
+CHANGING_GROUPS = ("commit", "sessions", "scalars", "snapshots", "restart")
 
 
 def changes(path: str) -> bool:
@@ -228,10 +233,11 @@ class Layout:
         (m, d_in), (m_c, d_out) = self.shapes["U"], self.shapes["W"]
         sizes = {"neuron": m, "input": d_in, "output": d_out, "critic_neuron": m_c}
         sizes |= {"array": len(ARRAYS), "slot": SLOTS, "word": SLOT_BYTES // 8}
+        sizes |= {"session": PAGES, "byte": PAGE_BYTES}
         free = self._free_rows(sizes)
         lengths = {"snapshots": len(self.snapshot_plan), "scalars": len(self.scalar_plan)}
         rows = [Row(name, (name,), "int32", _SCALES.get(name, "index")) for name in sizes]
-        rows += [*_COMMIT, *_SCHEDULE, *_SCALAR_TABLE, *_SNAPSHOT_TABLE, *free]
+        rows += [*_COMMIT, *_SESSIONS, *_SCHEDULE, *_SCALAR_TABLE, *_SNAPSHOT_TABLE, *free]
         specs = []
         for row in rows:
             local = sizes | lengths | {"step": lengths.get(row.path.partition("/")[0], 0)}
@@ -289,7 +295,7 @@ def _axes(name: str, shape: tuple[int, ...], sizes: dict[str, int]) -> tuple[str
 
 def markdown_table() -> str:
     """Return the declared table for the documentation of the file format."""
-    rows = [*_COMMIT, *_SCHEDULE]
+    rows = [*_COMMIT, *_SESSIONS, *_SCHEDULE]
     rows += [Row(f"initial/{n}", _ARRAYS[n][0], "run", _ARRAYS[n][1]) for n in ARRAYS]
     rows += [Row(f"chart/{n}", _ARRAYS[n][0], "run", _ARRAYS[n][1]) for n in "QR"]
     rows += [Row(f"data/{n}", _ARRAYS[n][0], "run", _ARRAYS[n][1]) for n in "XY"]

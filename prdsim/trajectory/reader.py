@@ -23,6 +23,7 @@ from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.layout import scalar_columns
 from prdsim.trajectory.rows import array_crc, read_restart_slot, read_rows, rolling_crc
+from prdsim.trajectory.sessions import Session, unpack
 
 _JSON_ATTRIBUTES = ("config", "resolved", "versions")
 
@@ -215,7 +216,7 @@ class Trajectory:
 
     def _scalar(self, name: str) -> np.ndarray:
         if self._scalar_rows is None:
-            rows = read_rows(self._map, self._fd, "scalars", self._record.scalar_rows)
+            rows = read_rows(self._map, self._fd, "scalars", slice(self._record.scalar_rows))
             if rolling_crc(rows) != self._record.scalars_crc:
                 raise DamagedTrajectoryError(
                     f"the scalars in {self.path} are damaged (their checksum fails); "
@@ -228,7 +229,7 @@ class Trajectory:
     def _unverified_index(self) -> np.ndarray:
         if self._snapshot_rows is None:
             count = self._record.snapshot_rows
-            self._snapshot_rows = read_rows(self._map, self._fd, "snapshots", count)
+            self._snapshot_rows = read_rows(self._map, self._fd, "snapshots", slice(count))
         return self._snapshot_rows
 
     def _index(self) -> np.ndarray:
@@ -262,20 +263,38 @@ class Trajectory:
         )
         return array[: self._record.snapshot_rows]
 
-    def is_being_written(self) -> bool:
+    @property
+    def sessions(self) -> list[Session]:
+        """What is recorded of each resume, oldest first; [] in files of older versions."""
+        if "sessions/record" not in self._map.extents:
+            return []
+        return unpack(self._map.read(self._fd, "sessions/record").tobytes())
+
+    def is_being_written(self) -> bool | None:
         """Whether a live process has the file open for writing; takes no lock from it.
 
-        A status of "running" with no writer means that the run was killed.
+        A status of "running" with no writer means that the run was killed. None: it cannot be
+        known, for the writer takes no locks (``lock = false``), or this file system has none.
         """
-        return lock.is_locked(Path(os.path.realpath(self.path)))
+        begun = {"lock": self.config.get("lock", True)}
+        if not [begun, *self.sessions][-1].get("lock", True):
+            return None
+        return lock.is_held(self._fd)
 
     def live_status(self) -> str:
-        """Refresh, and return the status; "killed" if a running run has no writer."""
-        # In this order, so that a run that ends in between is not mistaken for a killed one.
-        written = self.is_being_written()
-        self.refresh()
-        killed = self.status is Status.RUNNING and not written
-        return "killed" if killed else str(self.status)
+        """Refresh, and return the status; "killed" if a running run has no writer.
+
+        "running or killed" if that cannot be known.
+        """
+        file = None
+        while file is not self._file:  # again if it was replaced
+            file = self._file
+            # In this order, so that a run that ends in between is not mistaken for a killed one.
+            written = self.is_being_written()
+            self.refresh()
+        if self.status is not Status.RUNNING or written:
+            return str(self.status)
+        return "killed" if written is False else "running or killed"
 
     def refresh(self) -> None:
         """Show the newest commit, even if the file was replaced; raises as `open_trajectory`."""
@@ -326,7 +345,7 @@ class Trajectory:
     def check_recovery(self) -> Iterator[str]:
         """Verify the commit records and the restart state, which a resume needs."""
         # A writer may be replacing the older slots meanwhile: then only the newest counts.
-        written = self.is_being_written()
+        written = self.is_being_written() is not False
         record = read_record(self._map, self._fd)
         slots = commit.unpack_slots(self._map.read(self._fd, "commit/record").tobytes())
         if record.sequence > 0 and None in slots and not written:

@@ -17,6 +17,7 @@ from prdsim.trajectory.layout import scalar_columns
 SNAPSHOT_ROW = np.dtype([("step", "<i8"), ("time", "<f8"), ("crc32", "<u4", (len(ARRAYS),))])
 
 _POINT = struct.Struct("<qd")
+_ROWS = 1 << 14  # read at once
 
 
 def row_type(filemap: FileMap, group: str) -> np.dtype:
@@ -47,12 +48,24 @@ def rolling_crc(rows: np.ndarray, crc: int = 0) -> int:
     return zlib.crc32(rows.tobytes(), crc)
 
 
-def read_rows(filemap: FileMap, fd: int, group: str, count: int) -> np.ndarray:
-    """Return the first `count` rows of /scalars or of the snapshots' index, without checks."""
-    rows = np.empty(count, dtype=row_type(filemap, group))
-    for name in rows.dtype.names or ():
-        rows[name] = filemap.read(fd, f"{group}/{name}", slice(count))
-    return rows
+def read_rows(filemap: FileMap, fd: int, group: str, rows: slice) -> np.ndarray:
+    """Return a range of rows of /scalars or of the snapshots' index, without checks."""
+    kind = row_type(filemap, group)
+    columns = {name: filemap.read(fd, f"{group}/{name}", rows) for name in kind.names or ()}
+    found = np.empty(len(columns["step"]), dtype=kind)
+    for name, column in columns.items():
+        found[name] = column
+    return found
+
+
+def crc_of_rows(filemap: FileMap, fd: int, group: str, count: int) -> int:
+    """Return the running checksum of the first `count` rows, read piece by piece."""
+    crc = 0
+    for start in range(0, count, _ROWS):
+        crc = rolling_crc(
+            read_rows(filemap, fd, group, slice(start, min(start + _ROWS, count))), crc
+        )
+    return crc
 
 
 def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | None:
