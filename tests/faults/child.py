@@ -132,6 +132,11 @@ class Child:
         """Let the child go on after a pause."""
         _write(self._go, b".")
 
+    @property
+    def err(self) -> str:
+        """What it has printed on stderr up to now."""
+        return os.pread(self._err, 1 << 20, 0).decode()
+
     def end(self) -> Ended:
         """Wait for the end.
 

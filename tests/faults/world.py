@@ -85,9 +85,9 @@ def promising(line: Line, after: Sequence[tuple[int, Any]] = ()) -> Iterator[Non
         yield
 
 
-def paused_after(commits: int) -> Hook:
-    """A hook that lets a run pause after some commits."""
-    return lambda line: promising(line, [(commits, line.pause)])
+def paused_after(*commits: int) -> Hook:
+    """A hook that lets a run pause after so many commits."""
+    return lambda line: promising(line, [(count, line.pause) for count in commits])
 
 
 def stopped_after(commits: int) -> Hook:
@@ -116,6 +116,7 @@ class Life:
     begins_with: str | None
     end: int = STEPS
     or_else: tuple[Promise | None, ...] = ()
+    output: str = NAME
 
     def begin(self, folder: Path) -> Path:
         """Make the folder as it is before the command; return the file."""
