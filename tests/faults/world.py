@@ -121,7 +121,7 @@ class Life:
     def begin(self, folder: Path) -> Path:
         """Make the folder as it is before the command; return the file."""
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        folder.mkdir(parents=True)
         if self.begins_with:
             shutil.copy(world().files[self.begins_with], folder / NAME)
         return folder / NAME
