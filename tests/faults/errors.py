@@ -276,6 +276,16 @@ def _full(report: Report, life: Life | Table, random: Random, folder: Path) -> N
         subprocess.run(["umount", disk], check=True)
 
 
+def short_writes(count: int, seed: int) -> Report:
+    """Only writes of which the system takes a part."""
+    report, folder = Report("short writes"), fresh_folder() / "case"
+    with report.timed():
+        faults = [fault for fault in all_faults(folder) if fault.error == SHORT]
+        for fault in Random(seed).sample(faults, count):
+            _inject(report, fault, folder)
+    return report
+
+
 def campaign(count: int, seed: int) -> Report:
     """Put errors into all lives: seven of ten at a call, the others by what is missing or full."""
     report, random, folder = Report("errors"), Random(seed), fresh_folder() / "case"

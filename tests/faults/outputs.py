@@ -95,7 +95,8 @@ def _vanish(way: Callable[[Path], None], life: Life, pause: int, folder: Path) -
             yield
 
     run = Child(program(*arguments, hook=hook), folder / "work")
-    assert run.reach(), run.end()
+    if not run.reach():
+        raise Broken("lost", f"the run did not get there: {run.end()}")
     way(path)
     run.go_on()
     paused = run.reach()

@@ -80,7 +80,8 @@ def _meet(way: Callable[[Path], str], life: Life, pause: int, kind: int, folder:
     """Let a second writer come while the first pauses; raise `Broken` unless all is well."""
     path = life.begin(folder)
     first = Child(program(*life.arguments, hook=paused_after(pause)), folder)
-    assert first.reach(), first.end()
+    if not first.reach():
+        raise Broken("lost", f"the first did not get there: {first.end()}")
     name = way(path)
     held = (folder / name).read_bytes()
     command = _second_commands(name, seed=1)[kind]
