@@ -15,6 +15,8 @@ import click
 from prdsim import __version__
 from prdsim.errors import PrdsimError
 
+from .shared_options import HintingGroup
+
 _VERBS = {
     "run": "Run a simulation and write its trajectory file.",
     "resume": "Continue a run, bit for bit.",
@@ -31,7 +33,7 @@ _VERBS = {
 }
 
 
-class _Verbs(click.Group):
+class _Verbs(HintingGroup):
     """A group that imports a verb's module only when the verb is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002

@@ -73,6 +73,7 @@ def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, 
         "steps": config.steps,
         "time": float(trajectory.time[-1]) if len(trajectory.time) else 0.0,
         "end_time": config.end_time,
+        "sessions": trajectory.sessions,
         "snapshots": trajectory.step.tolist(),
         "snapshots_planned": len(trajectory.planned_snapshots),
         "restart_step": trajectory.restart_step,
@@ -84,9 +85,12 @@ def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, 
 
 
 def _warnings(trajectory: Trajectory, config: RunConfig) -> list[str]:
-    """Return warnings about inaccuracy in the last row of scalars."""
-    from prdsim.running.accuracy import warnings_of
+    """Return warnings about inaccuracy in the last row of scalars, or what to do if it diverged."""
+    from prdsim.running.accuracy import remedy_of, warnings_of
+    from prdsim.trajectory import Status
 
+    if trajectory.status is Status.DIVERGED:
+        return [f"start a new run with {remedy_of(trajectory, config)}"]
     columns = {name: column for name, column in trajectory.scalars.items() if len(column)}
     if "invariant_error" not in columns:  # nothing recorded yet, or a file of format version 1
         return []
@@ -117,6 +121,7 @@ def _text(report: dict[str, Any], config: RunConfig) -> str:
         f"{len(report['scalars']['step'])} rows of scalars",
         f"  discretization: {report['discretization']}",
     ]
+    lines += _resumes(report["sessions"])
     lines += _table(report["scalars"])
     lines += [f"  warning: {text}" for text in report["warnings"]]
     if report["status"] in ("killed", "interrupted", "failed"):
@@ -125,6 +130,20 @@ def _text(report: dict[str, Any], config: RunConfig) -> str:
         lines += [f"  damaged: {problem}" for problem in report["problems"]]
         lines += [] if report["problems"] else ["  all checksums hold"]
     return "\n".join(lines)
+
+
+def _resumes(sessions: list[dict[str, Any]]) -> list[str]:
+    """Tell how often a run was resumed, and where rows were computed anew."""
+    if not sessions:
+        return []
+    last = sessions[-1]
+    count = "once" if last["number"] == 1 else f"{last['number']} times"
+    lines = [f"  resumed {count}, last at step {last.get('step', '?')} on {last.get('at', '?')}"]
+    for session in sessions:
+        if withdrawn := session.get("accepted_new_bits"):
+            rows = " and ".join(f"{number} of {name}" for name, number in withdrawn.items())
+            lines.append(f"  new bits accepted at step {session['step']}: {rows} computed anew")
+    return lines
 
 
 def _status(report: dict[str, Any]) -> str:

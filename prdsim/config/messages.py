@@ -37,7 +37,8 @@ def _requirement(key: str, problem: ErrorDetails, names: list[str]) -> str:
         name, comparison = bounds[kind]
         return f"must be {comparison} {context[name]}"
     if kind == "literal_error" and names and key != "step_size":
-        return f"must be one of {', '.join(names)}"
+        hint = did_you_mean(str(problem["input"]), names)
+        return f"must be one of {', '.join(names)}" + f" ({hint})" * bool(hint)
     if kind == "finite_number":
         return "must be a finite number"
     if key == "step_size":

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from prdsim.convergence.judgment import HEADLINE, JudgedNumber, Verdict, percent
 from prdsim.errors import ReportError
-from prdsim.files.small import write_whole
+from prdsim.files.whole import write_whole
 from prdsim.trajectory import Trajectory
 
 FORMAT = "prdsim-convergence"
@@ -132,11 +132,11 @@ def _sibling(run: Path, ending: str) -> Path:
     return run.with_name(f"{stem}{ending}")
 
 
-def write_report(report: Report, path: Path) -> None:
-    """Write a report, completely or not at all; raises `OutputError`."""
+def write_report(report: Report, path: Path, *, force: bool = False) -> None:
+    """Write a report, with the promises and errors of `whole_file`."""
     head = {"format": FORMAT, "format_version": FORMAT_VERSION}
     content = {**head, **_CONTENT.dump_python(report, mode="json")}
-    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode(), force=force)
 
 
 def read_report(path: Path) -> Report | None:

@@ -24,30 +24,27 @@ from prdsim.figures.style import (
     settings,
     show_image,
 )
+from prdsim.files.whole import whole_file
 
 
-def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int = 6) -> None:
+def write_movie(
+    request: Request, path: Path, *, dpi: float = 100.0, rate: int = 6, force: bool = True
+) -> None:
     """Write u_j(t) - u_j(0) of chosen neurons, one frame per snapshot, and distances.
 
     Runs are side by side, at the snapshots of the first one, on the color scale of the end.
-    Raises `ConfigError` for mp4 without ffmpeg and inputs that are not images, `OutputError` if the
-    file cannot be written.
+    Raises `ConfigError` for mp4 without ffmpeg, inputs that are not images, and an existing file if
+    ``force`` is False; `OutputError` if the file cannot be written.
     """
     require_writer(path)
     writer = PillowWriter(fps=rate) if path.suffix == ".gif" else FFMpegWriter(fps=rate)
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
-        with settings():
+        with whole_file(path, force=force) as (temporary, _), settings():
             _record(request, writer, temporary, dpi)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None
     except CalledProcessError as error:  # for example an ffmpeg without this codec
         raise OutputError(
-            f"{path} cannot be written: ffmpeg ended with code {error.returncode}; name a .gif"
+            f"cannot write {path}: ffmpeg ended with code {error.returncode}; name a .gif"
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def require_writer(path: Path) -> None:

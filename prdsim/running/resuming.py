@@ -12,6 +12,7 @@ from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DivergedError, ResumeMismatchError
 from prdsim.progress import Progress, Say
 from prdsim.recorded import Recorded
+from prdsim.running.accuracy import remedy_of
 from prdsim.running.loop import Loop, Result
 from prdsim.running.runner import config_attributes, environment, plan_of, shown
 from prdsim.running.simulation import CARRIED_SINCE_2, Simulation
@@ -53,10 +54,8 @@ def resume(
     path, display = Path(path), shown(progress)
     with open_trajectory(path) as trajectory:
         lock = lock and Recorded(trajectory).config.lock
-    with (
-        StopRequest() as stop,
-        TrajectoryWriter.open(path, locked=lock, say=display.note) as writer,
-    ):
+    say = display.note
+    with StopRequest() as stop, TrajectoryWriter.open(path, locked=lock, say=say) as writer:
         with open_trajectory(path) as trajectory:
             recorded = Recorded(trajectory)
             config, longer = _config_to_resume(recorded, steps, end_time)
@@ -67,7 +66,7 @@ def resume(
         # Without rows the run was killed before its first commit: start from the beginning.
         point = writer.read_restart() if rows else None
         with Simulation(config, *data, **beginning, restart=point) as simulation:
-            session = _session(simulation, before, lock=lock, say=display.note)
+            session = _session(simulation, before, lock=lock, say=say)
             if longer:
                 extend_trajectory(
                     writer,
@@ -77,10 +76,10 @@ def resume(
                     carried=CARRIED_SINCE_2,
                 )
             if accept_new_bits and rows:
-                writer.session(session | {"accepted_new_bits": writer.rows_after_restart})
+                session["accepted_new_bits"] = writer.rows_after_restart
+            writer.session(session)
+            if accept_new_bits and rows:
                 writer.rewind()
-            else:
-                writer.session(session)
             return Loop(simulation, writer, *plans, rows).go(display, stop)
 
 
@@ -90,14 +89,14 @@ def _session(
     """Return what the file records of this resume; say what differs from the one before."""
     now = environment(simulation)
     changes = [
-        f"{name} {_words(before[name])}, now {_words(now[name])}"
+        f"{name} {_words(now[name])} (before: {_words(before[name])})"
         for name in now
         if name in before and _words(before[name]) != _words(now[name])
     ]
     if changes:
         say(
-            f"resumed elsewhere ({'; '.join(changes)}): the last bits may differ from those of "
-            "an uninterrupted run"
+            f"resumed with {'; '.join(changes)}: the last bits may differ from those of an "
+            "uninterrupted run"
         )
     at = datetime.now(UTC).isoformat(timespec="seconds")
     return {"at": at, "step": simulation.step, "lock": lock, "versions": now}
@@ -136,7 +135,7 @@ def _config_to_resume(
     if trajectory.status is Status.DIVERGED:
         raise DivergedError(
             f"{path}: the run diverged at step {trajectory.stop_step} and would again;\n"
-            f"start a new one with a smaller --{'rtol' if config.adaptive else 'step-size'}"
+            f"start a new one with {remedy_of(trajectory, config)}"
         )
     for option, given, planned in (
         ("steps", steps, config.steps),

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from prdsim import __version__
 from prdsim.config import Resolved, RunConfig
 from prdsim.datasets import Dataset
-from prdsim.datasets.configured import load_data
+from prdsim.datasets.configured import files_of, load_data
+from prdsim.files.whole import refuse_inputs
 from prdsim.progress import Progress, announce, automatic_progress
 from prdsim.running.loop import Loop, Result
 from prdsim.running.simulation import RESTART_SCALARS, Simulation
@@ -55,7 +56,8 @@ def run(
         How the run ended; an interrupted run (SIGINT, SIGTERM) can be resumed from ``path``.
 
     Raises:
-        ConfigError: a key or value is invalid, the output exists, or the memory does not suffice.
+        ConfigError: a key or value is invalid, the output exists or is the data's own file, or the
+            memory does not suffice.
         DataError: the data cannot be used.
         BackendUnavailableError: the backend cannot work here.
         OutputError: the file cannot be written.
@@ -64,6 +66,7 @@ def run(
     config = (config or RunConfig()).replace(**keys)
     path = Path(config.output or default_name())
     check_target(path, force=config.force)
+    refuse_inputs([path], [] if data is not None else files_of(config))
     dataset = load_data(config, data)
     if data is not None:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])

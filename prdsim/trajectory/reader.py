@@ -23,7 +23,7 @@ from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.layout import scalar_columns
 from prdsim.trajectory.rows import array_crc, read_restart_slot, read_rows, rolling_crc
-from prdsim.trajectory.sessions import Session, unpack
+from prdsim.trajectory.sessions import Session, any_torn, unpack
 
 _JSON_ATTRIBUTES = ("config", "resolved", "versions")
 
@@ -266,9 +266,12 @@ class Trajectory:
     @property
     def sessions(self) -> list[Session]:
         """What is recorded of each resume, oldest first; [] in files of older versions."""
+        return unpack(self._session_pages())
+
+    def _session_pages(self) -> bytes:
         if "sessions/record" not in self._map.extents:
-            return []
-        return unpack(self._map.read(self._fd, "sessions/record").tobytes())
+            return b""
+        return self._map.read(self._fd, "sessions/record").tobytes()
 
     def is_being_written(self) -> bool | None:
         """Whether a live process has the file open for writing; takes no lock from it.
@@ -353,6 +356,8 @@ class Trajectory:
                 "one of the two commit records is damaged; the other one is used, so the last "
                 "commit may be missing (resuming computes it again)"
             )
+        if any_torn(self._session_pages()) and not written:
+            yield "what is recorded of a resume is damaged; nothing else depends on it"
         if record.restart_slot < 0:
             return
         point = read_restart_slot(self._map, self._fd, record.restart_slot)

@@ -39,9 +39,17 @@ def pack(number: int, session: Session) -> bytes:
 
 def unpack(pages: bytes) -> list[Session]:
     """Return the sessions of all whole pages, oldest first; torn pages are left out."""
-    found = [_unpack(pages[k : k + PAGE_BYTES]) for k in range(0, len(pages), PAGE_BYTES)]
-    whole = [session for session in found if session is not None]
+    whole = [session for page in _split(pages) if (session := _unpack(page)) is not None]
     return sorted(whole, key=lambda session: int(session["number"]))
+
+
+def any_torn(pages: bytes) -> bool:
+    """Whether a page was written to, but is not whole."""
+    return any(page.strip(b"\0") and _unpack(page) is None for page in _split(pages))
+
+
+def _split(pages: bytes) -> list[bytes]:
+    return [pages[k : k + PAGE_BYTES] for k in range(0, len(pages), PAGE_BYTES)]
 
 
 def _unpack(page: bytes) -> Session | None:

@@ -94,7 +94,11 @@ def _linked(fd: int, name: Path) -> int | None:
     if os.fstat(fd).st_nlink == 0:  # Linux never names such a file again
         return None
     try:
-        os.link(f"/proc/self/fd/{fd}", name, follow_symlinks=True)
+        opened = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY)
+        try:  # relative to a folder, for only then Python lets the system follow the link
+            os.link(str(fd), name, src_dir_fd=opened, follow_symlinks=True)
+        finally:
+            os.close(opened)
     except FileExistsError:
         raise
     except OSError:

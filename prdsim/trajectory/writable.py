@@ -30,6 +30,7 @@ class WritableFile(ABC):
         self._target = Path(os.path.realpath(path))
         self._locked, self._say = locked, say
         self._broken = False
+        self._session: Session | None = None
         self._adopt(fd)
 
     def _adopt(self, fd: int) -> None:
@@ -101,6 +102,7 @@ class WritableFile(ABC):
         record = replace(self._record, sequence=self._record.sequence + 1, **changes)
         page = record.pack()
         with self._writing():
+            self._write_session()
             posix.fdatasync(self._fd)
             place = self._map["commit/record"].offset + record.slot * len(page)
             posix.pwrite(self._fd, page, place)
@@ -130,18 +132,18 @@ class WritableFile(ABC):
             )
 
     def session(self, session: Session) -> None:
-        """Record who continues the run, with the next commit; older formats have no place for it.
+        """Record who continues the run, with the next commit; older formats lack the place."""
+        self._session = session
 
-        Raises `OutputError` if the disk refuses.
-        """
+    def _write_session(self) -> None:
         extent = self._map.extents.get("sessions/record")
-        if extent is None:
+        if self._session is None or extent is None:
             return
         held = unpack(self._map.read(self._fd, "sessions/record").tobytes())
         number = 1 + max((int(earlier["number"]) for earlier in held), default=0)
-        with self._writing():
-            page = pack(number, session)
-            posix.pwrite(self._fd, page, extent.offset + page_of(number) * extent.row_bytes)
+        page = pack(number, self._session)
+        posix.pwrite(self._fd, page, extent.offset + page_of(number) * extent.row_bytes)
+        self._session = None
 
     def replace_file(self, fd: int) -> None:
         """Go on with the file at `fd`, which has taken this one's name, under its own lock."""

@@ -707,7 +707,7 @@ def test_an_ffmpeg_that_fails_leaves_an_error_and_no_file(runs, tmp_path, monkey
     program.write_text("#!/bin/sh\ncat > /dev/null\nexit 8\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    with pytest.raises(OutputError, match=r"a\.mp4 cannot be written: ffmpeg ended with code 8"):
+    with pytest.raises(OutputError, match=r"cannot write .*a\.mp4: ffmpeg ended with code 8"):
         write("movie", Request((runs[0],), count=4), tmp_path / "a.mp4", dpi=40)
     assert [path.name for path in tmp_path.iterdir()] == ["bin"]
 
@@ -715,5 +715,5 @@ def test_an_ffmpeg_that_fails_leaves_an_error_and_no_file(runs, tmp_path, monkey
 @pytest.mark.parametrize("name", ["a.png", "a.gif"])
 def test_a_folder_that_is_not_there_is_an_error(runs, tmp_path, name):
     kind = "movie" if name == "a.gif" else "top"
-    with pytest.raises(OutputError, match="cannot be written: No such file"):
+    with pytest.raises(OutputError, match=r"cannot write .*: the folder .*/no does not exist"):
         write(kind, Request((runs[0],), count=4), tmp_path / "no" / name, dpi=40)
