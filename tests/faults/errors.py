@@ -16,68 +16,100 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from support import names
+
 from faults.child import Ended, Line, call
 from faults.report import Broken, Report
-from faults.tables import TABLES, Table
-from faults.world import LIVES, NAME, Life, fresh_folder, names, patched, promising
+from faults.tables import ANALYZE, TABLES, Table
+from faults.world import (
+    FORCED,
+    LENGTHENED,
+    LIVES,
+    NAME,
+    NEW,
+    Life,
+    fresh_folder,
+    patched,
+    promising,
+)
+from prdsim.files import posix
 
 SHORT = "a part is written"
+UNABLE = "the system has no such call"
 DISK = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
 FAILURES: dict[str, tuple[int | str, ...]] = {
     "pwrite": (*DISK, errno.EFBIG, SHORT),
-    "write": (*DISK, errno.EFBIG, SHORT),
     "fdatasync": (*DISK, errno.EINTR),
     "fsync": (*DISK, errno.EINTR),
     "posix_fallocate": (*DISK, errno.EFBIG, errno.EINTR),
     "ftruncate": (*DISK, errno.EFBIG),
-    "link": (*DISK, errno.EMLINK),
-    "rename": DISK,
+    "rename_new": DISK,  # renameat2
     "replace": DISK,
     "open": (errno.EIO, errno.EMFILE, errno.EACCES, errno.ENOSPC),
 }
 
 
+def _owner(name: str) -> Any:
+    return posix if name == "rename_new" else os
+
+
+Concerns = Callable[[tuple[Any, ...]], bool]
+
+
+def _all(_: tuple[Any, ...]) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Missing:
-    """Something that a file system may lack, the call that says so, and whether a run works."""
+    """Something that a file system may lack, what tells so, and whether a life works all the same.
+
+    ``calls`` are (module, function, errors); ``lives`` those that need it.
+    """
 
     name: str
-    owner: Any
-    call: str
-    concerns: Callable[[tuple[Any, ...]], bool]
-    errors: tuple[int, ...]
+    calls: tuple[tuple[Any, str, tuple[int | str, ...]], ...]
     works: bool
+    lives: tuple[Life | Table, ...] = (NEW, FORCED, LENGTHENED)
+    concerns: Concerns = _all
 
 
 def _is_folder(arguments: tuple[Any, ...]) -> bool:
     return stat.S_ISDIR(os.fstat(arguments[0]).st_mode)
 
 
+def _is_of_open_file(arguments: tuple[Any, ...]) -> bool:
+    return arguments[1] in (fcntl.F_OFD_SETLK, fcntl.F_OFD_GETLK)
+
+
+_RENAME = (posix, "rename_new", (UNABLE,))
+_LINK = (os, "link", (errno.EPERM, errno.EOPNOTSUPP))
 MISSING = (
-    Missing("hard links", os, "link", lambda _: True, (errno.EPERM, errno.EOPNOTSUPP), works=True),
-    Missing("sync of a folder", os, "fsync", _is_folder, (errno.EINVAL,), works=True),
-    Missing("flock", fcntl, "flock", lambda _: True, (errno.ENOLCK, errno.EOPNOTSUPP), works=True),
+    Missing("renameat2", (_RENAME,), works=True, lives=(NEW, ANALYZE)),
+    Missing("renameat2 and links", (_RENAME, _LINK), works=False, lives=(NEW, ANALYZE)),
+    Missing(
+        "sync of a folder",
+        ((os, "fsync", (errno.EINVAL, errno.EOPNOTSUPP)),),
+        works=True,
+        lives=(NEW, FORCED, LENGTHENED, *TABLES),
+        concerns=_is_folder,
+    ),
+    Missing(
+        "flock", ((fcntl, "flock", (errno.ENOLCK, errno.EOPNOTSUPP)),), works=True, lives=LIVES
+    ),
     Missing(
         "reserved space",
-        os,
-        "posix_fallocate",
-        lambda _: True,
-        (errno.EOPNOTSUPP, errno.EINVAL),
+        ((os, "posix_fallocate", (errno.EOPNOTSUPP, errno.EINVAL)),),
         works=False,
     ),
     Missing(
         "locks of open files",
-        fcntl,
-        "fcntl",
-        lambda arguments: arguments[1] in (fcntl.F_OFD_SETLK, fcntl.F_OFD_GETLK),
-        (errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP),
+        ((fcntl, "fcntl", (errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP)),),
         works=False,
+        lives=LIVES,
+        concerns=_is_of_open_file,
     ),
 )
-
-
-def _concerns_all(_: tuple[Any, ...]) -> bool:
-    return True
 
 
 @contextmanager
@@ -87,7 +119,7 @@ def failing(
     name: str,
     error: int | str,
     calls: range,
-    concerns: Callable[[tuple[Any, ...]], bool] = _concerns_all,
+    concerns: Concerns = _all,
 ) -> Iterator[None]:
     """Let some of the calls of a function fail, and tell when."""
     real, count = getattr(owner, name), 0
@@ -100,6 +132,8 @@ def failing(
         if count not in calls:
             return real(*arguments, **keys)
         line.tell(failed=name)
+        if error == UNABLE:
+            return False
         if isinstance(error, str):
             fd, data, *where = arguments
             return real(fd, memoryview(data)[: max(1, len(data) // 2)], *where)
@@ -116,7 +150,7 @@ def counting(line: Line) -> Any:
     def hook() -> Iterator[None]:
         with ExitStack() as stack:
             for name in FAILURES:
-                tell = failing(line, os, name, SHORT, range(0), _teller(line, name))
+                tell = failing(line, _owner(name), name, SHORT, range(0), _teller(line, name))
                 stack.enter_context(tell)
             yield
 
@@ -198,7 +232,10 @@ def _inject(report: Report, fault: Fault, folder: Path) -> None:
 
     @contextmanager
     def hook(line: Line) -> Iterator[None]:
-        with promising(line), failing(line, os, fault.name, fault.error, fault.calls):
+        with (
+            promising(line),
+            failing(line, _owner(fault.name), fault.name, fault.error, fault.calls),
+        ):
             yield
 
     with report.case(str(fault)):
@@ -211,24 +248,25 @@ def _inject(report: Report, fault: Fault, folder: Path) -> None:
             raise Broken("promise", f"a short write was not completed: {ended.err}")
 
 
-def _without(
-    report: Report, missing: Missing, error: int, life: Life | Table, folder: Path
-) -> None:
+def _without(report: Report, missing: Missing, random: Random, folder: Path) -> None:
+    """Do a life on a file system that lacks something."""
+    life = random.choice(missing.lives)
+
     @contextmanager
     def hook(line: Line) -> Iterator[None]:
-        every = range(1, 1 << 30)
-        with (
-            promising(line),
-            failing(line, missing.owner, missing.call, error, every, missing.concerns),
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(promising(line))
+            for owner, name, errors in missing.calls:
+                error, every = random.choice(errors), range(1, 1 << 30)
+                stack.enter_context(failing(line, owner, name, error, every, missing.concerns))
             yield
 
-    with report.case(f"{life.name} without {missing.name}: {errno.errorcode[error]}"):
+    with report.case(f"{life.name} without {missing.name}"):
         path = life.begin(folder)
         ended = call(folder, *life.arguments, hook=hook)
-        report.took_effect[f"without {missing.name}"] += _failed(ended)
-        reads = isinstance(life, Table)  # a reader needs no locks
-        judge(life, path, ended, may_work=missing.works or not _failed(ended) or reads)
+        assert _failed(ended), (missing, life)
+        report.took_effect[f"without {missing.name}"] += 1
+        judge(life, path, ended, may_work=missing.works)
         if missing.works and ended.code != 0:
             raise Broken("promise", f"refused: {ended.err}")
 
@@ -294,11 +332,8 @@ def campaign(count: int, seed: int) -> Report:
         faults = all_faults(folder)
         for fault in random.sample(faults, min(len(faults), count * 7 // 10)):
             _inject(report, fault, folder)
-        lacking = [
-            (each, error, life) for each in MISSING for error in each.errors for life in lives
-        ]
-        for missing, error, life in random.sample(lacking, min(len(lacking), count // 10)):
-            _without(report, missing, error, life, folder)
+        for number in range(count // 10):
+            _without(report, MISSING[number % len(MISSING)], random, folder)
         for number in range(count // 10):
             _limited(report, lives[number % len(lives)], random, folder)
             _full(report, lives[number % len(lives)], random, folder)

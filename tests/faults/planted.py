@@ -9,12 +9,11 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import prdsim.cli.output
 from faults import crashes, errors, kills, outputs, temporaries, writers
 from faults.report import Report
 from faults.world import patched, world
 from prdsim.errors import TrajectoryLockedError
-from prdsim.files import lock, posix
+from prdsim.files import lock, posix, whole
 from prdsim.trajectory import TrajectoryWriter
 from prdsim.trajectory.whereabouts import Whereabouts
 from prdsim.trajectory.writable import WritableFile
@@ -115,13 +114,14 @@ def output_not_watched() -> AbstractContextManager[None]:
     return patched(WritableFile, "_follow", lambda self: Whereabouts(self._fd, self.path))
 
 
-def predictable_temporary_name() -> AbstractContextManager[None]:
-    def write_whole(path: Path, content: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_bytes(content)
-        temporary.replace(path)
-
-    return patched(prdsim.cli.output, "write_whole", write_whole)
+@contextmanager
+def predictable_temporary_name() -> Iterator[None]:
+    """The name of a temporary file is known before, and taken as it is there."""
+    with (
+        patched(whole, "temporary_name", lambda suffix="": f".prdsim.part{suffix}"),
+        patched(whole, "_CREATE", os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+    ):
+        yield
 
 
 Bug = Callable[[], AbstractContextManager[None]]

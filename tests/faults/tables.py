@@ -70,9 +70,8 @@ def written_by(table: Table) -> bytes:
     return path.read_bytes()
 
 
-_ANALYZE = ("analyze", NAME, "spread", "-o", "t.csv")
-TABLES = (
-    Table("analyze", _ANALYZE, "t.csv", over=False),
-    Table("analyze --force", (*_ANALYZE, "--force"), "t.csv", over=True),
-)
+_COMMAND = ("analyze", NAME, "spread", "-o", "t.csv")
+ANALYZE = Table("analyze", _COMMAND, "t.csv", over=False)
+ANALYZE_OVER = Table("analyze --force", (*_COMMAND, "--force"), "t.csv", over=True)
+TABLES = (ANALYZE, ANALYZE_OVER)
 REPORT = Table("converge --force", ("converge", NAME, "--force"), "run.converge.json", over=True)

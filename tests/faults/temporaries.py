@@ -47,8 +47,8 @@ def campaign(count: int, seed: int) -> Report:
     with report.timed():
         for number in range(count):
             life = lives[number % len(lives)]
-            hidden = _hidden_names(life, folder)
-            report.took_effect["names"] += len(hidden)
-            with report.case(f"{life.name} with {sorted(hidden)} planted"):
+            with report.case(life.name):
+                hidden = _hidden_names(life, folder)
+                report.took_effect["names"] += len(hidden)
                 _plant(life, hidden, folder, folder.with_name(f"victim-{random.random()}"))
     return report

@@ -16,6 +16,7 @@ def test_a_tenth_of_a_campaign_finds_nothing(name, alone):
     assert report.examples == []
     assert report.broken.total() == 0
     assert report.cases >= round(SHARE * count)
+    assert all(report.took_effect.values()), report.took_effect
     assert report.took_effect.total() > 0
 
 
