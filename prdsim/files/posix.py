@@ -32,6 +32,7 @@ _PROBE_BYTES = 1 << 20  # more than HDF5's metadata takes
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NO_RENAME_NEW = (errno.EINVAL, errno.ENOSYS)
+_NO_FLOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 # CIFS and vboxsf answer so. A bad descriptor (EBADF) would be a fault of ours, and is one.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.EOPNOTSUPP)
 
@@ -229,10 +230,13 @@ def publish_over(temporary: Path, path: Path) -> None:
 def try_share_with_hdf5(fd: int) -> bool:
     """Take the shared `flock` with which HDF5 refuses programs that would write to the file.
 
-    Return whether no program has it open for writing.
+    Return whether no program has it open for writing, as far as the file system tells.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # without it HDF5 does not lock either
+        if error.errno not in _NO_FLOCK:
+            raise
     return True
