@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+
 from faults.mutated_hdf5 import edit, odd_hdf5, odd_value, set_attribute
 from faults.mutations import EXTREMES, ON_TEXT, mutated
 from faults.sandbox import apart

@@ -14,10 +14,11 @@ from typing import Any
 
 import h5py
 import numpy as np
+
 from faults import forged, mutated_archives, mutated_hdf5, mutations
 from faults.mutations import ON_BYTES, ON_TEXT, Mutator, mutated
-from faults.oracle import Case
-from faults.sandbox import READ, Outcome, call, folder
+from faults.oracle import SECRET, Case
+from faults.sandbox import PIPE, READ, Outcome, call, folder
 
 Files = Mapping[str, bytes]
 _GOLDEN = Path(__file__).parents[1] / "golden"
@@ -34,7 +35,7 @@ class Command:
     weight: int = 1
 
 
-def _command(text: str, weight: int = 1, **more: Any) -> Command:
+def command(text: str, weight: int = 1, **more: Any) -> Command:
     return Command(tuple(text.split()), weight=weight, **more)
 
 
@@ -59,27 +60,27 @@ class Format:
         undamaged = dict(files)
         others = [example[self.target] for example in examples]
         files[self.target] = mutated(rng, files[self.target], others, self.mutators)
-        command = rng.choices(self.commands, [c.weight for c in self.commands])[0]
-        same_as = _answer(self.name, undamaged, command) if self.faithful else None
-        return case_of(f"{self.name}: {name}", files, command, same_as)
+        chosen = rng.choices(self.commands, [c.weight for c in self.commands])[0]
+        same_as = _answer(self.name, undamaged, chosen) if self.faithful else None
+        return case_of(f"{self.name}: {name}", files, chosen, same_as)
 
 
-def case_of(name: str, files: Files, command: Command, same_as: Outcome | None = None) -> Case:
-    return Case(
-        name, files, command.arguments, command.outputs, command.changes, command.codes, same_as
-    )
+def case_of(name: str, files: Files, chosen: Command, same_as: Outcome | None = None) -> Case:
+    """Return the case of a command on files."""
+    words = (chosen.arguments, chosen.outputs, chosen.changes, chosen.codes)
+    return Case(name, files, *words, same_as)
 
 
 _ANSWERS: dict[tuple[Any, ...], Outcome] = {}
 
 
-def _answer(name: str, files: Files, command: Command) -> Outcome | None:
+def _answer(name: str, files: Files, chosen: Command) -> Outcome | None:
     """Return the answer for undamaged files, made once; None if the command changes files."""
-    if command.changes or command.outputs:
+    if chosen.changes or chosen.outputs:
         return None
-    key = (name, command.arguments, *(hash(content) for content in files.values()))
+    key = (name, chosen.arguments, *(hash(content) for content in files.values()))
     if key not in _ANSWERS:
-        _ANSWERS[key] = call(files, command.arguments)
+        _ANSWERS[key] = call(files, chosen.arguments)
     return _ANSWERS[key]
 
 
@@ -94,8 +95,9 @@ _RUN: dict[str, Any] = {
 
 def _made(keys: dict[str, Any], stop: int | None = None) -> bytes:
     """Return the trajectory of a tiny run on data of six inputs, killed at a step if asked."""
-    import prdsim
     from support_runs import Killed, kill_at
+
+    import prdsim
 
     place = folder()
     try:
@@ -136,20 +138,20 @@ def trajectories() -> list[Files]:
 
 
 _INSPECT = (
-    _command("inspect run.h5", 24),
-    _command("inspect run.h5 --json", 8),
-    _command("inspect run.h5 --check", 12, codes=frozenset({3})),
-    _command(f"{READ} run.h5", 30),
+    command("inspect run.h5", 60),
+    command("inspect run.h5 --json", 20),
+    command("inspect run.h5 --check", 40, codes=frozenset({3})),
+    command(f"{READ} run.h5", 90),
 )
 _USE = (
-    _command("analyze run.h5 neurons --format csv", 6),
-    _command("analyze run.h5 --format json", 2),
-    _command("compare run.h5 other.h5", 2),
-    _command("plot run.h5 distances --dpi 30", 2, outputs=("run-distances.png",)),
-    _command("resume run.h5", 6, changes=("run.h5",)),
-    _command("resume run.h5 --steps 8", 4, changes=("run.h5",)),
-    _command("resume run.h5 --end-time 0.25", 1, changes=("run.h5",)),
-    _command(
+    command("analyze run.h5 neurons --format csv", 6),
+    command("analyze run.h5 --format json", 2),
+    command("compare run.h5 other.h5", 2),
+    command("plot run.h5 distances --dpi 30", 2, outputs=("run-distances.png",)),
+    command("resume run.h5", 6, changes=("run.h5",)),
+    command("resume run.h5 --steps 8", 4, changes=("run.h5",)),
+    command("resume run.h5 --end-time 0.25", 1, changes=("run.h5",)),
+    command(
         "converge run.h5 --accuracy 0.99", 1, outputs=("run.converge.json",), codes=frozenset({1})
     ),
 )
@@ -171,8 +173,12 @@ def _npz(**more: Any) -> bytes:
 
 @functools.cache
 def _secret() -> Files:
-    """Files that no reader of another file may follow a link to."""
-    return {"secret.h5": _hdf5(), "secret.bin": b"private " * 100}
+    """Files that no reader of another file may follow a link to, and a pipe."""
+    target = io.BytesIO()
+    with h5py.File(target, "w") as file:
+        file["X"] = np.frombuffer(SECRET * 72).reshape(12, 6)
+        file["Y"] = np.arange(12) % 3
+    return {"secret.h5": target.getvalue(), "secret.bin": SECRET * 100, "fifo": PIPE}
 
 
 @functools.cache
@@ -221,23 +227,21 @@ def idx_gz_examples() -> list[Files]:
 
 
 _OUT = {"outputs": ("out.h5",)}
-_SMALL = "--samples 4 --width 3 --critic-width 2 --steps 1 --end-time 1 --backend numpy -o out.h5"
+SMALL = "--samples 4 --width 3 --critic-width 2 --steps 1 --end-time 1 --backend numpy -o out.h5"
 
 
 def _runs(dataset: str) -> tuple[Command, ...]:
     return (
-        _command(f"run --dataset {dataset} {_SMALL}", 8, **_OUT),
-        _command(f"run --dataset {dataset} --normalize none --target inputs {_SMALL}", 2, **_OUT),
-        _command(
-            f"run --dataset {dataset} --normalize none --precision float32 {_SMALL}", 1, **_OUT
-        ),
+        command(f"run --dataset {dataset} {SMALL}", 4, **_OUT),
+        command(f"run --dataset {dataset} --normalize none --target inputs {SMALL}", 5, **_OUT),
+        command(f"run --dataset {dataset} --normalize none --precision float32 {SMALL}", 1, **_OUT),
     )
 
 
 _MNIST = (
     *_runs("mnist --data-dir ."),
-    _command("data list --data-dir .", 2),
-    _command("data check mnist --data-dir .", 2),
+    command("data list --data-dir .", 2),
+    command("data check mnist --data-dir .", 2),
 )
 
 
@@ -264,14 +268,6 @@ _BOUNDED = (
 )
 
 
-def _without(option: str) -> tuple[str, ...]:
-    words = _BOUNDED.split()
-    if option not in words:
-        return tuple(words)
-    at = words.index(option)
-    return (*words[:at], *words[at + 2 :])
-
-
 SETTINGS = (
     "rtol=1e-3", "snapshots=every:2", "scalars=times:every:0.5", "seed=7", "trainable=U,V", "split=test",
     "penalty_points=gauss:3", "output_init=normal", "step_size=auto", "data_dir=.", "preset=theory",
@@ -294,11 +290,15 @@ def _clean(content: bytes) -> str:
     return content.decode(errors="surrogateescape").replace("\0", "")[:100_000]
 
 
+def setting(name: str, text: str) -> Case:
+    """A --set on a configuration that is bounded otherwise."""
+    return Case(name, {}, ("run", "--set", text, *_BOUNDED.split()), outputs=("out.h5",))
+
+
 def setting_case(rng: Random, name: str) -> Case:
     """A mutated --set."""
     text = mutated(rng, rng.choice(SETTINGS).encode(), [s.encode() for s in SETTINGS], ON_TEXT)
-    arguments = ("run", "--set", _clean(text), *_BOUNDED.split())
-    return Case(f"setting: {name}", {}, arguments, outputs=("out.h5",))
+    return setting(f"setting: {name}", _clean(text))
 
 
 def schedule_case(rng: Random, name: str) -> Case:
@@ -338,15 +338,16 @@ def reports() -> list[Files]:
     """A run with its report of convergence."""
     run = trajectories()[0]
     done = call(run, ("converge", "run.h5", "--accuracy", "0.99"))
+    assert done.code == 0, done
     return [{**run, "run.converge.json": done.files["run.converge.json"]}]
 
 
 _REPORT = (
-    _command("inspect run.h5", 6),
-    _command("inspect run.h5 --json", 2),
-    _command("analyze run.h5 neurons", 2),
-    _command("plot run.h5 distances --dpi 30", 1, outputs=("run-distances.png",)),
-    _command("converge run.h5", 1, outputs=("run.converge.json",)),
+    command("inspect run.h5", 6),
+    command("inspect run.h5 --json", 2),
+    command("analyze run.h5 neurons", 2),
+    command("plot run.h5 distances --dpi 30", 1, outputs=("run-distances.png",)),
+    command("converge run.h5", 1, outputs=("run.converge.json",)),
 )
 
 _WITHOUT_SPLICE = tuple(m for m in ON_BYTES if m is not mutations.splice)
@@ -371,7 +372,7 @@ FORMATS = {
         Format("idx-gz", "train-images-idx3-ubyte.gz", idx_gz_examples,
                (*ON_BYTES, *(mutated_archives.behind_gzip,) * 9), _MNIST),
         Format("toml", "run.toml", toml_examples, ON_TEXT,
-               (_command(f"run run.toml {_BOUNDED}", **_OUT),)),
+               (command(f"run run.toml {_BOUNDED}", **_OUT),)),
         Format("report", "run.converge.json", reports, ON_TEXT, _REPORT),
     )
 }  # fmt: skip

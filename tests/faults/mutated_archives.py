@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from random import Random
 
 import numpy as np
+
 from faults.mutations import EXTREMES, ON_BYTES, mutated
 
 _ODD_SHAPES = (

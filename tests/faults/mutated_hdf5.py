@@ -10,7 +10,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-from faults.mutations import ODD_NUMBERS, ODD_TEXTS, mutated, ON_TEXT
+
+from faults.mutations import ODD_NUMBERS, ON_TEXT, mutated
 from faults.sandbox import apart, folder
 
 SECRET = "secret"  # a file next to the hostile one, which no reader may follow a link to

@@ -12,6 +12,7 @@ from faults.sandbox import MEMORY, READ, Outcome
 
 _LINES, _LONG = 4, 3000  # of an error
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029\ud800-\udfff]")
+SECRET = b"private!"  # eight bytes, a float64
 _CODES = {0, 2, 3, 4, 5}
 
 
@@ -47,6 +48,7 @@ def judge(case: Case, outcome: Outcome) -> list[Fault]:
         *_words(case, outcome),
         *_files(case, outcome),
         *_numbers(case, outcome),
+        *_secrets(case, outcome),
     ]
 
 
@@ -103,6 +105,18 @@ def _files(case: Case, outcome: Outcome) -> list[Fault]:
     if left and outcome.code >= 0:
         faults.append(Fault("promise", f"left behind: {sorted(left)}, exit code {outcome.code}"))
     return faults
+
+
+def _secrets(case: Case, outcome: Outcome) -> list[Fault]:
+    """Nothing of the file that no link may lead to is in an output, or printed."""
+    told = [
+        outcome.out.encode(errors="surrogateescape"),
+        outcome.err.encode(errors="surrogateescape"),
+    ]
+    told += [content for name, content in outcome.files.items() if name not in case.files]
+    if any(SECRET in text for text in told):
+        return [Fault("promise", "the content of another file came out")]
+    return []
 
 
 def _numbers(case: Case, outcome: Outcome) -> list[Fault]:
