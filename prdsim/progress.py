@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self, TextIO, TypeVar, cast
 
+from prdsim.words import visible
+
 _Item = TypeVar("_Item")
 
 Say = Callable[[str], None]
@@ -27,7 +29,7 @@ def warn(text: str) -> None:
 def show_line(text: str, stream: TextIO | None) -> None:
     """Print a line at once, if there is a stream."""
     if stream is not None:
-        print(text, file=stream, flush=True)
+        print(visible(text), file=stream, flush=True)
 
 
 class Meter:
@@ -70,7 +72,7 @@ class Meter:
         if self._bar is None:
             show_line(text, self._stream)
         else:
-            self._bar.write(text, file=self._stream)
+            self._bar.write(visible(text), file=self._stream)
 
     def close(self) -> None:
         """End the display; a bar stays visible unless ``leave`` is False."""

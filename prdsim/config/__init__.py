@@ -30,6 +30,7 @@ from prdsim.errors import ConfigError
 from prdsim.running.tableaux import TABLEAUX
 from prdsim.schedule import Rule
 from prdsim.symbols import ARRAYS, Normalization, Split, Target
+from prdsim.words import shown, shown_value
 
 INTEGRATORS = ("gd", *TABLEAUX)
 """``gd`` alternates; the others integrate the joint flow of (U, V, W, a)."""
@@ -358,7 +359,9 @@ class Resolved:
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             place = ".".join(map(str, problem["loc"]))
-            raise ConfigError(f"{place}: {problem['msg']}, got {problem['input']!r}") from None
+            raise ConfigError(
+                f"{shown(place)}: {problem['msg']}, got {shown_value(problem['input'])}"
+            ) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
