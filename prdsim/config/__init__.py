@@ -46,9 +46,9 @@ STEP_LIMIT = 10_000_000
 _LARGEST = 2**31 - 1  # BLAS counts rows and columns in 32 bits
 
 Size = Annotated[int, Field(ge=1, le=_LARGEST)]
-Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+CriticSteps = Annotated[int, Field(ge=0, le=10_000)]  # a signal stops a run between two steps
 Threads = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -98,7 +98,7 @@ class RunConfig(BaseModel):
     critic_rate: Positive = _key(
         "adversary", 1.0, "beta, the critic's speed; minimax sums over samples: try 1/n"
     )
-    critic_steps: Count = _key("adversary", 5, "critic updates per step (gd)")
+    critic_steps: CriticSteps = _key("adversary", 5, "critic updates per step (gd)")
     critic_step_size: Positive | None = _key(
         "adversary", None, "critic update size (gd)  (= critic_rate step_size / critic_steps)"
     )

@@ -82,7 +82,8 @@ def _stable(config: RunConfig, step_size: float, scalars: Mapping[str, float]) -
 def remedy(config: RunConfig, step_size: float, reason: str, scalars: Mapping[str, float]) -> str:
     """Return the options to try after a divergence.
 
-    ``reason`` is the divergence in one line, as the file keeps it, ``scalars`` the last row, if any.
+    ``reason`` is the divergence in one line, as the file keeps it, ``scalars`` the last row (if
+    any).
     """
     if reason.startswith("the step size fell"):
         return "larger --rtol and --atol, or a fixed-step integrator"
