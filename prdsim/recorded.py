@@ -36,8 +36,11 @@ class Recorded:
 
     @property
     def initial(self) -> dict[str, HostArray]:
-        """U, V, W, a at t = 0, at the run's precision."""
-        return {name: np.asarray(array) for name, array in self.trajectory.initial.items()}
+        """U, V, W, a at t = 0, at the run's precision; raises `DamagedTrajectoryError`."""
+        found = {name: np.asarray(array) for name, array in self.trajectory.initial.items()}
+        if not all(np.isfinite(array).all() for array in found.values()):
+            raise _damaged(self.trajectory, "its initial state is not finite")
+        return found
 
     @property
     def chart(self) -> dict[str, HostArray]:

@@ -125,6 +125,16 @@ def test_shapes_of_restart_states(run, path, name):
     assert path.read_bytes() == content
 
 
+def test_an_initial_state_with_which_no_run_begins(run, tmp_path, path):
+    forge.dataset(path, "initial/U", np.full((7, 64), np.nan))
+    content = path.read_bytes()
+    for command in ("resume", "converge"):
+        answer = run(*COMMANDS[command])
+        assert_refused(answer, DATA, "run.h5 is damaged: its initial state is not finite")
+        assert path.read_bytes() == content
+        assert names(tmp_path) == ["run.h5"]
+
+
 RECORDS = {
     "too few scalars": ({"scalar_rows": 1}, "its commit record counts 1 scalars, fewer than"),
     "too few snapshots": ({"snapshot_rows": 1}, "its commit record counts 1 snapshots, fewer"),
