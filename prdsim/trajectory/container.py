@@ -39,6 +39,7 @@ from prdsim.trajectory.layout import (
 )
 from prdsim.trajectory.schema import problems
 from prdsim.trajectory.structure import Extent, StructureError, read_attributes, read_extents
+from prdsim.words import shown, shown_value
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _CHUNK = 1 << 20
@@ -270,12 +271,12 @@ def _check_format(path: Path, attributes: dict[str, Any]) -> None:
         )
     version, writer = attributes.get("format_version"), attributes.get("prdsim_version", "unknown")
     if not isinstance(version, int) or version < 1:
-        raise _damaged(path, f"its format_version is {version!r}")
+        raise _damaged(path, f"its format_version is {shown_value(version)}")
     if version > FORMAT_VERSION:
         raise NotATrajectoryError(
-            f"{path} has format version {version}, of prdsim {writer}; this is prdsim "
+            f"{path} has format version {version}, of prdsim {shown(writer)}; this is prdsim "
             f"{__version__}, which reads up to {FORMAT_VERSION}: "
-            f'pip install --upgrade "prdsim>={writer}"'
+            f'pip install --upgrade "prdsim>={shown(writer)}"'
         )
 
 
