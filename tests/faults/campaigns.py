@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from faults import crashes, errors, kills, outputs, temporaries, writers
+from faults import crashes, errors, flips, fuzz, kills, outputs, temporaries, writers
 from faults.report import Report
 
 Campaign = Callable[[int, int], Report]
@@ -16,5 +16,9 @@ CAMPAIGNS: dict[str, tuple[Campaign, int]] = {
     "writers": (writers.campaign, 10 * len(writers.WAYS)),
     "outputs": (outputs.campaign, 10 * len(outputs.WAYS)),
     "temporaries": (temporaries.campaign, 60),
+    "mutations": (fuzz.mutations, 6000),
+    "forged": (fuzz.forgeries, 2500),
+    "corpus": (fuzz.kept, 1000),
+    "flips": (flips.campaign, 1000),
 }
 SHARE = 0.1  # of these, in the tests

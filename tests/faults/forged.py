@@ -21,8 +21,9 @@ from faults.mutated_hdf5 import edit, odd_hdf5, odd_value, set_attribute
 from faults.mutations import EXTREMES, ON_TEXT, mutated
 from faults.sandbox import apart
 
-CHANGING = ("commit", "scalars", "snapshots", "restart")
+CHANGING = ("commit", "sessions", "scalars", "snapshots", "restart")
 PAGE = 4096
+RUNNING = 0  # a status
 RECORD = struct.Struct("<8sQQQqqdqqIIII")
 FIELDS = (
     "magic", "sequence", "scalar_rows", "snapshot_rows", "restart_slot", "restart_step", "restart_time",

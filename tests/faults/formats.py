@@ -6,7 +6,8 @@ import functools
 import gzip
 import io
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -14,13 +15,15 @@ from typing import Any
 
 import h5py
 import numpy as np
+from support_runs import Killed, kill_at
 
+import prdsim
 from faults import forged, mutated_archives, mutated_hdf5, mutations
 from faults.mutations import ON_BYTES, ON_TEXT, Mutator, mutated
-from faults.oracle import SECRET, Case
-from faults.sandbox import PIPE, READ, Outcome, call, folder
+from faults.oracle import ANY, SECRET, Case
+from faults.places import temporary_folder
+from faults.sandbox import PIPE, READ, Files, call_on
 
-Files = Mapping[str, bytes]
 _GOLDEN = Path(__file__).parents[1] / "golden"
 
 
@@ -65,22 +68,22 @@ class Format:
         return case_of(f"{self.name}: {name}", files, chosen, same_as)
 
 
-def case_of(name: str, files: Files, chosen: Command, same_as: Outcome | None = None) -> Case:
+def case_of(name: str, files: Files, chosen: Command, same_as: str | None = None) -> Case:
     """Return the case of a command on files."""
     words = (chosen.arguments, chosen.outputs, chosen.changes, chosen.codes)
     return Case(name, files, *words, same_as)
 
 
-_ANSWERS: dict[tuple[Any, ...], Outcome] = {}
+_ANSWERS: dict[tuple[Any, ...], str] = {}
 
 
-def _answer(name: str, files: Files, chosen: Command) -> Outcome | None:
+def _answer(name: str, files: Files, chosen: Command) -> str | None:
     """Return the answer for undamaged files, made once; None if the command changes files."""
     if chosen.changes or chosen.outputs:
         return None
     key = (name, chosen.arguments, *(hash(content) for content in files.values()))
     if key not in _ANSWERS:
-        _ANSWERS[key] = call(files, chosen.arguments)
+        _ANSWERS[key] = call_on(files, chosen.arguments).ended.out
     return _ANSWERS[key]
 
 
@@ -95,26 +98,13 @@ _RUN: dict[str, Any] = {
 
 def _made(keys: dict[str, Any], stop: int | None = None) -> bytes:
     """Return the trajectory of a tiny run on data of six inputs, killed at a step if asked."""
-    from support_runs import Killed, kill_at
-
-    import prdsim
-
-    place = folder()
-    try:
-        (place / "data.npz").write_bytes(_npz())
-        path = place / "run.h5"
+    with temporary_folder() as place:
+        data, path = place / "data.npz", place / "run.h5"
+        data.write_bytes(_npz())
         more = {} if stop is None else {"progress": kill_at(stop)}
-        try:
-            prdsim.run(
-                **{**_RUN, **keys}, dataset=str(place / "data.npz"), output=str(path), **more
-            )
-        except Killed:
-            pass
+        with suppress(Killed):
+            prdsim.run(**{**_RUN, **keys}, dataset=str(data), output=str(path), **more)
         return path.read_bytes()
-    finally:
-        for path in place.iterdir():
-            path.unlink()
-        place.rmdir()
 
 
 @functools.cache
@@ -330,15 +320,12 @@ def option_case(rng: Random, name: str) -> Case:
     return Case(f"option: {name}", files, arguments, ANY, ("run.h5",), frozenset({1}))
 
 
-ANY = ("*",)  # outputs whose names the mutation decides
-
-
 @functools.cache
 def reports() -> list[Files]:
     """A run with its report of convergence."""
     run = trajectories()[0]
-    done = call(run, ("converge", "run.h5", "--accuracy", "0.99"))
-    assert done.code == 0, done
+    done = call_on(run, ("converge", "run.h5", "--accuracy", "0.99"))
+    assert done.ended.code == 0, done.ended
     return [{**run, "run.converge.json": done.files["run.converge.json"]}]
 
 

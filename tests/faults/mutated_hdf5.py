@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 
 from faults.mutations import ODD_NUMBERS, ON_TEXT, mutated
-from faults.sandbox import apart, folder
+from faults.places import temporary_folder
+from faults.sandbox import apart
 
 SECRET = "secret"  # a file next to the hostile one, which no reader may follow a link to
 Change = Callable[[Random, Any], None]
@@ -269,14 +270,10 @@ CHANGES: tuple[Change, ...] = (
 
 def chunk_bomb(gigabytes: float) -> bytes:
     """Return a small .h5 data file whose X unpacks to many zeros."""
-    place = folder()
-    path = place / "bomb.h5"
     rows = int(gigabytes * (1 << 30)) // 48
-    try:
+    with temporary_folder() as place:
+        path = place / "bomb.h5"
         with h5py.File(path, "w") as file:
             file.create_dataset("X", (rows, 6), "f8", chunks=(1 << 16, 6), compression="gzip")
             file["Y"] = np.zeros(3)
         return path.read_bytes()
-    finally:
-        path.unlink()
-        Path(place).rmdir()
