@@ -72,6 +72,9 @@ def program(*arguments: object, hook: Hook = lambda _: nullcontext()) -> Work:
                 main()
             except SystemExit as end:
                 return int(end.code or 0)
+            except Exception:
+                traceback.print_exc()
+                return 1
         return 0
 
     return work
@@ -130,7 +133,8 @@ class Child:
             os.dup2(self._out, 1)
             os.dup2(self._err, 2)
             sys.stdout, sys.stderr = (
-                os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2)
+                os.fdopen(number, "w", buffering=1, closefd=False, encoding="utf-8", errors=errors)
+                for number, errors in ((1, "strict"), (2, "backslashreplace"))  # as Python's own
             )
             _limit()
             code = work(line)

@@ -108,7 +108,8 @@ def _consequence(
         if group == "restart":
             return _restart(row, newest)
         if sealed:
-            return Expected((("damage", f"/{name} is damaged"),), frozenset({_READ_AS.get(name, name)}))
+            problem = ("damage", f"/{name} is damaged")
+            return Expected((problem,), frozenset({_READ_AS.get(name, name)}))
         return Expected((_STRUCTURE,))
 
     def _snapshot(array: str, row: int, place: int) -> Expected:

@@ -90,9 +90,9 @@ def _answer(name: str, files: Files, chosen: Command) -> str | None:
 # --- Trajectories ---
 
 _RUN: dict[str, Any] = {
-    "samples": 5, "width": 4, "critic_width": 3, "diffusion": True, "integrator": "heun", "step_size": 0.05,
-    "steps": 6, "snapshots": "every:2", "scalars": "every:1", "backend": "numpy", "threads": 1,
-    "restart_seconds": 0.0,
+    "samples": 5, "width": 4, "critic_width": 3, "diffusion": True, "integrator": "heun",
+    "step_size": 0.05, "steps": 6, "snapshots": "every:2", "scalars": "every:1", "backend": "numpy",
+    "threads": 1, "restart_seconds": 0.0,
 }  # fmt: skip
 
 
@@ -241,29 +241,34 @@ _MNIST = (
 @functools.cache
 def toml_examples() -> list[Files]:
     texts = (
-        "# a run\ndataset = 'digits'\nsamples = 8\nwidth = 4\ndiffusion = true\ndiffusivity = 0.5\n"
-        'seed = 3\nintegrator = "heun"\nstep_size = 0.05\nsnapshots = "times:geometric:5"\n',
-        'preset = "theory"\nsplit = "test"\nrtol = 1e-3\nscalars = "every:2"\nsnapshots = "every:1"\n'
-        'trainable = "U,V"\nnormalize = "none"\ntarget = "labels"\nstore_data = false\n',
-        'integrator = "gd"\ncritic_step_size = 0.01\ncritic_rate = 1.0\npenalty_points = "gauss:2"\n'
-        'threads = 1\nchart = "gram"\nprecision = "float32"\noutput = "run.h5"\ninit_scale = 0.1\n',
+        "# a run\ndataset = 'digits'\nsamples = 8\nwidth = 4\ndiffusion = true\n"
+        'diffusivity = 0.5\nseed = 3\nintegrator = "heun"\nstep_size = 0.05\n'
+        'snapshots = "times:geometric:5"\n',
+        'preset = "theory"\nsplit = "test"\nrtol = 1e-3\nscalars = "every:2"\n'
+        'snapshots = "every:1"\ntrainable = "U,V"\nnormalize = "none"\ntarget = "labels"\n'
+        "store_data = false\n",
+        'integrator = "gd"\ncritic_step_size = 0.01\ncritic_rate = 1.0\n'
+        'penalty_points = "gauss:2"\nthreads = 1\nchart = "gram"\nprecision = "float32"\noutput = "run.h5"\n'
+        "init_scale = 0.1\n",
     )
     return [{"run.toml": text.encode()} for text in texts]
 
 
 #: Bounds what a valid configuration may ask for.
 _BOUNDED = (
-    "--dataset digits --samples 4 --width 3 --critic-width 2 --steps 1 --end-time 0.1 --critic-steps 1 "
-    "--critic-warmup 0 --backend numpy --threads 1 --restart-seconds 60 --no-force -o out.h5"
+    "--dataset digits --samples 4 --width 3 --critic-width 2 --steps 1 --end-time 0.1"
+    " --critic-steps 1 --critic-warmup 0 --backend numpy --threads 1 --restart-seconds 60"
+    " --no-force -o out.h5"
 )
 
 
 SETTINGS = (
-    "rtol=1e-3", "snapshots=every:2", "scalars=times:every:0.5", "seed=7", "trainable=U,V", "split=test",
-    "penalty_points=gauss:3", "output_init=normal", "step_size=auto", "data_dir=.", "preset=theory",
-    "critic=minimax", "store_data=false", "precision=float32", "chart=range", "normalize=none",
-    "target=inputs", "atol=0", "gradient_penalty=10", "correlation_length=2", "snapshot_precision=float32",
-    "dataset=digits", "output=x.h5", "backend=numpy", "diffusion=true", "init_scale=0.1", "outputs=3",
+    "rtol=1e-3", "snapshots=every:2", "scalars=times:every:0.5", "seed=7", "trainable=U,V",
+    "split=test", "penalty_points=gauss:3", "output_init=normal", "step_size=auto", "data_dir=.",
+    "preset=theory", "critic=minimax", "store_data=false", "precision=float32", "chart=range",
+    "normalize=none", "target=inputs", "atol=0", "gradient_penalty=10", "correlation_length=2",
+    "snapshot_precision=float32", "dataset=digits", "output=x.h5", "backend=numpy",
+    "diffusion=true", "init_scale=0.1", "outputs=3",
 )  # fmt: skip
 SCHEDULES = (
     "times:every:0.05",
@@ -301,11 +306,13 @@ def schedule_case(rng: Random, name: str) -> Case:
 
 OPTIONS = (
     ("analyze", "run.h5", "neurons", "--format"), ("compare", "run.h5", "other.h5", "--time"),
-    ("plot", "run.h5", "distances", "--dpi", "30", "--times"), ("plot", "run.h5", "filters", "--neurons"),
+    ("plot", "run.h5", "distances", "--dpi", "30", "--times"),
+    ("plot", "run.h5", "filters", "--neurons"),
     ("plot", "run.h5", "filters", "--dpi", "30", "--count"), ("resume", "run.h5", "--steps"),
-    ("resume", "run.h5", "--end-time"), ("converge", "run.h5", "--time"), ("plot", "run.h5", "input", "--sample"),
-    ("converge", "run.h5", "--accuracy"), ("analyze", "run.h5", "-o"), ("plot", "run.h5"), ("inspect",),
-    ("analyze", "run.h5"), ("data", "list", "--data-dir"), ("data", "check"), ("run",), (),
+    ("resume", "run.h5", "--end-time"), ("converge", "run.h5", "--time"),
+    ("plot", "run.h5", "input", "--sample"), ("converge", "run.h5", "--accuracy"),
+    ("analyze", "run.h5", "-o"), ("plot", "run.h5"), ("inspect",), ("analyze", "run.h5"),
+    ("data", "list", "--data-dir"), ("data", "check"), ("run",), (),
 )  # fmt: skip
 
 
@@ -338,28 +345,28 @@ _REPORT = (
 )
 
 _WITHOUT_SPLICE = tuple(m for m in ON_BYTES if m is not mutations.splice)
-_HDF5 = (mutated_hdf5.odd_hdf5,) * 3
+_ON_HDF5 = (mutated_hdf5.odd_hdf5,) * 3
+_ON_NPZ = (*ON_BYTES, *(mutated_archives.odd_npz,) * 9, *(mutated_archives.odd_directory,) * 3)
+_ON_IDX = (*ON_BYTES, *(mutated_archives.idx_header,) * 6)
+_ON_GZIP = (*ON_BYTES, *(mutated_archives.behind_gzip,) * 9)
+_ALL = (*_INSPECT, *_USE)
+_IMAGES, _LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+_CONFIGURE = (command(f"run run.toml {_BOUNDED}", **_OUT),)
 
 FORMATS = {
-    f.name: f
-    for f in (
-        Format("trajectory", "run.h5", trajectories, _WITHOUT_SPLICE, (*_INSPECT, *_USE), faithful=True),
-        Format("spliced", "run.h5", trajectories, (mutations.splice,), (*_INSPECT, *_USE)),
-        Format("restructured", "run.h5", trajectories, _HDF5, (*_INSPECT, *_USE)),
-        Format("forged", "run.h5", trajectories, forged.FORGERS, (*_INSPECT, *_USE)),
-        Format("npz", "data.npz", npz_examples,
-               (*ON_BYTES, *(mutated_archives.odd_npz,) * 9, *(mutated_archives.odd_directory,) * 3),
-               _runs("data.npz")),
-        Format("hdf5", "data.h5", hdf5_examples, (*ON_BYTES, *_HDF5 * 6), _runs("data.h5")),
+    each.name: each
+    for each in (
+        Format("trajectory", "run.h5", trajectories, _WITHOUT_SPLICE, _ALL, faithful=True),
+        Format("spliced", "run.h5", trajectories, (mutations.splice,), _ALL),
+        Format("restructured", "run.h5", trajectories, _ON_HDF5, _ALL),
+        Format("forged", "run.h5", trajectories, forged.FORGERS, _ALL),
+        Format("npz", "data.npz", npz_examples, _ON_NPZ, _runs("data.npz")),
+        Format("hdf5", "data.h5", hdf5_examples, (*ON_BYTES, *_ON_HDF5 * 6), _runs("data.h5")),
         Format("csv", "data.csv", csv_examples, ON_TEXT, _runs("data.csv")),
-        Format("idx", "train-images-idx3-ubyte", idx_examples,
-               (*ON_BYTES, *(mutated_archives.idx_header,) * 6), _MNIST),
-        Format("idx-labels", "train-labels-idx1-ubyte", idx_examples,
-               (*ON_BYTES, *(mutated_archives.idx_header,) * 6), _MNIST),
-        Format("idx-gz", "train-images-idx3-ubyte.gz", idx_gz_examples,
-               (*ON_BYTES, *(mutated_archives.behind_gzip,) * 9), _MNIST),
-        Format("toml", "run.toml", toml_examples, ON_TEXT,
-               (command(f"run run.toml {_BOUNDED}", **_OUT),)),
+        Format("idx", _IMAGES, idx_examples, _ON_IDX, _MNIST),
+        Format("idx-labels", _LABELS, idx_examples, _ON_IDX, _MNIST),
+        Format("idx-gz", f"{_IMAGES}.gz", idx_gz_examples, _ON_GZIP, _MNIST),
+        Format("toml", "run.toml", toml_examples, ON_TEXT, _CONFIGURE),
         Format("report", "run.converge.json", reports, ON_TEXT, _REPORT),
     )
-}  # fmt: skip
+}

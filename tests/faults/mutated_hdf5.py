@@ -60,13 +60,13 @@ def _pick(rng: Random, file: Any, kind: type | None = None) -> str:
 def odd_value(rng: Random, old: Any = None) -> Any:
     """Return a value for an attribute that its reader may not expect."""
     choices: list[Any] = [
-        0, -1, 2, 3, 2**31, 2**63 - 1, -(2**63), 1.5, float("nan"), float("inf"), True,
-        "", "text", "\x1b[31mred\x07", "é" * 10, "[]", "{}", "null", "a" * 3000, "0", "nan",
-        b"\xff\xfe", np.void(b"abc"), np.arange(3), np.zeros((2, 2)), np.zeros(0), np.array([[1]]),
+        0, -1, 2, 3, 2**31, 2**63 - 1, -(2**63), 1.5, float("nan"), float("inf"), True, "", "text",
+        "\x1b[31mred\x07", "é" * 10, "[]", "{}", "null", "a" * 3000, "0", "nan", b"\xff\xfe",
+        np.void(b"abc"), np.arange(3), np.zeros((2, 2)), np.zeros(0), np.array([[1]]),
         np.float32(1.5), np.uint8(3), np.complex128(1j), h5py.Empty("f8"), h5py.Empty("S4"),
-        np.array(["a", "b"], dtype=h5py.string_dtype()), np.array([b"a", b"b"]), np.array([1.5, 2.5]),
-        np.array((1, 2.0), dtype=[("a", "i4"), ("b", "f8")]), np.datetime64(0, "s").astype("i8"),
-        *ODD_NUMBERS[:6],
+        np.array(["a", "b"], dtype=h5py.string_dtype()), np.array([b"a", b"b"]),
+        np.array([1.5, 2.5]), np.array((1, 2.0), dtype=[("a", "i4"), ("b", "f8")]),
+        np.datetime64(0, "s").astype("i8"), *ODD_NUMBERS[:6],
     ]  # fmt: skip
     if isinstance(old, (bytes, np.bytes_, str)) and rng.random() < 0.7:
         text = old.encode() if isinstance(old, str) else bytes(old)
@@ -168,9 +168,9 @@ def other_type(rng: Random, file: Any) -> None:
     shape = file[name].shape
     del file[name]
     kinds = (
-        "f4", ">f8", "f2", "i1", "u8", ">i4", "c16", "?", "S5", "V7", h5py.string_dtype(), h5py.ref_dtype,
-        h5py.vlen_dtype("f8"), h5py.enum_dtype({"a": 1}), np.dtype([("a", "f8"), ("b", "i4")]),
-        np.dtype(("f8", (2,))), "g",
+        "f4", ">f8", "f2", "i1", "u8", ">i4", "c16", "?", "S5", "V7", h5py.string_dtype(),
+        h5py.ref_dtype, h5py.vlen_dtype("f8"), h5py.enum_dtype({"a": 1}),
+        np.dtype([("a", "f8"), ("b", "i4")]), np.dtype(("f8", (2,))), "g",
     )  # fmt: skip
     file.create_dataset(name, shape, rng.choice(kinds))
 
@@ -180,8 +180,9 @@ def other_shape(rng: Random, file: Any) -> None:
     dtype, old = file[name].dtype, file[name].shape or ()
     del file[name]
     shapes: list[Any] = [
-        (), (0,), (1,), (0, 3), (3, 0), (2**40,), (2**31, 2), (10**9, 6), (30_000_000, 6), (1,) * 32, (2,),
-        (*old, 1), (1, *old), old[::-1], tuple(n + 1 for n in old), tuple(max(n - 1, 0) for n in old),
+        (), (0,), (1,), (0, 3), (3, 0), (2**40,), (2**31, 2), (10**9, 6), (30_000_000, 6),
+        (1,) * 32, (2,), (*old, 1), (1, *old), old[::-1], tuple(n + 1 for n in old),
+        tuple(max(n - 1, 0) for n in old),
     ]  # fmt: skip
     shape = rng.choice(shapes)
     if rng.random() < 0.1:

@@ -266,4 +266,3 @@ def world() -> World:
             if name in ("other", f"whole {LONGER}"):
                 rows[held[name].seed] = rows_of(trajectory)
     return World(folder, files, held, rows)
-
