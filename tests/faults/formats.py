@@ -248,8 +248,8 @@ def toml_examples() -> list[Files]:
         'snapshots = "every:1"\ntrainable = "U,V"\nnormalize = "none"\ntarget = "labels"\n'
         "store_data = false\n",
         'integrator = "gd"\ncritic_step_size = 0.01\ncritic_rate = 1.0\n'
-        'penalty_points = "gauss:2"\nthreads = 1\nchart = "gram"\nprecision = "float32"\noutput = "run.h5"\n'
-        "init_scale = 0.1\n",
+        'penalty_points = "gauss:2"\nthreads = 1\nchart = "gram"\nprecision = "float32"\n'
+        'output = "run.h5"\ninit_scale = 0.1\n',
     )
     return [{"run.toml": text.encode()} for text in texts]
 
