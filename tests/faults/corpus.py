@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,16 @@ import h5py
 import numpy as np
 
 from faults.forged import sealed
-from faults.formats import FORMATS, SMALL, Command, case_of, command, setting, trajectories
+from faults.formats import (
+    FORMATS,
+    SMALL,
+    Command,
+    Format,
+    case_of,
+    command,
+    setting,
+    trajectories,
+)
 from faults.mutated_archives import gzip_bomb, npz_bomb
 from faults.mutated_hdf5 import chunk_bomb, edit, set_attribute
 from faults.oracle import Case
@@ -29,14 +38,25 @@ _COMMANDS = (
 )
 
 
+def count() -> int:
+    """The number of all `cases`."""
+    files = sum(len(_commands(FORMATS[path.parent.name])) for path in FOLDER.glob("*/*"))
+    changed = len(CHANGES) + 2 * len(RECORDS)
+    return files + len(SETTINGS) + changed * len(_COMMANDS) + _BOMBS
+
+
 def cases() -> Iterator[Case]:
     """Every case of the corpus."""
-    for folder in sorted(path for path in FOLDER.iterdir() if path.is_dir()):
+    for folder in sorted(FOLDER.iterdir()):
         yield from _of_files(folder)
     for name, text in SETTINGS.items():
         yield setting(f"setting: {name}", text)
     yield from _of_trajectories()
     yield from _bombs()
+
+
+def _commands(form: Format) -> Sequence[Command]:
+    return _COMMANDS if form.target == "run.h5" else form.commands[:2]
 
 
 def _of_files(folder: Path) -> Iterator[Case]:
@@ -46,8 +66,7 @@ def _of_files(folder: Path) -> Iterator[Case]:
         content = path.read_bytes()
         if path.suffix == ".xz":
             content = lzma.decompress(content)
-        chosen = _COMMANDS if form.target == "run.h5" else form.commands[:2]
-        for one in chosen:
+        for one in _commands(form):
             yield case_of(f"{folder.name}/{path.name}", {**rest, form.target: content}, one)
 
 
@@ -81,6 +100,9 @@ SETTINGS = {
     "data of a long name": "dataset=" + "a" * 5000 + ".npz",
     "output of a long name": "output=" + "a" * 5000,
 }
+
+
+_BOMBS = 3
 
 
 def _bombs() -> Iterator[Case]:
@@ -254,6 +276,3 @@ def _of_trajectories() -> Iterator[Case]:
     for name, content in contents.items():
         for one in _COMMANDS:
             yield case_of(f"trajectory: {name}", {"run.h5": content, **secret}, one)
-
-
-__all__ = ["CHANGES", "FOLDER", "RECORDS", "Command", "cases"]
