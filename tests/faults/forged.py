@@ -32,7 +32,7 @@ FIELDS = (
 )  # fmt: skip
 _WITHOUT_SHA = {
     "output", "force", "snapshots", "scalars", "snapshot_precision", "store_data",
-    "restart_seconds", "preset", "data_dir", "scalars_every",
+    "restart_seconds", "lock", "preset", "data_dir", "scalars_every",
 }  # fmt: skip
 
 
