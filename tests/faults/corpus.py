@@ -28,7 +28,7 @@ from faults.formats import (
     trajectories,
 )
 from faults.mutated_archives import gzip_bomb, npz_bomb
-from faults.mutated_hdf5 import chunk_bomb, edit, set_attribute
+from faults.mutated_hdf5 import chunk_bomb, set_attribute
 from faults.oracle import Case
 
 FOLDER = Path(__file__).with_name("corpus")
@@ -270,9 +270,10 @@ RECORDS: dict[str, Callable[[dict[str, Any]], None]] = {
 def _of_trajectories() -> Iterator[Case]:
     finished, killed = (dict(files) for files in trajectories()[:2])
     secret = {k: v for k, v in FORMATS["hdf5"].examples()[0].items() if k != "data.h5"}
-    contents = {name: sealed(edit(finished["run.h5"], change)) for name, change in CHANGES.items()}
-    contents |= {name: sealed(finished["run.h5"], change) for name, change in RECORDS.items()}
-    contents |= {f"{k}, killed": sealed(killed["run.h5"], change) for k, change in RECORDS.items()}
+    whole, torn = finished["run.h5"], killed["run.h5"]
+    contents = {name: sealed(whole, change) for name, change in CHANGES.items()}
+    contents |= {name: sealed(whole, record=change) for name, change in RECORDS.items()}
+    contents |= {f"{k}, killed": sealed(torn, record=change) for k, change in RECORDS.items()}
     for name, content in contents.items():
         for one in _COMMANDS:
             yield case_of(f"trajectory: {name}", {"run.h5": content, **secret}, one)

@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from faults.mutated_hdf5 import edit, odd_hdf5, odd_value, set_attribute
+from faults.mutated_hdf5 import edit, odd_changes, odd_value, set_attribute
 from faults.mutations import EXTREMES, ON_TEXT, mutated
 from faults.sandbox import apart
 
@@ -62,24 +62,29 @@ Fields = dict[str, Any]
 """The fields of a commit record, and its "reason"."""
 
 
-def sealed(content: bytes, change: Callable[[Fields], object] = lambda _: None) -> bytes:
-    """Make every checksum of a trajectory right; ``change`` may alter each commit record before.
+def sealed(
+    content: bytes,
+    change: Callable[[Any], object] = lambda _: None,
+    record: Callable[[Fields], object] = lambda _: None,
+) -> bytes:
+    """Change a trajectory by h5py, and each commit record, and make every checksum right.
 
     A file that HDF5 cannot open, or without rows to seal, is returned as far as it was sealed.
     """
 
     def work(path: Path) -> None:
+        edit(path, change)
         with h5py.File(path, "r+", locking=False) as file:
             _seal_fixed(file)
         data = bytearray(path.read_bytes())
         with h5py.File(path, "r", locking=False) as file:
             places, values = regions(file), _values(file)
             order = [name for key in ("scalars", "arrays") for name in _words_of(file, key)]
-        _seal_records(data, places, values, change)
+        _seal_records(data, places, values, record)
         path.write_bytes(data)
         _seal_snapshots(data, places, values)
         _seal_restart(data, places, values, order)
-        _seal_records(data, places, values, change)
+        _seal_records(data, places, values, record)
         path.write_bytes(data)
 
     return apart(content, work) or content
@@ -207,7 +212,7 @@ def odd_record(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  
                 near = (3, 4, 5, 6, 7, fields[name] + 1, fields[name] - 1, -2)
                 fields[name] = _fitting(name, rng.choice((*EXTREMES, *near)))
 
-    return sealed(content, change)
+    return sealed(content, record=change)
 
 
 def _fitting(name: str, value: int) -> int:
@@ -230,7 +235,7 @@ def odd_attributes(rng: Random, content: bytes, others: Sequence[bytes]) -> byte
         else:
             set_attribute(file, name, odd_value(rng, old))
 
-    return sealed(edit(content, change))
+    return sealed(content, change)
 
 
 def odd_json(rng: Random, text: str) -> str:
@@ -278,7 +283,7 @@ def odd_fixed(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  #
             flat[:] = flat[::-1].copy()
         item[...] = values
 
-    return sealed(edit(content, change))
+    return sealed(content, change)
 
 
 def odd_rows(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # noqa: ARG001
@@ -292,12 +297,12 @@ def odd_rows(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # 
         values[where] = _odd_number(rng, values.dtype)
         item[...] = values
 
-    return sealed(edit(content, change))
+    return sealed(content, change)
 
 
-def odd_structure(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:
+def odd_structure(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # noqa: ARG001
     """Change links, datasets and attributes anywhere."""
-    return sealed(odd_hdf5(rng, content, others))
+    return sealed(content, odd_changes(rng))
 
 
 FORGERS = (
