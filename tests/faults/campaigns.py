@@ -33,3 +33,4 @@ CAMPAIGNS = {
     "flips": _tenth(flips.campaign, 2000),
     "corpus": Campaign(fuzz.kept, corpus.count(), corpus.count()),
 }
+INPUTS = ("mutations", "forged", "flips", "corpus")  # 10,000 in the long run

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from faults.campaigns import CAMPAIGNS
+from faults.campaigns import CAMPAIGNS, INPUTS
 from faults.report import Broken, Report, table
 
 
-@pytest.mark.parametrize("name", CAMPAIGNS)
-def test_a_tenth_of_a_campaign_finds_nothing(name, alone):
-    campaign = CAMPAIGNS[name]
-    report = alone(campaign.run, campaign.short, 0)
-    assert report.examples == [], "\n".join(report.notes)
-    assert report.broken.total() == 0
-    assert report.cases == campaign.short
-    assert all(report.took_effect.values()), report.took_effect
-    assert report.took_effect.total() > 0
+@pytest.mark.parametrize("name", [name for name in CAMPAIGNS if name not in INPUTS])
+def test_a_tenth_of_a_campaign(name, finds_nothing):
+    finds_nothing(name)
 
 
 def test_a_report_counts_what_is_broken():
