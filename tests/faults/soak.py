@@ -54,10 +54,7 @@ def soak(seconds: float, interval: float = 1.0) -> Report:
     report = Report(f"soak of {seconds:g} s")
     path = fresh_folder() / "soak.h5"
     command = [sys.executable, "-m", "prdsim", "run", *_COMMAND, "-o", str(path)]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([*os.environ.get("SOAK_PATH", "").split(), str(ROOT)]),
-    }
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (
         report.timed(),
         subprocess.Popen(
