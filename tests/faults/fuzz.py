@@ -41,7 +41,7 @@ def _try_all(name: str, cases: Iterable[Case]) -> Report:
     with report.timed():
         warm()
         for case in cases:
-            report.took_effect[case.name.partition(":")[0]] += 1
+            report.took_effect[case.name.partition(":")[0].partition("/")[0]] += 1
             with report.case(f"{case.name}: {' '.join(case.arguments)[:99]!r}"):
                 try:
                     judge(case, call_on(case.files, case.arguments))
