@@ -17,7 +17,8 @@ SMALL = ("--dataset", "digits", "--samples", "8", "--width", "6", "--backend", "
 SMALL += ("--threads", "1", "--diffusion", "--step-size", "0.01")
 FOREVER = ("--integrator", "rk4", "--steps", "10000000", "--scalars", "every:1000")
 FOREVER += ("--restart-seconds", "0.1")
-ENDLESS_STEP = ("--integrator", "gd", "--steps", "5", "--critic-steps", "1000000000")
+LONG_STEP = ("--integrator", "gd", "--steps", "5", "--critic-steps", "10000")
+LONG_STEP += ("--samples", "500", "--width", "200")
 
 
 def processor_seconds(process: Program) -> float:
@@ -64,7 +65,7 @@ def test_of_two_runs_with_one_output_one_is_refused(run, start, tmp_path):
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_the_second_signal_does_not_wait_for_the_end_of_a_step(run, start, tmp_path, second):
     path = tmp_path / "a.h5"
-    process = start("run", *SMALL, *ENDLESS_STEP, "-o", "a.h5")
+    process = start("run", *SMALL, *LONG_STEP, "-o", "a.h5")
     process.wait_until(recorded(path))
     # Half a second of computing after the commit is spent in the step and nowhere else.
     begun = processor_seconds(process)
