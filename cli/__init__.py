@@ -14,7 +14,7 @@ from importlib import import_module
 import click
 
 from prdsim import __version__
-from prdsim.errors import PrdsimError
+from prdsim.errors import DamagedTrajectoryError, PrdsimError
 from prdsim.words import shown
 
 from .shared_options import HintingGroup
@@ -127,7 +127,10 @@ def report(error: Exception, about: str = "") -> int:
 
         traceback.print_exception(error)
     if isinstance(error, PrdsimError):
-        words = f"{about}: {'; '.join(str(error).splitlines())}" if about else str(error)
+        text = str(error)
+        if isinstance(error, DamagedTrajectoryError) and sys.argv[1:2] != ["repair"]:
+            text += ", or save what is whole by prdsim repair" * ("repair" not in text)
+        words = f"{about}: {'; '.join(text.splitlines())}" if about else text
         complain(f"prdsim: {words}")
         return error.exit_code
     if isinstance(error, MemoryError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import click
 
 from prdsim.errors import DamagedTrajectoryError, ReportError
 from prdsim.files.small import size_text
-from prdsim.words import shown
+from prdsim.words import shell_word, shown
 
 from .terminal import say
 
@@ -75,8 +74,8 @@ def _findings(path: Path, problems: list[Problem]) -> list[str]:
     words = {"harmless": "harmless", "damage": "damaged"}
     lines = [f"  {words[problem.severity]}: {problem}" for problem in problems]
     if any(problem.is_damage for problem in problems):
-        names = shlex.join([str(path), "-o", f"{path.stem}-repaired{path.suffix}"])
-        lines.append(f"  save what is whole with: prdsim repair {names}")
+        good = shell_word(f"{path.stem}-repaired{path.suffix}")
+        lines.append(f"  save what is whole with: prdsim repair {shell_word(path)} -o {good}")
     return lines or ["  all checksums hold"]
 
 
@@ -155,7 +154,7 @@ def _text(report: dict[str, Any], config: RunConfig) -> str:
     lines += [f"  warning: {text}" for text in report["warnings"]]
     resumable = report["restart_step"] >= 0 or not report["scalars"]["step"]
     if report["status"] in ("killed", "interrupted", "failed") and resumable:
-        lines.append(f"  continue with: prdsim resume {shlex.quote(report['path'])}")
+        lines.append(f"  continue with: prdsim resume {shell_word(report['path'])}")
     return "\n".join(lines)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
+
+from prdsim.words import shell_word
 
 from .terminal import say
 
@@ -37,5 +38,5 @@ def command(path: Path, output: Path, force: bool) -> None:
     lines += [f"  kept: {words}" for words in found.kept]
     lines += [f"  dropped: {words}" for words in found.dropped]
     if found.can_be_continued:
-        lines.append(f"  continue with: prdsim resume {shlex.quote(str(output))}")
+        lines.append(f"  continue with: prdsim resume {shell_word(output)}")
     say("\n".join(lines))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import shlex
 from typing import TYPE_CHECKING
+
+from prdsim.words import shell_word
 
 from .terminal import say
 
@@ -34,7 +35,7 @@ def finish(result: Result) -> int:
     say("\n".join(lines))
     for text in result.warnings:
         say(f"warning: {text}", err=True)
-    path = shlex.quote(str(result.path))
+    path = shell_word(result.path)
     if result.signal is not None:
         say(f"interrupted; continue with: prdsim resume {path}", err=True)
         return 128 + result.signal

@@ -6,6 +6,7 @@ integers are steps, floats are times. An `Agenda` follows a plan along a run.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +79,10 @@ class Rule:
         intervals = int(self.number) - 2
         self._check_count(intervals)
         spread = (end * _FIRST_TIME ** (1 - i / intervals) for i in range(intervals))
-        return [0.0, *spread, end]
+        times = [0.0, *spread, end]
+        if any(a >= b for a, b in itertools.pairwise(times)):
+            raise ConfigError(f"end_time: {end:g} is too short to be divided")
+        return times
 
     def _check_count(self, count: float) -> None:
         if count > _MOST_ROWS:

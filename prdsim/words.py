@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+
 _MOST_SHOWN = 60  # characters of a value
 _MOST_LINES, _LONGEST = 6, 1000  # of an error, whose texts may come from outside
 
@@ -34,6 +37,22 @@ def shown_value(value: object) -> str:
         return shown(repr(value))
     except (ValueError, RecursionError):  # of an integer of thousands of digits
         return "a value too long to be shown"
+
+
+def shell_word(name: object) -> str:
+    """Return the name of a file as it is typed in a shell, for a command to be copied."""
+    text = str(name)
+    if text.startswith("-"):
+        text = f"./{text}"  # it would be an option
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(map(_typed, text)) + "'"
+
+
+def _typed(character: str) -> str:
+    if character.isprintable() and character not in "\\'":
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
 
 
 def brief(text: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 
 import pytest
 
-from prdsim.words import brief, shown, shown_value, visible
+from prdsim.words import brief, shell_word, shown, shown_value, visible
 
 CONTROL = "\x00\x07\r\x1b[31m\x7f\x85\x9b31m\u202e\u2028\u2029\udce9"
 
@@ -45,3 +47,15 @@ def test_errors_keep_their_two_ends():
     assert cut.startswith("what aaa")
     assert cut.endswith("aaa what to do")
     assert "\n" not in brief("\n" * 2000)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["run.h5", "-x.h5", "--force", "two words", "it's", "a\nb", "\x1b[31m\\'ü", "\udcff\udcfe.h5"],
+)
+def test_a_name_as_a_shell_reads_it(name):
+    word = shell_word(name)
+    assert word.isprintable()
+    done = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert done.stdout.removeprefix(b"./") == os.fsencode(name)
+    assert not done.stdout.startswith(b"-")

@@ -14,9 +14,10 @@ import numpy as np
 from prdsim import __version__
 from prdsim.analysis import GROUPS, Recording, history, open_recording
 from prdsim.convergence.judgment import HEADLINE, JudgedNumber, judge
-from prdsim.convergence.replays import Replay, ReplayPlan, ensure, plan_of, remove
+from prdsim.convergence.replays import Replay, ReplayPlan, Stopped, ensure, plan_of, remove
 from prdsim.convergence.report import ReplayRecord, Report, replay_folder, report_path, write_report
-from prdsim.errors import ConfigError, DataError, DivergedError
+from prdsim.errors import ConfigError, DataError, DivergedError, TrajectoryLockedError
+from prdsim.files.lock import folder_held
 from prdsim.files.small import make_folder
 from prdsim.progress import silent
 from prdsim.running.accuracy import remedy_of
@@ -81,20 +82,31 @@ def converge(
         plan = plan_of(recording, trajectory, index)
         folder = replay_folder(trajectory.path)
         make_folder(folder)
-        try:
-            for number, replay in enumerate(plan.replays, start=1):
-                say(f"replay {number} of {len(plan.replays)}: {replay.name}, {replay.setting}")
-                stopped = ensure(plan, replay, progress)
-                if stopped is not None:
-                    return Assessment(target, None, stopped)
-        except BaseException:
-            with suppress(OSError):  # only an empty one is of no use
-                folder.rmdir()
-            raise
-        report = _report(recording, trajectory, index, plan, accuracy)
-    write_report(report, target, force=force)
-    remove(plan, folder)
+        with folder_held(folder) as free:
+            if not free:
+                raise TrajectoryLockedError(f"another converge of {path} is at work: wait for it")
+            stopped = _make(plan, folder, say, progress)
+            if stopped is not None:
+                return Assessment(target, None, stopped)
+            report = _report(recording, trajectory, index, plan, accuracy)
+            write_report(report, target, force=force)
+            remove(plan, folder)
     return Assessment(target, report)
+
+
+def _make(plan: ReplayPlan, folder: Path, say: Callable[[str], None], progress: bool) -> Stopped:
+    """Make all replays; return the signal that stopped one, if any."""
+    try:
+        for number, replay in enumerate(plan.replays, start=1):
+            say(f"replay {number} of {len(plan.replays)}: {replay.name}, {replay.setting}")
+            stopped = ensure(plan, replay, progress)
+            if stopped is not None:
+                return stopped
+    except BaseException:
+        with suppress(OSError):  # only an empty one is of no use
+            folder.rmdir()
+        raise
+    return None
 
 
 def _index(recording: Recording, trajectory: Trajectory, time: float | None) -> int:

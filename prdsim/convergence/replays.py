@@ -19,7 +19,12 @@ from prdsim.backends.arrays import HostArray
 from prdsim.config import Resolved, RunConfig
 from prdsim.convergence.report import replay_folder
 from prdsim.datasets import Dataset
-from prdsim.errors import DamagedTrajectoryError, DivergedError, NotATrajectoryError
+from prdsim.errors import (
+    DamagedTrajectoryError,
+    DivergedError,
+    NotATrajectoryError,
+    OutputError,
+)
 from prdsim.physics.randomness import Stream, generator
 from prdsim.progress import Progress
 from prdsim.recorded import Recorded
@@ -178,8 +183,11 @@ def ensure(plan: ReplayPlan, replay: Replay, progress: Progress | bool = False) 
     """Make a replay, or continue it; return the signal that stopped it, if any.
 
     A finished or diverged replay is kept; one with other settings is made again. Divergence is not
-    an error here: the replay's file records it.
+    an error here: the replay's file records it. Raises `OutputError` if its name is that of a link,
+    which may lead to somebody's file.
     """
+    if replay.path.is_symlink():
+        raise OutputError(f"{replay.path} is a link, not a replay: move it away")
     status = _status(replay, plan.dataset)
     if status in (Status.FINISHED, Status.DIVERGED):
         return None

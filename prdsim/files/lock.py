@@ -7,12 +7,15 @@ lock of another kind and does not collide with it. Readers ask without taking it
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prdsim.errors import OutputError, TrajectoryLockedError
+from prdsim.files.foreign import ForeignFileError, open_regular_file
 
 with suppress(ImportError):  # of a system that `posix.require_support` refuses
     import fcntl
@@ -47,6 +50,31 @@ def is_held(fd: int) -> bool | None:
     return kind != fcntl.F_UNLCK
 
 
+@contextmanager
+def folder_held(folder: Path) -> Iterator[bool]:
+    """Hold a folder against others that ask for it, too; yield whether it was free.
+
+    On a file system without locks it is taken for free.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except OSError as error:
+            free = error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+        yield free
+    finally:
+        os.close(fd)
+
+
+def refuse_held(path: Path) -> None:
+    """Raise `TrajectoryLockedError` if a file is a trajectory that is being written."""
+    with suppress(OSError, ForeignFileError), open_regular_file(path) as file:  # else it is none
+        if is_held(file.fileno()):
+            raise _locked(file.fileno(), path)
+
+
 def acquire(fd: int, path: Path) -> None:
     """Take the writer's lock of a file.
 
@@ -61,10 +89,13 @@ def acquire(fd: int, path: Path) -> None:
             "this file, give --no-lock"
         ) from error
     if not free:
-        raise TrajectoryLockedError(
-            f"{path} is being written by {_holder(fd)}; "
-            "wait for it, stop it, or choose another file"
-        )
+        raise _locked(fd, path)
+
+
+def _locked(fd: int, path: Path) -> TrajectoryLockedError:
+    return TrajectoryLockedError(
+        f"{path} is being written by {_holder(fd)}; wait for it, stop it, or choose another file"
+    )
 
 
 def _holder(fd: int) -> str:

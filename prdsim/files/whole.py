@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prdsim.errors import ConfigError, OutputError
-from prdsim.files import posix
+from prdsim.files import lock, posix
 from prdsim.files.stopping import StopByException
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -95,6 +95,7 @@ def check_name(path: Path, *, force: bool) -> None:
             ``force``.
         OutputError: there is no folder for it, or it is a device or a pipe, such as /dev/stdout:
             written under a temporary name, the file would replace that.
+        TrajectoryLockedError: it is a trajectory that is being written.
     """
     with posix.output_errors("write", path):
         if path.is_dir():
@@ -103,6 +104,7 @@ def check_name(path: Path, *, force: bool) -> None:
             raise OutputError(f"{path} is a device or a pipe; name a file")
         if os.path.lexists(path) and not force:
             raise _exists(path)
+        lock.refuse_held(path)
         folder = Path(os.path.realpath(path)).parent
         if not folder.is_dir():
             shown = folder if path.is_symlink() else path.parent

@@ -7,7 +7,9 @@ depends on HDF5's caches.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -125,8 +127,19 @@ def create_container(
 ) -> None:
     """Make an empty file an HDF5 file with all its datasets, without their data.
 
-    `checksums` gives the CRC-32 of the datasets that are written once.
+    `checksums` gives the CRC-32 of the datasets that are written once. Raises `OSError`.
     """
+    try:
+        _create_container(path, layout, specs, checksums)
+    except (OSError, RuntimeError) as error:  # of HDF5, which tells the reason in its own form
+        found = re.search(r"errno = (\d+)", str(error))
+        code = int(found[1]) if found else errno.EIO
+        raise OSError(code, os.strerror(code)) from error
+
+
+def _create_container(
+    path: Path, layout: Layout, specs: list[DatasetSpec], checksums: Mapping[str, int]
+) -> None:
     import h5py
 
     # Superblock 2: checksummed object headers, and no flag for a killed writer to leave set.

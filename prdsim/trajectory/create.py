@@ -19,6 +19,8 @@ from prdsim.trajectory.commit import CommitRecord
 from prdsim.trajectory.container import FileMap, create_container, read_map
 from prdsim.trajectory.layout import DatasetSpec, Layout, changes
 
+_LONGEST = 200  # bytes of a name that becomes part of another one
+
 
 def check_target(path: Path, *, force: bool) -> None:
     """Refuse impossible outputs before any work is done.
@@ -107,9 +109,15 @@ def remove_strays(path: Path, fd: int | None = None) -> None:
     at `fd`, whose lock the caller holds: its creator was killed between naming and unlinking.
     """
     with posix.output_errors("clean up next to", path):
-        for stray in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+        for stray in path.parent.glob(f".{glob.escape(_hidden(path))}.????????.tmp"):
             with suppress(FileNotFoundError):  # its owner has just removed it
                 _remove_stray(stray, fd)
+
+
+def _hidden(path: Path) -> str:
+    """Return the middle of the names of temporary files of `path`, short enough for any disk."""
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= _LONGEST else f"{zlib.crc32(name):08x}"
 
 
 def _remove_stray(stray: Path, own: int | None) -> None:
@@ -128,7 +136,7 @@ def new_temporary(path: Path, *, locked: bool) -> tuple[Path, int]:
     It is locked as a writer locks its file, which keeps it from `remove_strays`.
     """
     while True:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        temporary = path.with_name(f".{_hidden(path)}.{secrets.token_hex(4)}.tmp")
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         if not locked:
             return temporary, fd

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 from prdsim.errors import OutputError
 from prdsim.files import posix
 from prdsim.trajectory.create import new_temporary
+from prdsim.words import shell_word
 
 _CHUNK = 1 << 20
 
@@ -72,7 +72,7 @@ def _saved(fd: int, path: Path, *, locked: bool) -> Whereabouts:
         if last:
             note = (
                 f"{happened}, and its folder takes no other ({reason}); the run stops, saved as "
-                f"{name}: continue it with prdsim resume {shlex.quote(str(name))}"
+                f"{name}: continue it with prdsim resume {shell_word(name)}"
             )
         return Whereabouts(found, name, note, last)
     raise OutputError(f"{happened}, and no copy could be saved: {reason}")

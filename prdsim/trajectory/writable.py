@@ -45,6 +45,7 @@ class WritableFile(ABC):
             self._map: FileMap = read_map(self.path, fd)
             self._record = read_record(self._map, fd)
             self._untouched = True
+            self._found: CommitRecord | None = None  # on the disk, before the last first write
             self._read_state()
         except BaseException:
             self._fd = -1
@@ -79,6 +80,9 @@ class WritableFile(ABC):
         if self._broken:
             raise OutputError(f"{self.path} could not be written earlier; open it again")
         try:
+            if self._record is not self._found:  # the first write after a commit
+                self._check_record()
+                self._found = self._record
             if self._untouched:
                 self._untouched = False
                 self._clear_uncommitted()

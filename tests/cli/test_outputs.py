@@ -15,6 +15,8 @@ from prdsim import backends
 from prdsim.backends import register_backend
 from prdsim.backends.numpy import NumpyBackend
 from prdsim.convergence.report import report_path
+from prdsim.files.lock import folder_held
+from prdsim.trajectory import TrajectoryWriter
 
 USAGE, FILE, DIVERGED = 2, 3, 5
 
@@ -161,3 +163,38 @@ def test_steps_that_shrink_away_are_not_to_be_made_smaller(run):
     remedy = "larger --rtol and --atol, or a fixed-step integrator\n"
     for answer in (first, run("resume", "a.h5"), run("inspect", "a.h5")):
         assert (answer.err or answer.out).endswith(remedy)
+
+
+@pytest.mark.parametrize("words", [("analyze", "a.h5", "rank"), ("plot", "a.h5", "distances")])
+def test_a_run_that_is_being_written_is_no_output(run, folder, words):
+    live = folder / "live.png"
+    live.write_bytes((folder / "a.h5").read_bytes())
+    with TrajectoryWriter.open(live):
+        before = contents(folder)
+        form = ("--format", "csv") if words[0] == "analyze" else ()
+        answer = run(*words, "-o", live.name, *form, "--force")
+        assert_refused(answer, FILE, f"live.png is being written by process {os.getpid()}")
+        assert contents(folder) == before
+
+
+@pytest.mark.parametrize("end_time", ["1e-320", "5e-324"])
+def test_an_end_too_short_to_be_divided(run, tmp_path, end_time):
+    answer = run("run", *TINY, "--end-time", end_time, "-o", "a.h5")
+    assert_refused(answer, USAGE, "end_time: ", "is too short to be divided")
+    assert contents(tmp_path) == {}
+
+
+def test_converge_follows_no_link_and_works_alone(run, folder):
+    target = folder / "other"
+    target.write_text("mine")
+    replays = folder / "a.converge"
+    replays.mkdir()
+    (replays / "twin-1.h5").symlink_to(target)
+    with folder_held(replays):
+        assert_refused(run("converge", "a.h5"), FILE, "another converge of a.h5 is at work")
+        assert [path.name for path in replays.iterdir()] == ["twin-1.h5"]
+    answer = run("converge", "a.h5")
+    assert answer.code == FILE
+    assert answer.err.endswith("twin-1.h5 is a link, not a replay: move it away\n")
+    assert (replays / "twin-1.h5").is_symlink()
+    assert target.read_text() == "mine"

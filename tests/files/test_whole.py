@@ -56,7 +56,8 @@ def calls_of(tmp_path: Path, force: bool) -> list[str]:
 
 EXPECTED = {
     False: ["open", "pwrite", "fsync", "rename_new", "open", "fsync", "unlink"],
-    True: ["open", "pwrite", "fchmod", "fsync", "replace", "open", "fsync", "unlink"],
+    # Whether the former file is a trajectory that is being written is asked first.
+    True: ["open", "open", "pwrite", "fchmod", "fsync", "replace", "open", "fsync", "unlink"],
 }
 
 
@@ -70,6 +71,8 @@ def test_a_failing_call_leaves_no_temporary_file_and_the_former_one(tmp_path, fo
     assert calls_of(tmp_path, force) == EXPECTED[force]
     named = EXPECTED[force].index("replace") if force else len(EXPECTED[force])
     for index, call in enumerate(EXPECTED[force][:-1]):
+        if index < EXPECTED[force].index("pwrite") - 1:
+            continue  # a file that nobody may read is replaced
         path.unlink()
         if force:
             path.write_bytes(b"old")

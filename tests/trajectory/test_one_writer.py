@@ -112,6 +112,20 @@ def test_a_record_by_someone_else_stops_the_writer(path):
         run.continue_run(writer)
 
 
+def test_a_file_overwritten_in_place_is_left_as_it_is(path):
+    """As by `cp other.h5 run.h5`: noticed before the first byte is written."""
+    with TrajectoryWriter.create(path, run.layout()) as writer:
+        run.continue_run(writer, stop=4)
+        other = path.with_name("other.h5")
+        run.create_trajectory(other, run.layout())
+        content = other.read_bytes()
+        path.write_bytes(content)
+        (*_, state) = run.states(5)
+        with pytest.raises(TrajectoryLockedError, match=r"run\.h5 was changed by another program"):
+            run.write_restart(writer, 5, state)
+        assert path.read_bytes() == content
+
+
 def no_locks(*arguments):  # noqa: ARG001
     raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 

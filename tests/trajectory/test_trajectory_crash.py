@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 from golden import synthetic_run as run
@@ -192,6 +193,31 @@ def test_a_file_size_limit_is_found_before_anything_is_made(tmp_path, file_size_
     with pytest.raises(OutputError, match="more than one file may have here"):
         create_trajectory(tmp_path / "run.h5", run.layout())
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("flush failed (write failed: errno = 28, buf = 0x55)"), "No space left"),
+        (OSError("Unable to create file"), "Input/output error"),
+    ],
+)
+def test_a_disk_that_fails_hdf5_is_told_in_words(tmp_path, monkeypatch, error, words):
+    def fail(*_arguments, **_keywords):
+        raise error
+
+    monkeypatch.setattr(h5py, "File", fail)
+    with pytest.raises(OutputError, match=rf"cannot create .*run\.h5: {words}"):
+        create_trajectory(tmp_path / "run.h5", run.layout())
+    assert names(tmp_path) == []
+
+
+def test_the_longest_name_is_a_name(tmp_path):
+    path = tmp_path / f"{'a' * 252}.h5"
+    create_trajectory(path, run.layout())
+    assert names(tmp_path) == [path.name]
+    with open_trajectory(path) as trajectory:
+        assert trajectory.check() == []
 
 
 def test_a_failing_write_keeps_what_was_committed(tmp_path, file_size_limit):
