@@ -394,6 +394,12 @@ def test_gd_is_the_published_algorithm(backend):
             assert relative_error(weights[name], expected) < 1e-12, name
 
 
+def test_a_step_of_gd_is_one_euler_step():
+    """Stable up to h lambda = 2, where |1 - h lambda| = 1."""
+    stepper = make_stepper(RunConfig(integrator="gd"))
+    assert (stepper.order, stepper.evaluations, stepper.stability_limit) == (1, 1, 2.0)
+
+
 @pytest.mark.parametrize("updates", [0, 1])
 def test_gd_without_critic_steps_leaves_the_critic_alone(updates):
     problem = random_problem(3)
