@@ -24,6 +24,7 @@ import argparse
 import ast
 import contextlib
 import difflib
+import gc
 import importlib
 import json
 import random
@@ -157,8 +158,8 @@ def judge(copy: Path, module: str, tests: dict[str, Any], sample: int | None) ->
     source = path.read_text()
     every = mutants(source)
     chosen = every if sample is None else random.Random(SEED).sample(every, min(sample, len(every)))
-    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-n", "0", *tests["files"]]
-    arguments += ["--hypothesis-profile=mutation", "-k", tests["select"]]
+    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-n", "0", f"--basetemp={copy}-temporary"]
+    arguments += [*tests["files"], "-k", tests["select"], "--hypothesis-profile=mutation"]
     arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis is imported
 
     begun = time.monotonic()
@@ -167,19 +168,19 @@ def judge(copy: Path, module: str, tests: dict[str, Any], sample: int | None) ->
     seconds = time.monotonic() - begun
     print(f"{module}: {len(chosen)} of {len(every)} mutants, {seconds:.1f} s each", flush=True)
 
-    outcomes, survivors, known = Counter[str](), [], tests.get("survivors", {})
+    outcomes, survivors = Counter[str](), []
     for number, (line, change, mutated) in enumerate(sorted(chosen), 1):
         path.write_text(mutated)
         os.utime(path, (number, number))  # a time of its own: no stale .pyc is taken for it
         outcome = tried(arguments, log, 20.0 + 5.0 * seconds)
         outcomes[outcome] += 1
         if outcome == "survived":
-            why = known.get(change, "not explained")
-            survivors.append({"line": line, "change": change, "why": why})
+            survivors.append({"line": line, "change": change})
         print(f"{number:4} {outcome:8} {line:4} {change}", flush=True)
     path.write_text(source)
     os.utime(path, (0, 0))
-    if sample is None and (gone := set(known) - {survivor["change"] for survivor in survivors}):
+    gone = set(tests.get("survivors", {})) - {survivor["change"] for survivor in survivors}
+    if sample is None and gone:
         print(f"explained, but no survivors: {sorted(gone)}")
     return {
         "possible": len(every),
@@ -201,7 +202,7 @@ A mutant is noticed if a test fails (killed) or does not end (timeout).
 """
 
 
-def write(report: dict[str, Any], path: Path) -> None:
+def write(report: dict[str, Any], known: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(report, indent=2) + "\n")
     text, survivors = HEAD.format(**report), "\n## Survivors\n"
     for module, result in report["modules"].items():
@@ -209,8 +210,10 @@ def write(report: dict[str, Any], path: Path) -> None:
             f"| `{module}` | {' | '.join(str(value) for value in list(result.values())[:6])} |\n"
         )
         survivors += f"\n`{module}`:" + ("\n\n" if result["survivors"] else " none.\n")
+        explained = known[module].get("survivors", {})
         for survivor in result["survivors"]:
-            survivors += "- line {line}: `{change}`: {why}\n".format(**survivor)
+            why = explained.get(survivor["change"], "not explained")
+            survivors += f"- line {survivor['line']}: `{survivor['change']}`: {why}\n"
     path.with_suffix(".md").write_text(text + survivors)
 
 
@@ -227,6 +230,7 @@ def main() -> None:
     hypothesis.settings.register_profile("mutation", database=None, derandomize=True, deadline=None)
     for library in LIBRARIES:
         importlib.import_module(library)
+    gc.freeze()  # collections of the forks need not go through what is imported
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "checkout"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__"))
@@ -234,7 +238,7 @@ def main() -> None:
         os.environ["PYTHONPATH"] = sys.path[0] = str(copy)
         for module in options.modules or known:
             report["modules"][module] = judge(copy, module, known[module], options.sample)
-            write(report, path)
+            write(report, known, path)
 
 
 if __name__ == "__main__":

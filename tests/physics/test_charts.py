@@ -114,6 +114,8 @@ def test_norms_that_rounding_makes_negative_are_zero():
     wrong = 2.0 * c.chart.base - c.A
     assert not c.chart.squared_distances(c.U, wrong, c.k.empty(c.U.shape)).any()
     assert c.chart.squared_weight_norm(c.U, 100.0 * wrong) == 0.0
+    c.chart.matrix *= -1.0
+    assert c.chart.squared_norm(c.B, c.scratch) == 0.0
 
 
 @charts

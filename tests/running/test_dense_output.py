@@ -190,10 +190,15 @@ def test_a_step_is_attempted_until_its_error_is_allowed():
     assert control.step(attempt) == pytest.approx(0.45 * 0.2)
     assert attempt.sizes == pytest.approx([1.0, 0.45, 0.09])
     assert control.rejected == 2
-    assert control.step_size <= 0.09, "after a rejection no step grows"
+    assert control.step_size == pytest.approx(0.9 * 0.09)
     assert control.previous_error == 1.0
     assert control.step(Errors(1e-12)) == control.step_size / 5.0
     assert (control.previous_error, control.rejected) == (1e-4, 2)
+
+
+def test_after_a_rejection_no_step_grows():
+    control = StepControl(Controller(2), 1.0)
+    assert control.step(Errors(float("inf"), 1e-12)) == control.step_size == 0.2
 
 
 def test_a_step_may_be_shortened_to_what_is_left():
@@ -207,6 +212,8 @@ def test_a_step_size_that_falls_below_the_smallest_is_a_divergence():
     with pytest.raises(DivergedError, match=r"the step size fell to 8\.0e-03"):
         control.step(Errors(*[float("inf")] * 9))
     assert control.rejected == 3
+    control = StepControl(Controller(2), 1.0, smallest=0.2)
+    assert control.step(Errors(float("inf"), 1.0)) == 0.2, "the smallest itself is allowed"
 
 
 @pytest.mark.parametrize("integrator", ADAPTIVE)

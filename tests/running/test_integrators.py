@@ -546,6 +546,8 @@ def test_controller_keeps_a_step_whose_error_is_as_wanted():
     assert factors == sorted(factors)
     assert factors[-1] == controller.largest
     assert controller.factor(1.0, 1e-30) == controller.smallest
+    # 0.9 error^(-0.7/10) previous^(0.4/10)
+    assert Controller(9).factor(2.0**-10, 2.0**-20) == pytest.approx(0.9 * 2.0 ** (0.7 - 0.8))
 
 
 def test_controller_shrinks_after_every_rejection():
