@@ -19,12 +19,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from prdsim.errors import BackendUnavailableError, ConfigError
+from prdsim.files.memory import available_bytes
 from prdsim.physics import randomness
 
 from .arrays import Array, HostArray
@@ -116,7 +116,7 @@ class Backend(ABC):
 
     def available_bytes(self) -> int:
         """Return how much memory an allocation could get now, in bytes."""
-        return _host_available_bytes()
+        return available_bytes()
 
     def describe(self) -> dict[str, Any]:
         """Return libraries, versions and threads, for the trajectory file and bug reports."""
@@ -240,21 +240,6 @@ class Backend(ABC):
     @abstractmethod
     def gate_changes(self, A: Array, gates: Array) -> int:
         """Return how many 1{A_ij >= 0} differ from ``gates`` (waits for the device)."""
-
-
-def _host_available_bytes() -> int:
-    """Return the memory the kernel could give this process, within its container's limit."""
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) * 1024
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no control group, or one without a limit ("max")
-        return available
-    return min(available, max(0, limit - used))
 
 
 class Fused:

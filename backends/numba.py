@@ -14,13 +14,12 @@ from typing import Any
 import numba
 import numpy as np
 from numba import njit, prange
-from threadpoolctl import threadpool_limits
 
 from . import numba_kernels
 from .arrays import HostArray as Array
 from .numba_fused import NumbaFused
 from .numba_kernels import PARALLEL_FROM, kernel
-from .numpy import NumpyBackend
+from .numpy import BLAS, NumpyBackend
 
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 _W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
@@ -53,7 +52,7 @@ class NumbaBackend(NumpyBackend):
         numba.set_num_threads(self.threads)
         try:
             # BLAS stays on the calling thread: kernels divide products among Numba's threads.
-            with super().active(), threadpool_limits(1, user_api="blas"):
+            with super().active(), BLAS.limit(limits=1, user_api="blas"):
                 yield
         finally:
             numba.set_num_threads(before)

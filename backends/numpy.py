@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy
 from scipy.linalg import blas
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_info
 
 from prdsim.physics import randomness
 
@@ -17,6 +17,8 @@ from .arrays import HostArray as Array
 from .base import Backend
 
 _BLOCK = 1 << 14  # entries handled at a time where an operation needs scratch: fits the cache
+BLAS = ThreadpoolController().select(user_api="blas")
+"""NumPy's and SciPy's libraries, found once: a search reads the map of the process's memory."""
 
 
 class NumpyBackend(Backend):
@@ -60,7 +62,7 @@ class NumpyBackend(Backend):
     def active(self) -> Iterator[None]:
         # A diverging run overflows; `all_finite` detects it, not NumPy's warnings.
         with (
-            threadpool_limits(self.threads, user_api="blas"),
+            BLAS.limit(limits=self.threads, user_api="blas"),
             np.errstate(over="ignore", invalid="ignore", under="ignore"),
         ):
             yield

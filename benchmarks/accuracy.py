@@ -24,6 +24,7 @@ from prdsim.analysis import history, open_recording
 from prdsim.config import RunConfig
 from prdsim.convergence.judgment import HEADLINE
 from prdsim.datasets.configured import load_data
+from prdsim.files.whole import write_whole
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import dimensions_of
 from prdsim.running.resuming import resume
@@ -122,7 +123,7 @@ def main() -> int:
     about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "prdsim": __version__}
     settings = {"end_time": options.end_time, "seed": options.seed}
     text = json.dumps({**about, **settings, "cases": results}, indent=2)
-    (options.output / "accuracy.json").write_text(text + "\n")
+    write_whole(options.output / "accuracy.json", (text + "\n").encode(), force=True)
     return 0
 
 

@@ -29,6 +29,7 @@ from prdsim import __version__
 from prdsim.backends import cuda_kernels, get_backend
 from prdsim.config import RunConfig
 from prdsim.errors import PrdsimError
+from prdsim.files.whole import write_whole
 from prdsim.running.runner import run
 from prdsim.running.simulation import Simulation
 
@@ -103,7 +104,7 @@ def write(evidence: dict[str, Any], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{now:%Y-%m-%d}-gpu-{device}.json"
     record = {"date": now.isoformat(timespec="seconds"), **evidence}
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    write_whole(path, (json.dumps(record, indent=2) + "\n").encode(), force=True)
     return path
 
 

@@ -28,6 +28,7 @@ from thresholds import RIVALS, Promise, promises
 from workers import Worker
 
 from prdsim.config import RunConfig
+from prdsim.files.whole import write_whole
 from prdsim.physics.charts import CHARTS
 from prdsim.timing.contenders import Entry
 from prdsim.timing.machine import circumstances
@@ -219,7 +220,7 @@ def _runs(
 
 def _write(report: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    write_whole(path, (json.dumps(report, indent=1) + "\n").encode(), force=True)
 
 
 def _default_path(report: dict[str, Any], device: str) -> Path:

@@ -15,10 +15,13 @@ import click
 from prdsim import __version__
 from prdsim.errors import PrdsimError
 
+from .shared_options import HintingGroup
+
 _VERBS = {
     "run": "Run a simulation and write its trajectory file.",
     "resume": "Continue a run, bit for bit.",
     "inspect": "Summarize a trajectory file, even while it is being written.",
+    "repair": "Save what is whole in a damaged trajectory file.",
     "analyze": "Measure the patterns of a run: tables, CSV or JSON.",
     "plot": "Draw figures of runs, and movies.",
     "compare": "Compare runs with diffusion to runs without.",
@@ -31,7 +34,7 @@ _VERBS = {
 }
 
 
-class _Verbs(click.Group):
+class _Verbs(HintingGroup):
     """A group that imports a verb's module only when the verb is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -61,8 +64,9 @@ def _program() -> None:
 def main() -> None:
     """Run the command line and exit: errors are one or two lines, never a traceback.
 
-    Exit codes: 0 done, 1 failed verification or internal error, 2 usage or configuration, 3 data
-    or file, 4 backend unavailable, 5 diverged, 130 interrupted, 143 terminated.
+    Exit codes: 0 done, 1 failed verification, not converged or internal error, 2 usage or
+    configuration, 3 data or file, 4 backend unavailable, 5 diverged, 130 interrupted, 141 nobody
+    reads the output, 143 terminated.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by nohup and background jobs

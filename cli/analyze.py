@@ -41,9 +41,10 @@ def command(words: tuple[str, ...], form: str | None, output: Path | None, force
     from .output import deliver, files_and_names, table_format
 
     paths, measures = files_and_names(words, {**GROUPS, **TABLES}, "measure")
-    form = table_format(form, output, force=force)
+    form = table_format(form, output, force=force, inputs=paths)
     if measures == ["scaling"] and not paths:
-        deliver(_text({}, {"scaling": scaling_table(scaling_like(None))}, form), output)
+        text = _text({}, {"scaling": scaling_table(scaling_like(None))}, form)
+        deliver(text, output, force=force)
         return 0
     with open_recording(_only(paths)) as recording:
         found = recording.assessed(float(recording.time[-1]))
@@ -55,7 +56,7 @@ def command(words: tuple[str, ...], form: str | None, output: Path | None, force
             "discretization": _errors(found) if form == "json" else _words(found),
         }
         text = _text(about, tables, form)
-    deliver(text, output)
+    deliver(text, output, force=force)
     return 0
 
 

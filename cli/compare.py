@@ -30,7 +30,7 @@ def command(
     from .output import deliver, files_and_names, table_format
 
     paths, names = files_and_names(words, GROUPS, "measure")
-    form = table_format(form, output, force=force)
+    form = table_format(form, output, force=force, inputs=paths)
     with ExitStack() as stack:
         runs = [stack.enter_context(open_recording(path)) for path in paths]
         comparison = compare(
@@ -43,7 +43,8 @@ def command(
         click.echo(f"{name} left out: {reason}", err=True)
     table = comparison.table()
     if form == "json":
-        deliver(to_json({"time": comparison.time}, {"measures": table}) + "\n", output)
+        text = to_json({"time": comparison.time}, {"measures": table}) + "\n"
     else:
-        deliver(table.to_csv() if form == "csv" else table.to_text() + "\n", output)
+        text = table.to_csv() if form == "csv" else table.to_text() + "\n"
+    deliver(text, output, force=force)
     return 0

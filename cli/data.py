@@ -12,6 +12,8 @@ import click
 
 from prdsim.errors import DataError
 
+from .shared_options import HintingGroup
+
 if TYPE_CHECKING:
     from prdsim.datasets.fetch import FileStatus
 
@@ -19,7 +21,7 @@ _data_dir = click.option("--data-dir", metavar="FOLDER", help="folder that holds
 _as_json = click.option("--json", "as_json", is_flag=True, help="print JSON")
 
 
-@click.group(name="data")
+@click.group(name="data", cls=HintingGroup)
 def command() -> None:
     """List, fetch and check the data sets.
 
@@ -64,8 +66,8 @@ def fetch_datasets(
     if mirror is not None and len(names) > 1:
         raise click.UsageError("--mirror is the folder of one data set: fetch one at a time")
     from prdsim.datasets.fetch import fetch_dataset
+    from prdsim.files.stopping import StopByException
     from prdsim.progress import progress_stream
-    from prdsim.running.stopping import StopByException
 
     stream = progress_stream()
     try:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from prdsim.errors import ReportError
+from prdsim.errors import DamagedTrajectoryError, ReportError
 from prdsim.files.small import size_text
 
 if TYPE_CHECKING:
     from prdsim.config import RunConfig
-    from prdsim.trajectory import Trajectory
+    from prdsim.trajectory import Problem, Trajectory
 
 _SHOWN = (
     ("time", "time"),
@@ -33,22 +34,47 @@ _SHOWN = (
 @click.command(name="inspect")
 @click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-@click.option("--check", is_flag=True, help="verify every checksum; exit code 3 if one fails")
+@click.option("--check", is_flag=True, help="verify every checksum; exit code 3 for damage")
 def command(path: Path, as_json: bool, check: bool) -> int:
     """Summarize a trajectory file. Works while the file is being written, without disturbing it."""
-    from prdsim.recorded import Recorded
     from prdsim.trajectory import open_trajectory
 
     with open_trajectory(path) as trajectory:
-        state = trajectory.live_status()
-        config = Recorded(trajectory).config
-        report = _report(trajectory, config, state)
-        report["warnings"] = _warnings(trajectory, config)
-        report["discretization"], damaged = _discretization(trajectory)
-        if check:
-            report["problems"] = trajectory.check()
-    click.echo(json.dumps(report, indent=2) if as_json else _text(report, config))
-    return 3 if report.get("problems") or damaged else 0
+        problems = trajectory.check() if check else []
+        damaged = any(problem.is_damage for problem in problems)
+        try:
+            report, text, unread = _summary(trajectory)
+        except DamagedTrajectoryError:
+            if not damaged:
+                raise
+            report, text, unread = {"path": str(path)}, f"{path}: no summary, for damage", True
+    if check:
+        report["problems"] = [asdict(problem) for problem in problems]
+        text = "\n".join([text, *_findings(path, problems)])
+    click.echo(json.dumps(report, indent=2) if as_json else text)
+    return 3 if damaged or unread else 0
+
+
+def _summary(trajectory: Trajectory) -> tuple[dict[str, Any], str, bool]:
+    """Return the report, its text, and whether the file of its discretization cannot be read."""
+    from prdsim.recorded import Recorded
+
+    state = trajectory.live_status()
+    config = Recorded(trajectory).config
+    report = _report(trajectory, config, state)
+    report["warnings"] = _warnings(trajectory, config)
+    report["discretization"], unread = _discretization(trajectory)
+    return report, _text(report, config), unread
+
+
+def _findings(path: Path, problems: list[Problem]) -> list[str]:
+    """Describe what is wrong, and what to do about it."""
+    words = {"harmless": "harmless", "damage": "damaged"}
+    lines = [f"  {words[problem.severity]}: {problem}" for problem in problems]
+    if any(problem.is_damage for problem in problems):
+        names = shlex.join([str(path), "-o", f"{path.stem}-repaired{path.suffix}"])
+        lines.append(f"  save what is whole with: prdsim repair {names}")
+    return lines or ["  all checksums hold"]
 
 
 def _discretization(trajectory: Trajectory) -> tuple[str, bool]:
@@ -73,6 +99,7 @@ def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, 
         "steps": config.steps,
         "time": float(trajectory.time[-1]) if len(trajectory.time) else 0.0,
         "end_time": config.end_time,
+        "sessions": trajectory.sessions,
         "snapshots": trajectory.step.tolist(),
         "snapshots_planned": len(trajectory.planned_snapshots),
         "restart_step": trajectory.restart_step,
@@ -84,9 +111,12 @@ def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, 
 
 
 def _warnings(trajectory: Trajectory, config: RunConfig) -> list[str]:
-    """Return warnings about inaccuracy in the last row of scalars."""
-    from prdsim.running.accuracy import warnings_of
+    """Return warnings about inaccuracy in the last row of scalars, or what to do if it diverged."""
+    from prdsim.running.accuracy import remedy_of, warnings_of
+    from prdsim.trajectory import Status
 
+    if trajectory.status is Status.DIVERGED:
+        return [f"start a new run with {remedy_of(trajectory, config)}"]
     columns = {name: column for name, column in trajectory.scalars.items() if len(column)}
     if "invariant_error" not in columns:  # nothing recorded yet, or a file of format version 1
         return []
@@ -117,14 +147,27 @@ def _text(report: dict[str, Any], config: RunConfig) -> str:
         f"{len(report['scalars']['step'])} rows of scalars",
         f"  discretization: {report['discretization']}",
     ]
+    lines += _resumes(report["sessions"])
     lines += _table(report["scalars"])
     lines += [f"  warning: {text}" for text in report["warnings"]]
-    if report["status"] in ("killed", "interrupted", "failed"):
+    resumable = report["restart_step"] >= 0 or not report["scalars"]["step"]
+    if report["status"] in ("killed", "interrupted", "failed") and resumable:
         lines.append(f"  continue with: prdsim resume {shlex.quote(report['path'])}")
-    if "problems" in report:
-        lines += [f"  damaged: {problem}" for problem in report["problems"]]
-        lines += [] if report["problems"] else ["  all checksums hold"]
     return "\n".join(lines)
+
+
+def _resumes(sessions: list[dict[str, Any]]) -> list[str]:
+    """Tell how often a run was resumed, and where rows were computed anew."""
+    if not sessions:
+        return []
+    last = sessions[-1]
+    count = "once" if last["number"] == 1 else f"{last['number']} times"
+    lines = [f"  resumed {count}, last at step {last.get('step', '?')} on {last.get('at', '?')}"]
+    for session in sessions:
+        if withdrawn := session.get("accepted_new_bits"):
+            rows = " and ".join(f"{number} of {name}" for name, number in withdrawn.items())
+            lines.append(f"  new bits accepted at step {session['step']}: {rows} computed anew")
+    return lines
 
 
 def _status(report: dict[str, Any]) -> str:

@@ -7,22 +7,26 @@ from pathlib import Path
 
 import click
 
-from prdsim.errors import ConfigError, OutputError, did_you_mean
-from prdsim.files.small import write_whole
+from prdsim.errors import ConfigError, did_you_mean
+from prdsim.files.whole import check_name, refuse_inputs, write_whole
 
 
-def check_output(paths: Iterable[Path], *, force: bool) -> None:
-    """Raise `ConfigError` for an existing file unless ``force``, `OutputError` without a folder."""
+def check_output(paths: Iterable[Path], *, force: bool, inputs: Iterable[Path] = ()) -> None:
+    """Refuse outputs that cannot be written, and those that are runs to read, or their reports.
+
+    Raises what `check_name` raises, and `ConfigError` for an output that is one of the inputs.
+    """
+    from prdsim.convergence.report import report_path
+
+    paths = list(paths)
+    refuse_inputs(paths, [file for run in inputs for file in (run, report_path(run))])
     for path in paths:
-        if path.is_dir():
-            raise ConfigError(f"{path} is a folder; name a file")
-        if path.exists() and not force:
-            raise ConfigError(f"{path} exists; name another, or give --force to overwrite it")
-        if not path.parent.is_dir():
-            raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist")
+        check_name(path, force=force)
 
 
-def table_format(form: str | None, output: Path | None, *, force: bool) -> str:
+def table_format(
+    form: str | None, output: Path | None, *, force: bool, inputs: Iterable[Path] = ()
+) -> str:
     """Return the format of a table, table, csv or json: the one given, or that of the file name.
 
     Raises what `check_output` raises, and `ConfigError` for a name without a format.
@@ -32,16 +36,16 @@ def table_format(form: str | None, output: Path | None, *, force: bool) -> str:
     formats = {".csv": "csv", ".json": "json", ".txt": "table"}
     if form is None and output.suffix not in formats:
         raise ConfigError(f"{output}: end the name in .csv, .json or .txt, or give --format")
-    check_output([output], force=force)
+    check_output([output], force=force, inputs=inputs)
     return form or formats[output.suffix]
 
 
-def deliver(text: str, output: Path | None) -> None:
-    """Print a text, or write it to a file, completely or not at all; raises `OutputError`."""
+def deliver(text: str, output: Path | None, *, force: bool) -> None:
+    """Print a text, or write it to a file as `write_whole` does, with the same errors."""
     if output is None:
         click.echo(text, nl=False)
     else:
-        write_whole(output, text.encode())
+        write_whole(output, text.encode(), force=force)
 
 
 def files_and_names(

@@ -64,7 +64,7 @@ def command(words: tuple[str, ...], **options: Any) -> int:
     folder = options["output"]
     if folder is None or folder.suffix or folder.is_dir():
         folder = None  # no folder to create
-        check_output(targets.values(), force=options["force"])
+        check_output(targets.values(), force=options["force"], inputs=paths)
     with ExitStack() as stack:
         runs = tuple(stack.enter_context(open_recording(path)) for path in paths)
         for run in runs:
@@ -83,7 +83,7 @@ def command(words: tuple[str, ...], **options: Any) -> int:
         )
 
         def draw(name: str) -> None:
-            write(name, request, targets[name], dpi=options["dpi"])
+            write(name, request, targets[name], dpi=options["dpi"], force=options["force"])
             click.echo(targets[name])
 
         code = _for_each(names, lambda name: check(name, request, targets[name]))

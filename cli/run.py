@@ -20,8 +20,11 @@ def command(config: Path | None, settings: tuple[str, ...], **options: Any) -> i
     preset, CONFIG, --set, options. Ctrl-C stops after the current step; the run can be resumed.
     """
     from prdsim.config.files import load_config
+    from prdsim.files.whole import refuse_inputs
 
     merged = load_config(config, settings=settings, options=given_options(options))
+    if config is not None and merged.output is not None:
+        refuse_inputs([Path(merged.output)], [config])
 
     from prdsim.running.runner import run
 

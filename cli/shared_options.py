@@ -8,6 +8,21 @@ from typing import Any
 
 import click
 
+from prdsim.errors import did_you_mean
+
+
+class HintingGroup(click.Group):
+    """A group of commands that knows what an unknown one may be meant to be."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; raises click's `UsageError`."""
+        if self.get_command(ctx, args[0]) is None:
+            hint = did_you_mean(args[0], self.list_commands(ctx))
+            ctx.fail(f"No such command '{args[0]}'" + (f"; {hint}" if hint else "."))
+        return super().resolve_command(ctx, args)
+
 
 def settings_option(help_text: str = "set any key; may be repeated") -> Callable[..., Any]:
     """Return the option --set, for configuration keys as text."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self, TextIO, TypeVar, cast
@@ -16,6 +17,11 @@ Say = Callable[[str], None]
 
 def silent(text: str) -> None:
     """Show nothing."""
+
+
+def warn(text: str) -> None:
+    """Tell the caller of the library, by a warning."""
+    warnings.warn(text, stacklevel=3)
 
 
 def show_line(text: str, stream: TextIO | None) -> None:
@@ -59,6 +65,13 @@ class Meter:
         if self._bar is None:
             show_line(text, self._stream)
 
+    def note(self, text: str) -> None:
+        """Print a line at once, above the bar if there is one."""
+        if self._bar is None:
+            show_line(text, self._stream)
+        else:
+            self._bar.write(text, file=self._stream)
+
     def close(self) -> None:
         """End the display; a bar stays visible unless ``leave`` is False."""
         if self._bar is not None:
@@ -83,6 +96,10 @@ class Progress:
     def update(self, done: float, step: int, loss: float) -> None:
         """Report progress and the step; ``loss`` is the last recorded supervised loss."""
 
+    def note(self, text: str) -> None:
+        """Tell at once what the user should know; a warning unless the run is shown."""
+        warn(text)
+
     def close(self) -> None:
         """Report that no more updates will follow."""
 
@@ -92,6 +109,7 @@ class Shown(Progress):
 
     def __init__(self, stream: TextIO, seconds: float = 5.0) -> None:
         self._stream, self._seconds = stream, seconds
+        self._meter: Meter | None = None
 
     def start(self, done: float, total: float) -> None:
         """Draw the bar, if the stream is a terminal."""
@@ -108,6 +126,7 @@ class Shown(Progress):
 
     def update(self, done: float, step: int, loss: float) -> None:
         """Move the bar, or print a line if it is time."""
+        assert self._meter is not None, "start comes first"
         now = time.monotonic()
         if self._first is None:  # the first step may compile: its time does not represent the rest
             self._first = done, now
@@ -122,9 +141,17 @@ class Shown(Progress):
             return ""
         return f"  {(now - begun) / (done - first) * (self._total - done):.0f} s left"
 
+    def note(self, text: str) -> None:
+        """Print the text, above the bar if there is one."""
+        if self._meter is None:  # before the start
+            show_line(text, self._stream)
+        else:
+            self._meter.note(text)
+
     def close(self) -> None:
         """Leave the bar as it is."""
-        self._meter.close()
+        if self._meter is not None:
+            self._meter.close()
 
 
 class _Dispensable:

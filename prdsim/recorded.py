@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -11,25 +12,26 @@ import numpy as np
 from prdsim.backends.arrays import HostArray
 from prdsim.config import Resolved, RunConfig, config_sha256
 from prdsim.datasets.configured import load_data
-from prdsim.errors import ResumeMismatchError
+from prdsim.errors import ConfigError, DamagedTrajectoryError, ResumeMismatchError
 from prdsim.trajectory import Trajectory
+from prdsim.trajectory.schema import TEXTS
 
 
 class Recorded:
     """A run as its file describes it; arrays are read on access, while the file is open.
 
     ``config`` has been checked against its checksum: making a `Recorded` raises
-    `ResumeMismatchError` if it was changed or is missing.
+    `ResumeMismatchError` if it was changed or is missing, and `DamagedTrajectoryError` if no run
+    can have it, or the values ``resolved`` that ``auto`` took, or if the arrays are not of its
+    sizes.
     """
 
     def __init__(self, trajectory: Trajectory) -> None:
         self.trajectory = trajectory
         self.config = _checked_config(trajectory)
-
-    @property
-    def resolved(self) -> Resolved:
-        """The values that ``auto`` took."""
-        return Resolved(**self.trajectory.attributes["resolved"])
+        self.resolved = _checked_resolved(trajectory)
+        for problem in _disagreements(trajectory, self.config):
+            raise _damaged(trajectory, problem)
 
     @property
     def initial(self) -> dict[str, HostArray]:
@@ -64,7 +66,16 @@ class Recorded:
                 f"{self.trajectory.path}: was made from data other than {dataset.name} holds now "
                 f"(SHA-256 {wanted[:12]}... there, {dataset.fingerprint[:12]}... here)"
             )
+        (_, d_in), (d_out, _) = self.trajectory.U.shape[1:], self.trajectory.V.shape[1:]
+        if (len(dataset.X), len(dataset.Y)) != (d_in, d_out):
+            raise _damaged(self.trajectory, "its weights do not have the sizes of its data set")
         return dataset.X, dataset.Y
+
+
+def _damaged(trajectory: Trajectory, problem: str) -> DamagedTrajectoryError:
+    return DamagedTrajectoryError(
+        f"{trajectory.path} is damaged: {problem}; restore it from a copy"
+    )
 
 
 def _checked_config(trajectory: Trajectory) -> RunConfig:
@@ -74,7 +85,32 @@ def _checked_config(trajectory: Trajectory) -> RunConfig:
             f"{trajectory.path}: the configuration does not match its checksum; it was changed or "
             "damaged after the run began"
         )
-    return RunConfig(**(_from_version_1(values) if "scalars_every" in values else values))
+    try:
+        return RunConfig(**(_from_version_1(values) if "scalars_every" in values else values))
+    except ConfigError as error:
+        raise _damaged(trajectory, f"no run has its configuration: {error}") from None
+    except (ArithmeticError, LookupError, TypeError) as error:  # of the conversion
+        raise _damaged(trajectory, "no run has its configuration") from error
+
+
+def _checked_resolved(trajectory: Trajectory) -> Resolved:
+    try:
+        return Resolved.from_dict(trajectory.attributes.get("resolved", {}))
+    except ConfigError as error:
+        raise _damaged(trajectory, f"in its attribute 'resolved', {error}") from None
+
+
+def _disagreements(trajectory: Trajectory, config: RunConfig) -> Iterator[str]:
+    """Yield what of a trajectory is not that of a run of its configuration."""
+    attributes = trajectory.attributes
+    yield from (f"it lacks its attribute {name!r}" for name in TEXTS if name not in attributes)
+    (m, d_in), (m_c, _) = trajectory.U.shape[1:], trajectory.W.shape[1:]
+    if (m, m_c) != (config.width, config.critic_width or config.width):
+        yield f"it has {m} neurons and {m_c} of the critic, not those of its configuration"
+    if trajectory.array_precision != config.array_precision:
+        yield f"its arrays are {trajectory.array_precision}, not {config.array_precision}"
+    if trajectory.grid and math.prod(trajectory.grid) != d_in:
+        yield f"its grid is {trajectory.grid}, but its inputs have {d_in} entries"
 
 
 def _from_version_1(values: Mapping[str, Any]) -> dict[str, Any]:

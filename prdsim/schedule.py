@@ -14,7 +14,7 @@ from prdsim.errors import ConfigError
 
 Plan = list[int] | list[float]
 
-_MOST_ROWS = 10_000_000  # a plan is held in memory; the file would be larger than any disk
+_MOST_ROWS = 5_000_000  # a plan is held in memory, some 100 bytes a row
 _FIRST_TIME = 1e-3  # first nonzero time of times:geometric, relative to the end
 _SLACK = 1e-12  # relative: ten steps of 0.1 reach 1, whatever the rounding of the product
 
@@ -53,7 +53,7 @@ class Rule:
 
         Geometric rows are spread evenly in the logarithm of the step (fewer if whole steps
         coincide) or of the time, from a thousandth of the end. Raises `ConfigError` for more than
-        ten million rows.
+        five million rows.
         """
         if not self.by_time:
             return self._steps(steps)
@@ -65,25 +65,26 @@ class Rule:
         if self.kind == "every":
             self._check_count(-(-steps // number))
             return [*range(0, steps, number), steps]
-        self._check_count(min(number, steps))
+        self._check_count(number)
         intervals = number - 2
         spread = (round(steps ** (i / intervals)) for i in range(intervals)) if intervals else ()
         return sorted({0, *spread, steps})
 
     def _times(self, end: float) -> list[float]:
         if self.kind == "every":
-            count = math.ceil(end / self.number * (1 - _SLACK))
+            count = end / self.number * (1 - _SLACK)
             self._check_count(count)
-            return [*(i * self.number for i in range(count)), end]
+            return [*(i * self.number for i in range(math.ceil(count))), end]
         intervals = int(self.number) - 2
         self._check_count(intervals)
         spread = (end * _FIRST_TIME ** (1 - i / intervals) for i in range(intervals))
         return [0.0, *spread, end]
 
-    def _check_count(self, count: int) -> None:
+    def _check_count(self, count: float) -> None:
         if count > _MOST_ROWS:
+            shown = f"{count:,.0f}" if count < 1e18 else f"{count:.3g}"
             raise ConfigError(
-                f"{self}: {count:,} rows are planned, at most {_MOST_ROWS:,} are possible; "
+                f"{self}: {shown} rows are planned, at most {_MOST_ROWS:,} are possible; "
                 "record less often"
             )
 

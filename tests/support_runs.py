@@ -16,6 +16,7 @@ import prdsim
 from prdsim.analysis import Recording, open_recording
 from prdsim.errors import DivergedError
 from prdsim.physics.state import RestartPoint
+from prdsim.progress import Progress
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import TrajectoryWriter, open_trajectory
 
@@ -41,7 +42,7 @@ class Killed(BaseException):
     """What no run catches: its file is left as by SIGKILL."""
 
 
-class At:
+class At(Progress):
     """Progress that does something when a run reaches a step, or begins there or beyond."""
 
     def __init__(self, step: int, action: Callable[[], None]) -> None:
@@ -56,9 +57,6 @@ class At:
         assert loss > 0
         if step == self._step:
             self._action()
-
-    def close(self) -> None:
-        pass
 
 
 def stop_at(step: int, number: signal.Signals = signal.SIGTERM) -> At:

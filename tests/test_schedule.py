@@ -173,8 +173,11 @@ def test_multiples_that_meet_the_end_up_to_rounding_are_planned_once(every, coun
 
 def test_more_rows_than_any_disk_holds_are_refused_in_words():
     for rule, words in (
-        ("every:1", "every:1: 2,147,483,647 rows are planned, at most 10,000,000 are"),
+        ("every:1", "every:1: 2,147,483,647 rows are planned, at most 5,000,000 are"),
         ("times:every:1e-6", "times:every:1e-06: 50,000,000 rows are planned"),
+        ("times:every:1e-300", "times:every:1e-300: 5e+301 rows are planned"),
+        ("times:every:1e-310", "inf rows are planned"),
+        ("geometric:1000000000000000", "1,000,000,000,000,000 rows are planned"),
         ("times:geometric:99999999", "record less often"),
     ):
         with pytest.raises(ConfigError) as caught:

@@ -304,7 +304,7 @@ def open_recording(path: str | os.PathLike[str]) -> Iterator[Recording]:
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise DamagedTrajectoryError(
-                f"{path} is damaged: {problems[0].removesuffix(' is damaged')}{more}\n"
+                f"{path} is damaged: {str(problems[0]).removesuffix(' is damaged')}{more}\n"
                 "nothing was analyzed; prdsim inspect --check lists all; restore it from a copy"
             )
         yield recording

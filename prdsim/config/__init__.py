@@ -15,7 +15,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from prdsim.config.messages import explain
 from prdsim.errors import ConfigError
@@ -40,6 +48,7 @@ Size = Annotated[int, Field(ge=1, le=_LARGEST)]
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+Threads = Annotated[int, Field(ge=1, le=4096)]
 
 
 def _key(group: str, default: Any, help_text: str) -> Any:
@@ -122,12 +131,15 @@ class RunConfig(BaseModel):
     chart: Literal["auto", "weight", "range", "gram"] = _key(
         "computing", "auto", "coordinates that carry U; the trajectory is the same in each"
     )
-    threads: Annotated[int, Field(ge=1, le=4096)] | None = _key(
+    threads: Threads | None = _key(
         "computing", None, "CPU threads (default: the cores of this process)"
     )
 
     output: str | None = _key("output", None, "trajectory file (default: prdsim-TIME-ID.h5)")
     force: bool = _key("output", False, "overwrite the trajectory file")
+    lock: bool = _key(
+        "output", True, "lock the file against other writers; no-lock: where no locks exist"
+    )
     snapshots: str | None = _key(
         "output",
         None,
@@ -183,7 +195,7 @@ class RunConfig(BaseModel):
     @classmethod
     def _known_points(cls, value: str) -> str:
         kind, _, number = value.partition(":")
-        gauss = kind == "gauss" and number.isdecimal() and 1 <= int(number) <= 64
+        gauss = kind == "gauss" and number in map(str, range(1, 65))
         if value not in ("midpoint", "random") and not gauss:
             raise ValueError("must be midpoint, random or gauss:K with K from 1 to 64")
         return value
@@ -328,13 +340,25 @@ class Resolved:
     follow from the size of its updates (None: a file of format version 1).
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
     backend: str
     device: str
-    chart: str
-    step_size: float
-    threads: int
-    ramp: int = 1
-    critic_rate: float | None = None
+    chart: Annotated[str, Field(pattern="^(weight|range|gram)$")]
+    step_size: Positive
+    threads: Threads
+    ramp: Size = 1
+    critic_rate: NonNegative | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Resolved:
+        """Return the values that a file holds; raises `ConfigError` if a run cannot have them."""
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(dict(values)))
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            place = ".".join(map(str, problem["loc"]))
+            raise ConfigError(f"{place}: {problem['msg']}, got {problem['input']!r}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""

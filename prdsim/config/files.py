@@ -9,6 +9,11 @@ from typing import Any
 
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
+from prdsim.files.foreign import ForeignFileError, open_regular_file
+from prdsim.files.small import size_text
+
+_LARGEST = 100_000  # bytes of a file: there are dozens of keys
+_MOST_DOTS = 100  # of a line
 
 
 def load_config(
@@ -40,18 +45,39 @@ def load_config(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
+        with open_regular_file(path) as file:
+            content = file.read(_LARGEST + 1)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ForeignFileError as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    if len(content) > _LARGEST:
+        raise ConfigError(f"{path}: is larger than any configuration ({size_text(_LARGEST)})")
+    try:
+        values = _parsed(content.decode())
+    except ValueError as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from None
     for key, value in values.items():
         if isinstance(value, dict):
             raise ConfigError(f"{path}: [{key}] is a table; write keys flat, without [sections]")
     return values
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """Return the values of a TOML text; raises `ValueError`, with the reason, for all others."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.count(".") > _MOST_DOTS:  # the parser takes time and memory as their square
+            raise ValueError(f"line {number} has more than {_MOST_DOTS} dots")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except Exception as error:  # of the parser, on text that anyone may have written
+        raise ValueError("it holds a number that no key can have") from error
 
 
 def _from_text(key: str, text: str) -> Any:
@@ -61,7 +87,7 @@ def _from_text(key: str, text: str) -> Any:
     if field is None or field.annotation in (str, str | None):
         return text
     try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+        parsed = _parsed(f"value = {text}")
+    except ValueError:
         return text
     return parsed["value"] if set(parsed) == {"value"} else text

@@ -9,6 +9,8 @@ from pydantic_core import ErrorDetails
 
 from prdsim.errors import did_you_mean
 
+_MOST_SHOWN = 100  # characters of a value
+
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Return one line on the first problem, in the user's terms, not the validator's."""
@@ -20,7 +22,16 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         hint = did_you_mean(key, model.model_fields) or "prdsim run --help lists all keys"
         return f"{key}: no such configuration key; {hint}"
     names = literals(model.model_fields[key].annotation)
-    return f"{key}: {_requirement(key, problem, names)}, got {problem['input']!r}"
+    return f"{key}: {_requirement(key, problem, names)}, got {_shown(problem['input'])}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a program would write it, shortened."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # of an integer of thousands of digits
+        return "a value too long to be shown"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... ({len(text)} characters)"
 
 
 def _requirement(key: str, problem: ErrorDetails, names: list[str]) -> str:
@@ -37,7 +48,8 @@ def _requirement(key: str, problem: ErrorDetails, names: list[str]) -> str:
         name, comparison = bounds[kind]
         return f"must be {comparison} {context[name]}"
     if kind == "literal_error" and names and key != "step_size":
-        return f"must be one of {', '.join(names)}"
+        hint = did_you_mean(str(problem["input"]), names)
+        return f"must be one of {', '.join(names)}" + f" ({hint})" * bool(hint)
     if kind == "finite_number":
         return "must be a finite number"
     if key == "step_size":

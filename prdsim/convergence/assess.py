@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from prdsim.convergence.report import ReplayRecord, Report, replay_folder, repor
 from prdsim.errors import ConfigError, DataError, DivergedError
 from prdsim.files.small import make_folder
 from prdsim.progress import silent
+from prdsim.running.accuracy import remedy_of
 from prdsim.trajectory import Status, Trajectory, open_trajectory
 
 _COUNTS = {"step", "time", "step_size", "evaluations", "rejected_steps", "lambda_max"}
@@ -79,13 +81,18 @@ def converge(
         plan = plan_of(recording, trajectory, index)
         folder = replay_folder(trajectory.path)
         make_folder(folder)
-        for number, replay in enumerate(plan.replays, start=1):
-            say(f"replay {number} of {len(plan.replays)}: {replay.name}, {replay.setting}")
-            stopped = ensure(plan, replay, progress)
-            if stopped is not None:
-                return Assessment(target, None, stopped)
+        try:
+            for number, replay in enumerate(plan.replays, start=1):
+                say(f"replay {number} of {len(plan.replays)}: {replay.name}, {replay.setting}")
+                stopped = ensure(plan, replay, progress)
+                if stopped is not None:
+                    return Assessment(target, None, stopped)
+        except BaseException:
+            with suppress(OSError):  # only an empty one is of no use
+                folder.rmdir()
+            raise
         report = _report(recording, trajectory, index, plan, accuracy)
-    write_report(report, target)
+    write_report(report, target, force=force)
     remove(plan, folder)
     return Assessment(target, report)
 
@@ -93,11 +100,10 @@ def converge(
 def _index(recording: Recording, trajectory: Trajectory, time: float | None) -> int:
     """Return the index of the snapshot to judge; raise an error if that is impossible."""
     path, status = trajectory.path, trajectory.live_status()
-    adaptive = recording.settings.adaptive
     if status == Status.DIVERGED:
         raise DivergedError(
             f"{path}: the run diverged at step {trajectory.stop_step} and cannot be judged;\n"
-            f"start a new one with a smaller --{'rtol' if adaptive else 'step-size'}"
+            f"start a new one with {remedy_of(trajectory, recording.settings)}"
         )
     if not recording.complete:
         raise ConfigError(

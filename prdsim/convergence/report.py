@@ -7,17 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from prdsim.convergence.judgment import HEADLINE, JudgedNumber, Verdict, percent
 from prdsim.errors import ReportError
-from prdsim.files.small import write_whole
+from prdsim.files.foreign import ForeignFileError, open_regular_file
+from prdsim.files.json_text import read_json
+from prdsim.files.whole import write_whole
 from prdsim.trajectory import Trajectory
 
 FORMAT = "prdsim-convergence"
 FORMAT_VERSION = 1
+
+_LARGEST = 1 << 24  # bytes of a report; there are dozens of quantities
 
 NOT_ASSESSED = "not assessed"
 
@@ -47,7 +51,7 @@ class Report:
     tolerances in words.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     run_id: str
     config_sha256: str
@@ -59,7 +63,7 @@ class Report:
     setting: str
     prdsim_version: str
     created: str
-    replays: tuple[ReplayRecord, ...]
+    replays: Annotated[tuple[ReplayRecord, ...], Field(min_length=2)]
     rows: tuple[JudgedNumber, ...]
 
     @cached_property
@@ -132,11 +136,11 @@ def _sibling(run: Path, ending: str) -> Path:
     return run.with_name(f"{stem}{ending}")
 
 
-def write_report(report: Report, path: Path) -> None:
-    """Write a report, completely or not at all; raises `OutputError`."""
+def write_report(report: Report, path: Path, *, force: bool = False) -> None:
+    """Write a report, with the promises and errors of `whole_file`."""
     head = {"format": FORMAT, "format_version": FORMAT_VERSION}
     content = {**head, **_CONTENT.dump_python(report, mode="json")}
-    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode(), force=force)
 
 
 def read_report(path: Path) -> Report | None:
@@ -145,11 +149,17 @@ def read_report(path: Path) -> Report | None:
     Raises `ReportError` if it cannot be read, is damaged, or was written by a newer version.
     """
     try:
-        content = json.loads(path.read_bytes())
+        with open_regular_file(path) as file:
+            text = file.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise _damaged(path, "is larger than any report")
+        content = read_json(text)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ReportError(f"{path} cannot be read: {error.strerror}") from None
+    except ForeignFileError as error:
+        raise ReportError(str(error)) from None
     except ValueError:
         raise _damaged(path, "is not JSON") from None
     return _parsed(path, content)

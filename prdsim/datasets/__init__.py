@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from prdsim.datasets import idx
 from prdsim.datasets.base import Dataset, Source, fingerprint, finish, make_source, prepare
+from prdsim.datasets.reading import expanded
 from prdsim.datasets.synthetic import make_synthetic
 from prdsim.datasets.user_files import SUFFIXES, load_file
 from prdsim.errors import ConfigError, DataError, did_you_mean
@@ -193,7 +194,7 @@ def _load_digits(split: Split) -> Source:
 
 
 def _load_own(name: str, split: Split) -> Source:
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.suffix.lower() not in SUFFIXES and not path.exists():
         known = ["synthetic", "digits", *idx.manifest()]
         guess = did_you_mean(name.lower(), known) or f"choose from {', '.join(known)}."

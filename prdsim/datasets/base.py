@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prdsim.datasets.reading import check_memory
 from prdsim.errors import ConfigError, DataError
-from prdsim.files.small import size_text
 from prdsim.physics.randomness import Stream, generator
 from prdsim.symbols import Normalization, Target
 
@@ -112,7 +111,7 @@ def finish(
 ) -> Dataset:
     """Make a `Dataset` from the chosen samples of a source, in the chosen order."""
     n, d_in = len(chosen), source.X.shape[1]
-    check_memory(f"{n} samples of {source.description}", 3 * n * d_in)
+    check_memory(f"{n} samples of {source.description}", 24 * n * d_in, "lower `samples`")
     rows = source.X[chosen].astype(np.float64) / source.scale
     if normalize == "unit":
         rows /= _norms(source.name, rows, chosen)[:, None]
@@ -141,19 +140,29 @@ def fingerprint(X: NDArray[np.float64], Y: NDArray[np.float64]) -> str:
     return digest.hexdigest()
 
 
-def check_memory(what: str, numbers: int, error: type[DataError | ConfigError] = DataError) -> None:
-    """Raise an error, before allocation, if ``what`` cannot fit into this machine's memory.
+def require_representable(dataset: Dataset, precision: str) -> None:
+    """Raise `DataError` for numbers that become infinite, or samples that vanish, at a precision.
 
-    ``what`` needs ``numbers`` float64 numbers. Raises ``error``: `DataError`, or `ConfigError`
-    where a setting alone determines the size.
+    ``precision`` is the name of NumPy's type, such as "float32".
     """
-    needed = 8 * numbers
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > physical:
-        raise error(
-            f"{what}: needs {size_text(needed)} of memory, but this machine has "
-            f"{size_text(physical)}"
-        )
+    if precision == "float64":
+        return
+    for name, array in (("X", dataset.X), ("Y", dataset.Y)):
+        with np.errstate(over="ignore", under="ignore"):
+            rounded = array.astype(precision)
+        row, column = np.unravel_index(int(np.argmax(np.abs(array))), array.shape)
+        if np.isinf(rounded[row, column]):
+            raise DataError(
+                f"{name} of {dataset.name} holds {array[row, column]:g}, which is beyond the range "
+                f"of {precision}: scale the data, or use --precision float64"
+            )
+        vanished = np.flatnonzero(array.any(axis=0) & ~rounded.any(axis=0))
+        if name == "X" and vanished.size:
+            largest = np.abs(array[:, vanished[0]]).max()
+            raise DataError(
+                f"an input of {dataset.name}, whose largest number is {largest:g}, becomes 0 in "
+                f"{precision}: scale the data, or use --precision float64"
+            )
 
 
 def _targets(
@@ -176,7 +185,8 @@ def _targets(
     labels = source.Y[chosen].astype(np.int64)
     if target == "scalar":
         return (2.0 * labels / max(source.classes - 1, 1) - 1.0)[None, :]
-    check_memory(f"{source.classes} classes in Y of {source.name}", source.classes * len(labels))
+    what = f"{source.classes} classes in Y of {source.name}"
+    check_memory(what, 8 * source.classes * len(labels), "number the labels 0, 1, 2, ...")
     Y = np.zeros((source.classes, len(labels)))
     Y[labels, np.arange(len(labels))] = 1.0
     return Y
@@ -195,6 +205,13 @@ def _norms(name: str, rows: NDArray[np.float64], indices: NDArray[np.int64]) -> 
 
 
 def _real_array(what: str, values: ArrayLike) -> NDArray[Any]:
+    if _is_masked(values):
+        count = int(np.ma.getmaskarray(np.ma.array(values)).sum())
+        if count:
+            raise DataError(
+                f"{what} has {count} masked values: leave out their samples, or fill them "
+                "(numpy.ma.filled)"
+            )
     try:
         array = np.asarray(values)
     except ValueError:
@@ -204,6 +221,12 @@ def _real_array(what: str, values: ArrayLike) -> NDArray[Any]:
             f"{what} must hold real numbers of up to 64 bits, but has type {array.dtype}"
         )
     return array
+
+
+def _is_masked(values: ArrayLike) -> bool:
+    """Whether it is a masked array, or a sequence of rows with one among them."""
+    rows = values if isinstance(values, list | tuple) else (values,)
+    return any(isinstance(row, np.ma.MaskedArray) for row in rows)
 
 
 def _shape(array: NDArray[Any]) -> str:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from numpy.typing import ArrayLike
 
 from prdsim.config import RunConfig
-from prdsim.datasets import Dataset, from_arrays, load_dataset
+from prdsim.datasets import Dataset, from_arrays, idx, load_dataset
+from prdsim.datasets.base import require_representable
 
 
 def load_data(
     config: RunConfig, data: tuple[ArrayLike, ArrayLike] | Dataset | None = None
 ) -> Dataset:
-    """Return the data set of a configuration, or one of ``data`` (X, Y) with its settings."""
+    """Return the data set of a configuration, or one of ``data`` (X, Y) with its settings.
+
+    Raises `DataError` also for data that are beyond the range of the configuration's precision.
+    """
+    dataset = _load(config, data)
+    require_representable(dataset, config.array_precision)
+    return dataset
+
+
+def _load(config: RunConfig, data: tuple[ArrayLike, ArrayLike] | Dataset | None) -> Dataset:
     if isinstance(data, Dataset):
         return data
     if data is not None:
@@ -29,3 +41,14 @@ def load_data(
         outputs=config.outputs,
         correlation_length=config.correlation_length,
     )
+
+
+def files_of(config: RunConfig) -> list[Path]:
+    """Return the user's files that `load_data` would read; none for data that ship or are drawn.
+
+    Raises `DataError` if ``data_dir`` is not a folder.
+    """
+    if config.dataset in idx.manifest():
+        return list(idx.find(config.dataset, config.split, config.data_dir) or ())
+    path = Path(config.dataset).expanduser()
+    return [path] if path.is_file() else []

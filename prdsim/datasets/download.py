@@ -1,13 +1,14 @@
 """One file over HTTP, by pooch: complete and correct under its name, or not there at all.
 
-pooch writes to a temporary file in the same folder and renames it once its SHA-256 is right. An
-interrupted download therefore leaves nothing under the file's name, and processes that fetch the
+pooch writes to a temporary file in the same folder, which gets its name once its SHA-256 is right.
+An interrupted download therefore leaves nothing under the file's name, and processes that fetch the
 same file at the same time do not disturb each other. Proxies are taken from the environment
 variables http_proxy, https_proxy and no_proxy.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ from urllib.parse import urlsplit
 
 from prdsim import __version__
 from prdsim.errors import ConfigError, DataError
+from prdsim.files import posix
 from prdsim.files.small import size_text
+from prdsim.files.whole import temporary_name
 from prdsim.progress import Meter, show_line
 
 _TIMEOUT = 30.0  # seconds to wait for a connection, and for any byte after that
@@ -76,46 +79,69 @@ def download(
 ) -> str:
     """Download a file from the first mirror that serves it; return that mirror.
 
-    A correct file at ``path`` is kept; a wrong one is replaced if ``force`` is given. Progress is
-    shown on ``stream``.
+    A file that is at ``path`` already is replaced if ``force`` is given. Progress is shown on
+    ``stream``.
 
     Raises:
-        DataError: no mirror could serve the file, or it could not be written.
+        DataError: no mirror could serve the file, it could not be written, or there is another one.
     """
     import pooch
     from requests import RequestException
     from urllib3.exceptions import HTTPError
 
     pooch.get_logger().setLevel("WARNING")  # the progress display shows the same
-    registry = {wanted.name: f"sha256:{wanted.sha256}"}
-    reasons = []
+    temporary = path.absolute().with_name(temporary_name())
+    reasons: list[str] = []
     for mirror in mirrors:
+        if reasons:
+            show_line(f"{wanted.name}: {reasons[-1]}", stream)
         store = pooch.Pooch(
-            path.parent.absolute(), mirror, registry, retry_if_failed=_RETRIES, allow_updates=force
+            temporary.parent,
+            mirror,
+            {temporary.name: f"sha256:{wanted.sha256}"},
+            urls={temporary.name: mirror + wanted.name},
+            retry_if_failed=_RETRIES,
         )
-        with disk_errors("write", path):
+        meter = Meter(stream, desc=wanted.name, total=wanted.size, unit="B", unit_scale=True)
+        with disk_errors("write", path), meter:
+            meter.line(f"{wanted.name}: {size_text(wanted.size)} from {mirror}")
             try:
-                store.fetch(wanted.name, downloader=partial(_receive, wanted, mirror, stream))
+                store.fetch(temporary.name, downloader=partial(_receive, wanted, meter))
+                _publish(temporary, path, wanted, force=force)
                 return mirror
             except (RequestException, HTTPError, ValueError) as error:
-                reasons.append(f"{mirror}: {_reason(error)}")
-        show_line(f"{wanted.name}: {reasons[-1]}", stream)
+                reason = _reason(error).replace(temporary.name, wanted.name)
+                reasons.append(f"{mirror}: {reason}")
+            finally:
+                temporary.unlink(missing_ok=True)
     raise DataError(
         f"cannot download {wanted.name}: {'; '.join(reasons)}.\nTry again later, name another "
         "server with --mirror, or correct http_proxy and https_proxy if a proxy is needed"
     )
 
 
-def _receive(
-    wanted: Wanted, mirror: str, stream: TextIO | None, url: str, temporary: str, _: object
-) -> None:
+def _publish(temporary: Path, path: Path, wanted: Wanted, *, force: bool) -> None:
+    """Give the file its name; the same file from another process is as good."""
+    if force:
+        posix.publish_over(temporary, path)
+        return
+    try:
+        posix.publish_new(temporary, path)
+    except FileExistsError:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != wanted.sha256:
+                raise DataError(
+                    f"{path} has appeared meanwhile, and is another file.\n"
+                    "Move it away, or name another folder with --data-dir"
+                ) from None
+
+
+def _receive(wanted: Wanted, meter: Meter, url: str, temporary: str, _: object) -> None:
     """Download into pooch's temporary file, no more than the wanted size; show progress."""
     import requests
 
     Path(temporary).unlink()  # only its owner could read pooch's file, unlike a new one
-    meter = Meter(stream, desc=wanted.name, total=wanted.size, unit="B", unit_scale=True)
-    with Path(temporary).open("xb") as file, meter:
-        meter.line(f"{wanted.name}: {size_text(wanted.size)} from {mirror}")
+    with Path(temporary).open("xb") as file:
         with requests.get(url, stream=True, timeout=_TIMEOUT, headers=_HEADERS) as response:
             response.raise_for_status()
             # Some servers declare a .gz file's own compression as theirs: requests would undo it.

@@ -12,7 +12,7 @@ from typing import Literal, TextIO
 
 from prdsim.datasets import idx
 from prdsim.datasets.download import Wanted, check_mirror, disk_errors, download
-from prdsim.errors import DataError
+from prdsim.errors import ConfigError, DataError, did_you_mean
 
 _NOT_A_FILE = "it is not a file"
 
@@ -65,7 +65,7 @@ def fetch_dataset(
     Raises:
         DataError: A file cannot be downloaded, saved or verified, or a wrong one has its name. A
             wrong file never gets a name that it did not have before.
-        ConfigError: ``mirror`` is not the URL of a folder.
+        ConfigError: The name is not in the manifest, or ``mirror`` is not the URL of a folder.
     """
     all_wanted = _all_wanted(name)
     mirrors = idx.manifest()[name]["mirrors"] if mirror is None else [mirror]
@@ -93,7 +93,8 @@ def check_dataset(name: str, *, data_dir: str | Path | None = None) -> list[File
     PRDSIM_DATA_DIR and of the user's cache, and in those folders themselves.
 
     Raises:
-        DataError: The name is not in the manifest, or ``data_dir`` is not a folder.
+        ConfigError: The name is not in the manifest.
+        DataError: ``data_dir`` is not a folder.
     """
     all_wanted = _all_wanted(name)
     with disk_errors("read", idx.data_roots(data_dir)[0]):
@@ -106,9 +107,8 @@ def _all_wanted(name: str) -> list[Wanted]:
     manifest = idx.manifest()
     if name not in manifest:
         ships = "it comes with prdsim" if name in ("synthetic", "digits") else "unknown"
-        raise DataError(
-            f'no files to fetch or check for "{name}": {ships}; choose from {", ".join(manifest)}'
-        )
+        hint = did_you_mean(name, manifest) or f"choose from {', '.join(manifest)}"
+        raise ConfigError(f'no files to fetch or check for "{name}": {ships}; {hint}')
     return [Wanted(file, **known) for file, known in manifest[name]["files"].items()]
 
 

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import math
 import os
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
 from prdsim.datasets.base import Source, make_source
+from prdsim.datasets.reading import check_declared, expanded, first_line, reading
 from prdsim.errors import DataError
+from prdsim.files.foreign import DEFLATE_RATIO, open_regular_file
 from prdsim.symbols import Split
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 _PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
 _GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED_BYTE = 0x08  # the IDX code of the only element type used here
-_UNREADABLE = (OSError, EOFError, zlib.error)  # raised by gzip for bad content
+_PIECE = 1 << 20  # bytes inflated at a time
 
 
 @cache
@@ -62,7 +67,7 @@ def data_roots(data_dir: str | Path | None) -> list[Path]:
     """``data_dir`` and PRDSIM_DATA_DIR, if given, and the user's cache, best first."""
     given = [] if data_dir is None else [data_dir]
     given += filter(None, [os.environ.get("PRDSIM_DATA_DIR")])
-    return [Path(root).expanduser() for root in (*given, platformdirs.user_cache_dir("prdsim"))]
+    return [expanded(root) for root in (*given, platformdirs.user_cache_dir("prdsim"))]
 
 
 def find(name: str, split: Split, data_dir: str | Path | None) -> tuple[Path, Path] | None:
@@ -97,59 +102,82 @@ def load_idx(name: str, split: Split, data_dir: str | Path | None) -> Source:
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes, gzip-compressed or not (recognized by its content).
 
-    Raises `DataError` for a file that is unreadable, not IDX, of another type or number of
-    dimensions, truncated, or longer than its header says.
+    One byte more is inflated than the header declares, not all that there is. Raises `DataError`
+    for a file that is unreadable, not IDX, of another type or number of dimensions, truncated,
+    longer than its header says, or larger than the available memory.
     """
-    content = _content(path)
-    if len(content) < 4 or content[:2] != b"\0\0":
-        raise DataError(f"{path} is not an IDX file: its first bytes are {content[:4].hex(' ')!r}")
-    kind, found = content[2], content[3]
-    if kind != _UNSIGNED_BYTE or found != dimensions:
-        raise DataError(
-            f"{path}: expected an IDX file of unsigned bytes with {dimensions} dimension(s), found "
-            f"type 0x{kind:02x} with {found}"
-        )
-    header = 4 + 4 * dimensions
-    if len(content) < header:
-        raise DataError(f"{path} is truncated within its header: get it again")
-    shape = struct.unpack_from(f">{dimensions}I", content, 4)
-    declared, present = math.prod(shape), len(content) - header
-    if present != declared:
-        fault = "is truncated" if present < declared else "has too many bytes"
-        raise DataError(
-            f"{path} {fault}: its header says {' x '.join(map(str, shape))} = {declared} bytes, "
-            f"it holds {present}: get it again"
-        )
-    if declared == 0:
-        raise DataError(f"{path} is empty: its header says {' x '.join(map(str, shape))}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    with _opened(path) as stream:
+        shape = _read_shape(path, stream, dimensions)
+        says = f"its header says {' x '.join(map(str, shape))}"
+        declared = math.prod(shape)
+        if declared == 0:
+            raise DataError(f"{path} is empty: {says}")
+        if declared > DEFLATE_RATIO * path.stat().st_size:
+            raise DataError(f"{path} is truncated: {says} = {declared} bytes: get it again")
+        check_declared(f"{path} ({says})", declared)
+        content = np.empty(declared, np.uint8)
+        found = _fill(stream, content.data)
+        if found < declared:
+            raise DataError(
+                f"{path} is truncated: {says} = {declared} bytes, it holds {found}: get it again"
+            )
+        if stream.read(1):
+            raise DataError(
+                f"{path} has too many bytes: {says} = {declared} bytes, it holds more: get it again"
+            )
+    return content.reshape(shape)
 
 
 def count_idx(path: Path) -> int:
     """Return the number of items that an IDX file declares; only its first bytes are read."""
-    try:
-        with path.open("rb") as file:
-            compressed = file.read(2) == _GZIP_MAGIC
-        with gzip.open(path) if compressed else path.open("rb") as file:
-            head = file.read(8)
-    except _UNREADABLE as error:
-        raise DataError(f"cannot read {path}: {error}") from None
+    with _opened(path) as stream:
+        head = stream.read(8)
     if len(head) < 8 or head[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
         raise DataError(f"{path} is not an IDX file of unsigned bytes")
     return int.from_bytes(head[4:8], "big")
 
 
-def _content(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    if not raw.startswith(_GZIP_MAGIC):
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except _UNREADABLE as error:
-        raise DataError(f"{path} is a damaged gzip file ({error}): get it again") from None
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The content of a file, inflated piece by piece if it is gzip's."""
+    with reading(path), open_regular_file(path) as file:
+        compressed = file.read(2) == _GZIP_MAGIC
+        file.seek(0)
+        if not compressed:
+            yield file
+            return
+        try:
+            with gzip.open(file) as stream:
+                yield cast(BinaryIO, stream)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataError(
+                f"{path} is a damaged gzip file ({first_line(error)}): get it again"
+            ) from None
+
+
+def _read_shape(path: Path, stream: BinaryIO, dimensions: int) -> tuple[int, ...]:
+    start = stream.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0":
+        raise DataError(f"{path} is not an IDX file: its first bytes are {start.hex(' ')!r}")
+    kind, found = start[2], start[3]
+    if kind != _UNSIGNED_BYTE or found != dimensions:
+        raise DataError(
+            f"{path}: expected an IDX file of unsigned bytes with {dimensions} dimension(s), found "
+            f"type 0x{kind:02x} with {found}"
+        )
+    lengths = stream.read(4 * dimensions)
+    if len(lengths) < 4 * dimensions:
+        raise DataError(f"{path} is truncated within its header: get it again")
+    return struct.unpack(f">{dimensions}I", lengths)
+
+
+def _fill(stream: BinaryIO, buffer: memoryview) -> int:
+    """Read until the buffer is full or the content ends; return the number of bytes read."""
+    count = 0
+    while piece := stream.read(min(_PIECE, len(buffer) - count)):
+        buffer[count : count + len(piece)] = piece
+        count += len(piece)
+    return count
 
 
 def _stems(split: Split) -> tuple[str, str]:
@@ -159,16 +187,13 @@ def _stems(split: Split) -> tuple[str, str]:
 
 def _present(folder: Path, stem: str) -> Path | None:
     candidates = (folder / f"{stem}.gz", folder / stem)
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if path.exists()), None)
 
 
 def _refuse_namesake(name: str, path: Path) -> None:
     """Reject a file of the other data set: those of MNIST and Fashion-MNIST share their names."""
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    with reading(path), open_regular_file(path) as file:
+        digest = hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
     if (other := other_owner(name, digest)) is not None:
         raise DataError(
             f"{path} belongs to {other}, not to {name}: keep the files of {name} in a folder "

@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from prdsim.datasets.base import Source, check_memory
+from prdsim.datasets.base import Source
+from prdsim.datasets.reading import check_memory
 from prdsim.errors import ConfigError
 from prdsim.physics.randomness import Stream, generator
 from prdsim.symbols import Split, Target
@@ -34,8 +35,9 @@ def make_synthetic(
     if outputs < 1:
         raise ConfigError(f"outputs must be 1 or more, not {outputs}")
     d_in = GRID[0] * GRID[1]
-    numbers = 3 * n * d_in + (n + TEACHER_WIDTH) * outputs
-    check_memory(f"{n} synthetic samples", numbers, ConfigError)
+    needed = 8 * (3 * n * d_in + (n + TEACHER_WIDTH) * outputs)
+    what = f"{n} synthetic samples of {outputs} outputs"
+    check_memory(what, needed, "lower `samples` or `outputs`", ConfigError)
     white = generator(seed, _INPUT_STREAMS[split]).standard_normal((n, *GRID))
     X = random_fields(white, correlation_length).reshape(n, d_in)
     kind = f"fields of correlation length {correlation_length:g}" if correlation_length else "noise"

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import csv
 import io
-import warnings
+import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from prdsim.datasets.base import Source, check_memory, make_source
+from prdsim.datasets.base import Source, make_source
+from prdsim.datasets.reading import check_declared, first_line, reading
 from prdsim.errors import DataError
+from prdsim.files.foreign import (
+    declared_bytes,
+    open_regular_file,
+    plain_dataset,
+    require_regular_file,
+    require_true_chunks,
+)
+from prdsim.files.memory import available_bytes
+from prdsim.files.small import size_text
+
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_NPY_HEADER_BYTES = 1 << 14  # NumPy trusts no longer one
+_LONGEST_LINE = 1 << 24  # bytes: a million numbers with every digit
+_NUMBER_BYTES = 24  # 8 in the table, which grows in steps, and 8 in X or Y
+_NAME_BYTES = 200  # a text of Python's, with its place in two tables
+_SHOWN = 40  # characters of a name in a message
 
 
 def load_file(path: Path) -> Source:
@@ -25,18 +45,18 @@ def load_file(path: Path) -> Source:
 
     ``.csv``: the first line names the columns. A column ``label`` holds integer labels; columns
     whose names begin with ``y`` or ``Y`` hold real targets; all others are inputs, in their order.
+
+    Raises `DataError`, before anything large is read, if the file declares arrays that exceed the
+    available memory, or an HDF5 file refers to other files.
     """
-    if not path.is_file():
-        raise DataError(f"{path} is a folder, not a file" if path.is_dir() else f"no file {path}")
+    with reading(path):
+        if not path.exists():
+            raise DataError(f"no file {path}")
+        require_regular_file(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: data files end in {', '.join(_READERS)}")
-    try:
-        content = reader(path)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-    except MemoryError:
-        raise DataError(f"cannot read {path}: its arrays do not fit into memory") from None
+    content = reader(path)
     name = path.name
     if "X" not in content:
         raise DataError(f"{path} holds no X (inputs, one sample per row)")
@@ -50,66 +70,119 @@ _KEYS = ("X", "Y", "y", "grid")
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        # NumPy would read a file that does not begin like a zip file as something else.
+    with reading(path), open_regular_file(path) as file:
         if file.read(4) != b"PK\x03\x04" or not zipfile.is_zipfile(file):
             raise DataError(f"{path} is not a .npz file, or truncated: write it with numpy.savez")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in _KEYS if key in archive}
-    except ValueError as error:
-        if "Object arrays" in str(error):
-            raise DataError(
-                f"{path} holds Python objects: only arrays of numbers can be read"
-            ) from None
-        raise DataError(f"{path} is damaged: {_first_line(error)}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path} is damaged: {_first_line(error)}") from None
+        with zipfile.ZipFile(file) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            return {
+                key: _read_npy(f"{key} of {path}", archive, members[f"{key}.npy"])
+                for key in _KEYS
+                if f"{key}.npy" in members
+            }
+
+
+def _read_npy(what: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    """Read one array, if it is of numbers, and as long as both its header and the archive say."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(
+            f"{what} is compressed by a method that is not NumPy's: write it with numpy.savez"
+        )
+    with archive.open(member) as stream:
+        start = io.BytesIO(stream.read(_NPY_HEADER_BYTES))
+    version = np.lib.format.read_magic(start)
+    if version not in _NPY_HEADERS:
+        raise DataError(f"{what} has version {version} of the .npy format: write it anew")
+    shape, _, dtype = _NPY_HEADERS[version](start)
+    if dtype.hasobject:
+        raise DataError(f"{what} holds Python objects: only arrays of numbers can be read")
+    declared = math.prod(shape) * dtype.itemsize
+    if start.tell() + declared != member.file_size:
+        raise DataError(f"{what} is damaged: its header declares another length than the archive")
+    check_declared(what, declared)
+    with archive.open(member) as stream:
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
 
 
 def _read_hdf5(path: Path) -> dict[str, Any]:
     import h5py
 
-    if not h5py.is_hdf5(path):
-        raise DataError(f"{path} is not an HDF5 file")
-    content = {}
-    try:
+    with reading(path):
+        require_regular_file(path)
+        if not h5py.is_hdf5(path):
+            raise DataError(f"{path} is not an HDF5 file")
+        content = {}
         with h5py.File(path, "r") as file:
             for key in _KEYS:
-                if key in file:
-                    item = file[key]
-                    if not isinstance(item, h5py.Dataset):
-                        raise DataError(f"{key} in {path} is a group, not an array")
-                    check_memory(f"{key} of {path}", item.size or 0)
-                    content[key] = item[()]
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:  # from h5py if damaged
-        raise DataError(f"{path} is damaged: {_first_line(error)}") from None
+                if key.encode() in file.id:
+                    dataset = plain_dataset(file, key)
+                    check_declared(f"{key} of {path}", declared_bytes(dataset))
+                    require_true_chunks(dataset, available_bytes())
+                    content[key] = dataset[()]
     return content
 
 
 def _read_csv(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text") from None
-    first, _, body = text.partition("\n")
-    try:
-        names = [name.strip() for name in next(csv.reader([first]), [])]
-    except csv.Error as error:
-        raise DataError(f"{path}, in the line of names: {error}") from None
-    if not names or all(_is_number(name) for name in names):
-        raise DataError(f"{path}: the first line must name the columns, such as x1,x2,label")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # "no data": checked below
-            table = np.loadtxt(io.StringIO(body), delimiter=",", comments=None, ndmin=2)
-    except ValueError as error:
-        raise DataError(f"{path}, below the line of names: {error}") from None
+    with reading(path):
+        names, table = _read_table(path)
+    return _split_columns(path, names, table)
+
+
+def _read_table(path: Path) -> tuple[list[str], NDArray[np.float64]]:
+    _check_csv_size(path)
+    with open_regular_file(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+        try:
+            names = _column_names(path, text.readline())
+            table = np.loadtxt(text, delimiter=",", comments=None, ndmin=2)
+        except UnicodeDecodeError:
+            raise DataError(f"{path} is not UTF-8 text") from None
+        except ValueError as error:
+            raise DataError(f"{path}, below the line of names: {first_line(error)}") from None
     if table.size == 0:
         raise DataError(f"{path} is empty: it has no line of numbers")
     if table.shape[1] != len(names):
         raise DataError(f"{path} has {len(names)} column names, but {table.shape[1]} columns")
-    return _split_columns(path, names, table)
+    return names, table
+
+
+def _check_csv_size(path: Path) -> None:
+    """Refuse a file whose numbers and names, counted by their commas, do not fit into memory."""
+    names = numbers = 0
+    with open_regular_file(path) as file:
+        while line := file.readline(_LONGEST_LINE + 1):
+            numbers += line.count(b",") + line.count(b"\r") + 1
+            names = names or numbers
+            if len(line) > _LONGEST_LINE:
+                raise DataError(
+                    f"{path} has a line of more than {size_text(_LONGEST_LINE)}: "
+                    "write it as .npz or .h5"
+                )
+    check_declared(f"{path} ({numbers} numbers)", _NAME_BYTES * names + _NUMBER_BYTES * numbers)
+
+
+def _column_names(path: Path, line: str) -> list[str]:
+    """Return the names in the first line: each is there, and there once."""
+    try:
+        names = [name.strip() for name in next(csv.reader([line]), [])]
+    except csv.Error as error:
+        raise DataError(f"{path}, in the line of names: {error}") from None
+    if not any(names) or all(_is_number(name) for name in names):
+        raise DataError(f"{path}: the first line must name the columns, such as x1,x2,label")
+    seen: dict[str, int] = {}
+    for column, name in enumerate(names, 1):
+        if not name:
+            raise DataError(
+                f"column {column} of {path} has no name: name it, or leave it out "
+                "(pandas writes row numbers so: to_csv(..., index=False))"
+            )
+        if name in seen:
+            raise DataError(
+                f"columns {seen[name]} and {column} of {path} are both named {name[:_SHOWN]}: "
+                "rename one, or leave it out"
+            )
+        seen[name] = column
+    return names
 
 
 def _split_columns(path: Path, names: list[str], table: np.ndarray[Any, Any]) -> dict[str, Any]:
@@ -132,11 +205,6 @@ def _split_columns(path: Path, names: list[str], table: np.ndarray[Any, Any]) ->
             )
         content["Y"] = values.astype(np.int64)
     return content
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error.args[0] if error.args else "").splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _is_number(text: str) -> bool:

@@ -68,19 +68,23 @@ def check(name: str, request: Request, path: Path) -> None:
         need(request)
 
 
-def write(name: str, request: Request, path: Path, *, dpi: float = 150.0) -> None:
+def write(
+    name: str, request: Request, path: Path, *, dpi: float = 150.0, force: bool = True
+) -> None:
     """Draw a figure or a movie, and write it in the format of the path's suffix.
 
+    An existing file is replaced, unless ``force`` is False.
+
     Raises:
-        ConfigError, DataError, ResumeMismatchError: as `check` and `draw`.
+        ConfigError, DataError, ResumeMismatchError: as `check` and `draw`; or the file exists.
         OutputError: the file cannot be written.
     """
     check(name, request, path)
     kind = figure_kind(name)
     if kind.draw is None:
-        movie.write_movie(request, path, dpi=dpi)
+        movie.write_movie(request, path, dpi=dpi, force=force)
     else:
-        write_figure(draw_request(kind, request), path, dpi=dpi)
+        write_figure(draw_request(kind, request), path, dpi=dpi, force=force)
 
 
 def _require_run(kind: FigureKind, request: Request) -> None:

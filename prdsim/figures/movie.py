@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 
@@ -24,30 +26,27 @@ from prdsim.figures.style import (
     settings,
     show_image,
 )
+from prdsim.files.whole import whole_file
 
 
-def write_movie(request: Request, path: Path, *, dpi: float = 100.0, rate: int = 6) -> None:
+def write_movie(
+    request: Request, path: Path, *, dpi: float = 100.0, rate: int = 6, force: bool = True
+) -> None:
     """Write u_j(t) - u_j(0) of chosen neurons, one frame per snapshot, and distances.
 
     Runs are side by side, at the snapshots of the first one, on the color scale of the end.
-    Raises `ConfigError` for mp4 without ffmpeg and inputs that are not images, `OutputError` if the
-    file cannot be written.
+    Raises `ConfigError` for mp4 without ffmpeg, inputs that are not images, and an existing file if
+    ``force`` is False; `OutputError` if the file cannot be written.
     """
     require_writer(path)
     writer = PillowWriter(fps=rate) if path.suffix == ".gif" else FFMpegWriter(fps=rate)
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
-        with settings():
+        with whole_file(path, force=force) as (temporary, _), settings():
             _record(request, writer, temporary, dpi)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None
     except CalledProcessError as error:  # for example an ffmpeg without this codec
         raise OutputError(
-            f"{path} cannot be written: ffmpeg ended with code {error.returncode}; name a .gif"
+            f"cannot write {path}: ffmpeg ended with code {error.returncode}; name a .gif"
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def require_writer(path: Path) -> None:
@@ -63,7 +62,7 @@ def _record(request: Request, writer: Any, path: Path, dpi: float) -> None:
     limit = largest(final)
     figure, images, titles, cursor = _frame(runs, final, times, limit)
     annotate(figure, runs, f"{len(neurons)} neurons")
-    with writer.saving(figure, str(path), dpi):
+    with _saving(writer, figure, path, dpi):
         for time in request.progress(range(len(times))):
             for run, image, title in zip(runs, images, titles, strict=True):
                 now = run.at(run.nearest(times[time]))
@@ -72,6 +71,23 @@ def _record(request: Request, writer: Any, path: Path, dpi: float) -> None:
                 title.set_text(f"{run.label}, t = {now.time:.4g}")
             cursor.set_xdata([times[time], times[time]])
             writer.grab_frame()
+
+
+@contextmanager
+def _saving(writer: Any, figure: Figure, path: Path, dpi: float) -> Iterator[None]:
+    """Do as the writer's own `saving`, which replaces errors by those of a movie without frames."""
+    writer.setup(figure, str(path), dpi)
+    with rc_context({"savefig.bbox": None}):
+        try:
+            yield
+        except OSError:
+            writer.finish()  # the failure of ffmpeg tells more than that of the pipe to it
+            raise
+        except BaseException:
+            with suppress(Exception):
+                writer.finish()  # ends ffmpeg
+            raise
+        writer.finish()
 
 
 def _frame(

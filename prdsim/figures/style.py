@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from prdsim.analysis import Recording, by_label
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.convergence.report import figure_text
-from prdsim.files.small import write_whole
+from prdsim.files.whole import write_whole
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -169,13 +169,14 @@ def extended(image: Array, limit: float) -> str:
     return {(0, 0): "neither", (1, 0): "max", (0, 1): "min", (1, 1): "both"}[(above, below)]
 
 
-def write_figure(figure: Figure, path: Path, *, dpi: float = 150.0) -> None:
+def write_figure(figure: Figure, path: Path, *, dpi: float = 150.0, force: bool = True) -> None:
     """Write a figure completely or not at all; the same figure gives the same file.
 
-    Raises `OutputError` if the file cannot be written.
+    Raises `OutputError` if the file cannot be written, `ConfigError` if it exists and ``force`` is
+    False.
     """
     dates: dict[str, Any] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     buffer = io.BytesIO()
     with settings():
         figure.savefig(buffer, format=path.suffix[1:], dpi=dpi, metadata=dates.get(path.suffix))
-    write_whole(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue(), force=force)

@@ -1,1 +1,1 @@
-"""Files as the operating system sees them: whole small files, locks, durable writes."""
+"""Files as the operating system sees them: whole files, locks, durable writes."""

@@ -1,118 +1,81 @@
-"""One writer per trajectory: an exclusive lock on the sidecar `<name>.lock`.
+"""One writer per file: a lock on one byte of the file itself, far beyond its data.
 
-The lock belongs to the open file, so it ends with the process, however that ends; a sidecar left
-behind by a killed run means nothing. Readers never take it.
+It is an open-file-description lock (`F_OFD_SETLK`): it belongs to the open file, so no name, link
+or rename leads around it, and it ends with the process, however that ends. HDF5's `flock` is a
+lock of another kind and does not collide with it. Readers ask without taking it.
 """
 
 from __future__ import annotations
 
 import os
-import socket
-import time
+import struct
 from contextlib import suppress
 from pathlib import Path
 
-from prdsim.errors import OutputError, TrajectoryError, TrajectoryLockedError
-from prdsim.files import posix
+from prdsim.errors import OutputError, TrajectoryLockedError
 
-# A reader's probe holds the lock for microseconds: a writer that meets it tries again.
-_ATTEMPTS = 10
-_PAUSE = 0.02  # seconds
+with suppress(ImportError):  # of a system that `posix.require_support` refuses
+    import fcntl
 
-
-def sidecar(path: Path) -> Path:
-    """Return the lock file's path."""
-    return path.with_name(path.name + ".lock")
+_BYTE = 1 << 62
+_FLOCK = struct.Struct("@hhqqi4x")  # type, whence, start, length, process (0 for these locks)
 
 
-def _is_current(fd: int, path: Path) -> bool:
-    """Whether the open sidecar still has its name (its owner may unlink it)."""
-    try:
-        return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
-        return False
+def try_acquire(fd: int) -> bool:
+    """Lock the file open for writing at `fd` until it is closed; return whether it was free.
 
-
-def _try_acquire(path: Path) -> int | None:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if posix.try_lock(fd, exclusive=True) and _is_current(fd, path):
-            return fd
-    except BaseException:
-        os.close(fd)
-        raise
-    os.close(fd)
-    return None
-
-
-class WriterLock:
-    """A held lock; `close`, or the end of the process, gives it back."""
-
-    def __init__(self, trajectory: Path) -> None:
-        """Take the lock of a trajectory.
-
-        Raises `TrajectoryLockedError` if another writer holds it, `OutputError` without permission,
-        or on a file system without locks.
-        """
-        posix.require_support()
-        self._path = sidecar(trajectory)
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                time.sleep(_PAUSE)
-            with posix.output_errors("lock", self._path):
-                fd = _try_acquire(self._path)
-            if fd is not None:
-                break
-        else:
-            raise TrajectoryLockedError(
-                f"{trajectory} is being written by {_owner(self._path)}; "
-                "wait for it, stop it, or choose another file"
-            )
-        self._fd = fd
-        with suppress(OSError):  # only for the message above; a full disk may refuse it
-            os.ftruncate(fd, 0)
-            posix.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-
-    def close(self) -> None:
-        """Remove the sidecar and give the lock back."""
-        if self._fd < 0:
-            return
-        fd, self._fd = self._fd, -1
-        # Unlinked while locked: a process that opened it meanwhile sees that it lost its name.
-        with suppress(OSError):
-            self._path.unlink()
-        os.close(fd)
-
-
-def _owner(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip() or "another process"
-    except (OSError, UnicodeDecodeError):
-        return "another process"
-
-
-def is_locked(trajectory: Path) -> bool:
-    """Whether a writer is alive; does not affect its lock.
-
-    Raises `TrajectoryError` if the sidecar exists but cannot be examined.
+    Raises `OSError` if the file system has no locks.
     """
-    path = sidecar(trajectory)
-    while True:
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 1, 0))
+    except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, as the system likes
+        return False
+    return True
+
+
+def is_held(fd: int) -> bool | None:
+    """Whether another open file holds the lock of the file at `fd`; takes nothing.
+
+    None: the file system has no locks.
+    """
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 1, 0)
+    try:
+        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
+    except OSError:
+        return None
+    kind: int = _FLOCK.unpack(answer[: _FLOCK.size])[0]
+    return kind != fcntl.F_UNLCK
+
+
+def acquire(fd: int, path: Path) -> None:
+    """Take the writer's lock of a file.
+
+    Raises `TrajectoryLockedError` if another process has it, `OutputError` on a file system
+    without locks.
+    """
+    try:
+        free = try_acquire(fd)
+    except OSError as error:
+        raise OutputError(
+            f"the file system of {path} has no locks ({error.strerror}); if nothing else writes "
+            "this file, give --no-lock"
+        ) from error
+    if not free:
+        raise TrajectoryLockedError(
+            f"{path} is being written by {_holder(fd)}; "
+            "wait for it, stop it, or choose another file"
+        )
+
+
+def _holder(fd: int) -> str:
+    """Name the process of this machine that holds the lock, as far as it may be seen."""
+    wanted = os.fstat(fd)
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            fd = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise TrajectoryError(
-                f"cannot determine whether {trajectory} is being written: {path}: {error.strerror}"
-            ) from error
-        try:
-            posix.require_support()
-            if not posix.try_lock(fd, exclusive=False):
-                return True
-            if _is_current(fd, path) or not path.exists():
-                return False
-        except OSError as error:
-            raise OutputError(f"cannot examine the lock {path}: {error.strerror}") from error
-        finally:
-            os.close(fd)
+            for entry in (process / "fdinfo").iterdir():
+                opened = process / "fd" / entry.name
+                if os.path.samestat(opened.stat(), wanted) and "OFDLCK" in entry.read_text():
+                    return f"process {process.name}"
+        except OSError:  # ended meanwhile, or another user's
+            continue
+    return "another process"

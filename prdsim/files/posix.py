@@ -6,12 +6,13 @@ anything is written (`require_support`).
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +23,27 @@ from prdsim.files.small import size_text
 try:
     import fcntl
 
-    _HAS_LOCKS = True
+    _HAS_LOCKS = hasattr(fcntl, "F_OFD_SETLK")
 except ImportError:  # not a POSIX system
     _HAS_LOCKS = False
 
-_NEEDED = ("posix_fallocate", "fdatasync", "pwrite", "preadv", "link")
+_NEEDED = ("posix_fallocate", "fdatasync", "pwrite", "preadv")
 _PROBE_BYTES = 1 << 20  # more than HDF5's metadata takes
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NO_RENAME_NEW = (errno.EINVAL, errno.ENOSYS)
+_NO_FLOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+# CIFS and vboxsf answer so. A bad descriptor (EBADF) would be a fault of ours, and is one.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.EOPNOTSUPP)
+
+_AT_FDCWD = -100  # relative to the working folder
+_RENAME_NOREPLACE = 1
 
 
 def require_support() -> None:
     """Refuse systems without the calls that make a commit safe, by an `OutputError` with those."""
     missing = [name for name in _NEEDED if not hasattr(os, name)]
-    missing += [] if _HAS_LOCKS else ["flock"]
+    missing += [] if _HAS_LOCKS else ["F_OFD_SETLK"]
     if missing:
         raise OutputError(
             f"this system cannot write trajectories safely: it lacks {', '.join(missing)}; "
@@ -137,10 +147,16 @@ def fdatasync(fd: int) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Wait until the folder's entries (a new or renamed file) are on the disk."""
+    """Wait until the folder's entries (a new or renamed file) are on the disk.
+
+    File systems without this call are taken as they are: there is nothing better to do there.
+    """
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(fd)
 
@@ -148,35 +164,79 @@ def fsync_folder(folder: Path) -> None:
 def publish_new(temporary: Path, path: Path) -> None:
     """Give the finished file its name; never replaces one, but raises `FileExistsError`.
 
-    Raises `OutputError` if the file system has no hard links.
+    The file stays the same one (inode), as it is open or locked elsewhere. A failure leaves nothing
+    under the new name.
+
+    Raises `OutputError` if the file system can give a name only by replacing another, `OSError`
+    for its other failures.
     """
+    # Renamed rather than linked where possible: a descriptor's name in /proc then follows.
+    if not rename_new(temporary, path):
+        _link_new(temporary, path)
+    try:
+        fsync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):  # it would hide the original error
+            path.unlink()
+        raise
+
+
+def rename_new(temporary: Path, path: Path) -> bool:
+    """Rename a file unless the new name is taken (`FileExistsError`), in one call.
+
+    Return whether the system can do so.
+    """
+    names = (_AT_FDCWD, os.fsencode(temporary), _AT_FDCWD, os.fsencode(path))
+    try:
+        failed = ctypes.CDLL(None, use_errno=True).renameat2(*names, _RENAME_NOREPLACE)
+    except AttributeError:  # an old C library
+        return False
+    code = ctypes.get_errno() if failed else 0
+    if code in _NO_RENAME_NEW:
+        return False
+    if code:
+        raise OSError(code, os.strerror(code), str(temporary), None, str(path))
+    return True
+
+
+def _link_new(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)
-    except FileExistsError:
-        raise
     except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
         raise OutputError(
-            f"the file system of {path.parent} cannot publish a file safely (no hard links: "
-            f"{error.strerror}); choose an output on another one"
+            f"the file system of {path.parent} has neither a rename that replaces nothing nor "
+            f"hard links ({error.strerror}): {path} could replace another file; "
+            "choose an output on another one, or give --force"
         ) from error
-    temporary.unlink()
-    fsync_folder(path.parent)
+    try:
+        temporary.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
 
 
 def publish_over(temporary: Path, path: Path) -> None:
-    """Give the finished file its name, replacing any other; readers of that one keep it open."""
+    """Give the finished file its name, replacing any other; readers of that one keep it open.
+
+    Raises `OSError`. If the folder cannot be synced the file has its name already, whole.
+    """
     temporary.replace(path)
     fsync_folder(path.parent)
 
 
-def try_lock(fd: int, *, exclusive: bool) -> bool:
-    """Take an advisory lock without waiting; return whether it was free.
+def try_share_with_hdf5(fd: int) -> bool:
+    """Take the shared `flock` with which HDF5 refuses programs that would write to the file.
 
-    Raises `OSError` if the file system has no locks.
+    Return whether no program has it open for writing, as far as the file system tells.
     """
-    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # without it HDF5 does not lock either
+        if error.errno not in _NO_FLOCK:
+            raise
     return True

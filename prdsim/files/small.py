@@ -1,24 +1,10 @@
-"""Small files, written whole or not at all, and sizes for people."""
+"""Folders, and sizes for people."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from prdsim.errors import OutputError
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, and rename it when it is whole.
-
-    Raises `OutputError` if it cannot be written; nothing is left behind then.
-    """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def make_folder(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from prdsim.config import RunConfig
 from prdsim.datasets import available_datasets
-from prdsim.errors import ConfigError
+from prdsim.errors import ConfigError, DataError
 
 Which = Literal["all", "first", "without", "with", "none"]
 
@@ -162,7 +162,8 @@ def available_studies(names: tuple[str, ...], data_dir: str | None) -> list[Stud
     MNIST is taken from its training part, or from the test part if only that is available.
 
     Raises:
-        ConfigError: an unknown name, or unavailable data.
+        ConfigError: an unknown name.
+        DataError: unavailable data.
     """
     for name in names:
         if name not in STUDIES:
@@ -185,7 +186,7 @@ def _study(name: str, data_dir: str | None, *, must: bool) -> list[Study]:
     found = next(info for info in available_datasets(data_dir) if info.name == name)
     if not found.samples:
         if must:
-            raise ConfigError(f"{name} is unavailable: {found.hint}")
+            raise DataError(f"{name} is unavailable: {found.hint}")
         return []
     split = "train" if "train" in found.samples else "test"
     keys = {"dataset": name, "split": split}

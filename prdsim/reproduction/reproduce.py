@@ -16,7 +16,9 @@ from prdsim.convergence.assess import converge
 from prdsim.convergence.report import look_up
 from prdsim.errors import ConfigError
 from prdsim.figures import Request, write
-from prdsim.files.small import make_folder, write_whole
+from prdsim.files import posix
+from prdsim.files.small import make_folder
+from prdsim.files.whole import write_whole
 from prdsim.progress import tracked
 from prdsim.reproduction.page import Shown, make_page
 from prdsim.reproduction.plan import GENERAL, Picture, Study
@@ -63,7 +65,8 @@ def reproduce(
     missing = {config.output for plan in plans.values() for config in plan if not _finished(config)}
     for name in ("runs", "numbers", "figures", *(f"figures/{study.name}" for study in studies)):
         make_folder(folder / name)
-    page.unlink(missing_ok=True)
+    with posix.output_errors("replace", page):
+        page.unlink(missing_ok=True)
     total, done = sum(map(len, plans.values())), 0
     for name, configs in plans.items():
         for config in configs:
@@ -80,7 +83,7 @@ def reproduce(
                 return Outcome(page, stopped)
     shown = [_draw_study(folder, study, plans[study.name], say) for study in studies]
     shown.append(_draw_general(folder, plans[studies[0].name], say))
-    write_whole(page, make_page(shown, plans, seeds).encode())
+    write_whole(page, make_page(shown, plans, seeds).encode(), force=force)
     say(str(page))
     return Outcome(page)
 
@@ -122,7 +125,8 @@ def _draw_study(
         say(f"{study.name}: measuring {len(runs)} runs")
         comparison = compare(runs, progress=lambda items: tracked(items, "runs"))
         table = comparison.table()
-        write_whole(folder / "numbers" / f"{study.name}.csv", table.to_csv().encode())
+        numbers = folder / "numbers" / f"{study.name}.csv"
+        write_whole(numbers, table.to_csv().encode(), force=True)
         return _draw(folder, study.name, study.pictures, runs, comparison, say)
 
 

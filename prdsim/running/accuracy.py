@@ -7,10 +7,11 @@ only `prdsim converge` shows that it does, by computing it again with smaller er
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isnan
+from math import isnan, nan
 
 from prdsim.config import RunConfig
 from prdsim.running.integrators import make_stepper
+from prdsim.trajectory import Trajectory
 
 _INVARIANT_TOLERANCE = 0.01
 _INVARIANT_TOLERANCE_OF_GD = 0.005
@@ -59,14 +60,46 @@ def _percent(share: float) -> str:
 
 
 def _instability(config: RunConfig, step_size: float, scalars: Mapping[str, float]) -> str:
-    limit, lambda_max = make_stepper(config).stability_limit, scalars["lambda_max"]
-    if config.adaptive or not step_size * lambda_max > limit:
+    if not _unstable(config, step_size, scalars):
         return ""
+    limit, lambda_max = make_stepper(config).stability_limit, scalars["lambda_max"]
     return (
         f"step size {step_size:g} is beyond the stability limit of {config.integrator}, "
         f"{limit:g} / lambda_max = {limit / lambda_max:.2g} now; "
-        f"try {_smaller(config, step_size, 16 * step_size * lambda_max)}"
+        f"try {_stable(config, step_size, scalars)}"
     )
+
+
+def _unstable(config: RunConfig, step_size: float, scalars: Mapping[str, float]) -> bool:
+    measured = scalars.get("lambda_max", nan)  # not in files of format version 1
+    return not config.adaptive and step_size * measured > make_stepper(config).stability_limit
+
+
+def _stable(config: RunConfig, step_size: float, scalars: Mapping[str, float]) -> str:
+    return _smaller(config, step_size, 16 * step_size * scalars["lambda_max"])
+
+
+def remedy(config: RunConfig, step_size: float, reason: str, scalars: Mapping[str, float]) -> str:
+    """Return the options to try after a divergence.
+
+    ``reason`` is the divergence in one line, as the file keeps it, ``scalars`` the last row.
+    """
+    if reason.startswith("the step size fell"):
+        return "larger --rtol and --atol, or a fixed-step integrator"
+    if config.adaptive:
+        return f"--rtol {config.rtol / 10:.2g}"
+    if _unstable(config, step_size, scalars):
+        return _stable(config, step_size, scalars)
+    if reason.startswith(("W ", "a ")) and config.critic_step_size is not None:
+        return f"--critic-step-size {config.critic_step_size / 2:.2g}"
+    return _smaller(config, step_size, 2)
+
+
+def remedy_of(trajectory: Trajectory, config: RunConfig) -> str:
+    """Return the options to try after the divergence that a file records."""
+    last = {name: float(column[-1]) for name, column in trajectory.scalars.items() if len(column)}
+    step_size = float(trajectory.attributes["resolved"]["step_size"])
+    return remedy(config, step_size, trajectory.stop_reason, last)
 
 
 def _smaller(config: RunConfig, step_size: float, factor: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from prdsim.config import Resolved, RunConfig
 from prdsim.errors import DivergedError, PrdsimError
 from prdsim.progress import Progress
-from prdsim.running.accuracy import warnings_of
+from prdsim.running.accuracy import remedy, warnings_of
 from prdsim.running.ordered_calls import OrderedCalls
 from prdsim.running.simulation import Simulation
 from prdsim.running.stopping import StopRequest
@@ -180,15 +180,8 @@ class Loop:
         simulation.restore(self._writer.read_restart())
         while (name := simulation.non_finite_array()) is None and simulation.step < reached:
             simulation.advance()
+        reason = f"{name or 'the state'} is not finite from step {simulation.step} on"
+        advice = remedy(simulation.config, simulation.resolved.step_size, reason, self._last)
         raise DivergedError(
-            f"diverged: {name or 'the state'} is not finite from step {simulation.step} on\n"
-            f"{self._writer.path} holds the run up to there; {self._advice(name)}"
+            f"diverged: {reason}\n{self._writer.path} holds the run up to there; try {advice}"
         )
-
-    def _advice(self, name: str | None) -> str:
-        config, step_size = self._simulation.config, self._simulation.resolved.step_size
-        if config.adaptive:
-            return f"try --rtol {config.rtol / 10:.2g}"
-        if name in ("W", "a") and config.critic_step_size is not None:
-            return f"try --critic-step-size {config.critic_step_size / 2:.2g}"
-        return f"try --step-size {step_size / 2:.2g}"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DivergedError, ResumeMismatchError
-from prdsim.progress import Progress
+from prdsim.progress import Progress, Say
 from prdsim.recorded import Recorded
+from prdsim.running.accuracy import remedy_of
 from prdsim.running.loop import Loop, Result
-from prdsim.running.runner import config_attributes, plan_of, shown
+from prdsim.running.runner import config_attributes, environment, plan_of, shown
 from prdsim.running.simulation import CARRIED_SINCE_2, Simulation
 from prdsim.running.stopping import StopRequest
 from prdsim.schedule import Plan, Rule, extended, reaches
@@ -31,47 +33,94 @@ def resume(
     steps: int | None = None,
     *,
     end_time: float | None = None,
+    accept_new_bits: bool = False,
+    lock: bool = True,
     progress: Progress | bool = False,
 ) -> Result:
     """Continue an interrupted or killed run, or a finished one to a later end.
 
     ``steps`` is a new total, ``end_time`` a new end. The continued trajectory is bit for bit that
-    of an uninterrupted run, given the same versions, threads and machine; rows that the file
-    already holds are compared, never rewritten.
+    of an uninterrupted run, given the same versions, threads and machine, and a difference from
+    those recorded is said; rows that the file already holds are compared, never rewritten. With
+    ``accept_new_bits`` rows after the last restart state are withdrawn and computed anew, for a
+    machine on which they differ; the file records it. ``lock`` is as in `RunConfig`; a run that
+    began without one goes on without.
 
     Raises:
         ConfigError: nothing is left to do, or the new end is earlier than planned.
         TrajectoryError: the file cannot be read, is being written, or is not the same run.
         DivergedError: the run diverged, before or now.
     """
-    path = Path(path)
+    path, display = Path(path), shown(progress)
     with open_trajectory(path) as trajectory:
-        recorded = Recorded(trajectory)
-        config, longer = _config_to_resume(recorded, steps, end_time)
-        data, beginning = recorded.data, recorded.beginning
-        plans, rows = _Plans.of(trajectory), _first_and_last_row(trajectory)
-    with StopRequest() as stop:
-        if longer:
-            plans = _extend(path, config, plans)
-        with TrajectoryWriter.open(path) as writer:
-            # Without rows the run was killed before its first commit: start from the beginning.
-            point = writer.read_restart() if rows else None
-            with Simulation(config, *data, **beginning, restart=point) as simulation:
-                loop = Loop(simulation, writer, plans.snapshots, plans.scalars, rows)
-                return loop.go(shown(progress), stop)
+        lock = lock and Recorded(trajectory).config.lock
+    say = display.note
+    with StopRequest() as stop, TrajectoryWriter.open(path, locked=lock, say=say) as writer:
+        with open_trajectory(path) as trajectory:
+            recorded = Recorded(trajectory)
+            config, longer = _config_to_resume(recorded, steps, end_time)
+            data, beginning = recorded.data, recorded.beginning
+            before = [trajectory.attributes, *trajectory.sessions][-1].get("versions", {})
+            rows = _first_and_last_row(trajectory)
+            plans = _plans(trajectory, config, longer=longer)
+        # Without rows the run was killed before its first commit: start from the beginning.
+        point = writer.read_restart() if rows else None
+        with Simulation(config, *data, **beginning, restart=point) as simulation:
+            session = _session(simulation, before, lock=lock, say=say)
+            if longer:
+                extend_trajectory(
+                    writer,
+                    snapshot_plan=plans[0],
+                    scalar_plan=plans[1],
+                    attributes=config_attributes(config),
+                    carried=CARRIED_SINCE_2,
+                )
+            if accept_new_bits and rows:
+                session["accepted_new_bits"] = writer.rows_after_restart
+            writer.session(session)
+            if accept_new_bits and rows:
+                writer.rewind()
+            return Loop(simulation, writer, *plans, rows).go(display, stop)
 
 
-@dataclass(frozen=True)
-class _Plans:
-    """The planned rows of a file: steps, or times."""
+def _session(
+    simulation: Simulation, before: dict[str, Any], *, lock: bool, say: Say
+) -> dict[str, Any]:
+    """Return what the file records of this resume; say what differs from the one before."""
+    now = environment(simulation)
+    changes = [
+        f"{name} {_words(now[name])} (before: {_words(before[name])})"
+        for name in now
+        if name in before and _words(before[name]) != _words(now[name])
+    ]
+    if changes:
+        say(
+            f"resumed with {'; '.join(changes)}: the last bits may differ from those of an "
+            "uninterrupted run"
+        )
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"at": at, "step": simulation.step, "lock": lock, "versions": now}
 
-    snapshots: Plan
-    scalars: Plan
 
-    @classmethod
-    def of(cls, trajectory: Trajectory) -> _Plans:
-        """Return the plans of a file."""
-        return cls(trajectory.planned_snapshots.tolist(), trajectory.planned_scalars.tolist())
+def _words(value: Any) -> str:
+    """Show a version, or several, in an order that is always the same."""
+    return ", ".join(sorted(map(str, value))) if isinstance(value, list) else str(value)
+
+
+def _plans(trajectory: Trajectory, config: RunConfig, *, longer: bool) -> tuple[Plan, Plan]:
+    """Return the planned snapshots and scalars, of a longer run with what was planned before."""
+    reached = {"f": trajectory.restart_time, "i": float(trajectory.restart_step)}
+
+    def plan(done: np.ndarray, planned: np.ndarray, rule: Rule) -> Plan:
+        if not longer:
+            return list(planned.tolist())
+        fresh = plan_of(config, rule)
+        return extended(done.tolist(), planned.tolist(), fresh, reached=reached[done.dtype.kind])
+
+    return (
+        plan(trajectory.recorded_snapshots, trajectory.planned_snapshots, config.snapshot_rule),
+        plan(trajectory.recorded_scalars, trajectory.planned_scalars, config.scalar_rule),
+    )
 
 
 def _config_to_resume(
@@ -86,7 +135,7 @@ def _config_to_resume(
     if trajectory.status is Status.DIVERGED:
         raise DivergedError(
             f"{path}: the run diverged at step {trajectory.stop_step} and would again;\n"
-            f"start a new one with a smaller --{'rtol' if config.adaptive else 'step-size'}"
+            f"start a new one with {remedy_of(trajectory, config)}"
         )
     for option, given, planned in (
         ("steps", steps, config.steps),
@@ -143,26 +192,3 @@ def _first_and_last_row(trajectory: Trajectory) -> tuple[dict[str, float], ...]:
         {**unknown, **{n: float(columns[n][k]) for n in columns}} for k in (0, last)
     )
     return first_row, last_row
-
-
-def _extend(path: Path, config: RunConfig, plans: _Plans) -> _Plans:
-    """Extend the file for a longer run; return its plans."""
-    with open_trajectory(path) as trajectory:
-        reached = {"f": trajectory.restart_time, "i": float(trajectory.restart_step)}
-
-        def longer(done: np.ndarray, planned: Plan, rule: Rule) -> Plan:
-            fresh = plan_of(config, rule)
-            return extended(done.tolist(), planned, fresh, reached=reached[done.dtype.kind])
-
-        plans = _Plans(
-            longer(trajectory.recorded_snapshots, plans.snapshots, config.snapshot_rule),
-            longer(trajectory.recorded_scalars, plans.scalars, config.scalar_rule),
-        )
-    extend_trajectory(
-        path,
-        snapshot_plan=plans.snapshots,
-        scalar_plan=plans.scalars,
-        attributes=config_attributes(config),
-        carried=CARRIED_SINCE_2,
-    )
-    return plans

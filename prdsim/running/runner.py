@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from prdsim import __version__
 from prdsim.config import Resolved, RunConfig
 from prdsim.datasets import Dataset
-from prdsim.datasets.configured import load_data
+from prdsim.datasets.configured import files_of, load_data
+from prdsim.files.whole import refuse_inputs
 from prdsim.progress import Progress, announce, automatic_progress
 from prdsim.running.loop import Loop, Result
 from prdsim.running.simulation import RESTART_SCALARS, Simulation
@@ -55,7 +56,8 @@ def run(
         How the run ended; an interrupted run (SIGINT, SIGTERM) can be resumed from ``path``.
 
     Raises:
-        ConfigError: a key or value is invalid, the output exists, or the memory does not suffice.
+        ConfigError: a key or value is invalid, the output exists or is the data's own file, or the
+            memory does not suffice.
         DataError: the data cannot be used.
         BackendUnavailableError: the backend cannot work here.
         OutputError: the file cannot be written.
@@ -65,20 +67,24 @@ def run(
     path = Path(config.output or default_name())
     check_target(path, force=config.force)
     dataset = load_data(config, data)
-    if data is not None:
+    if data is None:
+        refuse_inputs([path], files_of(config))
+    else:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
     with Simulation(
         config, dataset.X, dataset.Y, initial=initial, resolved=resolved, stored_chart=stored_chart
     ) as simulation:
-        layout = _layout(simulation, dataset)
+        layout, display = layout_of(simulation, dataset), shown(progress)
         with (
             StopRequest() as stop,
-            TrajectoryWriter.create(path, layout, force=config.force) as writer,
+            TrajectoryWriter.create(
+                path, layout, force=config.force, locked=config.lock, say=display.note
+            ) as writer,
         ):
             if progress is True:
                 announce(simulation.describe())
             plans = layout.snapshot_plan, layout.scalar_plan
-            return Loop(simulation, writer, *plans).go(shown(progress), stop)
+            return Loop(simulation, writer, *plans).go(display, stop)
 
 
 def default_name() -> str:
@@ -93,7 +99,8 @@ def shown(progress: Progress | bool) -> Progress:
     return progress
 
 
-def _layout(simulation: Simulation, dataset: Dataset) -> Layout:
+def layout_of(simulation: Simulation, dataset: Dataset) -> Layout:
+    """Return the layout of a new run's file."""
     config, model = simulation.config, simulation.model
     precision = config.array_precision
     data = {"X": dataset.X.astype(precision), "Y": dataset.Y.astype(precision)}
@@ -110,7 +117,7 @@ def _layout(simulation: Simulation, dataset: Dataset) -> Layout:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "resolved": json.dumps(simulation.resolved.to_dict()),
             "precision": config.precision,
-            "versions": json.dumps(_versions(simulation)),
+            "versions": json.dumps(environment(simulation)),
             "dataset": dataset.name,
             "dataset_sha256": dataset.fingerprint,
             **({"grid": dataset.grid} if dataset.grid else {}),
@@ -132,7 +139,8 @@ def config_attributes(config: RunConfig) -> dict[str, str]:
     return {"config": config.to_json(), "config_sha256": config.sha256()}
 
 
-def _versions(simulation: Simulation) -> dict[str, Any]:
+def environment(simulation: Simulation) -> dict[str, Any]:
+    """Return what may decide the last bits of a run: versions, libraries, threads, machine."""
     import platform
 
     import h5py

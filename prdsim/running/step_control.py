@@ -58,7 +58,7 @@ class StepControl:
             if size < self.smallest:
                 raise DivergedError(
                     f"diverged: the step size fell to {size:.1e}\n"
-                    "loosen --rtol and --atol, or use a fixed-step integrator"
+                    "try larger --rtol and --atol, or a fixed-step integrator"
                 )
         factor = self.controller.factor(error, self.previous_error)
         self.step_size = size * (factor if first else min(1.0, factor))

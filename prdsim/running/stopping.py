@@ -1,42 +1,11 @@
-"""Stopping on request: SIGINT and SIGTERM while a run has files to leave in order."""
+"""Stopping a run on request, between two steps."""
 
 from __future__ import annotations
 
 import signal
-import sys
-import threading
 from types import FrameType
-from typing import Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class StopByException:
-    """While entered, SIGINT raises KeyboardInterrupt and SIGTERM SystemExit: ``finally`` runs.
-
-    Signals that are ignored, as in background jobs, stay ignored. Handlers can be set in the
-    main thread only; in others, entering does nothing.
-    """
-
-    def __init__(self) -> None:
-        self._previous: dict[signal.Signals, object] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._previous[number] = signal.signal(number, self._act)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        while self._previous:
-            number, handler = self._previous.popitem()
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def _act(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        sys.exit(128 + number)
+from prdsim.files.stopping import StopByException
 
 
 class StopRequest(StopByException):

@@ -4,16 +4,20 @@ This package deals with storage alone: configurations are text here.
 """
 
 from prdsim.trajectory.arrays import SnapshotArray
+from prdsim.trajectory.check import Problem
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.extend import extend_trajectory
 from prdsim.trajectory.layout import FORMAT_VERSION, SCALARS, Layout, markdown_table
 from prdsim.trajectory.reader import Trajectory, open_trajectory
+from prdsim.trajectory.repair import Repair, repair_trajectory
 from prdsim.trajectory.writer import TrajectoryWriter
 
 __all__ = [
     "FORMAT_VERSION",
     "SCALARS",
     "Layout",
+    "Problem",
+    "Repair",
     "SnapshotArray",
     "Status",
     "Trajectory",
@@ -21,4 +25,5 @@ __all__ = [
     "extend_trajectory",
     "markdown_table",
     "open_trajectory",
+    "repair_trajectory",
 ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -23,6 +24,7 @@ SLOTS = 2
 _MAGIC = b"PRDCMT1\n"
 _HEADER = struct.Struct("<8sQQQqqdqqIIII")
 _CRC = struct.Struct("<I")
+_SECTOR = 512  # what a disk writes whole
 _REASON_BYTES = SLOT_BYTES - _HEADER.size - _CRC.size
 
 
@@ -37,6 +39,14 @@ class Status(StrEnum):
 
 
 _CODES = tuple(Status)
+
+_MOST = 2**62  # a count that never overflows when one is added
+_RANGES = {
+    "sequence": (0, _MOST),
+    "restart_slot": (-1, SLOTS - 1),
+    "restart_step": (-1, _MOST),
+    "stop_step": (-1, _MOST),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,17 @@ class CommitRecord:
         """The slot of this record."""
         return self.sequence % SLOTS
 
+    def out_of_range(self) -> str:
+        """Name a number that no writer writes, with its value; "" if there is none."""
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                return f"{name} = {value}"
+        step, time = self.restart_step, self.restart_time
+        if self.restart_slot >= 0 and not (step >= 0 and 0 <= time < math.inf):
+            return f"restart_step, restart_time = {step}, {time}"
+        return ""
+
     def pack(self) -> bytes:
         """Return the slot's 4096 bytes; a stop reason too long for it is cut."""
         reason = self.stop_reason.encode()[:_REASON_BYTES].decode(errors="ignore").encode()
@@ -92,13 +113,18 @@ def unpack(page: bytes) -> CommitRecord | None:
     body, tail = page[: -_CRC.size], page[-_CRC.size :]
     if len(page) != SLOT_BYTES or _CRC.unpack(tail) != (zlib.crc32(body),):
         return None
+    return claimed(page)
+
+
+def claimed(page: bytes) -> CommitRecord | None:
+    """Return what a slot says, its checksum aside, or None if that is no record at all."""
     (magic, sequence, scalar_rows, snapshot_rows, slot, step, time, code, stop_step) = (
-        fields := _HEADER.unpack_from(body)
+        fields := _HEADER.unpack_from(page)
     )[:9]
     *crcs, length = fields[9:]
     if magic != _MAGIC or not 0 <= code < len(_CODES) or length > _REASON_BYTES:
         return None
-    reason = body[_HEADER.size : _HEADER.size + length].decode(errors="replace")
+    reason = page[_HEADER.size : _HEADER.size + length].decode(errors="replace")
     return CommitRecord(
         sequence,
         scalar_rows,
@@ -111,6 +137,37 @@ def unpack(page: bytes) -> CommitRecord | None:
         reason,
         *crcs,
     )
+
+
+def is_torn(page: bytes, newest: CommitRecord) -> bool:
+    """Whether the other slot's bytes are those of a crash that came while it was written.
+
+    Each of its sectors then belongs to the record before `newest` (zeros in a new file) or to the
+    one after it. One bit from a whole record is no such mixture: the disk changed it later.
+    """
+    new = newest.sequence == 0
+    found = claimed(page)
+    if found is None:
+        return new and not any(page[:_SECTOR])
+    used = _HEADER.size + _HEADER.unpack_from(page)[-1]
+    head, zeros, crc = page[:used], page[used : -_CRC.size], page[-_CRC.size :]
+    return (
+        found.sequence in (newest.sequence - 1, newest.sequence + 1)
+        and not any(zeros)
+        and (new or any(crc))
+        and not any(unpack(changed + zeros + crc) for changed in one_bit_changed(head))
+        and not any(unpack(head + zeros + changed) for changed in one_bit_changed(crc))
+    )
+
+
+def one_bit_changed(data: bytes) -> Iterator[bytes]:
+    """Yield the data with each of its bits changed in turn."""
+    changed = bytearray(data)
+    for position in range(len(data)):
+        for bit in range(8):
+            changed[position] ^= 1 << bit
+            yield bytes(changed)
+            changed[position] ^= 1 << bit
 
 
 def unpack_slots(pages: bytes) -> list[CommitRecord | None]:

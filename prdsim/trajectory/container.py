@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 
 from prdsim import __version__
-from prdsim.errors import DamagedTrajectoryError, NotATrajectoryError, TrajectoryError
+from prdsim.errors import (
+    DamagedTrajectoryError,
+    NotATrajectoryError,
+    PrdsimError,
+    TrajectoryError,
+)
 from prdsim.files import posix
 from prdsim.trajectory import commit
 from prdsim.trajectory.commit import CommitRecord
@@ -32,31 +37,13 @@ from prdsim.trajectory.layout import (
     Layout,
     changes,
 )
+from prdsim.trajectory.schema import problems
+from prdsim.trajectory.structure import Extent, StructureError, read_attributes, read_extents
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _CHUNK = 1 << 20
 _RECORD_ATTEMPTS = 5
 _RECORD_PAUSE = 0.01  # seconds
-
-
-@dataclass(frozen=True)
-class Extent:
-    """The place of a dataset's data in the file; `crc32` is known for those written once."""
-
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    crc32: int | None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the dataset."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row, an index of the first axis."""
-        return self.nbytes // self.shape[0]
 
 
 @dataclass(frozen=True)
@@ -135,7 +122,7 @@ class FileMap:
 def create_container(
     path: Path, layout: Layout, specs: list[DatasetSpec], checksums: Mapping[str, int]
 ) -> None:
-    """Create the HDF5 file with all its datasets, without their data.
+    """Make an empty file an HDF5 file with all its datasets, without their data.
 
     `checksums` gives the CRC-32 of the datasets that are written once.
     """
@@ -144,7 +131,8 @@ def create_container(
     # Superblock 2: checksummed object headers, and no flag for a killed writer to leave set.
     with h5py.File(
         path,
-        "x",
+        "w",
+        locking=False,  # the caller holds the writer's lock
         libver=("v108", "v108"),
         alignment_threshold=2048,
         alignment_interval=4096,
@@ -219,6 +207,8 @@ def open_file(path: Path) -> Any:
         file = path.open("rb", buffering=0)
     except OSError as error:
         raise TrajectoryError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError:  # a NUL
+        raise TrajectoryError(f"cannot read {str(path)!r}: it is no file name") from None
     start = file.read(len(_SIGNATURE))
     if start != _SIGNATURE:
         file.close()
@@ -238,17 +228,22 @@ def read_map(path: Path, fd: int) -> FileMap:
         with _open_hdf5(path) as file:
             if not os.path.samestat(os.fstat(file.id.get_vfd_handle()), os.fstat(fd)):
                 raise TrajectoryError(f"{path} was replaced while it was opened; open it again")
-            _check_format(path, file)
-            return _map(path, os.fstat(fd).st_size, file)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+            return map_of(path, os.fstat(fd).st_size, file)
+    except StructureError as error:
+        raise _damaged(path, str(error)) from None
+    except (PrdsimError, MemoryError):
+        raise
+    except Exception as error:  # whatever HDF5 and h5py make of a file that anyone may have made
         if "truncated" in str(error):
             raise DamagedTrajectoryError(
                 f"{path} is truncated (it has {os.fstat(fd).st_size} bytes, fewer than were "
-                "written); copy it again from its source"
+                "written); copy it again from its source, or save the rest by prdsim repair"
             ) from error
-        raise DamagedTrajectoryError(
-            f"{path} is damaged: HDF5 cannot read its structure; restore it from a copy"
-        ) from error
+        raise _damaged(path, "HDF5 cannot read its structure") from error
+
+
+def _damaged(path: Path, problem: str) -> DamagedTrajectoryError:
+    return DamagedTrajectoryError(f"{path} is damaged: {problem}; restore it from a copy")
 
 
 def _open_hdf5(path: Path) -> Any:
@@ -268,15 +263,14 @@ def _open_hdf5(path: Path) -> Any:
     return h5py.File(path, "r", locking="best-effort")
 
 
-def _check_format(path: Path, file: Any) -> None:
-    own = {name: _plain(file.attrs[name]) for name in OWN_ATTRIBUTES if name in file.attrs}
-    if own.get("format") != FORMAT:
+def _check_format(path: Path, attributes: dict[str, Any]) -> None:
+    if attributes.get("format") != FORMAT:
         raise NotATrajectoryError(
             f"{path} is an HDF5 file but not a prdsim trajectory (it lacks format = {FORMAT!r})"
         )
-    version, writer = own.get("format_version"), own.get("prdsim_version", "unknown")
+    version, writer = attributes.get("format_version"), attributes.get("prdsim_version", "unknown")
     if not isinstance(version, int) or version < 1:
-        raise DamagedTrajectoryError(f"{path} is damaged: its format_version is {version!r}")
+        raise _damaged(path, f"its format_version is {version!r}")
     if version > FORMAT_VERSION:
         raise NotATrajectoryError(
             f"{path} has format version {version}, of prdsim {writer}; this is prdsim "
@@ -285,32 +279,18 @@ def _check_format(path: Path, file: Any) -> None:
         )
 
 
-def _map(path: Path, size: int, file: Any) -> FileMap:
-    extents: dict[str, Extent] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if not hasattr(item, "shape"):
-            return
-        offset = item.id.get_offset()
-        if offset is None or not item.shape:
-            return  # added by another program
-        crc = item.attrs.get("crc32")
-        extent = Extent(offset, item.shape, item.dtype, None if crc is None else int(crc))
-        if offset + extent.nbytes > size:
-            raise DamagedTrajectoryError(f"{path} is damaged: /{name} lies outside the file")
-        extents[name] = extent
-
-    file.visititems(visit)
+def map_of(path: Path, size: int, file: Any) -> FileMap:
+    """Return the map of an HDF5 file; raises `NotATrajectoryError`, `StructureError`."""
+    attributes = read_attributes(file)
+    _check_format(path, attributes)
+    extents = read_extents(file, size)
     if "restart" not in file:
-        raise DamagedTrajectoryError(f"{path} is damaged: it lacks /restart")
-    scalars, arrays = (
-        tuple(str(_plain(file["restart"].attrs[key])).split()) for key in ("scalars", "arrays")
-    )
-    attributes = {name: _plain(value) for name, value in file.attrs.items()}
-    found = FileMap(path, size, attributes, scalars, arrays, extents)
-    if found["commit/record"].nbytes != commit.SLOTS * commit.SLOT_BYTES:
-        raise DamagedTrajectoryError(f"{path} is damaged: /commit/record has the wrong size")
-    return found
+        raise StructureError("it lacks /restart")
+    restart = read_attributes(file["restart"])
+    scalars, arrays = (tuple(str(restart.get(key, "")).split()) for key in ("scalars", "arrays"))
+    for problem in problems(attributes["format_version"], attributes, extents, scalars, arrays):
+        raise StructureError(problem)
+    return FileMap(path, size, attributes, scalars, arrays, extents)
 
 
 def read_record(filemap: FileMap, fd: int) -> CommitRecord:
@@ -323,22 +303,13 @@ def read_record(filemap: FileMap, fd: int) -> CommitRecord:
         time.sleep(_RECORD_PAUSE)  # both torn while being read: a writer is at work
     else:
         raise DamagedTrajectoryError(
-            f"both commit records of {filemap.path} are damaged, so nothing in it can be "
-            "trusted; restore it from a copy"
+            f"both commit records of {filemap.path} are damaged, so it is unknown what counts; "
+            "restore it from a copy, or save what is whole by prdsim repair"
         )
     capacity = {name: filemap[f"{name}/step"].shape[0] for name in ("scalars", "snapshots")}
     if record.scalar_rows > capacity["scalars"] or record.snapshot_rows > capacity["snapshots"]:
-        raise DamagedTrajectoryError(
-            f"{filemap.path} is damaged: its commit record counts more rows than it has; "
-            "restore it from a copy"
-        )
+        raise _damaged(filemap.path, "its commit record counts more rows than it has")
+    wrong = record.out_of_range()
+    if wrong:
+        raise _damaged(filemap.path, f"its commit record holds {wrong}")
     return record
-
-
-def _plain(value: Any) -> Any:
-    """Return an attribute as str, int, float or list."""
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, np.ndarray):
-        return [_plain(v) for v in value.tolist()]
-    return value.item() if isinstance(value, np.generic) else value

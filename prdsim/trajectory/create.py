@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prdsim.errors import ConfigError, OutputError
-from prdsim.files import posix
+from prdsim.errors import ConfigError, OutputError, TrajectoryLockedError
+from prdsim.files import lock, posix
 from prdsim.trajectory.commit import CommitRecord
 from prdsim.trajectory.container import FileMap, create_container, read_map
 from prdsim.trajectory.layout import DatasetSpec, Layout, changes
@@ -47,53 +47,123 @@ def exists_error(path: Path) -> ConfigError:
     return ConfigError(f"{path} exists; use --force to replace it, or another --output")
 
 
-def build_and_publish(path: Path, layout: Layout, *, over: bool) -> None:
-    """Create a trajectory that holds no rows yet, under the writer's lock.
+def build_and_publish(path: Path, layout: Layout, *, over: bool, locked: bool) -> int:
+    """Create a trajectory that holds no rows yet; return its descriptor, with the writer's lock.
+
+    The file is locked before it has its name, so that it is never another writer's. With `over`
+    a file of that name is replaced, unless it is being written; `locked` is false on a file
+    system without locks.
 
     Raises:
         ConfigError: the name is taken and `over` is false.
+        TrajectoryLockedError: the file to be replaced is being written.
         OutputError: no space, no permission.
     """
-    with built_file(path, layout) as (temporary, filemap, fd):
+    with (
+        replaceable(path, locked=locked) as replaces,
+        built_file(path, layout, locked=locked) as (temporary, filemap, fd),
+    ):
         write_first_record(filemap, fd, CommitRecord())
-        if over:
-            posix.publish_over(temporary, path)
-        else:
-            try:
-                posix.publish_new(temporary, path)
-            except FileExistsError:
-                raise exists_error(path) from None
+        publish(temporary, path, over=over and replaces)
+        return os.dup(fd)  # the lock belongs to both
 
 
-def remove_strays(path: Path) -> None:
-    """Remove the temporary files of processes that were killed while creating `path`.
-
-    One may be a second name of the file itself, from a process killed between naming and
-    unlinking. The caller holds the writer's lock.
-    """
-    with posix.output_errors("clean up next to", path):
-        for stray in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
-            stray.unlink(missing_ok=True)
+def publish(temporary: Path, path: Path, *, over: bool) -> None:
+    """Give a built file its name; raises `ConfigError` if it is taken and `over` is false."""
+    if over:
+        posix.publish_over(temporary, path)
+        return
+    try:
+        posix.publish_new(temporary, path)
+    except FileExistsError:
+        raise exists_error(path) from None
 
 
 @contextmanager
-def built_file(path: Path, layout: Layout) -> Iterator[tuple[Path, FileMap, int]]:
+def replaceable(path: Path, *, locked: bool) -> Iterator[bool]:
+    """Hold the lock of a file that is to be replaced; yield whether there is one."""
+    if not path.exists():
+        yield False
+        return
+    with posix.output_errors("replace", path):
+        fd = open_for_writing(path)
+    try:
+        if locked:
+            lock.acquire(fd, path)
+        yield True
+    finally:
+        os.close(fd)
+
+
+def open_for_writing(path: Path) -> int:
+    """Open an existing file for reading and writing."""
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+
+def remove_strays(path: Path, fd: int | None = None) -> None:
+    """Remove the temporary files of processes that were killed while creating `path`.
+
+    Those of living processes are locked and stay, but for a second name of the file itself, open
+    at `fd`, whose lock the caller holds: its creator was killed between naming and unlinking.
+    """
+    with posix.output_errors("clean up next to", path):
+        for stray in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+            with suppress(FileNotFoundError):  # its owner has just removed it
+                _remove_stray(stray, fd)
+
+
+def _remove_stray(stray: Path, own: int | None) -> None:
+    fd = open_for_writing(stray)
+    try:
+        is_own = own is not None and os.path.samestat(os.fstat(fd), os.fstat(own))
+        if is_own or lock.try_acquire(fd):
+            stray.unlink()
+    finally:
+        os.close(fd)
+
+
+def new_temporary(path: Path, *, locked: bool) -> tuple[Path, int]:
+    """Create an empty file under an unpredictable name next to `path`; return name, descriptor.
+
+    It is locked as a writer locks its file, which keeps it from `remove_strays`.
+    """
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if not locked:
+            return temporary, fd
+        try:
+            lock.acquire(fd, path)
+            if os.fstat(fd).st_nlink:
+                return temporary, fd
+        except TrajectoryLockedError:
+            pass
+        except BaseException:
+            os.close(fd)
+            temporary.unlink(missing_ok=True)
+            raise
+        os.close(fd)  # someone has taken it for a stray
+
+
+@contextmanager
+def built_file(path: Path, layout: Layout, *, locked: bool) -> Iterator[tuple[Path, FileMap, int]]:
     """Build the file under a temporary name next to `path`: temporary path, map, descriptor.
 
-    The caller holds the writer's lock. The file is complete except for a commit record; the
-    temporary name is removed at the end, whatever happens.
+    The file is complete except for a commit record; the temporary name is removed at the end,
+    whatever happens.
     """
-    remove_strays(path)
+    if locked:
+        remove_strays(path)
+    posix.require_support()
     posix.require_space(path, layout.nbytes())
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    fd = -1
+    with posix.output_errors("create", path):
+        temporary, fd = new_temporary(path, locked=locked)
     try:
         with posix.output_errors("create", path):
             specs = layout.datasets()
             fixed = _contents(layout, specs)
             checksums = {name: zlib.crc32(posix.as_bytes(array)) for name, array in fixed.items()}
             create_container(temporary, layout, specs, checksums)
-            fd = os.open(temporary, os.O_RDWR)
             filemap = read_map(temporary, fd)
             posix.allocate(fd, path, filemap.size)
             for name, array in fixed.items():
@@ -103,8 +173,7 @@ def built_file(path: Path, layout: Layout) -> Iterator[tuple[Path, FileMap, int]
                 posix.pwrite(fd, posix.as_bytes(empty), filemap[name].offset)
             yield temporary, filemap, fd
     finally:
-        if fd >= 0:
-            os.close(fd)
+        os.close(fd)
         with suppress(OSError):  # it would hide the original error
             temporary.unlink()
 

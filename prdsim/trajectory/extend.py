@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,52 +12,66 @@ import numpy as np
 
 from prdsim.errors import DamagedTrajectoryError, OutputError, PrdsimError
 from prdsim.files import posix
-from prdsim.files.lock import WriterLock
+from prdsim.physics.state import RestartPoint
 from prdsim.symbols import ARRAYS
+from prdsim.trajectory.check import whole_points
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap
 from prdsim.trajectory.create import built_file, write_first_record
 from prdsim.trajectory.layout import OWN_ATTRIBUTES, Attribute, Layout
 from prdsim.trajectory.reader import Trajectory, open_trajectory
-from prdsim.trajectory.rows import read_restart_slot, read_rows, restart_crc, rolling_crc
+from prdsim.trajectory.rows import crc_of_rows, restart_crc
+from prdsim.trajectory.sessions import PAGES, SESSIONS, torn
+from prdsim.trajectory.writer import TrajectoryWriter
 
 
 def extend_trajectory(
-    path: str | os.PathLike[str],
+    writer: TrajectoryWriter,
     *,
     snapshot_plan: Sequence[float],
     scalar_plan: Sequence[float],
     attributes: Mapping[str, Attribute],
     carried: Mapping[str, float] | None = None,
 ) -> None:
-    """Replace a trajectory by a copy with other planned rows and changed `attributes`.
+    """Replace a writer's file by a copy with other planned rows and changed `attributes`.
 
     The new plans must begin with the committed rows' steps, or times, a last unplanned one
     included. The copy's status is "interrupted": a run with steps left to do. It has the present
     format version; scalars missing in the old file become NaN, and numbers missing in its restart
-    states come from `carried`. A failure, or a crash at any moment, leaves the old file unchanged.
+    states come from `carried`. The writer goes on with the copy. A failure, or a crash at any
+    moment, leaves the old file unchanged.
 
     Raises:
-        TrajectoryLockedError: it is being written.
         DamagedTrajectoryError: a checksum of the old file fails.
         OutputError: no space, no permission.
         PrdsimError: schedules that do not begin with the committed rows (a fault in the caller).
     """
-    with open_trajectory(path):  # a missing or foreign file gets its error before the lock
-        pass
-    target = Path(os.path.realpath(path))
-    with closing(WriterLock(target)), open_trajectory(path) as old:
-        _extend(target, old, snapshot_plan, scalar_plan, attributes, carried or {})
+    with open_trajectory(writer.path) as old:
+        _require_continued(old, snapshot_plan, scalar_plan)
+        joining = {n: v for n, v in (carried or {}).items() if n not in old._map.restart_scalars}
+        groups = {"initial": old.initial, "chart": old.chart, "data": old.data}
+        fixed = {f"{g}/{name}": arrays[name] for g, arrays in groups.items() for name in arrays}
+        layout = layout_like(old._map, fixed, snapshot_plan, scalar_plan, attributes, joining)
+        target = Path(os.path.realpath(writer.path))
+        with built_file(target, layout, locked=writer.locked) as (temporary, filemap, fd):
+            points = whole_points(old._map, old._fd)
+            copy_rows(old._map, old._fd, filemap, fd, _rows_of(old, points))
+            if joining:
+                complete_restarts(filemap, fd, points, joining)
+            crc = crc_of_rows(filemap, fd, "scalars", old._record.scalar_rows)
+            record = replace(old._record, sequence=0, status=Status.INTERRUPTED, scalars_crc=crc)
+            write_first_record(filemap, fd, record)
+            _require_sound(temporary, old)
+            shutil.copymode(target, temporary)
+            posix.publish_over(temporary, target)
+            copy = os.dup(fd)  # with its lock
+    writer.replace_file(copy)
 
 
-def _extend(
-    target: Path,
-    old: Trajectory,
-    snapshot_plan: Sequence[float],
-    scalar_plan: Sequence[float],
-    attributes: Mapping[str, Attribute],
-    carried: Mapping[str, float],
+def _require_continued(
+    old: Trajectory, snapshot_plan: Sequence[float], scalar_plan: Sequence[float]
 ) -> None:
+    """Refuse a damaged file, and plans that do not begin with its rows."""
     problems = old.check_content()
     if problems:
         raise DamagedTrajectoryError(
@@ -70,82 +83,92 @@ def _extend(
     ):
         if not np.array_equal(np.asarray(new)[: len(done)], done):
             raise PrdsimError(f"the new plan of {name} does not begin with the committed rows")
-    joining = {n: value for n, value in carried.items() if n not in old._map.restart_scalars}
-    layout = _layout(old, snapshot_plan, scalar_plan, attributes, tuple(joining))
-    with built_file(target, layout) as (temporary, filemap, fd):
-        _copy_rows(old, filemap, fd)
-        if joining:
-            _complete_restarts(old, filemap, fd, joining)
-        scalars = read_rows(filemap, fd, "scalars", old._record.scalar_rows)
-        record = replace(
-            old._record, sequence=0, status=Status.INTERRUPTED, scalars_crc=rolling_crc(scalars)
-        )
-        write_first_record(filemap, fd, record)
-        with open_trajectory(temporary) as copy:
-            # Damage to one restart state or commit record, which resuming survives, may remain.
-            new_problems = set(copy.check()) - set(old.check_recovery())
-            if new_problems:
-                raise OutputError(f"the copy of {old.path} failed: {new_problems.pop()}")
-        shutil.copymode(target, temporary)
-        posix.publish_over(temporary, target)
 
 
-def _layout(
-    old: Trajectory,
+def _rows_of(old: Trajectory, points: Iterable[int]) -> dict[str, Iterable[int]]:
+    """Return the rows that a copy gets: a damaged restart state is left out."""
+    return {
+        "scalars": range(old._record.scalar_rows),
+        "snapshots": range(old._record.snapshot_rows),
+        "restart": points,
+        "sessions": whole_sessions(old._map, old._fd),
+    }
+
+
+def whole_sessions(source: FileMap, fd: int) -> list[int]:
+    """Return the pages of /sessions/record that are not torn; older formats have none."""
+    if not source.group("sessions"):
+        return []
+    lost = torn(source.read(fd, SESSIONS).tobytes())
+    return [page for page in range(PAGES) if page not in lost]
+
+
+def _require_sound(temporary: Path, old: Trajectory) -> None:
+    """Raise `OutputError` if a finished copy has damage that its original has not."""
+    with open_trajectory(temporary) as copy:
+        known = {problem.where for problem in old.check_recovery()}
+        for problem in copy.check():
+            if problem.where not in known:
+                raise OutputError(f"the copy of {old.path} failed: {problem}")
+
+
+def layout_like(
+    source: FileMap,
+    fixed: Mapping[str, np.ndarray],
     snapshot_plan: Sequence[float],
     scalar_plan: Sequence[float],
     attributes: Mapping[str, Attribute],
-    joining: tuple[str, ...],
+    joining: Iterable[str],
 ) -> Layout:
-    """Return the layout of an existing file, with other plans, attributes and carried numbers."""
-    extents = old._map.extents
-    kept = {
-        name: value for name, value in old._map.attributes.items() if name not in OWN_ATTRIBUTES
-    }
+    """Return the layout of a file, with other plans, attributes and carried numbers.
+
+    `fixed` holds the arrays of /initial, /chart and /data by path; one without its array is
+    left out.
+    """
+    extents = source.extents
+    kept = {name: value for name, value in source.attributes.items() if name not in OWN_ATTRIBUTES}
+
+    def group(name: str) -> dict[str, np.ndarray]:
+        return {n: fixed[f"{name}/{n}"] for n in source.group(name) if f"{name}/{n}" in fixed}
+
     return Layout(
         shapes={name: extents[f"initial/{name}"].shape for name in ARRAYS},
-        restart_shapes={n: extents[f"restart/{n}"].shape[1:] for n in old._map.restart_arrays},
-        restart_scalars=(*old._map.restart_scalars, *joining),
+        restart_shapes={n: extents[f"restart/{n}"].shape[1:] for n in source.restart_arrays},
+        restart_scalars=(*source.restart_scalars, *joining),
         precision=extents["initial/U"].dtype.name,
         snapshot_precision=extents["snapshots/U"].dtype.name,
         snapshot_plan=snapshot_plan,
         scalar_plan=scalar_plan,
         attributes={**kept, **attributes},
-        initial=dict(old.initial),
-        chart=dict(old.chart),
-        data=dict(old.data) or None,
+        initial=group("initial"),
+        chart=group("chart"),
+        data=group("data") or None,
     )
 
 
-def _copy_rows(old: Trajectory, filemap: FileMap, fd: int) -> None:
-    """Copy the committed rows and both restart slots, one row at a time."""
-    counts = {
-        "scalars": old._record.scalar_rows,
-        "snapshots": old._record.snapshot_rows,
-        "restart": 2,
-    }
-    for group, count in counts.items():
-        held = set(old._map.group(group))
-        for name in filemap.group(group):
-            extent = filemap[f"{group}/{name}"]
-            for row in range(count):
+def copy_rows(
+    source: FileMap, source_fd: int, target: FileMap, fd: int, rows: Mapping[str, Iterable[int]]
+) -> None:
+    """Copy rows, by group, from one file to the same places of another, one row at a time."""
+    for group, indices in rows.items():
+        held = set(source.group(group))
+        for name in target.group(group):
+            extent = target[f"{group}/{name}"]
+            for row in indices:
                 if name in held:
-                    data = old._map.read(old._fd, f"{group}/{name}", slice(row, row + 1))
-                else:  # of a newer version than the old file
+                    data = source.read(source_fd, f"{group}/{name}", slice(row, row + 1))
+                else:  # of a newer version than the source
                     data = np.full(1, np.nan, dtype=extent.dtype)
                 posix.pwrite(fd, posix.as_bytes(data), extent.offset + row * extent.row_bytes)
 
 
-def _complete_restarts(
-    old: Trajectory, filemap: FileMap, fd: int, joining: Mapping[str, float]
+def complete_restarts(
+    target: FileMap, fd: int, points: Mapping[int, RestartPoint], joining: Mapping[str, float]
 ) -> None:
-    """Add the numbers missing in the old restart states; a damaged state stays damaged."""
-    for slot in range(2):
-        point = read_restart_slot(old._map, old._fd, slot)
-        if point is None:
-            continue
-        point = replace(point, scalars={**point.scalars, **joining})
+    """Add numbers that the format of the copied restart states, by slot, did not have."""
+    for slot, old in points.items():
+        point = replace(old, scalars={**old.scalars, **joining})
         for name, value in {**joining, "crc32": restart_crc(point)}.items():
-            extent = filemap[f"restart/{name}"]
+            extent = target[f"restart/{name}"]
             data = np.full(1, value, dtype=extent.dtype)
             posix.pwrite(fd, posix.as_bytes(data), extent.offset + slot * extent.row_bytes)

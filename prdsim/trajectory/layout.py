@@ -15,9 +15,10 @@ from prdsim.errors import PrdsimError
 from prdsim.schedule import is_by_time
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory.commit import SLOT_BYTES, SLOTS
+from prdsim.trajectory.sessions import PAGE_BYTES, PAGES
 
 FORMAT = "prdsim-trajectory"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 #: Attributes that every file has, beside those of its layout.
 OWN_ATTRIBUTES = ("format", "format_version", "prdsim_version")
@@ -95,6 +96,12 @@ _ARRAYS = {
     "R": (("rank", "sample"), "inputs in the basis Q, X = Q R"),
 }
 
+#: Datasets that a file has both or neither of; "stored" is a precision of its own.
+PAIRS = tuple(
+    tuple(Row(f"{group}/{n}", _ARRAYS[n][0], dtype, _ARRAYS[n][1]) for n in names)
+    for group, names, dtype in (("chart", "QR", "run"), ("data", "XY", "stored"))
+)
+
 _SCALES = {
     "neuron": "hidden neuron j",
     "input": "coordinate of the input",
@@ -105,9 +112,13 @@ _SCALES = {
     "array": "weight array: " + ", ".join(ARRAYS),
     "slot": "one of two alternating slots",
     "word": "64-bit word of a commit record",
+    "session": "one of the pages for resumes",
+    "byte": "byte of a page",
 }
 
 _COMMIT = (Row("commit/record", ("slot", "word"), "uint64", "commit records, packed"),)
+
+_SESSIONS = (Row("sessions/record", ("session", "byte"), "uint8", "resumes, packed"),)
 
 _SCHEDULE = (
     Row("schedule/snapshots", ("snapshots",), "plan", "planned steps, or times, of the snapshots"),
@@ -135,16 +146,35 @@ _RESTART_HEAD = (
 )
 _RESTART_CRC = Row("restart/crc32", ("slot",), "uint32", "CRC-32 of the whole slot")
 
-# Names in /restart that a stepper's own arrays and scalars must not have.
-_RESERVED = {"step", "time", "crc32"}
+#: Names in /restart that a stepper's own arrays and scalars must not have.
+RESERVED = {"step", "time", "crc32"}
 
 #: The groups whose datasets are written after creation; all other bytes are fixed.
-CHANGING_GROUPS = ("commit", "scalars", "snapshots", "restart")
+CHANGING_GROUPS = ("commit", "sessions", "scalars", "snapshots", "restart")
+
+#: All groups of a file; others are of other programs.
+GROUPS = (*CHANGING_GROUPS, "schedule", "initial", "chart", "data", "sessions")
 
 
 def changes(path: str) -> bool:
     """Whether commits write to the dataset."""
     return path.partition("/")[0] in CHANGING_GROUPS
+
+
+def declared_rows(version: int) -> list[Row]:
+    """Return the rows that every file of a format version has, /restart's own apart."""
+    columns = {f"scalars/{name}" for name in scalar_columns(version)}
+    initial = [Row(f"initial/{n}", _ARRAYS[n][0], "run", _ARRAYS[n][1]) for n in ARRAYS]
+    scalars = [row for row in _SCALAR_TABLE if row.path in columns]
+    return [
+        *initial,
+        *_COMMIT,
+        *_SCHEDULE,
+        *scalars,
+        *_SNAPSHOT_TABLE,
+        *_RESTART_HEAD,
+        _RESTART_CRC,
+    ]
 
 
 @dataclass(frozen=True)
@@ -208,7 +238,7 @@ class Layout:
             ascending = array.ndim == 1 and array.size > 0 and bool((np.diff(array) > 0).all())
             _require(ascending and array[0] == 0, f"the {what} plan must ascend from 0")
         names = [*self.restart_shapes, *self.restart_scalars]
-        _require(len({*names, *_RESERVED}) == len(names) + len(_RESERVED), f"names {names}")
+        _require(len({*names, *RESERVED}) == len(names) + len(RESERVED), f"names {names}")
         _require(not set(OWN_ATTRIBUTES) & set(self.attributes), "a reserved attribute")
         for name in ARRAYS:
             array = self.initial[name]
@@ -228,10 +258,11 @@ class Layout:
         (m, d_in), (m_c, d_out) = self.shapes["U"], self.shapes["W"]
         sizes = {"neuron": m, "input": d_in, "output": d_out, "critic_neuron": m_c}
         sizes |= {"array": len(ARRAYS), "slot": SLOTS, "word": SLOT_BYTES // 8}
+        sizes |= {"session": PAGES, "byte": PAGE_BYTES}
         free = self._free_rows(sizes)
         lengths = {"snapshots": len(self.snapshot_plan), "scalars": len(self.scalar_plan)}
         rows = [Row(name, (name,), "int32", _SCALES.get(name, "index")) for name in sizes]
-        rows += [*_COMMIT, *_SCHEDULE, *_SCALAR_TABLE, *_SNAPSHOT_TABLE, *free]
+        rows += [*_COMMIT, *_SESSIONS, *_SCHEDULE, *_SCALAR_TABLE, *_SNAPSHOT_TABLE, *free]
         specs = []
         for row in rows:
             local = sizes | lengths | {"step": lengths.get(row.path.partition("/")[0], 0)}
@@ -289,7 +320,7 @@ def _axes(name: str, shape: tuple[int, ...], sizes: dict[str, int]) -> tuple[str
 
 def markdown_table() -> str:
     """Return the declared table for the documentation of the file format."""
-    rows = [*_COMMIT, *_SCHEDULE]
+    rows = [*_COMMIT, *_SESSIONS, *_SCHEDULE]
     rows += [Row(f"initial/{n}", _ARRAYS[n][0], "run", _ARRAYS[n][1]) for n in ARRAYS]
     rows += [Row(f"chart/{n}", _ARRAYS[n][0], "run", _ARRAYS[n][1]) for n in "QR"]
     rows += [Row(f"data/{n}", _ARRAYS[n][0], "run", _ARRAYS[n][1]) for n in "XY"]

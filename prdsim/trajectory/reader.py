@@ -6,9 +6,8 @@ file, so a trajectory that has been replaced stays readable until `refresh`.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,13 +15,14 @@ import numpy as np
 
 from prdsim.errors import DamagedTrajectoryError, TrajectoryError
 from prdsim.files import lock
-from prdsim.symbols import ARRAYS
-from prdsim.trajectory import commit
+from prdsim.files.json_text import read_json
 from prdsim.trajectory.arrays import NamedArrays, SnapshotArray
+from prdsim.trajectory.check import Problem, check_content, check_recovery
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.layout import scalar_columns
-from prdsim.trajectory.rows import array_crc, read_restart_slot, read_rows, rolling_crc
+from prdsim.trajectory.rows import ascend, read_rows, read_snapshot, rolling_crc
+from prdsim.trajectory.sessions import SESSIONS, Session, unpack
 
 _JSON_ATTRIBUTES = ("config", "resolved", "versions")
 
@@ -72,8 +72,8 @@ class Trajectory:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            value = json.loads(self._map.attributes.get(name, "{}"))
-        except (TypeError, ValueError):
+            value = read_json(self._map.attributes.get(name, "{}"))
+        except ValueError:
             value = None
         if not isinstance(value, dict):
             raise DamagedTrajectoryError(
@@ -134,6 +134,11 @@ class Trajectory:
         return (int(grid[0]), int(grid[1])) if grid else None
 
     @property
+    def array_precision(self) -> str:
+        """The NumPy name of the type of the run's arrays."""
+        return self._map["initial/U"].dtype.name
+
+    @property
     def step(self) -> np.ndarray:
         """Steps of the committed snapshots, int64."""
         steps: np.ndarray = self._index()["step"].copy()
@@ -191,12 +196,21 @@ class Trajectory:
     @property
     def planned_snapshots(self) -> np.ndarray:
         """Planned steps (int64) or times (float64) of the snapshots, committed ones included."""
-        return self._map.read_fixed(self._fd, "schedule/snapshots")
+        return self._plan("snapshots")
 
     @property
     def planned_scalars(self) -> np.ndarray:
         """Planned steps (int64) or times (float64) of the scalars, committed ones included."""
-        return self._map.read_fixed(self._fd, "schedule/scalars")
+        return self._plan("scalars")
+
+    def _plan(self, name: str) -> np.ndarray:
+        plan = self._map.read_fixed(self._fd, f"schedule/{name}")
+        if plan[0] != 0 or not ascend(plan, strictly=True):
+            raise DamagedTrajectoryError(
+                f"{self.path} is damaged: /schedule/{name} does not ascend from 0; "
+                "restore it from a copy"
+            )
+        return plan
 
     @property
     def recorded_snapshots(self) -> np.ndarray:
@@ -215,8 +229,8 @@ class Trajectory:
 
     def _scalar(self, name: str) -> np.ndarray:
         if self._scalar_rows is None:
-            rows = read_rows(self._map, self._fd, "scalars", self._record.scalar_rows)
-            if rolling_crc(rows) != self._record.scalars_crc:
+            rows = read_rows(self._map, self._fd, "scalars", slice(self._record.scalar_rows))
+            if rolling_crc(rows) != self._record.scalars_crc or not ascend(rows["step"]):
                 raise DamagedTrajectoryError(
                     f"the scalars in {self.path} are damaged (their checksum fails); "
                     "the snapshots can still be read, else restore the file from a copy"
@@ -228,12 +242,13 @@ class Trajectory:
     def _unverified_index(self) -> np.ndarray:
         if self._snapshot_rows is None:
             count = self._record.snapshot_rows
-            self._snapshot_rows = read_rows(self._map, self._fd, "snapshots", count)
+            self._snapshot_rows = read_rows(self._map, self._fd, "snapshots", slice(count))
         return self._snapshot_rows
 
     def _index(self) -> np.ndarray:
         rows = self._unverified_index()
-        if rolling_crc(rows) != self._record.snapshots_crc:
+        ordered = ascend(rows["step"]) and ascend(rows["time"])
+        if rolling_crc(rows) != self._record.snapshots_crc or not ordered:
             raise DamagedTrajectoryError(
                 f"the steps and times of the snapshots in {self.path} are damaged (their "
                 "checksum fails); single snapshots can still be read and verified"
@@ -242,13 +257,12 @@ class Trajectory:
 
     def _read_snapshot(self, name: str, row: int) -> np.ndarray:
         """Read one whole array and verify its checksum, which covers step and time too."""
-        index = self._unverified_index()[row]
-        array: np.ndarray = self._map.read(self._fd, f"snapshots/{name}", slice(row, row + 1))[0]
-        step, time = int(index["step"]), float(index["time"])
-        if array_crc(step, time, array) != index["crc32"][ARRAYS.index(name)]:
+        index = self._unverified_index()
+        array = read_snapshot(self._map, self._fd, index, row, name)
+        if array is None:
             raise DamagedTrajectoryError(
-                f"snapshot {row} (step {step}) of {name} in {self.path} is damaged (its checksum "
-                "fails); read the others, or restore the file from a copy"
+                f"snapshot {row} (step {index['step'][row]}) of {name} in {self.path} is damaged "
+                "(its checksum fails); read the others, or restore the file from a copy"
             )
         return array
 
@@ -262,20 +276,38 @@ class Trajectory:
         )
         return array[: self._record.snapshot_rows]
 
-    def is_being_written(self) -> bool:
+    @property
+    def sessions(self) -> list[Session]:
+        """What is recorded of each resume, oldest first; [] in files of older versions."""
+        if SESSIONS not in self._map.extents:
+            return []
+        return unpack(self._map.read(self._fd, SESSIONS).tobytes())
+
+    def is_being_written(self) -> bool | None:
         """Whether a live process has the file open for writing; takes no lock from it.
 
-        A status of "running" with no writer means that the run was killed.
+        A status of "running" with no writer means that the run was killed. None: it cannot be
+        known, for the writer takes no locks (``lock = false``), or this file system has none.
         """
-        return lock.is_locked(Path(os.path.realpath(self.path)))
+        begun = {"lock": self.config.get("lock", True)}
+        if not [begun, *self.sessions][-1].get("lock", True):
+            return None
+        return lock.is_held(self._fd)
 
     def live_status(self) -> str:
-        """Refresh, and return the status; "killed" if a running run has no writer."""
-        # In this order, so that a run that ends in between is not mistaken for a killed one.
-        written = self.is_being_written()
-        self.refresh()
-        killed = self.status is Status.RUNNING and not written
-        return "killed" if killed else str(self.status)
+        """Refresh, and return the status; "killed" if a running run has no writer.
+
+        "running or killed" if that cannot be known.
+        """
+        file = None
+        while file is not self._file:  # again if it was replaced
+            file = self._file
+            # In this order, so that a run that ends in between is not mistaken for a killed one.
+            written = self.is_being_written()
+            self.refresh()
+        if self.status is not Status.RUNNING or written:
+            return str(self.status)
+        return "killed" if written is False else "running or killed"
 
     def refresh(self) -> None:
         """Show the newest commit, even if the file was replaced; raises as `open_trajectory`."""
@@ -292,54 +324,17 @@ class Trajectory:
             self._record = read_record(self._map, fd)
             self._forget()
 
-    def check(self) -> list[str]:
-        """Verify every checksum; return descriptions of the problems ([] means undamaged)."""
+    def check(self) -> list[Problem]:
+        """Verify every checksum; [] means that nothing at all is wrong. Works on a live file."""
         return [*self.check_content(), *self.check_recovery()]
 
-    def check_content(self) -> list[str]:
+    def check_content(self) -> list[Problem]:
         """Verify a run's results: attributes, fixed arrays, committed rows."""
-        return [*self._check_fixed(), *self._check_rows()]
+        return check_content(self._map, self._fd, self._record)
 
-    def _check_fixed(self) -> Iterator[str]:
-        damaged = [
-            name
-            for name, extent in self._map.extents.items()
-            if extent.crc32 is not None and _fails(self._map.read_fixed, self._fd, name)
-        ]
-        yield from (f"/{name} is damaged" for name in damaged)
-        if not damaged and self._map.fixed_crc(self._fd) != self._record.fixed_crc:
-            yield (
-                "the file's structure or attributes are damaged, or another program changed them"
-            )
-
-    def _check_rows(self) -> Iterator[str]:
-        if _fails(self._scalar, "step"):
-            yield "the scalars are damaged"
-        if _fails(self._index):
-            yield "the steps, times or checksums of the snapshots are damaged"
-        for row in range(self._record.snapshot_rows):
-            step = int(self._unverified_index()["step"][row])
-            for name in ARRAYS:
-                if _fails(self._read_snapshot, name, row):
-                    yield f"snapshot {row} (step {step}) of {name} is damaged"
-
-    def check_recovery(self) -> Iterator[str]:
-        """Verify the commit records and the restart state, which a resume needs."""
-        # A writer may be replacing the older slots meanwhile: then only the newest counts.
-        written = self.is_being_written()
-        record = read_record(self._map, self._fd)
-        slots = commit.unpack_slots(self._map.read(self._fd, "commit/record").tobytes())
-        if record.sequence > 0 and None in slots and not written:
-            yield (
-                "one of the two commit records is damaged; the other one is used, so the last "
-                "commit may be missing (resuming computes it again)"
-            )
-        if record.restart_slot < 0:
-            return
-        point = read_restart_slot(self._map, self._fd, record.restart_slot)
-        moved = read_record(self._map, self._fd).sequence != record.sequence
-        if (point is None or point.step != record.restart_step) and not moved:
-            yield f"the restart state of step {record.restart_step} is damaged"
+    def check_recovery(self) -> list[Problem]:
+        """Verify the commit records and the restart states, which a resume needs."""
+        return check_recovery(self._map, self._fd, self.is_being_written)
 
     def close(self) -> None:
         """Close the file; arrays that were read stay valid."""
@@ -353,11 +348,3 @@ class Trajectory:
 
     def __repr__(self) -> str:
         return f"<trajectory {self.path}: {self._record.snapshot_rows} snapshots, {self.status}>"
-
-
-def _fails(check: Callable[..., object], *arguments: object) -> bool:
-    try:
-        check(*arguments)
-    except DamagedTrajectoryError:
-        return True
-    return False

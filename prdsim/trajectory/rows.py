@@ -17,6 +17,7 @@ from prdsim.trajectory.layout import scalar_columns
 SNAPSHOT_ROW = np.dtype([("step", "<i8"), ("time", "<f8"), ("crc32", "<u4", (len(ARRAYS),))])
 
 _POINT = struct.Struct("<qd")
+_ROWS = 1 << 14  # read at once
 
 
 def row_type(filemap: FileMap, group: str) -> np.dtype:
@@ -42,21 +43,60 @@ def array_crc(step: int, time: float, array: np.ndarray) -> int:
     return zlib.crc32(posix.as_bytes(array), zlib.crc32(_POINT.pack(step, time)))
 
 
+def ascend(values: np.ndarray, *, strictly: bool = False) -> bool:
+    """Whether steps or times begin at 0 or later, are finite, and none is before the last."""
+    if not len(values):
+        return True
+    gaps = values[1:] > values[:-1] if strictly else values[1:] >= values[:-1]
+    return bool(values[0] >= 0 and values[-1] < np.inf and gaps.all())
+
+
 def rolling_crc(rows: np.ndarray, crc: int = 0) -> int:
     """Return the running checksum of rows (see `row_type`) appended to others."""
     return zlib.crc32(rows.tobytes(), crc)
 
 
-def read_rows(filemap: FileMap, fd: int, group: str, count: int) -> np.ndarray:
-    """Return the first `count` rows of /scalars or of the snapshots' index, without checks."""
-    rows = np.empty(count, dtype=row_type(filemap, group))
-    for name in rows.dtype.names or ():
-        rows[name] = filemap.read(fd, f"{group}/{name}", slice(count))
-    return rows
+def read_rows(filemap: FileMap, fd: int, group: str, rows: slice) -> np.ndarray:
+    """Return a range of rows of /scalars or of the snapshots' index, without checks."""
+    kind = row_type(filemap, group)
+    columns = {name: filemap.read(fd, f"{group}/{name}", rows) for name in kind.names or ()}
+    found = np.empty(len(columns["step"]), dtype=kind)
+    for name, column in columns.items():
+        found[name] = column
+    return found
+
+
+def crc_of_rows(filemap: FileMap, fd: int, group: str, count: int) -> int:
+    """Return the running checksum of the first `count` rows, read piece by piece."""
+    crc = 0
+    for start in range(0, count, _ROWS):
+        crc = rolling_crc(
+            read_rows(filemap, fd, group, slice(start, min(start + _ROWS, count))), crc
+        )
+    return crc
+
+
+def read_snapshot(
+    filemap: FileMap, fd: int, index: np.ndarray, row: int, name: str
+) -> np.ndarray | None:
+    """Return one array of a snapshot, or None if its checksum fails, which covers step and time.
+
+    `index` holds the rows of the snapshots' index, unverified.
+    """
+    array: np.ndarray = filemap.read(fd, f"snapshots/{name}", slice(row, row + 1))[0]
+    step, time = int(index["step"][row]), float(index["time"][row])
+    crc = index["crc32"][row][ARRAYS.index(name)]
+    return array if array_crc(step, time, array) == crc else None
 
 
 def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | None:
     """Return the restart point in a slot, or None if its checksum fails."""
+    point, crc = unverified_restart(filemap, fd, slot)
+    return point if restart_crc(point) == crc else None
+
+
+def unverified_restart(filemap: FileMap, fd: int, slot: int) -> tuple[RestartPoint, int]:
+    """Return what a restart slot holds, and its checksum."""
 
     def value(name: str) -> np.ndarray:
         array: np.ndarray = filemap.read(fd, f"restart/{name}", slice(slot, slot + 1))[0]
@@ -68,4 +108,4 @@ def read_restart_slot(filemap: FileMap, fd: int, slot: int) -> RestartPoint | No
         arrays={name: value(name) for name in filemap.restart_arrays},
         scalars={name: float(value(name)) for name in filemap.restart_scalars},
     )
-    return point if restart_crc(point) == int(value("crc32")) else None
+    return point, int(value("crc32"))

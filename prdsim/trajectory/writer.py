@@ -7,11 +7,8 @@ is whole whenever the process ends.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
@@ -21,29 +18,35 @@ from prdsim.errors import (
     PrdsimError,
     ResumeMismatchError,
     TrajectoryError,
-    TrajectoryLockedError,
 )
-from prdsim.files import posix
-from prdsim.files.lock import WriterLock
+from prdsim.files import lock, posix
 from prdsim.physics.state import RestartPoint
+from prdsim.progress import Say, warn
 from prdsim.symbols import ARRAYS
-from prdsim.trajectory.commit import CommitRecord, Status
-from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
-from prdsim.trajectory.create import build_and_publish, check_target, remove_strays
+from prdsim.trajectory.commit import Status
+from prdsim.trajectory.container import open_file
+from prdsim.trajectory.create import (
+    build_and_publish,
+    check_target,
+    open_for_writing,
+    remove_strays,
+)
 from prdsim.trajectory.layout import FORMAT_VERSION, Layout, scalar_columns
 from prdsim.trajectory.planned import PlannedRows
 from prdsim.trajectory.rows import (
     SNAPSHOT_ROW,
     array_crc,
+    crc_of_rows,
     read_restart_slot,
     read_rows,
     restart_crc,
     rolling_crc,
     row_type,
 )
+from prdsim.trajectory.writable import WritableFile
 
 
-class TrajectoryWriter:
+class TrajectoryWriter(WritableFile):
     """The one writer of a trajectory file; a context manager.
 
     Rows count from the next `commit`. Rows that the file already holds are compared bit by bit,
@@ -52,124 +55,84 @@ class TrajectoryWriter:
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str], layout: Layout, *, force: bool = False
+        cls,
+        path: str | os.PathLike[str],
+        layout: Layout,
+        *,
+        force: bool = False,
+        locked: bool = True,
+        say: Say = warn,
     ) -> TrajectoryWriter:
-        """Create a trajectory that holds no rows yet and open it, under one lock.
+        """Create a trajectory that holds no rows yet and open it; it is locked from the first.
+
+        `locked` is false on file systems without locks; `say` is told what happens to the file.
 
         Raises:
             ConfigError: it exists and `force` is not given.
             TrajectoryLockedError: it is being written.
-            OutputError: no folder, no permission, no space.
+            OutputError: no folder, no permission, no space, no locks.
         """
         shown = Path(path)
         check_target(shown, force=force)
         target = Path(os.path.realpath(shown))
         check_target(target, force=force)
-        lock = WriterLock(target)
-        try:
-            build_and_publish(target, layout, over=force)
-            return cls(shown, target, lock)
-        except BaseException:
-            lock.close()
-            raise
+        fd = build_and_publish(target, layout, over=force, locked=locked)
+        return cls(shown, fd, locked=locked, say=say)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> TrajectoryWriter:
-        """Open an existing trajectory to continue it.
+    def open(
+        cls, path: str | os.PathLike[str], *, locked: bool = True, say: Say = warn
+    ) -> TrajectoryWriter:
+        """Open an existing trajectory to continue it; nothing is changed yet.
 
         Raises:
             TrajectoryLockedError: it is being written.
-            OutputError: no permission to write.
+            OutputError: no permission to write, no locks.
             NotATrajectoryError, DamagedTrajectoryError, TrajectoryError: it cannot be read.
         """
         shown = Path(path)
-        target = Path(os.path.realpath(shown))
         open_file(shown).close()
-        lock = WriterLock(target)
+        with posix.output_errors("write", shown):
+            fd = open_for_writing(shown)
         try:
-            remove_strays(target)
-            return cls(shown, target, lock)
+            if locked:
+                lock.acquire(fd, shown)
+                remove_strays(Path(os.path.realpath(shown)), fd)
         except BaseException:
-            lock.close()
+            os.close(fd)
             raise
-
-    def __init__(self, path: Path, target: Path, lock: WriterLock) -> None:
-        """Take over a held lock; use `create` or `open` instead."""
-        self.path = path
-        self._lock = lock
-        self._broken = False
-        with posix.output_errors("write", path):
-            self._fd = os.open(target, os.O_RDWR)
-        try:
-            # HDF5's own lock: programs that would open the file for writing are refused.
-            if not posix.try_lock(self._fd, exclusive=False):
-                raise TrajectoryLockedError(
-                    f"{path} is open for writing in another program; close it there"
-                )
-            self._read_state()
-        except BaseException:
-            os.close(self._fd)
-            raise
+        return cls(shown, fd, locked=locked, say=say)
 
     def _read_state(self) -> None:
-        self._map: FileMap = read_map(self.path, self._fd)
-        self._record = record = read_record(self._map, self._fd)
+        record = self._record
         self._scalars = self._table("scalars", record.scalar_rows, record.scalars_crc)
         self._snapshots = self._table("snapshots", record.snapshot_rows, record.snapshots_crc)
         self._restart = (record.restart_slot, record.restart_step, record.restart_time)
         self._next_restart = self._restart
-        for table in (self._scalars, self._snapshots):
-            self._clear_uncommitted(table)
+
+    @property
+    def _tables(self) -> tuple[PlannedRows, PlannedRows]:
+        return self._scalars, self._snapshots
 
     def _table(self, name: str, count: int, crc: int) -> PlannedRows:
-        rows = read_rows(self._map, self._fd, name, count)
-        if rolling_crc(rows) != crc:
+        if crc_of_rows(self._map, self._fd, name, count) != crc:
             raise DamagedTrajectoryError(
                 f"the committed {name} in {self.path} are damaged (their checksum fails); "
                 "the run cannot be continued: restore the file from a copy"
             )
         planned = self._map.read_fixed(self._fd, f"schedule/{name}")
-        return PlannedRows(name, self.path, planned, rows)
+        key = "time" if planned.dtype.kind == "f" else "step"
+        keys = self._map.read(self._fd, f"{name}/{key}", slice(count))
+        return PlannedRows(name, self.path, planned, keys, row_type(self._map, name))
 
-    def _clear_uncommitted(self, table: PlannedRows) -> None:
-        """Mark rows that a killed writer left beyond its last commit as not yet written."""
-        extent = self._map[f"{table.name}/step"]
-        steps = self._map.read(self._fd, f"{table.name}/step", slice(len(table.committed), None))
-        if (steps != -1).any():
-            steps[:] = -1
-            offset = extent.offset + len(table.committed) * extent.row_bytes
-            with self._writing():
+    def _clear_uncommitted(self) -> None:
+        for table in self._tables:
+            extent = self._map[f"{table.name}/step"]
+            steps = self._map.read(self._fd, f"{table.name}/step", slice(table.committed, None))
+            if (steps != -1).any():
+                steps[:] = -1
+                offset = extent.offset + table.committed * extent.row_bytes
                 posix.pwrite(self._fd, posix.as_bytes(steps), offset)
-
-    @property
-    def record(self) -> CommitRecord:
-        """The last commit."""
-        return self._record
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Turn a failed write into an OutputError and refuse all later ones.
-
-        It is then unknown which bytes reached the disk (a failed fdatasync may drop data
-        silently), so only a new writer, which reads the file again, may go on.
-        """
-        if self._broken:
-            raise OutputError(f"{self.path} could not be written earlier; open it again")
-        try:
-            yield
-        except OSError as error:
-            self._broken = True
-            raise OutputError(
-                f"cannot write {self.path}: {error.strerror or error}; committed rows are "
-                "safe, and the run can be resumed from them"
-            ) from error
-        except BaseException:
-            self._broken = True
-            raise
-
-    def _write_row(self, name: str, row: int, array: np.ndarray) -> None:
-        extent = self._map[name]
-        posix.pwrite(self._fd, posix.as_bytes(array), extent.offset + row * extent.row_bytes)
 
     def _stored(self, name: str, array: np.ndarray, *, exact: bool) -> np.ndarray:
         """Return the array as one row of /`name` stores it."""
@@ -195,10 +158,10 @@ class TrajectoryWriter:
         place = self._scalars.place(step, values["time"])
         columns = scalar_columns(self._map.version)
         row = (step, *(values[name] for name in columns[1:]))
-        if place == len(self._scalars.committed) + len(self._scalars.pending):
+        if place == self._scalars.total:
             self._scalars.add(row)
             return
-        held = self._scalars.committed[place]
+        held = read_rows(self._map, self._fd, "scalars", slice(place, place + 1))[0]
         now = np.array(row, dtype=held.dtype)
         for name in columns:
             if now[name].tobytes() != held[name].tobytes():
@@ -213,7 +176,7 @@ class TrajectoryWriter:
         """
         place = self._snapshots.place(step, time)
         stored = {n: self._stored(f"snapshots/{n}", arrays[n], exact=False) for n in ARRAYS}
-        if place < len(self._snapshots.committed):
+        if place < self._snapshots.committed:
             self._compare_snapshot(place, time, stored)
             return
         crcs = [array_crc(step, time, array) for array in stored.values()]
@@ -226,7 +189,7 @@ class TrajectoryWriter:
         self._snapshots.add((step, time, crcs))
 
     def _compare_snapshot(self, place: int, time: float, stored: dict[str, np.ndarray]) -> None:
-        held = self._snapshots.committed[place]
+        held = read_rows(self._map, self._fd, "snapshots", slice(place, place + 1))[0]
         step = int(held["step"])
         if np.float64(time).tobytes() != held["time"].tobytes():
             raise self._mismatch(step, "snapshot time", f"{held['time']!s}, now {time!s}")
@@ -244,7 +207,8 @@ class TrajectoryWriter:
     def _mismatch(self, step: int, what: str, detail: str) -> ResumeMismatchError:
         return ResumeMismatchError(
             f"{what} at step {step}, computed again, differs from {self.path} ({detail}); "
-            "resume with the program versions and threads that made it. The file is unchanged"
+            "resume with the program versions and threads that made it, or give --accept-new-bits "
+            "to compute the rows after the last restart state anew. The file is unchanged"
         )
 
     def restart(
@@ -283,15 +247,24 @@ class TrajectoryWriter:
     def commit(self, status: Status, *, stop_step: int = -1, stop_reason: str = "") -> None:
         """Commit all rows written: first they reach the disk, then the record does.
 
-        Raises `OutputError` if the disk refuses; the previous commit remains valid.
+        Before that the file is looked for: one that was renamed is followed, one that lost its
+        name is saved, and `path` says where.
+
+        Raises:
+            OutputError: the disk refuses, and the previous commit remains valid; or the file was
+                deleted, and is saved (this commit included) where the run should not go on.
+            TrajectoryLockedError: another writer has changed the file.
         """
+        with self._writing():
+            found = self._follow()
+            self._check_record()
+            if len(self._scalars.pending):
+                self._write_scalars()
         scalars, snapshots = self._scalars, self._snapshots
         slot, step, time = self._next_restart
-        record = replace(
-            self._record,
-            sequence=self._record.sequence + 1,
-            scalar_rows=len(scalars.committed) + len(scalars.pending),
-            snapshot_rows=len(snapshots.committed) + len(snapshots.pending),
+        self._write_record(
+            scalar_rows=scalars.total,
+            snapshot_rows=snapshots.total,
             restart_slot=slot,
             restart_step=step,
             restart_time=time,
@@ -301,23 +274,57 @@ class TrajectoryWriter:
             scalars_crc=rolling_crc(scalars.pending, self._record.scalars_crc),
             snapshots_crc=rolling_crc(snapshots.pending, self._record.snapshots_crc),
         )
-        page = record.pack()
-        with self._writing():
-            if len(scalars.pending):
-                self._write_scalars(scalars)
-            posix.fdatasync(self._fd)
-            place = self._map["commit/record"].offset + record.slot * len(page)
-            posix.pwrite(self._fd, page, place)
-            posix.fdatasync(self._fd)
-        self._record = record
         self._restart = self._next_restart
         scalars.commit()
         snapshots.commit()
+        if found.last:
+            self._broken = True
+            raise OutputError(found.note)
+        if found.note:
+            self._say(found.note)
 
-    def _write_scalars(self, table: PlannedRows) -> None:
-        for name in row_type(self._map, "scalars").names or ():
-            column = np.ascontiguousarray(table.pending[name])
-            self._write_row(f"scalars/{name}", len(table.committed), column)
+    def _write_scalars(self) -> None:
+        rows = self._scalars.pending
+        for name in rows.dtype.names or ():
+            self._write_row(
+                f"scalars/{name}", self._scalars.committed, np.ascontiguousarray(rows[name])
+            )
+
+    @property
+    def rows_after_restart(self) -> dict[str, int]:
+        """Numbers of committed rows that a run computes again from `read_restart`."""
+        return {t.name: t.committed - self._rows_to_restart(t) for t in self._tables}
+
+    def _rows_to_restart(self, table: PlannedRows) -> int:
+        steps = self._map.read(self._fd, f"{table.name}/step", slice(table.committed))
+        return int(np.searchsorted(steps, self._restart[1], side="right"))
+
+    def rewind(self) -> None:
+        """Withdraw the committed rows after the state of `read_restart`, to be computed anew.
+
+        Raises `OutputError` if the disk refuses.
+        """
+        counts = [self._rows_to_restart(table) for table in self._tables]
+        for table, count in zip(self._tables, counts, strict=True):
+            table.keep(count)
+        scalars, snapshots = (
+            crc_of_rows(self._map, self._fd, table.name, table.committed) for table in self._tables
+        )
+        slot, step, time = self._restart
+        self._write_record(
+            scalar_rows=counts[0],
+            snapshot_rows=counts[1],
+            restart_slot=slot,
+            restart_step=step,
+            restart_time=time,
+            status=Status.RUNNING,
+            stop_step=-1,
+            stop_reason="",
+            scalars_crc=scalars,
+            snapshots_crc=snapshots,
+        )
+        with self._writing():
+            self._clear_uncommitted()
 
     def read_restart(self) -> RestartPoint:
         """Return the newest committed exact state, its checksum verified.
@@ -332,7 +339,7 @@ class TrajectoryWriter:
         if slot < 0:
             raise TrajectoryError(
                 f"{self.path} holds no state to resume from (its run ended before the first "
-                "commit); run it again with --force"
+                "commit, or it was repaired without one); run it again with --force"
             )
         for candidate in (slot, 1 - slot):
             point = read_restart_slot(self._map, self._fd, candidate)
@@ -346,17 +353,3 @@ class TrajectoryWriter:
             f"both restart states in {self.path} are damaged (their checksums fail); the "
             "snapshots can still be read, but the run cannot be continued"
         )
-
-    def close(self) -> None:
-        """Release the file and its lock; uncommitted rows are dropped."""
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            self._broken = True
-            os.close(fd)
-            self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

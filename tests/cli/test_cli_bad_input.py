@@ -108,8 +108,10 @@ LONG = "--steps 2000000000 --scalars every:1000000"
         (f"{LONG} --snapshots every:1", USAGE, ["2,000,000,000 rows"]),
         (f"{LONG} --snapshots geometric:99999999", USAGE, ["99,999,999 rows"]),
         ("--end-time 50 --scalars times:every:1e-9", USAGE, ["1e-09", "50,000,000,000 rows"]),
+        ("--snapshots geometric:1000000000000000", USAGE, ["1,000,000,000,000,000 rows"]),
+        ("--end-time 1 --scalars times:every:1e-300", USAGE, ["1e-300", "rows are planned"]),
         ("--end-time 50 --snapshots times:geometric:99999999", USAGE, ["99,999,997 rows"]),
-        ("--steps 9000000 --snapshots every:1", DATA, ["a.h5", "GB", "free"]),
+        ("--steps 4000000 --snapshots every:1", DATA, ["a.h5", "GB", "free"]),
         ("--end-time 50 --snapshots times:every:1e-5", DATA, ["a.h5", "GB", "free"]),
     ],
 )

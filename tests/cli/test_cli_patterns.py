@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -274,7 +275,11 @@ def test_a_file_that_exists_is_kept_unless_forced(run, folder, words, name):
 
 @writers
 def test_a_folder_that_is_not_there_is_said(run, folder, words, name):
-    assert_refused(run(*words, "-o", f"no/{name}"), DATA, f"no/{name} cannot be written", "no/")
+    assert_refused(
+        run(*words, "-o", f"no/{name}"),
+        DATA,
+        f"cannot write no/{name}: the folder no does not exist",
+    )
     assert names(folder) == set()
 
 
@@ -288,12 +293,12 @@ def test_a_folder_in_place_of_a_file_is_refused(run, folder):
 def test_a_file_that_cannot_be_written_leaves_nothing(run, folder, words, name, monkeypatch):
     """As in a folder without permission, which stops no root user."""
 
-    def refuse(self: Path, target: Path) -> None:  # noqa: ARG001
+    def refuse(source: Path, target: Path) -> None:  # noqa: ARG001
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     answer = run(*words, "-o", name)
-    assert_refused(answer, DATA, f"{name} cannot be written: Permission denied")
+    assert_refused(answer, DATA, f"cannot write {name}: Permission denied")
     assert names(folder) == set()
 
 

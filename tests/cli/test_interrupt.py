@@ -204,7 +204,9 @@ def test_check_finds_one_wrong_byte_of_a_snapshot(flags, tmp_path, whole, inspec
     assert code == 3
     problem = "snapshot 7 (step 700) of U is damaged"
     if flags:
-        assert json.loads(text)["problems"] == [problem]
+        where = "snapshots/U[7]"
+        found = {"severity": "damage", "where": where, "text": problem}
+        assert json.loads(text)["problems"] == [found]
     else:
         assert f"  damaged: {problem}" in text
         assert "all checksums hold" not in text

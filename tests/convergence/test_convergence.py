@@ -215,7 +215,7 @@ def test_a_damaged_report_is_an_error_in_one_line(tmp_path):
         assert error.value.exit_code == 3
     path.unlink()
     path.mkdir()
-    with pytest.raises(ReportError, match="cannot be read"):
+    with pytest.raises(ReportError, match="is a folder, not a file"):
         read_report(path)
 
 

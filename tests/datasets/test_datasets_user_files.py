@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from pathlib import Path
 
 import h5py
@@ -185,18 +183,6 @@ def test_npy_renamed_to_npz(tmp_path):
         load(path)
 
 
-def test_npz_member_that_declares_too_much(tmp_path):
-    member = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        member, {"descr": "<f8", "fortran_order": False, "shape": (2**31, 2**26)}
-    )
-    path = tmp_path / "mine.npz"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("X.npy", member.getvalue() + bytes(80))
-    with pytest.raises(DataError, match="do not fit into memory"):
-        load(path)
-
-
 def test_h5_dataset_that_declares_too_much(tmp_path):
     path = tmp_path / "mine.h5"
     with h5py.File(path, "w") as file:
@@ -209,7 +195,7 @@ def test_h5_group_in_place_of_an_array(tmp_path):
     path = tmp_path / "mine.h5"
     with h5py.File(path, "w") as file:
         file.create_group("X")
-    with pytest.raises(DataError, match=r"X in .* is a group"):
+    with pytest.raises(DataError, match=r"X of .*mine.h5 is not an array"):
         load(path)
 
 

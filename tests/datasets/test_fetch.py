@@ -341,8 +341,11 @@ def test_a_folder_with_the_files_name(folder, server):
 
 @pytest.mark.parametrize("ask", [fetch_dataset, check_dataset])
 def test_names_without_files(ask):
-    for name, told in (("digits", "it comes with prdsim"), ("mnits", "unknown; choose from mnist")):
-        with pytest.raises(DataError, match=f'for "{name}": {told}'):
+    for name, told in (
+        ("digits", "it comes with prdsim"),
+        ("mnits", r"unknown; did you mean mnist\?"),
+    ):
+        with pytest.raises(ConfigError, match=f'for "{name}": {told}'):
             ask(name)
 
 
@@ -528,6 +531,7 @@ def test_commands_on_a_whole_set(tmp_path, server, manifest, data):
     ("words", "told"),
     [
         ([], "Missing argument 'NAME...'"),
+        (["mnits"], "unknown; did you mean mnist?"),
         (["mnist", "fashion-mnist", "--mirror", "http://x/"], "fetch one at a time"),
         (["mnist", "--mirror", "file:///tmp/"], "unusable mirror: give the http or https URL"),
     ],
@@ -536,6 +540,36 @@ def test_usage(data, words, told):
     answer = data("fetch", *words)
     assert answer.code == 2
     assert told in answer.err
+
+
+def test_nothing_is_said_twice_without_a_network(tmp_path, dead, manifest, monkeypatch, data):
+    monkeypatch.setattr(download, "_RETRIES", 1)
+    manifest["set"] = make_known(dead, images=GOOD)
+    answer = data("fetch", "set", "--data-dir", tmp_path)
+    assert answer.code == 3
+    announced, failed, remedy = answer.err.splitlines()
+    assert announced == f"images.gz: 200.0 KB from {dead}"
+    assert failed == (f"prdsim: cannot download images.gz: {dead}: [Errno 111] Connection refused.")
+    assert remedy.startswith("Try again later")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_that_appears_meanwhile(folder, server, force):
+    """The same one is as good; another one is replaced only by request."""
+
+    def slow(handler: Handler, content: bytes) -> None:
+        (folder / "images.gz").write_bytes(theirs)
+        send()(handler, content)
+
+    server.answer = slow
+    for theirs in (GOOD, FLIPPED):
+        if force or theirs == GOOD:
+            fetch(folder, server.url, force=force)
+        else:
+            message = failure(folder, server.url)
+            assert "images.gz has appeared meanwhile, and is another file" in message
+        assert contents(folder) == {"images.gz": GOOD if force else theirs}
+        (folder / "images.gz").unlink()
 
 
 @pytest.mark.skipif(

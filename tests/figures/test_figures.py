@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import signal
 from itertools import pairwise
 from pathlib import Path
 
@@ -707,13 +708,32 @@ def test_an_ffmpeg_that_fails_leaves_an_error_and_no_file(runs, tmp_path, monkey
     program.write_text("#!/bin/sh\ncat > /dev/null\nexit 8\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    with pytest.raises(OutputError, match=r"a\.mp4 cannot be written: ffmpeg ended with code 8"):
+    with pytest.raises(OutputError, match=r"cannot write .*a\.mp4: ffmpeg ended with code 8"):
         write("movie", Request((runs[0],), count=4), tmp_path / "a.mp4", dpi=40)
     assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+
+
+@pytest.mark.parametrize("frames", [0, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_movie_that_is_stopped_leaves_the_former_one(runs, tmp_path, number, frames):
+    path = tmp_path / "a.gif"
+    path.write_bytes(b"former")
+
+    def stopped(items):
+        for count, item in enumerate(items):
+            if count == frames:
+                signal.raise_signal(number)
+            yield item
+
+    request = Request((runs[0],), count=4, progress=stopped)
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit):
+        write("movie", request, path, dpi=30)
+    assert [each.name for each in tmp_path.iterdir()] == ["a.gif"]
+    assert path.read_bytes() == b"former"
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif"])
 def test_a_folder_that_is_not_there_is_an_error(runs, tmp_path, name):
     kind = "movie" if name == "a.gif" else "top"
-    with pytest.raises(OutputError, match="cannot be written: No such file"):
+    with pytest.raises(OutputError, match=r"cannot write .*: the folder .*/no does not exist"):
         write(kind, Request((runs[0],), count=4), tmp_path / "no" / name, dpi=40)

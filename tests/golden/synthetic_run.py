@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from prdsim.symbols import ARRAYS
-from prdsim.trajectory import SCALARS, Layout, Status, TrajectoryWriter
+from prdsim.trajectory import SCALARS, Layout, Status, TrajectoryWriter, extend_trajectory
 
 SHAPES = {"U": (6, 5), "V": (3, 6), "W": (4, 3), "a": (4,)}
 RESTART_SHAPES = {**SHAPES, "velocity_U": SHAPES["U"]}
@@ -109,6 +109,12 @@ def layout(**changes: Any) -> Layout:
         start = initial(fields["precision"])
         fields["initial"] = {name: start[name] for name in ARRAYS}
     return Layout(**fields)
+
+
+def extend(path: Path, **changes: Any) -> None:
+    """Extend a trajectory by other plans and attributes."""
+    with TrajectoryWriter.open(path) as writer:
+        extend_trajectory(writer, **changes)
 
 
 def write_restart(writer: TrajectoryWriter, step: int, state: dict[str, np.ndarray]) -> None:

@@ -21,7 +21,7 @@ from prdsim.analysis.comparison import Comparison
 from prdsim.analysis.theory.scaling import Sizes, measure_scaling
 from prdsim.convergence.judgment import judge
 from prdsim.convergence.report import Report
-from prdsim.errors import ConfigError
+from prdsim.errors import DataError
 from prdsim.figures import general
 from prdsim.progress import Progress
 from prdsim.reproduction import available_studies, plan, reproduce
@@ -345,7 +345,6 @@ def test_a_file_that_is_no_run_is_not_overwritten(run, tmp_path):
     ("arguments", "words"),
     [
         (["--dataset", "mnits"], ["mnits: no such study; choose from mnist, digits, synthetic"]),
-        (["--dataset", "mnist"], ["mnist is unavailable: "]),
         (["--seeds", 0], ["--seeds"]),
         (["--set", "widht=3"], ["widht", "did you mean width?"]),
         (["--set", "width=none"], ["width", "must be an integer"]),
@@ -372,6 +371,14 @@ def test_bad_use_gets_one_clear_error_and_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_data_that_are_not_there_are_no_misuse(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "available_datasets", lambda _: [_Missing])
+    answer = run("reproduce", "--dataset", "mnist")
+    assert (answer.code, answer.out) == (3, "")
+    assert answer.err.startswith("prdsim: mnist is unavailable: ")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_run_that_diverges_ends_it(run, tmp_path):
     settings = ("--set", "integrator=gd", "--set", "step_size=1e120")
@@ -395,7 +402,7 @@ def test_mnist_is_left_out_where_it_is_not(tmp_path, monkeypatch):
         "synthetic",
         "theory",
     ]
-    with pytest.raises(ConfigError, match="mnist is unavailable: fetch it"):
+    with pytest.raises(DataError, match="mnist is unavailable: fetch it"):
         available_studies(("mnist",), None)
 
 

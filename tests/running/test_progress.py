@@ -22,7 +22,7 @@ def clock(monkeypatch) -> list[float]:
     return now
 
 
-class Ears:
+class Ears(Progress):
     """Progress that keeps what it is told."""
 
     def __init__(self) -> None:

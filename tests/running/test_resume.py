@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden.synthetic_run import extend
 from support import BACKENDS, Terminal, same_bits, same_numbers
 from support_cli import PATIENCE, ROOT
 from support_runs import (
@@ -36,7 +37,7 @@ from prdsim.errors import (
 )
 from prdsim.progress import Shown
 from prdsim.symbols import ARRAYS
-from prdsim.trajectory import Status, TrajectoryWriter, extend_trajectory
+from prdsim.trajectory import Status, TrajectoryWriter
 
 
 def keys(**others: Any) -> dict[str, Any]:
@@ -501,7 +502,7 @@ def test_a_diverged_run_is_not_resumed(integrator, tmp_path):
     content = path.read_bytes()
     with pytest.raises(DivergedError, match=r"diverged at step \d+ and would again") as caught:
         prdsim.resume(path)
-    assert "smaller --step-size" in str(caught.value)
+    assert "start a new one with --step-size " in str(caught.value)
     assert path.read_bytes() == content
 
 
@@ -527,9 +528,7 @@ def test_a_changed_configuration_is_refused(tmp_path):
     with prdsim.open_trajectory(path) as trajectory:
         plans = trajectory.planned_snapshots, trajectory.planned_scalars
         changed = json.dumps({**trajectory.config, "critic_step_size": 0.02})
-    extend_trajectory(
-        path, snapshot_plan=plans[0], scalar_plan=plans[1], attributes={"config": changed}
-    )
+    extend(path, snapshot_plan=plans[0], scalar_plan=plans[1], attributes={"config": changed})
     with pytest.raises(ResumeMismatchError, match="configuration does not match its checksum"):
         prdsim.resume(path)
 

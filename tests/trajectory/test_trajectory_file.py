@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -22,7 +23,6 @@ from prdsim.trajectory import (
     SCALARS,
     Status,
     TrajectoryWriter,
-    extend_trajectory,
     markdown_table,
     open_trajectory,
     rows,
@@ -40,7 +40,7 @@ def finished(tmp_path):
 
 
 def assert_holds_run(
-    path, snapshot_plan=run.SNAPSHOT_STEPS, scalar_plan=run.SCALAR_STEPS, *, version=2, old_rows=0
+    path, snapshot_plan=run.SNAPSHOT_STEPS, scalar_plan=run.SCALAR_STEPS, *, version=3, old_rows=0
 ):
     """Everything committed is the run's, bit for bit, and no checksum fails.
 
@@ -81,7 +81,7 @@ def test_a_finished_run_reads_back_bit_for_bit(finished):
         assert (trajectory.restart_step, trajectory.restart_time) == (24, 6.0)
         assert trajectory.planned_snapshots.tolist() == list(run.SNAPSHOT_STEPS)
         assert trajectory.planned_scalars.tolist() == list(run.SCALAR_STEPS)
-        assert trajectory.format_version == 2
+        assert trajectory.format_version == 3
         assert not trajectory.is_being_written()
 
 
@@ -106,7 +106,7 @@ def test_attributes_initial_state_and_data_read_back(finished):
 
 def test_data_may_be_left_out_and_a_chart_stored(tmp_path):
     Q = np.eye(5)[:, :2]
-    layout = run.layout(data=None, chart={"Q": Q}, attributes={})
+    layout = run.layout(data=None, chart={"Q": Q, "R": np.ones((2, 3))}, attributes={})
     create_trajectory(tmp_path / "run.h5", layout)
     with open_trajectory(tmp_path / "run.h5") as trajectory:
         assert len(trajectory.data) == 0
@@ -291,7 +291,7 @@ def test_a_run_that_ends_early_writes_its_last_row_at_an_unplanned_step(tmp_path
         writer.commit(Status.FINISHED, stop_step=5, stop_reason="end_time reached")
     assert_holds_run(path, (0, 1, 2, 4, 5), (0, 2, 4, 5))
     longer = (0, 1, 2, 4, 5, 20, 40), (0, 2, 4, 5, 10, 40)
-    extend_trajectory(path, snapshot_plan=longer[0], scalar_plan=longer[1], attributes={})
+    run.extend(path, snapshot_plan=longer[0], scalar_plan=longer[1], attributes={})
     with TrajectoryWriter.open(path) as writer:
         run.continue_run(writer, *longer)
     assert_holds_run(path, *longer)
@@ -302,7 +302,7 @@ def test_extending_keeps_everything_and_makes_room(finished):
     config = json.dumps({"dataset": "synthetic", "width": 6, "steps": 48})
     finished.chmod(0o640)
     with open_trajectory(finished) as watching:
-        extend_trajectory(
+        run.extend(
             finished,
             snapshot_plan=snapshot_plan,
             scalar_plan=scalar_plan,
@@ -325,6 +325,29 @@ def test_extending_keeps_everything_and_makes_room(finished):
     assert_holds_run(finished, snapshot_plan, scalar_plan)
 
 
+def test_the_writer_keeps_no_rows_in_memory(tmp_path):
+    """A row of scalars has 25 numbers; of those that are committed only the keys are kept."""
+    rows = 20_000
+    state = run.initial()
+    values = run.scalar_values(0, state)
+    with TrajectoryWriter.create(
+        tmp_path / "run.h5", run.layout(scalar_plan=range(rows))
+    ) as writer:
+        tracemalloc.start()
+        for step in range(rows):
+            writer.scalars(step, values | {"time": float(step)})
+            if step % 500 == 499:
+                writer.commit(Status.RUNNING)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert kept < 10 * rows
+    with TrajectoryWriter.open(tmp_path / "run.h5") as writer:
+        assert writer.record.scalar_rows == rows
+        writer.scalars(777, values | {"time": 777.0})  # compared with the file's
+        with pytest.raises(ResumeMismatchError, match="scalar time at step 778"):
+            writer.scalars(778, values | {"time": 777.0})
+
+
 def test_long_attributes_are_kept(tmp_path):
     config = {"comment": "ß" * 100_000}
     layout = run.layout(attributes={"config": json.dumps(config, ensure_ascii=False)})
@@ -336,9 +359,7 @@ def test_long_attributes_are_kept(tmp_path):
 def test_extending_refuses_a_schedule_that_drops_rows(finished):
     before = finished.read_bytes()
     with pytest.raises(PrdsimError, match="plan of snapshots does not begin"):
-        extend_trajectory(
-            finished, snapshot_plan=(0, 1, 3, 48), scalar_plan=range(49), attributes={}
-        )
+        run.extend(finished, snapshot_plan=(0, 1, 3, 48), scalar_plan=range(49), attributes={})
     assert finished.read_bytes() == before
 
 
@@ -461,6 +482,8 @@ PLANS = {
     "trajectory-v1.h5": (run.SNAPSHOT_STEPS, run.SCALAR_STEPS),
     "trajectory-v2.h5": (run.SNAPSHOT_STEPS, run.SCALAR_STEPS),
     "trajectory-v2-times.h5": (run.SNAPSHOT_TIMES, run.SCALAR_TIMES),
+    "trajectory-v3.h5": (run.SNAPSHOT_STEPS, run.SCALAR_STEPS),
+    "trajectory-v3-times.h5": (run.SNAPSHOT_TIMES, run.SCALAR_TIMES),
 }
 golden_files = pytest.mark.parametrize("name", PLANS)
 
@@ -502,15 +525,13 @@ def test_a_golden_file_is_extended_to_the_present_version(name, golden):
     with open_trajectory(golden) as trajectory:
         before = len(trajectory.scalars["step"])
     old_rows = before if name == "trajectory-v1.h5" else 0
-    extend_trajectory(golden, snapshot_plan=longer[0], scalar_plan=longer[1], attributes={})
+    run.extend(golden, snapshot_plan=longer[0], scalar_plan=longer[1], attributes={})
     assert_holds_run(golden, *map(recorded, longer), old_rows=old_rows)
     with TrajectoryWriter.open(golden) as writer:
         assert writer.read_restart().step == 13
         run.continue_run(writer, *longer)
     assert_holds_run(golden, *longer, old_rows=old_rows)
-    extend_trajectory(
-        golden, snapshot_plan=(*longer[0], 60), scalar_plan=(*longer[1], 60), attributes={}
-    )
+    run.extend(golden, snapshot_plan=(*longer[0], 60), scalar_plan=(*longer[1], 60), attributes={})
     assert_holds_run(golden, *longer, old_rows=old_rows)
 
 
@@ -521,7 +542,7 @@ def test_restart_states_of_a_golden_file_get_the_numbers_they_lack(name, golden)
         before = writer.read_restart()
     carried = dict.fromkeys(run.RESTART_SCALARS[2:], 77.0)
     plans = dict(zip(("snapshot_plan", "scalar_plan"), PLANS[name], strict=True))
-    extend_trajectory(golden, **plans, attributes={}, carried=carried)
+    run.extend(golden, **plans, attributes={}, carried=carried)
     with open_trajectory(golden) as trajectory:
         assert trajectory.check() == []
         points = [rows.read_restart_slot(trajectory._map, trajectory._fd, k) for k in (0, 1)]
@@ -543,7 +564,7 @@ def test_the_rows_of_a_golden_file_are_compared_when_computed_again(name, golden
     assert_holds_run(golden, *PLANS[name], version=version)
 
 
-@pytest.mark.parametrize("name", ["trajectory-v2.h5", "trajectory-v2-times.h5"])
+@pytest.mark.parametrize("name", ["trajectory-v3.h5", "trajectory-v3-times.h5"])
 def test_the_format_is_that_of_the_golden_file(name, tmp_path):
     """A file with other datasets or types needs a new format version and golden file."""
 

@@ -20,6 +20,7 @@ from prdsim.symbols import ARRAYS
 from prdsim.trajectory import SCALARS, Status, TrajectoryWriter, open_trajectory
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+pytestmark = pytest.mark.filterwarnings("ignore:resumed with prdsim")
 NEW = [field.name for field in SCALARS if field.since > 1]
 
 
@@ -80,14 +81,14 @@ def test_the_configuration_of_version_1_is_told_in_todays_words(run_v1):
     assert (config.critic_step_size, config.end_time, config.steps) == (0.02, None, 24)
 
 
-def test_a_finished_run_of_version_1_goes_on_in_a_file_of_version_2(run_v1, end):
+def test_a_finished_run_of_version_1_goes_on_in_a_file_of_the_present_version(run_v1, end):
     prdsim.resume(run_v1)
     with open_trajectory(run_v1) as trajectory:
         old = dict(trajectory.scalars)
     result = prdsim.resume(run_v1, 40)
     assert (result.stop_reason, result.step) == ("finished", 40)
     with open_trajectory(run_v1) as trajectory:
-        assert trajectory.format_version == 2
+        assert trajectory.format_version == 3
         assert trajectory.check() == []
         assert trajectory.step.tolist() == [0, 6, 12, 18, 24, 30, 36, 40]
         assert Recorded(trajectory).config.steps == 40
@@ -115,7 +116,7 @@ def test_a_stopped_run_of_version_1_is_extended_too(run_v1, tmp_path):
     prdsim.resume(whole, 36)
     with open_trajectory(parts) as a, open_trajectory(whole) as b:
         assert a.check() == b.check() == []
-        assert a.format_version == b.format_version == 2
+        assert a.format_version == b.format_version == 3
         assert np.array_equal(a.step, b.step)
         for name in ARRAYS:
             assert np.array_equal(getattr(a, name)[:], getattr(b, name)[:])

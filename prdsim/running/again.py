@@ -1,0 +1,35 @@
+"""What a run writes once, computed again from its configuration: for files that lost a part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from prdsim.config import Resolved, RunConfig
+from prdsim.datasets.configured import load_data
+from prdsim.errors import PrdsimError
+from prdsim.running.runner import layout_of, plan_of
+from prdsim.running.simulation import Simulation
+
+
+def written_once(attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the plans, samples, chart and initial state of a file with these attributes, by path.
+
+    Left out are those that cannot be had: samples given as arrays, say. Nothing is verified: data
+    and software may have changed since.
+    """
+    found: dict[str, np.ndarray] = {}
+    try:
+        config = RunConfig(**json.loads(attributes["config"]))
+        resolved = Resolved(**json.loads(attributes["resolved"]))
+        found["schedule/snapshots"] = np.asarray(plan_of(config, config.snapshot_rule))
+        found["schedule/scalars"] = np.asarray(plan_of(config, config.scalar_rule))
+        dataset = load_data(config)
+        with Simulation(config, dataset.X, dataset.Y, resolved=resolved) as simulation:
+            found |= layout_of(simulation, dataset).fixed_arrays
+    except (PrdsimError, KeyError, TypeError, ValueError):
+        pass  # of another version, or without its data
+    return found

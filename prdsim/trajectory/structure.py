@@ -1,0 +1,145 @@
+"""The structure of a trajectory file as HDF5 tells it, where nothing is taken on trust.
+
+Anyone can write an HDF5 file. Only the groups of a trajectory are looked at, one level deep, so
+that no circle of links is followed; a dataset's storage is examined before anything else of it,
+since HDF5 opens the files that external storage and virtual datasets name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prdsim.trajectory.layout import GROUPS
+
+_MOST_LINKS = 4096  # of a group, and of the attributes of an object: a trajectory has dozens
+_LONGEST_LIST = 16  # of an attribute that is a list
+
+
+class StructureError(Exception):
+    """What makes the file no trajectory, in words that follow "is damaged:"."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The place of a dataset's data in the file; `crc32` is known for those written once."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    crc32: int | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the dataset."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, an index of the first axis."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+
+def read_extents(file: Any, size: int) -> dict[str, Extent]:
+    """Return the datasets of a trajectory by path, in a file of `size` bytes.
+
+    In the root, datasets that no trajectory has (of another program) are left out.
+    Raises `StructureError` for links to elsewhere, and for datasets that are no plain arrays.
+    """
+    extents: dict[str, Extent] = {}
+    for name, is_group in _members(file, ""):
+        if not is_group:
+            _add(extents, file, name, size, own=False)
+        elif name in GROUPS:
+            group = file[name]
+            for member, is_inner_group in _members(group, f"{name}/"):
+                if not is_inner_group:
+                    _add(extents, file, f"{name}/{member}", size, own=True)
+    return extents
+
+
+def _members(group: Any, prefix: str) -> Iterator[tuple[str, bool]]:
+    """Yield the names of groups and datasets, and whether each is a group."""
+    import h5py
+
+    if len(group) > _MOST_LINKS:
+        raise StructureError(f"/{prefix} has {len(group)} members, more than any trajectory")
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise StructureError(f"/{prefix}{name} is a link to elsewhere, not a dataset")
+        kind = group.get(name, getclass=True)
+        if kind in (h5py.Group, h5py.Dataset):
+            yield name, kind is h5py.Group
+
+
+def _add(extents: dict[str, Extent], file: Any, path: str, size: int, *, own: bool) -> None:
+    """Add a dataset's extent; one that is not the trajectory's `own` may be of any other kind."""
+    from h5py import h5d
+
+    dataset = h5d.open(file.id, path.encode())
+    properties = dataset.get_create_plist()
+    layout = properties.get_layout()
+    if layout == h5d.VIRTUAL or properties.get_external_count():
+        raise StructureError(f"/{path} takes its data from other files")
+    problem = "is not stored in one piece" if layout != h5d.CONTIGUOUS else _foreign_type(dataset)
+    offset = None if problem else dataset.get_offset()
+    if offset is None or not dataset.shape or not math.prod(dataset.shape):
+        if own:
+            raise StructureError(f"/{path} {problem or 'has no data'}")
+        return
+    crc = read_attributes(file[path]).get("crc32")
+    if not isinstance(crc, int | None):
+        raise StructureError(f"the checksum of /{path} is not a number")
+    extent = Extent(offset, dataset.shape, dataset.dtype, crc)
+    if extent.offset + extent.nbytes > size:
+        raise StructureError(f"/{path} lies outside the file")
+    extents[path] = extent
+
+
+def _foreign_type(dataset: Any) -> str:
+    """Describe a dataset's type, unless it is one of NumPy's little-endian numbers."""
+    from h5py import h5t
+
+    kind = dataset.get_type()
+    if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT):
+        return "does not hold numbers"
+    dtype = kind.dtype
+    plain = dtype == dtype.newbyteorder("<") and h5t.py_create(dtype) == kind
+    return "" if plain else "holds numbers of another machine"
+
+
+def read_attributes(item: Any) -> dict[str, Any]:
+    """Return the attributes that are text (str), a number, or a short list of numbers.
+
+    Others, which no trajectory has, are left out. Raises `StructureError` for text that is not
+    Unicode.
+    """
+    from h5py import h5a, h5t
+
+    if h5a.get_num_attrs(item.id) > _MOST_LINKS:
+        raise StructureError("it has more attributes than any trajectory")
+    found = {}
+    for name in item.attrs:
+        attribute = item.attrs.get_id(name)
+        kind = attribute.get_type().get_class()
+        shape = attribute.shape
+        numbers = kind in (h5t.INTEGER, h5t.FLOAT)
+        listed = shape is not None and len(shape) == 1 and 0 < shape[0] <= _LONGEST_LIST
+        if (shape == () and kind == h5t.STRING) or (numbers and (shape == () or listed)):
+            found[name] = _plain(name, item.attrs[name])
+    return found
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return an attribute as str, int, float or list."""
+    if isinstance(value, np.ndarray | np.generic) and not isinstance(value, bytes | str):
+        return value.tolist()
+    try:
+        # h5py smuggles bytes that are not Unicode through as surrogates.
+        return value.decode() if isinstance(value, bytes) else value.encode().decode()
+    except UnicodeError:
+        raise StructureError(f"its attribute {name!r} is not Unicode text") from None
