@@ -216,7 +216,8 @@ def run_fixed(problem: Problem, name: str, steps: int, open_gates: Any) -> np.nd
     model, state, stepper, memory = begun(problem, name)
     gates = open_gates(pack(problem.initial))
     for index in range(steps):
-        new, _ = stepper.step(model, state, memory, index=index, step_size=END / steps)
+        new, error = stepper.step(model, state, memory, index=index, step_size=END / steps)
+        assert stepper.adaptive or error == 0.0
         stepper.accept(state, new, memory)
         state = new
         assert np.array_equal(open_gates(pack(model.weights(state))), gates), index
@@ -398,6 +399,12 @@ def test_a_step_of_gd_is_one_euler_step():
     """Stable up to h lambda = 2, where |1 - h lambda| = 1."""
     stepper = make_stepper(RunConfig(integrator="gd"))
     assert (stepper.order, stepper.evaluations, stepper.stability_limit) == (1, 1, 2.0)
+
+
+@pytest.mark.parametrize(("critic_steps", "size"), [(0, 1.5), (1, 1.5), (2, 0.75)])
+def test_updates_of_the_critic_divide_the_step_of_gd(critic_steps, size):
+    stepper = make_stepper(RunConfig(integrator="gd", critic_steps=critic_steps, critic_rate=3.0))
+    assert stepper.critic_update_size(0.5) == size
 
 
 @pytest.mark.parametrize("updates", [0, 1])
