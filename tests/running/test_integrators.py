@@ -229,6 +229,11 @@ STEPS = {name: _BY_ORDER.get(order, (16, 32, 64)) for name, order in ORDERS.item
 
 
 @integrators
+def test_the_stepper_is_the_one_that_was_asked_for(integrator):
+    assert make_stepper(RunConfig(integrator=integrator)).name == integrator
+
+
+@integrators
 def test_solution_error_has_the_nominal_order(reference, integrator):
     problem, exact, open_gates = reference
     errors = [
@@ -283,6 +288,17 @@ def test_states_within_a_step_have_the_order_of_the_interpolant(
         errors.append(float(np.linalg.norm(computed - exact)))
     stated = make_stepper(problem.config(integrator=integrator)).dense_order
     assert orders(errors, sizes) == pytest.approx([1 + stated] * 2, abs=0.2), errors
+
+
+@flows
+def test_memory_for_the_velocity_at_the_end_is_taken_where_it_is_needed(name):
+    """For states within steps, unless the last stage is that velocity."""
+    problem = random_problem(1)
+    for end, needed in (({"steps": 1}, False), ({"end_time": 1.0}, True)):
+        keys = {"integrator": name, "end_time": None, **end}
+        memory = make_stepper(problem.config(**keys)).allocate(*problem.model(**keys))
+        within = needed and not TABLEAUX[name].first_same_as_last
+        assert (memory.last is not None) == within
 
 
 @integrators
