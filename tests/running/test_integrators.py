@@ -589,20 +589,24 @@ def test_the_share_of_the_solution_leaves_the_first_and_last_stage_alone():
     assert rest == pytest.approx([-1 / 8, 0.0, 0.0, -1 / 8], abs=1e-16)
 
 
+@pytest.mark.parametrize("moving", ["U", "U,V,W,a"])
 @pytest.mark.parametrize("chart", CHARTS)
 @adaptives
-def test_error_estimate_is_the_documented_norm(integrator, chart):
+def test_error_estimate_is_the_documented_norm(integrator, chart, moving):
     """The largest over arrays of ||e||_F / (atol sqrt(size) + rtol ||X||_F), from the oracle.
 
-    In every chart, of a first attempt and of one after a rejected one.
+    In every chart, of a first attempt and of one after a rejected one; of all arrays it is not
+    that of U, whose norm depends on the chart.
     """
     problem = smooth_problem()
     velocity, _ = oracle_velocity(problem)
     tableau, h, rtol, atol = TABLEAUX[integrator], 0.3, 1e-3, 1e-2
     start = pack(problem.initial)
+    moves = pack({n: np.full_like(x, n in moving.split(",")) for n, x in problem.initial.items()})
     ks: list[np.ndarray] = []
     for row in tableau.a:
-        ks.append(velocity(0.0, start + h * sum(c * k for c, k in zip(row, ks, strict=False))))
+        stage = start + h * sum(c * k for c, k in zip(row, ks, strict=False))
+        ks.append(velocity(0.0, stage) * moves)
     error = h * sum(c * k for c, k in zip(tableau.error, ks, strict=True))
     new = start + h * sum(c * k for c, k in zip(tableau.b, ks, strict=True))
     ends = np.cumsum([problem.initial[name].size for name in ARRAYS])[:-1]
@@ -611,7 +615,7 @@ def test_error_estimate_is_the_documented_norm(integrator, chart):
         for e, x in zip(np.split(error, ends), np.split(new, ends), strict=True)
     )
     keys = {"diffusivity": DIFFUSIVITY, "gradient_penalty": PENALTY, "critic_rate": RATE}
-    model, state = problem.model(integrator=integrator, chart=chart, **keys)
+    model, state = problem.model(integrator=integrator, chart=chart, trainable=moving, **keys)
     stepper = RungeKutta(tableau, rtol, atol)
     memory = stepper.allocate(model, state)
     _, norm = stepper.step(model, state, memory, index=0, step_size=h)
@@ -636,6 +640,18 @@ def test_a_step_that_is_not_finite_is_never_within_tolerance(integrator, bad):
     with model.backend.active():
         _, error = stepper.step(model, state, memory, index=0, step_size=1e-3)
     assert not error <= 1.0
+
+
+@adaptives
+def test_without_an_absolute_tolerance_arrays_that_are_zero_allow_no_error(integrator):
+    problem = smooth_problem()
+    for name in "Wa":
+        problem.initial[name][:] = 0.0  # and stay so
+    model, state = problem.model(integrator=integrator)
+    stepper = RungeKutta(TABLEAUX[integrator], rtol=1e-3, atol=0.0)
+    memory = stepper.allocate(model, state)
+    _, error = stepper.step(model, state, memory, index=0, step_size=1e-3)
+    assert error == float("inf")
 
 
 @adaptives
