@@ -194,6 +194,8 @@ def test_a_step_is_attempted_until_its_error_is_allowed():
     assert control.previous_error == 1.0
     assert control.step(Errors(1e-12)) == control.step_size / 5.0
     assert (control.previous_error, control.rejected) == (1e-4, 2)
+    control.step(Errors(1.0 + 1e-15, 1.0))
+    assert control.rejected == 3
 
 
 def test_after_a_rejection_no_step_grows():
