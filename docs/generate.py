@@ -8,6 +8,7 @@ until the files agree with the code.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -123,6 +124,28 @@ def figures() -> str:
     return _table(("figure", "contents", "poster"), rows)
 
 
+def faults() -> str:
+    """The last long run of the fault suite."""
+    found = _latest("faults")
+    kinds: dict[str, str] = found["kinds"]
+    rows = [
+        (f"{c['campaign']}", f"{c['cases']:,}", *(str(c[kind]) for kind in kinds))
+        for c in found["campaigns"]
+    ]
+    return f"{found['date'][:10]}, prdsim {found['prdsim']}:\n\n" + _table(
+        ("campaign", "cases", *kinds.values()), rows
+    )
+
+
+def mutants() -> str:
+    """The last mutation scores."""
+    rows = [
+        (f"`{module}`", *(str(result[key]) for key in ("mutants", "survived", "score")))
+        for module, result in _latest("mutation")["modules"].items()
+    ]
+    return _table(("module", "mutants", "survivors", "noticed, %"), rows)
+
+
 BLOCKS = {
     "configuration": configuration,
     "presets": presets,
@@ -132,6 +155,8 @@ BLOCKS = {
     "streams": streams,
     "measures": measures,
     "figures": figures,
+    "faults": faults,
+    "mutants": mutants,
 }
 
 _BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
@@ -159,6 +184,12 @@ def _values(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if all(isinstance(argument, str) for argument in arguments):
         return ", ".join(f"`{argument}`" for argument in arguments)
     return " or ".join(filter(None, (_values(argument) for argument in arguments)))
+
+
+def _latest(kind: str) -> Any:
+    """Return the newest results of a kind."""
+    path = max((DOCS.parent / "benchmarks" / "results").glob(f"*-{kind}.json"))
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _flat(metadata: Iterable[Any]) -> Iterable[Any]:

@@ -25,7 +25,7 @@ NUMBERS = [
     *("critic_warmup", "gradient_penalty", "step_size", "end_time", "rtol", "atol"),
     "restart_seconds",
 ]
-BOOLEANS = ["diffusion", "force", "store_data"]
+BOOLEANS = ["diffusion", "force", "store_data", "lock"]
 CHOICES = [
     *("split", "normalize", "target", "output_init", "critic", "integrator", "precision", "chart"),
     *("snapshot_precision", "preset"),

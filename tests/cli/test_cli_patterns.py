@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from support_runs import make_diverged, make_interrupted, make_pair, make_run
 
 from prdsim.analysis import GROUPS, history, open_recording
 from prdsim.figures import FIGURES
+from prdsim.files import posix
 
 USAGE, DATA = 2, 3
 
@@ -296,7 +296,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(run, folder, words, name, 
     def refuse(source: Path, target: Path) -> None:  # noqa: ARG001
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(posix, "rename_new", refuse)
     answer = run(*words, "-o", name)
     assert_refused(answer, DATA, f"cannot write {name}: Permission denied")
     assert names(folder) == set()

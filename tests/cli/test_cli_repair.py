@@ -124,7 +124,8 @@ def test_the_regions_are_those_of_a_file(whole):
     with open_trajectory(whole) as trajectory:
         groups = {name.partition("/")[0] for name in trajectory._map.extents}
     axes = {"input", "output", "critic_neuron", "sample", "rank", "array", "slot", "word"}
-    tested = {region[0][0].partition("/")[0] for region in REGIONS}
+    axes |= {"session", "byte"}
+    tested = {region[0][0].partition("/")[0] for region in REGIONS} | {"sessions"}
     assert {name for name in groups if not name.startswith("length_")} - axes == tested - {"file"}
 
 
@@ -156,6 +157,16 @@ def test_one_flipped_bit(run, region, whole, tmp_path):
     if unfinished:
         assert run("resume", "good.h5").code == 0
     assert_same_trajectory(Path("good.h5"), whole)
+
+
+def test_a_flipped_bit_in_what_is_recorded_of_resumes(run, whole, tmp_path):
+    """A power loss may tear it, and nothing depends on it."""
+    path = flip(whole, tmp_path / "bad.h5", place(whole, "sessions/record"))
+    answer = run("inspect", "--check", path.name)
+    words = "harmless: what is recorded of a resume is not whole; nothing else depends on it"
+    assert (answer.code, words in answer.out) == (0, True)
+    assert "all checksums" not in answer.out
+    assert run("repair", path.name, "-o", "good.h5").out.startswith("bad.h5 is not damaged")
 
 
 @pytest.mark.parametrize("at", [0, 10, 30, 44, 300])
