@@ -130,6 +130,7 @@ def test_pages_of_resumes_that_are_not_whole_are_left_out():
     good = pack(1, {"step": 3})
     assert torn(good + good[:-1] + b"x") == [1]
     assert torn(b"x" + good[1:]) == torn(good[:-1]) == [0]
+    assert sessions(sealed(good[:-1])) == []
     assert sessions(good[:-1]) == sessions(bytes(PAGE_BYTES)) == []
     for text in (b"[1, 2]", b'{"a": ', b"\xff"):
         body = struct.pack("<II", 1, len(text)) + text

@@ -11,6 +11,7 @@ import sys
 import time
 from itertools import pairwise
 
+import h5py
 import numpy as np
 import pytest
 from golden import synthetic_run as run
@@ -307,6 +308,10 @@ def test_rows_that_were_never_committed_read_as_unwritten_after_a_resume(tmp_pat
         writer.snapshot(4, 1.0, run.initial())  # other values than the run's, never committed
     with open_trajectory(path) as trajectory:
         assert trajectory.step.tolist() == [0, 1, 2]
+    with TrajectoryWriter.open(path) as writer:
+        writer.commit(Status.INTERRUPTED, stop_step=2)
+    with h5py.File(path, locking=False) as file:  # as any program sees them
+        assert file["snapshots/step"][2:4].tolist() == [2, -1]
     assert_continues(path)
 
 
