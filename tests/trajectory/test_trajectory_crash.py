@@ -301,6 +301,14 @@ def test_what_a_creation_killed_half_way_left_is_removed_by_the_next(tmp_path):
     assert names(tmp_path) == [".other.h5.0123abcd.tmp", "run.h5"]
 
 
+def test_a_second_name_that_a_killed_creation_left_is_removed_by_a_resume(tmp_path):
+    path = tmp_path / "run.h5"
+    create_trajectory(path, run.layout())
+    (tmp_path / ".run.h5.0123abcd.tmp").hardlink_to(path)
+    with TrajectoryWriter.open(path):
+        assert names(tmp_path) == ["run.h5"]
+
+
 def test_rows_that_were_never_committed_read_as_unwritten_after_a_resume(tmp_path):
     path = tmp_path / "run.h5"
     with TrajectoryWriter.create(path, run.layout()) as writer:
