@@ -206,9 +206,8 @@ def write(report: dict[str, Any], known: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(report, indent=2) + "\n")
     text, survivors = HEAD.format(**report), "\n## Survivors\n"
     for module, result in report["modules"].items():
-        text += (
-            f"| `{module}` | {' | '.join(str(value) for value in list(result.values())[:6])} |\n"
-        )
+        numbers = " | ".join(str(value) for value in list(result.values())[:6])
+        text += f"| `{module}` | {numbers} |\n"
         survivors += f"\n`{module}`:" + ("\n\n" if result["survivors"] else " none.\n")
         explained = known[module].get("survivors", {})
         for survivor in result["survivors"]:
