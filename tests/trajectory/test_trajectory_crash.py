@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -340,6 +341,13 @@ def test_a_disk_that_is_too_small_is_found_before_anything_is_made(tmp_path):
         create_trajectory(tmp_path / "run.h5", layout)
     assert str(tmp_path / "run.h5") in str(info.value)
     assert names(tmp_path) == []
+
+
+def test_the_last_byte_of_a_disk_may_be_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(posix.shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
+    posix.require_space(tmp_path / "run.h5", 5000)
+    with pytest.raises(OutputError, match=r"run\.h5 would take .*, but only .* are free"):
+        posix.require_space(tmp_path / "run.h5", 5001)
 
 
 def test_a_file_size_limit_is_found_before_anything_is_made(tmp_path, file_size_limit):
