@@ -1,4 +1,4 @@
-"""The pages of commit records and of resumes: what is packed is unpacked, to the limits."""
+"""Commit records, resumes, and the order of rows, to the limits of what they may hold."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import struct
 import zlib
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from prdsim.trajectory import Status
 from prdsim.trajectory.commit import SLOT_BYTES, CommitRecord, claimed, newest, unpack, unpack_slots
+from prdsim.trajectory.rows import ascend
 from prdsim.trajectory.sessions import PAGE_BYTES, pack, page_of, torn
 from prdsim.trajectory.sessions import unpack as sessions
 
@@ -104,6 +106,27 @@ def test_a_restart_state_has_a_step_and_a_time(step, time, fits):
     record = CommitRecord(restart_slot=0, restart_step=step, restart_time=time)
     assert record.out_of_range() == ("" if fits else f"restart_step, restart_time = {step}, {time}")
     assert CommitRecord(restart_step=step, restart_time=time).out_of_range() == ""
+
+
+# -- steps and times -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "weakly", "strictly"),
+    [
+        ([], True, True),
+        ([3.0], True, True),
+        ([0.0, 1.0, 1.0], True, False),
+        ([0.0, 1.0, 2.0], True, True),
+        ([0.0, 2.0, 1.0], False, False),
+        ([-1.0, 0.0], False, False),
+        ([0.0, math.inf], False, False),
+        ([0.0, math.nan], False, False),
+    ],
+)
+def test_steps_and_times_ascend_from_zero_or_later_and_are_finite(values, weakly, strictly):
+    assert ascend(np.array(values)) == weakly
+    assert ascend(np.array(values), strictly=True) == strictly
 
 
 # -- resumes ---------------------------------------------------------------------------------------
