@@ -249,6 +249,19 @@ def test_missing_datasets(path, name):
     assert_damaged(path, f"it lacks /{name}|it lacks one of /data/X and /data/Y")
 
 
+@pytest.mark.parametrize("first", [[1, 2], [0, 0], [2, 1]], ids=str)
+def test_plans_ascend_from_the_start(path, first):
+    with open_trajectory(path) as trajectory:
+        plan = trajectory.planned_scalars
+    plan[:2] = first
+    forge.dataset(path, "schedule/scalars", plan)
+    with (
+        open_trajectory(path) as trajectory,
+        pytest.raises(DamagedTrajectoryError, match="/schedule/scalars does not ascend from 0"),
+    ):
+        trajectory.planned_scalars  # noqa: B018
+
+
 # -- the commit record -----------------------------------------------------------------------------
 
 

@@ -511,8 +511,11 @@ def test_a_golden_file_still_reads_and_continues(name, golden):
         assert trajectory.config == {"dataset": "synthetic", "width": 6}
         planned = trajectory.planned_snapshots, trajectory.planned_scalars
         assert all(array.tolist() == list(plan) for array, plan in zip(planned, plans, strict=True))
+        done = trajectory.recorded_snapshots, trajectory.recorded_scalars
+        for array, plan in zip(done, plans, strict=True):
+            assert tuple(array.tolist()) == recorded(plan)
         kind = np.float64 if "times" in name else np.int64
-        assert {array.dtype.type for array in planned} == {kind}
+        assert {array.dtype.type for array in (*planned, *done)} == {kind}
     with TrajectoryWriter.open(golden) as writer:
         run.continue_run(writer, *plans)
     assert_holds_run(golden, *plans, version=version)
