@@ -236,6 +236,7 @@ def test_restart_states_have_the_shapes_of_their_kind(path, content):
         ("step_size", np.ones((2, 1)), "/restart/step_size is not one number a slot"),
         ("step_size", np.ones(2, "f4"), "/restart/step_size is not one number a slot"),
         ("velocity_U", np.ones((3, 6, 5)), "/restart/velocity_U is not an array of the run a slot"),
+        ("velocity_U", np.ones((1, 6, 5)), "/restart/velocity_U is not an array of the run a slot"),
         ("velocity_U", np.ones(2), "/restart/velocity_U is not an array of the run a slot"),
     ):
         path.write_bytes(content)
@@ -263,6 +264,12 @@ def test_plans_ascend_from_the_start(path, first):
 
 
 # -- the commit record -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(2, 511), (1, 512), (3, 512)], ids=str)
+def test_commit_records_have_their_size(path, shape):
+    forge.dataset(path, "commit/record", np.zeros(shape, np.uint64))
+    assert_damaged(path, "/commit/record has the shape")
 
 
 @pytest.mark.parametrize(

@@ -356,6 +356,19 @@ def test_long_attributes_are_kept(tmp_path):
         assert trajectory.config == config
 
 
+def test_a_reader_shows_what_was_committed_since_when_it_is_refreshed(tmp_path):
+    path = tmp_path / "run.h5"
+    with TrajectoryWriter.create(path, run.layout()) as writer:
+        run.continue_run(writer, stop=4)
+        with open_trajectory(path) as trajectory:
+            assert trajectory.step[-1] == trajectory.scalars["step"][-1] == 4
+            run.continue_run(writer)
+            assert trajectory.step[-1] == trajectory.scalars["step"][-1] == 4
+            trajectory.refresh()
+            assert trajectory.step.tolist() == list(run.SNAPSHOT_STEPS)
+            assert trajectory.scalars["step"].tolist() == list(run.SCALAR_STEPS)
+
+
 def test_extending_refuses_a_schedule_that_drops_rows(finished):
     before = finished.read_bytes()
     with pytest.raises(PrdsimError, match="plan of snapshots does not begin"):
