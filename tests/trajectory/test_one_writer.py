@@ -271,6 +271,22 @@ def test_without_any_place_the_run_stops_and_says_so(tmp_path, monkeypatch):
             run.continue_run(writer)
 
 
+def test_a_copy_that_fails_leaves_nothing_behind(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(path.parent))
+    with TrajectoryWriter.create(path, run.layout()) as writer:
+        run.continue_run(writer, stop=4)
+        path.unlink()
+
+        def full(*_):
+            raise OutputError("the disk is full")
+
+        monkeypatch.setattr(posix, "allocate", full)
+        with pytest.raises(OutputError, match="no copy could be saved: the disk is full"):
+            run.continue_run(writer)
+    assert names(path.parent) == []
+
+
 def test_an_output_that_appears_while_its_run_is_built_is_kept(path, monkeypatch):
     fsync = os.fsync
 

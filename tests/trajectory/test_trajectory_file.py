@@ -14,15 +14,16 @@ import pytest
 import xarray
 from golden import synthetic_run as run
 from golden.synthetic_run import create_trajectory
-from support import names
+from support import names, same_bits
 
-from prdsim.errors import PrdsimError, ResumeMismatchError
+from prdsim.errors import OutputError, PrdsimError, ResumeMismatchError
 from prdsim.files import posix
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import (
     SCALARS,
     Status,
     TrajectoryWriter,
+    extend,
     markdown_table,
     open_trajectory,
     rows,
@@ -310,7 +311,10 @@ def test_extending_keeps_everything_and_makes_room(finished):
         )
         assert watching.check() == []  # the replaced file stays readable
         assert watching.config["width"] == 6
+        kept = {**watching.initial, **watching.chart, **watching.data}
         watching.refresh()
+        assert same_bits({**watching.initial, **watching.chart, **watching.data}, kept)
+        assert {"U", "X", "Y"} <= set(kept)
         assert watching.config["steps"] == 48
         assert watching.status is Status.INTERRUPTED
         assert watching.attributes["extended"] == 1
@@ -323,6 +327,22 @@ def test_extending_keeps_everything_and_makes_room(finished):
         assert writer.read_restart().step == 24
         run.continue_run(writer, snapshot_plan, scalar_plan)
     assert_holds_run(finished, snapshot_plan, scalar_plan)
+
+
+def test_a_copy_that_is_damaged_on_the_way_is_not_taken(finished, monkeypatch):
+    before = finished.read_bytes()
+
+    def spoil(source, source_fd, target, fd, rows, copy=extend.copy_rows):
+        copy(source, source_fd, target, fd, rows)
+        posix.pwrite(fd, b"spoiled", target["snapshots/V"].offset)
+
+    monkeypatch.setattr(extend, "copy_rows", spoil)
+    with pytest.raises(OutputError, match=r"the copy of .*run\.h5 failed: snapshot 0 .* of V"):
+        run.extend(
+            finished, snapshot_plan=run.SNAPSHOT_STEPS, scalar_plan=run.SCALAR_STEPS, attributes={}
+        )
+    assert finished.read_bytes() == before
+    assert names(finished.parent) == ["run.h5"]
 
 
 def test_the_writer_keeps_no_rows_in_memory(tmp_path):
