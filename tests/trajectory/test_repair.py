@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from prdsim.trajectory import (
     open_trajectory,
     repair_trajectory,
 )
+from prdsim.trajectory.truncated import read_map_of_rest
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -312,6 +314,19 @@ def test_a_file_cut_by_a_byte_is_whole_again(stopped, whole, tmp_path):
     assert_is_part_of(good, stopped)
     assert report.can_be_continued
     assert_continues(good, whole)
+
+
+def test_the_map_of_a_file_without_its_end_is_that_of_the_whole(stopped, tmp_path):
+    """And one with something added has its own size, as the check of the fixed part needs."""
+    content, path = stopped.read_bytes(), tmp_path / "bad.h5"
+    maps = []
+    for variant in (content, content[:-1], content[: len(content) // 2], content + b"more"):
+        path.write_bytes(variant)
+        with path.open("rb", buffering=0) as file:
+            maps.append(read_map_of_rest(path, file))
+    assert maps[0].size == len(content)
+    assert maps[0] == maps[1] == maps[2] == replace(maps[3], size=len(content))
+    assert maps[3].size == len(content) + 4
 
 
 @pytest.mark.parametrize("length", [8, 40, 2000, 20_000])
