@@ -5,6 +5,7 @@ Nothing but click is imported before that, so that ``prdsim --help`` responds at
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -14,8 +15,10 @@ import click
 
 from prdsim import __version__
 from prdsim.errors import PrdsimError
+from prdsim.words import shown
 
 from .shared_options import HintingGroup
+from .terminal import complain, say
 
 _VERBS = {
     "run": "Run a simulation and write its trajectory file.",
@@ -80,17 +83,23 @@ def main() -> None:
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.ClickException as error:
-        error.show()
+        words = io.StringIO()
+        error.show(words)
+        complain(words.getvalue().rstrip())
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        say("interrupted", err=True)
         code = 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of the output has quit: head, less
         _drop_output()
         code = 128 + signal.SIGPIPE
-    except OSError as error:  # from the output only: errors of files are PrdsimErrors
+    except OSError as error:
+        # From the output, or for a name that no file can have: others are PrdsimErrors.
         _drop_output()
-        click.echo(f"prdsim: the output cannot be written: {error.strerror}", err=True)
+        what = "the output cannot be written"
+        if error.filename is not None:
+            what = f"{shown(error.filename)} cannot be used"
+        complain(f"prdsim: {what}: {error.strerror}")
         code = 3
     except Exception as error:
         code = report(error)
@@ -119,14 +128,13 @@ def report(error: Exception, about: str = "") -> int:
         traceback.print_exception(error)
     if isinstance(error, PrdsimError):
         words = f"{about}: {'; '.join(str(error).splitlines())}" if about else str(error)
-        click.echo(f"prdsim: {words}", err=True)
+        complain(f"prdsim: {words}")
         return error.exit_code
     if isinstance(error, MemoryError):
-        click.echo("prdsim: out of memory; lower --width or --samples", err=True)
+        say("prdsim: out of memory; lower --width or --samples", err=True)
         return 1
-    click.echo(
+    complain(
         f"prdsim: internal error: {type(error).__name__}: {error}\n"
-        "please report it, with the traceback that PRDSIM_TRACEBACK=1 shows",
-        err=True,
+        "please report it, with the traceback that PRDSIM_TRACEBACK=1 shows"
     )
     return 1

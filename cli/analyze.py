@@ -12,6 +12,7 @@ from prdsim.errors import ConfigError
 from prdsim.vocabulary import GROUPS, TABLES
 
 from .shared_options import takes_table_output
+from .terminal import say
 
 if TYPE_CHECKING:
     from prdsim.analysis import Recording, Table
@@ -103,10 +104,10 @@ def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
     if groups or groups is None:
         found = history(recording, groups, progress=lambda rows: tracked(rows, "snapshots"))
         for name, reason in found.left_out.items():
-            click.echo(f"{name} left out: {reason}", err=True)
+            say(f"{name} left out: {reason}", err=True)
         tables["snapshots"] = found.table(f"{len(recording)} snapshots")
-    with noting() as say:
-        tables |= {name: RUN_TABLES[name](recording, say) for name in TABLES if name in measures}
+    with noting() as note:
+        tables |= {name: RUN_TABLES[name](recording, note) for name in TABLES if name in measures}
     return tables
 
 

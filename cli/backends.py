@@ -6,6 +6,8 @@ import json
 
 import click
 
+from .terminal import say
+
 
 @click.command(name="backends")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
@@ -19,14 +21,14 @@ def command(as_json: bool) -> int:
             {"name": s.name, "available": s.available, "reason": s.reason, **s.description}
             for s in statuses
         ]
-        click.echo(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
         return 0
     for status in statuses:
         if status.available:
-            click.echo(f"{status.name:8} available    {_described(status.description)}")
+            say(f"{status.name:8} available    {_described(status.description)}")
         else:
             reason = status.reason.partition(": ")[2].replace("\n", "\n" + " " * 22)
-            click.echo(f"{status.name:8} unavailable  {reason}")
+            say(f"{status.name:8} unavailable  {reason}")
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .shared_options import backends_option, takes_config
+from .terminal import say
 
 if TYPE_CHECKING:
     from prdsim.timing.measurement import TimedCase, TimedContender
@@ -54,10 +55,10 @@ def command(
         entries_here(merged, backends),
         rounds=rounds,
         block_seconds=seconds,
-        progress=lambda text: click.echo(text, err=True),
+        progress=lambda text: say(text, err=True),
     )
     report = {**circumstances(), "rounds": rounds, "block_seconds": seconds, **case.to_dict()}
-    click.echo(json.dumps(report, indent=2) if as_json else _text(case))
+    say(json.dumps(report, indent=2) if as_json else _text(case))
     return 1 if any(each.disagrees for each in case.contenders) else 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from .shared_options import takes_table_output
+from .terminal import say
 
 
 @click.command(name="compare")
@@ -38,9 +39,9 @@ def command(
         )
         for run in runs:
             if not run.complete:
-                click.echo(f"{run.name}: {run.status}", err=True)
+                say(f"{run.name}: {run.status}", err=True)
     for name, reason in comparison.left_out.items():
-        click.echo(f"{name} left out: {reason}", err=True)
+        say(f"{name} left out: {reason}", err=True)
     table = comparison.table()
     if form == "json":
         text = to_json({"time": comparison.time}, {"measures": table}) + "\n"

@@ -11,6 +11,8 @@ import click
 
 from prdsim.convergence.judgment import JudgedNumber, percent
 
+from .terminal import say
+
 if TYPE_CHECKING:
     from prdsim.convergence.report import Report
 
@@ -46,9 +48,9 @@ def command(path: Path, accuracy: float, time: float | None, force: bool, form: 
 
     outcome = converge(path, accuracy=accuracy, time=time, force=force, say=announce, progress=True)
     if outcome.report is None:
-        click.echo(f"stopped; continue with: {shlex.join(['prdsim', *sys.argv[1:]])}", err=True)
+        say(f"stopped; continue with: {shlex.join(['prdsim', *sys.argv[1:]])}", err=True)
         return 128 + int(outcome.signal or 0)
-    click.echo(_text(path, outcome.path, outcome.report, form), nl=False)
+    say(_text(path, outcome.path, outcome.report, form), nl=False)
     return 0 if outcome.report.holds else 1
 
 

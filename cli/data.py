@@ -13,6 +13,7 @@ import click
 from prdsim.errors import DataError
 
 from .shared_options import HintingGroup
+from .terminal import say
 
 if TYPE_CHECKING:
     from prdsim.datasets.fetch import FileStatus
@@ -38,14 +39,14 @@ def list_datasets(data_dir: str | None, as_json: bool) -> int:
 
     found = available_datasets(data_dir)
     if as_json:
-        click.echo(json.dumps([asdict(info) for info in found], indent=2, default=str))
+        say(json.dumps([asdict(info) for info in found], indent=2, default=str))
         return 0
     for info in found:
         counts = ", ".join(f"{count} {part}" for part, count in info.samples.items())
-        click.echo(f"{info.name:15} {info.description}")
-        click.echo(f"{'':15} {info.location or 'not found'}{': ' + counts if counts else ''}")
+        say(f"{info.name:15} {info.description}")
+        say(f"{'':15} {info.location or 'not found'}{': ' + counts if counts else ''}")
         if info.hint:
-            click.echo(f"{'':15} {info.hint}")
+            say(f"{'':15} {info.hint}")
     return 0
 
 
@@ -78,12 +79,12 @@ def fetch_datasets(
                 )
             folder = files[0].path.parent if files[0].path else None
             fetched = sum(file.fetched for file in files)
-            click.echo(
+            say(
                 f"{name}: {len(files)} files in {folder}, {fetched} downloaded, "
                 f"{len(files) - fetched} already present; all have the right SHA-256"
             )
     except KeyboardInterrupt:
-        click.echo("complete files are kept; repeat the command to fetch the others", err=True)
+        say("complete files are kept; repeat the command to fetch the others", err=True)
         raise
     return 0
 
@@ -107,11 +108,11 @@ def check_datasets(names: tuple[str, ...], data_dir: str | None, as_json: bool) 
         for file in check_dataset(name, data_dir=data_dir)
     ]
     if as_json:
-        click.echo(json.dumps([asdict(file) for file in files], indent=2, default=str))
+        say(json.dumps([asdict(file) for file in files], indent=2, default=str))
     else:
         for file in files:
             where = "".join(f"  {part}" for part in (file.path, file.reason) if part)
-            click.echo(f"{file.dataset:15} {file.file:28} {file.state}{where}")
+            say(f"{file.dataset:15} {file.file:28} {file.state}{where}")
     _require_right(files, data_dir, missing_too=bool(names))
     return 0
 

@@ -13,6 +13,9 @@ import click
 
 from prdsim.errors import DamagedTrajectoryError, ReportError
 from prdsim.files.small import size_text
+from prdsim.words import shown
+
+from .terminal import say
 
 if TYPE_CHECKING:
     from prdsim.config import RunConfig
@@ -51,7 +54,7 @@ def command(path: Path, as_json: bool, check: bool) -> int:
     if check:
         report["problems"] = [asdict(problem) for problem in problems]
         text = "\n".join([text, *_findings(path, problems)])
-    click.echo(json.dumps(report, indent=2) if as_json else text)
+    say(json.dumps(report, indent=2) if as_json else text)
     return 3 if damaged or unread else 0
 
 
@@ -130,19 +133,19 @@ def _plain(column: Any) -> list[Any]:
 
 
 def _text(report: dict[str, Any], config: RunConfig) -> str:
-    attributes, shapes = report["attributes"], report["shapes"]
-    resolved = attributes["resolved"]
+    shapes, resolved = report["shapes"], report["attributes"]["resolved"]
+    about = {name: shown(value) for name, value in report["attributes"].items()}
     data = "without diffusion"
     if config.adversary:
         data = f"with diffusion (D = {config.diffusivity:g}, {config.critic})"
     (m, d_in), (d_out, _), (m_c, _) = shapes["U"], shapes["V"], shapes["W"]
     lines = [
         f"{report['path']}  {size_text(report['bytes'])}, "
-        f"written by prdsim {attributes['prdsim_version']} on {attributes['created']}",
+        f"written by prdsim {about['prdsim_version']} on {about['created']}",
         f"  {_status(report)}",
-        f"  {attributes['dataset']}, {config.samples} samples, {data}",
+        f"  {about['dataset']}, {config.samples} samples, {data}",
         f"  m = {m}, d_in = {d_in}, d_out = {d_out}, m_c = {m_c}; {_method(config, resolved)}, "
-        f"{resolved['backend']}, {attributes['precision']}, {resolved['chart']} chart",
+        f"{shown(resolved['backend'])}, {about['precision']}, {resolved['chart']} chart",
         f"  {len(report['snapshots'])} of {report['snapshots_planned']} snapshots, "
         f"{len(report['scalars']['step'])} rows of scalars",
         f"  discretization: {report['discretization']}",
@@ -161,8 +164,9 @@ def _resumes(sessions: list[dict[str, Any]]) -> list[str]:
     if not sessions:
         return []
     last = sessions[-1]
+    step, at = (shown(last.get(name, "?")) for name in ("step", "at"))
     count = "once" if last["number"] == 1 else f"{last['number']} times"
-    lines = [f"  resumed {count}, last at step {last.get('step', '?')} on {last.get('at', '?')}"]
+    lines = [f"  resumed {count}, last at step {step} on {at}"]
     for session in sessions:
         if withdrawn := session.get("accepted_new_bits"):
             rows = " and ".join(f"{number} of {name}" for name, number in withdrawn.items())
@@ -171,7 +175,7 @@ def _resumes(sessions: list[dict[str, Any]]) -> list[str]:
 
 
 def _status(report: dict[str, Any]) -> str:
-    reason = f" ({report['stop_reason']})" if report["stop_reason"] else ""
+    reason = f" ({shown(report['stop_reason'], 100)})" if report["stop_reason"] else ""
     if report["end_time"] is None:
         return f"{report['status']}{reason} at step {report['step']} of {report['steps']}"
     return (

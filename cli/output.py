@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import click
-
 from prdsim.errors import ConfigError, did_you_mean
 from prdsim.files.whole import check_name, refuse_inputs, write_whole
+from prdsim.words import shown, visible
+
+from .terminal import say
 
 
 def check_output(paths: Iterable[Path], *, force: bool, inputs: Iterable[Path] = ()) -> None:
@@ -35,7 +36,7 @@ def table_format(
         return form or "table"
     formats = {".csv": "csv", ".json": "json", ".txt": "table"}
     if form is None and output.suffix not in formats:
-        raise ConfigError(f"{output}: end the name in .csv, .json or .txt, or give --format")
+        raise ConfigError(f"{shown(output)}: end the name in .csv, .json or .txt, or give --format")
     check_output([output], force=force, inputs=inputs)
     return form or formats[output.suffix]
 
@@ -43,9 +44,9 @@ def table_format(
 def deliver(text: str, output: Path | None, *, force: bool) -> None:
     """Print a text, or write it to a file as `write_whole` does, with the same errors."""
     if output is None:
-        click.echo(text, nl=False)
+        say(text, nl=False)
     else:
-        write_whole(output, text.encode(), force=force)
+        write_whole(output, visible(text).encode(), force=force)
 
 
 def files_and_names(
@@ -63,5 +64,5 @@ def files_and_names(
             paths.append(Path(word))
         else:
             hint = did_you_mean(word, known) or f"choose from {', '.join(known)}"
-            raise ConfigError(f"{word}: no such {kind} or file; {hint}")
+            raise ConfigError(f"{shown(word)}: no such {kind} or file; {hint}")
     return list(dict.fromkeys(paths)), list(dict.fromkeys(names))

@@ -12,8 +12,10 @@ import click
 
 from prdsim.errors import ConfigError, PrdsimError
 from prdsim.files.small import make_folder
+from prdsim.words import shown
 
 from . import report
+from .terminal import say
 
 if TYPE_CHECKING:
     from prdsim.figures import FigureKind
@@ -51,7 +53,7 @@ def command(words: tuple[str, ...], **options: Any) -> int:
     paths, names = files_and_names(words, FIGURES, "figure")
     kinds = [FIGURES[name] for name in names]
     if not kinds:
-        click.echo(_listing(FIGURES))
+        say(_listing(FIGURES))
         return 0
 
     from prdsim.analysis import open_recording
@@ -69,7 +71,7 @@ def command(words: tuple[str, ...], **options: Any) -> int:
         runs = tuple(stack.enter_context(open_recording(path)) for path in paths)
         for run in runs:
             if not run.complete:
-                click.echo(f"{run.name}: {run.status}", err=True)
+                say(f"{run.name}: {run.status}", err=True)
         request = Request(
             runs,
             neurons=_neurons(options["neurons"]),
@@ -84,7 +86,7 @@ def command(words: tuple[str, ...], **options: Any) -> int:
 
         def draw(name: str) -> None:
             write(name, request, targets[name], dpi=options["dpi"], force=options["force"])
-            click.echo(targets[name])
+            say(targets[name])
 
         code = _for_each(names, lambda name: check(name, request, targets[name]))
         if code == 0 and folder is not None:
@@ -159,5 +161,5 @@ def _numbers(option: str, text: str, kind: type) -> list[Any]:
     except ValueError:
         numbers = []
     if not numbers or not all(map(math.isfinite, numbers)):
-        raise ConfigError(f"--{option} {text}: must be numbers, separated by commas")
+        raise ConfigError(f"--{option} {shown(text)}: must be numbers, separated by commas")
     return numbers

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from .terminal import say
+
 
 @click.command(name="repair")
 @click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
@@ -29,11 +31,11 @@ def command(path: Path, output: Path, force: bool) -> None:
         path, output, force=force, carried=CARRIED_SINCE_2, again=written_once
     )
     if found is None:
-        click.echo(f"{path} is not damaged; {output} was not written")
+        say(f"{path} is not damaged; {output} was not written")
         return
     lines = [f"{output}: what is whole in {path}"]
     lines += [f"  kept: {words}" for words in found.kept]
     lines += [f"  dropped: {words}" for words in found.dropped]
     if found.can_be_continued:
         lines.append(f"  continue with: prdsim resume {shlex.quote(str(output))}")
-    click.echo("\n".join(lines))
+    say("\n".join(lines))

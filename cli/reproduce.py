@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from .shared_options import settings_option
+from .terminal import say
 
 
 @click.command(name="reproduce")
@@ -59,10 +60,10 @@ def command(
         assess=not quick,
         keys={key: values[key] for key in given},
         force=force,
-        say=click.echo,
+        say=say,
         progress=True,
     )
     if outcome.signal is None:
         return 0
-    click.echo(f"stopped; continue with: {shlex.join(['prdsim', *sys.argv[1:]])}", err=True)
+    say(f"stopped; continue with: {shlex.join(['prdsim', *sys.argv[1:]])}", err=True)
     return 128 + int(outcome.signal)

@@ -6,7 +6,7 @@ import math
 import shlex
 from typing import TYPE_CHECKING
 
-import click
+from .terminal import say
 
 if TYPE_CHECKING:
     from prdsim.running.loop import Result
@@ -31,16 +31,16 @@ def finish(result: Result) -> int:
         "  discretization error     not assessed",
         f"  file                     {result.path} ({size_text(result.path.stat().st_size)})",
     ]
-    click.echo("\n".join(lines))
+    say("\n".join(lines))
     for text in result.warnings:
-        click.echo(f"warning: {text}", err=True)
+        say(f"warning: {text}", err=True)
     path = shlex.quote(str(result.path))
     if result.signal is not None:
-        click.echo(f"interrupted; continue with: prdsim resume {path}", err=True)
+        say(f"interrupted; continue with: prdsim resume {path}", err=True)
         return 128 + result.signal
-    click.echo(f"next: prdsim converge {path}    how far these numbers can be trusted")
-    click.echo(f"      prdsim inspect {path}    a summary of the file")
-    click.echo(f"      prdsim resume {path} {_longer(result)}    continue the run")
+    say(f"next: prdsim converge {path}    how far these numbers can be trusted")
+    say(f"      prdsim inspect {path}    a summary of the file")
+    say(f"      prdsim resume {path} {_longer(result)}    continue the run")
     return 0
 
 

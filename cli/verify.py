@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .shared_options import backends_option, takes_config
+from .terminal import say
 
 if TYPE_CHECKING:
     from prdsim.verification.verify import LadderCheck, LadderReport
@@ -48,9 +49,9 @@ def command(
     small = [] if config else [f"{key}={value}" for key, value in DEFAULTS.items()]
     merged = load_config(config, settings=[*small, *settings])
     found, unavailable = candidates(backends, precisions, threads=merged.threads)
-    checks = verify(found, merged, progress=lambda text: click.echo(text, err=True))
+    checks = verify(found, merged, progress=lambda text: say(text, err=True))
     report = LadderReport(checks, unavailable)
-    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else _text(report, show_all))
+    say(json.dumps(report.to_dict(), indent=2) if as_json else _text(report, show_all))
     return 1 if report.failures else 0
 
 

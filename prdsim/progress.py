@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self, TextIO, TypeVar, cast
 
+from prdsim.words import visible
+
+_A_CENTURY = 3e9  # seconds
+
 _Item = TypeVar("_Item")
 
 Say = Callable[[str], None]
@@ -27,7 +31,7 @@ def warn(text: str) -> None:
 def show_line(text: str, stream: TextIO | None) -> None:
     """Print a line at once, if there is a stream."""
     if stream is not None:
-        print(text, file=stream, flush=True)
+        print(visible(text), file=stream, flush=True)
 
 
 class Meter:
@@ -70,7 +74,7 @@ class Meter:
         if self._bar is None:
             show_line(text, self._stream)
         else:
-            self._bar.write(text, file=self._stream)
+            self._bar.write(visible(text), file=self._stream)
 
     def close(self) -> None:
         """End the display; a bar stays visible unless ``leave`` is False."""
@@ -121,7 +125,7 @@ class Shown(Progress):
             total=total,
             initial=done,
             mininterval=0.2,
-            bar_format="{percentage:3.0f}%|{bar}| {n:.4g}/{total:g} [{elapsed}<{remaining}{desc}]",
+            bar_format="{percentage:3.0f}%|{bar}| {n:.4g}/{total:g} [{elapsed}{desc}]",
         )
 
     def update(self, done: float, step: int, loss: float) -> None:
@@ -130,16 +134,17 @@ class Shown(Progress):
         now = time.monotonic()
         if self._first is None:  # the first step may compile: its time does not represent the rest
             self._first = done, now
-        self._meter.move(done, f", step {step}, L_sup={loss:.4g}")
+        left = self._left(done, now, *self._first)
+        self._meter.move(done, f"{left}, step {step}, L_sup={loss:.4g}")
         if self._meter.due():
-            left = self._left(done, now, *self._first)
             text = f"{done:.4g} of {self._total:g}  step {step}  L_sup {loss:.6g}{left}"
             self._meter.line(text)
 
     def _left(self, done: float, now: float, first: float, begun: float) -> str:
         if done <= first:
             return ""
-        return f"  {(now - begun) / (done - first) * (self._total - done):.0f} s left"
+        seconds = (now - begun) / (done - first) * (self._total - done)
+        return f"  {seconds:.0f} s left" if seconds < _A_CENTURY else "  years left"
 
     def note(self, text: str) -> None:
         """Print the text, above the bar if there is one."""

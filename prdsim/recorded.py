@@ -13,6 +13,7 @@ from prdsim.backends.arrays import HostArray
 from prdsim.config import Resolved, RunConfig, config_sha256
 from prdsim.datasets.configured import load_data
 from prdsim.errors import ConfigError, DamagedTrajectoryError, ResumeMismatchError
+from prdsim.running.tableaux import TABLEAUX
 from prdsim.trajectory import Trajectory
 from prdsim.trajectory.schema import TEXTS
 
@@ -30,13 +31,16 @@ class Recorded:
         self.trajectory = trajectory
         self.config = _checked_config(trajectory)
         self.resolved = _checked_resolved(trajectory)
-        for problem in _disagreements(trajectory, self.config):
+        for problem in _disagreements(trajectory, self.config, self.resolved):
             raise _damaged(trajectory, problem)
 
     @property
     def initial(self) -> dict[str, HostArray]:
-        """U, V, W, a at t = 0, at the run's precision."""
-        return {name: np.asarray(array) for name, array in self.trajectory.initial.items()}
+        """U, V, W, a at t = 0, at the run's precision; raises `DamagedTrajectoryError`."""
+        found = {name: np.asarray(array) for name, array in self.trajectory.initial.items()}
+        if not all(np.isfinite(array).all() for array in found.values()):
+            raise _damaged(self.trajectory, "its initial state is not finite")
+        return found
 
     @property
     def chart(self) -> dict[str, HostArray]:
@@ -100,8 +104,8 @@ def _checked_resolved(trajectory: Trajectory) -> Resolved:
         raise _damaged(trajectory, f"in its attribute 'resolved', {error}") from None
 
 
-def _disagreements(trajectory: Trajectory, config: RunConfig) -> Iterator[str]:
-    """Yield what of a trajectory is not that of a run of its configuration."""
+def _disagreements(trajectory: Trajectory, config: RunConfig, resolved: Resolved) -> Iterator[str]:
+    """Yield what of a trajectory is not that of a run with these values."""
     attributes = trajectory.attributes
     yield from (f"it lacks its attribute {name!r}" for name in TEXTS if name not in attributes)
     (m, d_in), (m_c, _) = trajectory.U.shape[1:], trajectory.W.shape[1:]
@@ -111,6 +115,18 @@ def _disagreements(trajectory: Trajectory, config: RunConfig) -> Iterator[str]:
         yield f"its arrays are {trajectory.array_precision}, not {config.array_precision}"
     if trajectory.grid and math.prod(trajectory.grid) != d_in:
         yield f"its grid is {trajectory.grid}, but its inputs have {d_in} entries"
+    shapes = trajectory.shapes
+    columns = {
+        "weight": d_in,
+        "range": shapes.get("chart/R", (0,))[0],
+        "gram": shapes.get("data/X", (d_in, config.samples))[1],
+    }
+    if shapes["restart/U"][2] != columns[resolved.chart]:
+        yield f"its restart states are not in the {resolved.chart} chart"
+    reuses = config.integrator in TABLEAUX and TABLEAUX[config.integrator].first_same_as_last
+    for name in config.moving if reuses else ():
+        if f"restart/velocity_{name}" not in shapes:
+            yield f"its restart states lack velocity_{name}"
 
 
 def _from_version_1(values: Mapping[str, Any]) -> dict[str, Any]:

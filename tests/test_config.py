@@ -25,7 +25,7 @@ NUMBERS = [
     *("critic_warmup", "gradient_penalty", "step_size", "end_time", "rtol", "atol"),
     "restart_seconds",
 ]
-BOOLEANS = ["diffusion", "force", "store_data", "lock"]
+BOOLEANS = ["diffusion", "force", "lock", "store_data"]
 CHOICES = [
     *("split", "normalize", "target", "output_init", "critic", "integrator", "precision", "chart"),
     *("snapshot_precision", "preset"),
@@ -34,6 +34,7 @@ TEXTS = [
     *("dataset", "data_dir", "trainable", "penalty_points", "backend", "output"),
     *("snapshots", "scalars"),
 ]
+LIMITS = {"seed": 2**63 - 1, "threads": 4096, "critic_steps": 10_000}
 MAY_BE_ZERO = [
     *("seed", "critic_steps", "critic_warmup", "correlation_length", "init_scale", "diffusivity"),
     *("gradient_penalty", "atol", "restart_seconds"),
@@ -48,7 +49,7 @@ KINDS = (  # keys, what each must be, and what it must not
     (TEXTS, "text, got", [3, 1.5, True, [], {}]),
     (INTEGERS, "", [-1]),
     ([key for key in INTEGERS + NUMBERS if key not in MAY_BE_ZERO], "", [0]),
-    ([key for key in INTEGERS if key not in ("seed", "threads")], "at most 2147483647", [2**31]),
+    ([key for key in INTEGERS if key not in LIMITS], "at most 2147483647", [2**31]),
 )
 
 

@@ -30,6 +30,7 @@ from prdsim.errors import ConfigError
 from prdsim.running.tableaux import TABLEAUX
 from prdsim.schedule import Rule
 from prdsim.symbols import ARRAYS, Normalization, Split, Target
+from prdsim.words import shown, shown_value
 
 INTEGRATORS = ("gd", *TABLEAUX)
 """``gd`` alternates; the others integrate the joint flow of (U, V, W, a)."""
@@ -45,9 +46,9 @@ STEP_LIMIT = 10_000_000
 _LARGEST = 2**31 - 1  # BLAS counts rows and columns in 32 bits
 
 Size = Annotated[int, Field(ge=1, le=_LARGEST)]
-Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+CriticSteps = Annotated[int, Field(ge=0, le=10_000)]  # a signal stops a run between two steps
 Threads = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -97,7 +98,7 @@ class RunConfig(BaseModel):
     critic_rate: Positive = _key(
         "adversary", 1.0, "beta, the critic's speed; minimax sums over samples: try 1/n"
     )
-    critic_steps: Count = _key("adversary", 5, "critic updates per step (gd)")
+    critic_steps: CriticSteps = _key("adversary", 5, "critic updates per step (gd)")
     critic_step_size: Positive | None = _key(
         "adversary", None, "critic update size (gd)  (= critic_rate step_size / critic_steps)"
     )
@@ -358,7 +359,9 @@ class Resolved:
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             place = ".".join(map(str, problem["loc"]))
-            raise ConfigError(f"{place}: {problem['msg']}, got {problem['input']!r}") from None
+            raise ConfigError(
+                f"{shown(place)}: {problem['msg']}, got {shown_value(problem['input'])}"
+            ) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""

@@ -11,6 +11,7 @@ from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
 from prdsim.files.foreign import ForeignFileError, open_regular_file
 from prdsim.files.small import size_text
+from prdsim.words import shown
 
 _LARGEST = 100_000  # bytes of a file: there are dozens of keys
 _MOST_DOTS = 100  # of a line
@@ -32,7 +33,9 @@ def load_config(
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {setting}: must be key=value, such as --set samples=500")
+            raise ConfigError(
+                f"--set {shown(setting)}: must be key=value, such as --set samples=500"
+            )
         values[key.strip().replace("-", "_")] = _from_text(key.strip().replace("-", "_"), text)
     for key, value in (options or {}).items():
         values[key] = _from_text(key, value) if isinstance(value, str) else value
@@ -58,10 +61,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         values = _parsed(content.decode())
     except ValueError as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
+        raise ConfigError(f"{path}: is not valid TOML: {shown(error, 200)}") from None
     for key, value in values.items():
         if isinstance(value, dict):
-            raise ConfigError(f"{path}: [{key}] is a table; write keys flat, without [sections]")
+            raise ConfigError(
+                f"{path}: [{shown(key)}] is a table; write keys flat, without [sections]"
+            )
     return values
 
 

@@ -8,8 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from prdsim.errors import did_you_mean
-
-_MOST_SHOWN = 100  # characters of a value
+from prdsim.words import shown, shown_value
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -20,18 +19,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     key = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
         hint = did_you_mean(key, model.model_fields) or "prdsim run --help lists all keys"
-        return f"{key}: no such configuration key; {hint}"
+        return f"{shown(key)}: no such configuration key; {hint}"
     names = literals(model.model_fields[key].annotation)
-    return f"{key}: {_requirement(key, problem, names)}, got {_shown(problem['input'])}"
-
-
-def _shown(value: Any) -> str:
-    """Return a value as a program would write it, shortened."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # of an integer of thousands of digits
-        return "a value too long to be shown"
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... ({len(text)} characters)"
+    return f"{key}: {_requirement(key, problem, names)}, got {shown_value(problem['input'])}"
 
 
 def _requirement(key: str, problem: ErrorDetails, names: list[str]) -> str:

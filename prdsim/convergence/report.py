@@ -17,6 +17,7 @@ from prdsim.files.foreign import ForeignFileError, open_regular_file
 from prdsim.files.json_text import read_json
 from prdsim.files.whole import write_whole
 from prdsim.trajectory import Trajectory
+from prdsim.words import shown, shown_value
 
 FORMAT = "prdsim-convergence"
 FORMAT_VERSION = 1
@@ -175,13 +176,13 @@ def _parsed(path: Path, content: Any) -> Report:
             "prdsim, or replace the report with prdsim converge --force"
         )
     if version != FORMAT_VERSION:
-        raise _damaged(path, f"has format version {version!r}")
+        raise _damaged(path, f"has format version {shown_value(version)}")
     try:
         return _CONTENT.validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         place = ".".join(map(str, problem["loc"]))
-        raise _damaged(path, f"is damaged: {place}: {problem['msg']}") from None
+        raise _damaged(path, f"is damaged: {shown(place)}: {shown(problem['msg'], 200)}") from None
 
 
 def _damaged(path: Path, problem: str) -> ReportError:

@@ -16,11 +16,12 @@ from numpy.typing import ArrayLike
 
 from prdsim.datasets import idx
 from prdsim.datasets.base import Dataset, Source, fingerprint, finish, make_source, prepare
-from prdsim.datasets.reading import expanded
+from prdsim.datasets.reading import expanded, reading
 from prdsim.datasets.synthetic import make_synthetic
 from prdsim.datasets.user_files import SUFFIXES, load_file
 from prdsim.errors import ConfigError, DataError, did_you_mean
 from prdsim.symbols import Normalization, Split, Target
+from prdsim.words import shown
 
 __all__ = [
     "Dataset",
@@ -195,11 +196,14 @@ def _load_digits(split: Split) -> Source:
 
 def _load_own(name: str, split: Split) -> Source:
     path = expanded(name)
-    if path.suffix.lower() not in SUFFIXES and not path.exists():
+    with reading(path):
+        unknown = path.suffix.lower() not in SUFFIXES and not path.exists()
+    if unknown:
         known = ["synthetic", "digits", *idx.manifest()]
         guess = did_you_mean(name.lower(), known) or f"choose from {', '.join(known)}."
         raise DataError(
-            f'unknown data set "{name}": {guess} Your own files must end in {", ".join(SUFFIXES)}'
+            f'unknown data set "{shown(name)}": {guess} '
+            f"Your own files must end in {', '.join(SUFFIXES)}"
         )
     source = load_file(path)
     if split != "train":

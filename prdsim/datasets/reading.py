@@ -11,6 +11,7 @@ from prdsim.errors import ConfigError, DataError, PrdsimError
 from prdsim.files.foreign import ForeignFileError
 from prdsim.files.memory import available_bytes
 from prdsim.files.small import size_text
+from prdsim.words import shown
 
 
 @contextmanager
@@ -68,4 +69,4 @@ def expanded(path: str | Path) -> Path:
 def first_line(error: Exception) -> str:
     """Return the first line of an error's text, or its type if it has none."""
     lines = str(error.args[0] if error.args else "").splitlines()
-    return lines[0] if lines else type(error).__name__
+    return shown(lines[0], 200) if lines else type(error).__name__

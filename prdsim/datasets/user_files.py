@@ -21,6 +21,7 @@ from prdsim.files.foreign import (
     plain_dataset,
     require_regular_file,
     require_true_chunks,
+    require_written,
 )
 from prdsim.files.memory import available_bytes
 from prdsim.files.small import size_text
@@ -118,6 +119,7 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
                 if key.encode() in file.id:
                     dataset = plain_dataset(file, key)
                     check_declared(f"{key} of {path}", declared_bytes(dataset))
+                    require_written(dataset)
                     require_true_chunks(dataset, available_bytes())
                     content[key] = dataset[()]
     return content

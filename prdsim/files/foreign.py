@@ -18,6 +18,7 @@ DEFLATE_RATIO = 1032
 """No byte of a gzip file, or of a zip file as NumPy writes it, becomes more bytes than these."""
 _CHECKSUM_BYTES = 4  # of the filter fletcher32, which may be compressed along
 _PIECE = 1 << 20
+_MOST_UNWRITTEN = 1000  # chunks
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -92,6 +93,23 @@ def declared_bytes(dataset: Any) -> int:
     """Return the bytes that reading all of a plain dataset takes: the array and one chunk."""
     chunk = math.prod(dataset.chunks) if dataset.chunks else 0
     return int((dataset.size + chunk) * dataset.dtype.itemsize)
+
+
+def require_written(dataset: Any) -> None:
+    """Refuse chunks that were never written, unless they are few: reading millions takes minutes.
+
+    Raises `ForeignFileError`.
+    """
+    if not dataset.chunks:
+        return
+    pairs = zip(dataset.shape, dataset.chunks, strict=True)
+    declared = math.prod(-(-length // piece) for length, piece in pairs)
+    written = dataset.id.get_num_chunks()
+    if declared - written > _MOST_UNWRITTEN:
+        raise ForeignFileError(
+            f"{dataset.name.strip('/')} of {dataset.file.filename} is incomplete: "
+            f"{written} of {declared} chunks were written"
+        )
 
 
 def require_true_chunks(dataset: Any, available: int) -> None:

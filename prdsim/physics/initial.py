@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from prdsim.config import RunConfig
 from prdsim.physics.randomness import Stream, generator
 from prdsim.physics.state import Dimensions
@@ -28,8 +30,10 @@ def draw_initial(config: RunConfig, dimensions: Dimensions) -> dict[str, HostArr
             return normal(name, stream)
         return 2.0 * generator(config.seed, stream).integers(0, 2, shapes[name]) - 1.0
 
+    with np.errstate(over="ignore"):  # the caller looks for infinities
+        U = config.init_scale * normal("U", Stream.INITIAL_U)
     return {
-        "U": config.init_scale * normal("U", Stream.INITIAL_U),
+        "U": U,
         "V": output("V", Stream.INITIAL_V),
         "W": normal("W", Stream.INITIAL_W),
         "a": output("a", Stream.INITIAL_A),

@@ -82,10 +82,13 @@ def _stable(config: RunConfig, step_size: float, scalars: Mapping[str, float]) -
 def remedy(config: RunConfig, step_size: float, reason: str, scalars: Mapping[str, float]) -> str:
     """Return the options to try after a divergence.
 
-    ``reason`` is the divergence in one line, as the file keeps it, ``scalars`` the last row.
+    ``reason`` is the divergence in one line, as the file keeps it, ``scalars`` the last row (if
+    any).
     """
     if reason.startswith("the step size fell"):
         return "larger --rtol and --atol, or a fixed-step integrator"
+    if not scalars:  # before the first step
+        return "a smaller --init-scale or --critic-warmup, or data of a smaller scale"
     if config.adaptive:
         return f"--rtol {config.rtol / 10:.2g}"
     if _unstable(config, step_size, scalars):

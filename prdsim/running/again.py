@@ -24,7 +24,7 @@ def written_once(attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     try:
         config = RunConfig(**json.loads(attributes["config"]))
-        resolved = Resolved(**json.loads(attributes["resolved"]))
+        resolved = Resolved.from_dict(json.loads(attributes["resolved"]))
         found["schedule/snapshots"] = np.asarray(plan_of(config, config.snapshot_rule))
         found["schedule/scalars"] = np.asarray(plan_of(config, config.scalar_rule))
         dataset = load_data(config)

@@ -6,8 +6,9 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from prdsim.config import Resolved, RunConfig
 from prdsim.errors import DivergedError, PrdsimError
@@ -22,6 +23,11 @@ from prdsim.trajectory import Status, TrajectoryWriter
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
 
+_LOSSES = {
+    "loss_sup": "the supervised loss L_sup",
+    "loss_adv": "the adversarial loss L_adv",
+    "loss_critic": "the critic's loss",
+}
 _COMMIT_SECONDS = 1.0  # between commits of scalars alone, so that readers see progress
 
 
@@ -128,7 +134,11 @@ class Loop:
             self._committed = now
 
     def _record_scalars(self, moment: float) -> None:
-        self._last = self._simulation.observe(moment)
+        row = self._simulation.observe(moment)
+        for name, words in _LOSSES.items():
+            if not isfinite(row[name]):
+                self._diverge(f"{words} is not finite at step {self._simulation.step}")
+        self._last = row
         self._first = self._first or self._last
         self._later(self._writer.scalars, self._simulation.step, self._last)
 
@@ -173,14 +183,19 @@ class Loop:
 
     def _require_finite(self, moment: float | None = None) -> None:
         """Raise `DivergedError`, with the step and the array, unless a state is finite."""
-        if self._simulation.non_finite_array(moment) is None:
-            return
-        self._later.wait()
         simulation, reached = self._simulation, self._simulation.step
-        simulation.restore(self._writer.read_restart())
-        while (name := simulation.non_finite_array()) is None and simulation.step < reached:
-            simulation.advance()
-        reason = f"{name or 'the state'} is not finite from step {simulation.step} on"
+        name = simulation.non_finite_array(moment)
+        if name is None:
+            return
+        if reached > 0:
+            self._later.wait()
+            simulation.restore(self._writer.read_restart())
+            while (name := simulation.non_finite_array()) is None and simulation.step < reached:
+                simulation.advance()
+        self._diverge(f"{name or 'the state'} is not finite from step {simulation.step} on")
+
+    def _diverge(self, reason: str) -> NoReturn:
+        simulation = self._simulation
         advice = remedy(simulation.config, simulation.resolved.step_size, reason, self._last)
         raise DivergedError(
             f"diverged: {reason}\n{self._writer.path} holds the run up to there; try {advice}"

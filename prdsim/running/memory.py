@@ -148,9 +148,19 @@ def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend, chart: 
         needed_bytes(config, sizes, backend, chart),
         backend,
         "this run needs",
-        f"lower --width (now {sizes.m}), --samples (now {sizes.n}) or use --precision float32"
-        f"{other_chart}",
+        f"lower {_options(config, sizes)} or use --precision float32{other_chart}",
     )
+
+
+def _options(config: RunConfig, sizes: Dimensions) -> str:
+    """Name the options that decide the sizes of arrays, with their values, the largest first."""
+    options = {"--width": sizes.m, "--samples": sizes.n}
+    if config.critic_width is not None:
+        options["--critic-width"] = sizes.m_c
+    if config.dataset == "synthetic" and config.target == "labels":
+        options["--outputs"] = sizes.d_out
+    names = sorted(options, key=lambda name: -options[name])
+    return ", ".join(f"{name} (now {options[name]})" for name in names)
 
 
 def require_memory(needed: int, backend: Backend, what: str, advice: str) -> None:

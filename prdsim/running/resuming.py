@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from prdsim.config import RunConfig
-from prdsim.errors import ConfigError, DivergedError, ResumeMismatchError
+from prdsim.errors import (
+    ConfigError,
+    DamagedTrajectoryError,
+    DivergedError,
+    ResumeMismatchError,
+)
+from prdsim.physics.state import RestartPoint
 from prdsim.progress import Progress, Say
 from prdsim.recorded import Recorded
 from prdsim.running.accuracy import remedy_of
@@ -62,9 +68,9 @@ def resume(
             data, beginning = recorded.data, recorded.beginning
             before = [trajectory.attributes, *trajectory.sessions][-1].get("versions", {})
             rows = _first_and_last_row(trajectory)
-            plans = _plans(trajectory, config, longer=longer)
-        # Without rows the run was killed before its first commit: start from the beginning.
-        point = writer.read_restart() if rows else None
+            # Without rows the run was killed before its first commit: start from the beginning.
+            point = writer.read_restart() if rows else None
+            plans = _plans(trajectory, config, point, longer=longer)
         with Simulation(config, *data, **beginning, restart=point) as simulation:
             session = _session(simulation, before, lock=lock, say=say)
             if longer:
@@ -107,20 +113,31 @@ def _words(value: Any) -> str:
     return ", ".join(sorted(map(str, value))) if isinstance(value, list) else str(value)
 
 
-def _plans(trajectory: Trajectory, config: RunConfig, *, longer: bool) -> tuple[Plan, Plan]:
-    """Return the planned snapshots and scalars, of a longer run with what was planned before."""
-    reached = {"f": trajectory.restart_time, "i": float(trajectory.restart_step)}
+def _plans(
+    trajectory: Trajectory, config: RunConfig, point: RestartPoint | None, *, longer: bool
+) -> tuple[Plan, Plan]:
+    """Return the planned snapshots and scalars, of a longer run with what was planned before.
 
-    def plan(done: np.ndarray, planned: np.ndarray, rule: Rule) -> Plan:
+    Raises `DamagedTrajectoryError` if rows are missing that the run had recorded at its restart.
+    """
+    committed = {"f": trajectory.restart_time, "i": float(trajectory.restart_step)}
+    reached = {"f": point.time, "i": float(point.step)} if point else committed
+
+    def plan(name: str, done: np.ndarray, planned: np.ndarray, rule: Rule) -> Plan:
+        kind = done.dtype.kind
+        if len(done) < len(planned) and planned[len(done)] <= committed[kind]:
+            raise DamagedTrajectoryError(
+                f"{trajectory.path} is damaged: its commit record counts {len(done)} {name}, fewer "
+                "than were recorded up to its restart state; restore it from a copy"
+            )
         if not longer:
             return list(planned.tolist())
         fresh = plan_of(config, rule)
-        return extended(done.tolist(), planned.tolist(), fresh, reached=reached[done.dtype.kind])
+        return extended(done.tolist(), planned.tolist(), fresh, reached=reached[kind])
 
-    return (
-        plan(trajectory.recorded_snapshots, trajectory.planned_snapshots, config.snapshot_rule),
-        plan(trajectory.recorded_scalars, trajectory.planned_scalars, config.scalar_rule),
-    )
+    snapshots = trajectory.recorded_snapshots, trajectory.planned_snapshots, config.snapshot_rule
+    scalars = trajectory.recorded_scalars, trajectory.planned_scalars, config.scalar_rule
+    return plan("snapshots", *snapshots), plan("scalars", *scalars)
 
 
 def _config_to_resume(

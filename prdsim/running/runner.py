@@ -66,6 +66,8 @@ def run(
     config = (config or RunConfig()).replace(**keys)
     path = Path(config.output or default_name())
     check_target(path, force=config.force)
+    for rule in (config.snapshot_rule, config.scalar_rule):
+        plan_of(config, rule)  # too many rows are refused before any work
     dataset = load_data(config, data)
     if data is None:
         refuse_inputs([path], files_of(config))

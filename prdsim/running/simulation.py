@@ -7,8 +7,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from prdsim.config import Resolved, RunConfig
-from prdsim.errors import PrdsimError
+import numpy as np
+
+from prdsim.config import STEP_LIMIT, Resolved, RunConfig
+from prdsim.errors import ConfigError, PrdsimError
 from prdsim.files.small import size_text
 from prdsim.physics.charts import cheapest_chart, make_chart, range_factors
 from prdsim.physics.gradients import begin_step, forward, velocity
@@ -38,6 +40,19 @@ RESTART_SCALARS = ("step_size", "previous_error", *CARRIED_SINCE_2)
 """Scalars of a run's `RestartPoint` besides step and time."""
 
 
+def _at_precision(initial: Mapping[str, HostArray], precision: str) -> dict[str, HostArray]:
+    """Return initial arrays as a run begins with them; raises `ConfigError` for an overflow."""
+    with np.errstate(over="ignore"):
+        found = {name: array.astype(precision) for name, array in initial.items()}
+    for name, array in found.items():
+        if not np.isfinite(array).all():
+            raise ConfigError(
+                f"{name} at t = 0 holds numbers that are not finite in {precision}: "
+                "lower --init-scale"
+            )
+    return found
+
+
 class Simulation:
     """One run: enter it as a context, `advance` it, observe it.
 
@@ -45,7 +60,8 @@ class Simulation:
     ``resolved`` and ``stored_chart`` (`Chart.arrays`) repeat those of an earlier run; without them
     they follow from ``config``. It goes on from ``restart``, if given, else begins at t = 0. A
     ``backend`` given as an instance takes precedence over ``config`` and ``resolved``.
-    Raises `ConfigError` if the run does not fit into memory, and `BackendUnavailableError`.
+    Raises `ConfigError` if the run does not fit into memory or begins with arrays that are not
+    finite, and `BackendUnavailableError`.
 
     Example::
 
@@ -80,6 +96,7 @@ class Simulation:
             if not resolved and len(stored_chart["R"]) == X.shape[0]:
                 chart_name = "weight"  # full rank: nothing to gain
         first = dict(initial or draw_initial(config, self.dimensions))
+        self.initial = _at_precision(first, config.array_precision)
         self.resolved = resolved or resolve(config, self.backend, X, Y, first, chart_name)
         self.step = 0
         self.time = 0.0
@@ -99,8 +116,6 @@ class Simulation:
                 self._begin()
             else:
                 self.restore(restart)
-        precision = self.config.array_precision
-        self.initial = {name: array.astype(precision) for name, array in first.items()}
 
     def __enter__(self) -> Self:
         self._contexts.enter_context(self.backend.active())
@@ -191,7 +206,13 @@ class Simulation:
         config, stepper = self.config, self.stepper
         if isinstance(stepper, AlternatingDescent):
             size = stepper.critic_update_size(self._fixed.size)
-            count = round(config.critic_warmup * config.critic_rate / size)
+            updates = config.critic_warmup * config.critic_rate / size
+            if updates > STEP_LIMIT:
+                raise ConfigError(
+                    f"critic_warmup {config.critic_warmup:g}: takes {updates:.3g} updates of the "
+                    f"critic, more than {STEP_LIMIT:,}; lower it"
+                )
+            count = round(updates)
             forward(model, self.state)
             begin_step(model, 0)  # the first step itself draws the penalty points of 0, 1, ...
             stepper.update_critic(

@@ -39,6 +39,7 @@ from prdsim.trajectory.layout import (
 )
 from prdsim.trajectory.schema import problems
 from prdsim.trajectory.structure import Extent, StructureError, read_attributes, read_extents
+from prdsim.words import shown, shown_value
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _CHUNK = 1 << 20
@@ -141,15 +142,14 @@ def create_container(
         own: tuple[Attribute, ...] = (FORMAT, FORMAT_VERSION, __version__)
         for name, value in [*zip(OWN_ATTRIBUTES, own, strict=True), *layout.attributes.items()]:
             _set_attribute(file, name, value)
-        for spec in specs:
-            _create_dataset(file, spec)
+        datasets = {spec.path: _create_dataset(file, spec) for spec in specs}
         # In the order of a restart slot's checksum.
         _set_attribute(file["restart"], "scalars", " ".join(layout.restart_scalars))
         _set_attribute(file["restart"], "arrays", " ".join(layout.restart_shapes))
         for name, crc in checksums.items():
-            _set_attribute(file[name], "crc32", crc)
+            _set_attribute(datasets[name], "crc32", crc)
         for spec in specs:
-            _label_axes(file, spec)
+            _label_axes(datasets, spec)
 
 
 def _set_attribute(target: Any, name: str, value: Attribute) -> None:
@@ -164,7 +164,7 @@ def _set_attribute(target: Any, name: str, value: Attribute) -> None:
         target.attrs[name] = np.asarray(value)[()]
 
 
-def _create_dataset(file: Any, spec: DatasetSpec) -> None:
+def _create_dataset(file: Any, spec: DatasetSpec) -> Any:
     from h5py import h5d, h5p, h5s, h5t
 
     group_name, _, name = spec.path.rpartition("/")
@@ -183,14 +183,15 @@ def _create_dataset(file: Any, spec: DatasetSpec) -> None:
         _set_attribute(dataset, "coordinates", "time")
     if spec.dims == (name,):
         dataset.make_scale(name)
+    return dataset
 
 
-def _label_axes(file: Any, spec: DatasetSpec) -> None:
-    dataset = file[spec.path]
-    group = dataset.parent
+def _label_axes(datasets: Mapping[str, Any], spec: DatasetSpec) -> None:
+    """Label axes by the scales of the same group, or of the root."""
+    dataset, group = datasets[spec.path], spec.path.rpartition("/")[0]
     for axis, name in enumerate(spec.dims):
-        scale = group[name] if name in group else file[name]
-        if scale != dataset:
+        scale = datasets.get(f"{group}/{name}") or datasets[name]
+        if scale is not dataset:
             dataset.dims[axis].attach_scale(scale)
 
 
@@ -270,12 +271,12 @@ def _check_format(path: Path, attributes: dict[str, Any]) -> None:
         )
     version, writer = attributes.get("format_version"), attributes.get("prdsim_version", "unknown")
     if not isinstance(version, int) or version < 1:
-        raise _damaged(path, f"its format_version is {version!r}")
+        raise _damaged(path, f"its format_version is {shown_value(version)}")
     if version > FORMAT_VERSION:
         raise NotATrajectoryError(
-            f"{path} has format version {version}, of prdsim {writer}; this is prdsim "
+            f"{path} has format version {version}, of prdsim {shown(writer)}; this is prdsim "
             f"{__version__}, which reads up to {FORMAT_VERSION}: "
-            f'pip install --upgrade "prdsim>={writer}"'
+            f'pip install --upgrade "prdsim>={shown(writer)}"'
         )
 
 

@@ -222,6 +222,11 @@ class Trajectory:
         """Steps (int64) or times (float64) of the committed scalars, as in their plan."""
         return self.scalars["time" if self.planned_scalars.dtype.kind == "f" else "step"]
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the datasets by path, such as "restart/U"."""
+        return {path: extent.shape for path, extent in self._map.extents.items()}
+
     def _fixed(self, group: str) -> Mapping[str, np.ndarray]:
         return NamedArrays(
             self._map.group(group), lambda name: self._map.read_fixed(self._fd, f"{group}/{name}")

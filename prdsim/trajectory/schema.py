@@ -97,6 +97,10 @@ def _of_restart(
     extents: Mapping[str, Extent], scalars: tuple[str, ...], arrays: tuple[str, ...]
 ) -> Iterator[str]:
     precision = extents["initial/U"].dtype
+    lacking = [name for name in ARRAYS if name not in arrays]
+    if lacking:
+        yield f"the attributes of /restart do not name {lacking[0]}"
+        return
     for name in scalars:
         extent = extents[f"restart/{name}"]
         if extent.shape != (SLOTS,) or extent.dtype != np.float64:
@@ -105,3 +109,9 @@ def _of_restart(
         extent = extents[f"restart/{name}"]
         if extent.shape[0] != SLOTS or len(extent.shape) < 2 or extent.dtype != precision:
             yield f"/restart/{name} is not an array of the run a slot"
+        elif (whose := name.removeprefix("velocity_")) in ARRAYS:
+            shape = extents[f"initial/{whose}"].shape
+            if whose == "U":  # in the coordinates of the chart
+                shape = (shape[0], *extents["restart/U"].shape[2:])
+            if extent.shape[1:] != shape:
+                yield f"/restart/{name} has the shape {extent.shape}, which does not fit the others"

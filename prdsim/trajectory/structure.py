@@ -91,7 +91,7 @@ def _add(extents: dict[str, Extent], file: Any, path: str, size: int, *, own: bo
         if own:
             raise StructureError(f"/{path} {problem or 'has no data'}")
         return
-    crc = read_attributes(file[path]).get("crc32")
+    crc = read_attributes(file[path], "crc32").get("crc32")
     if not isinstance(crc, int | None):
         raise StructureError(f"the checksum of /{path} is not a number")
     extent = Extent(offset, dataset.shape, dataset.dtype, crc)
@@ -112,8 +112,8 @@ def _foreign_type(dataset: Any) -> str:
     return "" if plain else "holds numbers of another machine"
 
 
-def read_attributes(item: Any) -> dict[str, Any]:
-    """Return the attributes that are text (str), a number, or a short list of numbers.
+def read_attributes(item: Any, *names: str) -> dict[str, Any]:
+    """Return the attributes, all or those named, that are text (str), a number, or a short list.
 
     Others, which no trajectory has, are left out. Raises `StructureError` for text that is not
     Unicode.
@@ -123,7 +123,7 @@ def read_attributes(item: Any) -> dict[str, Any]:
     if h5a.get_num_attrs(item.id) > _MOST_LINKS:
         raise StructureError("it has more attributes than any trajectory")
     found = {}
-    for name in item.attrs:
+    for name in [name for name in names if name in item.attrs] if names else item.attrs:
         attribute = item.attrs.get_id(name)
         kind = attribute.get_type().get_class()
         shape = attribute.shape

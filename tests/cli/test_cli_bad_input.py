@@ -82,6 +82,9 @@ def test_a_bad_setting_is_refused(run, tmp_path, arguments, words):
         ("samples = \n", ["c.toml", "not valid TOML"]),
         ("[network]\nwidth = 3\n", ["c.toml", "[network]", "flat"]),
         ("samples = 5\nsamples = 6\n", ["c.toml", "not valid TOML"]),
+        ("a." * 25_000 + "a = 1", ["c.toml", "not valid TOML: line 1 has more than 100 dots"]),
+        ("x = " + "[" * 90_000, ["c.toml", "not valid TOML: it is nested too deeply"]),
+        ("seed = " + "9" * 5000, ["c.toml", "not valid TOML: it holds a number that no key can"]),
     ],
 )
 def test_a_bad_configuration_file_is_refused(run, tmp_path, text, words):
@@ -97,6 +100,7 @@ def test_a_configuration_file_may_not_be_readable(run, tmp_path):
 
 
 LONG = "--steps 2000000000 --scalars every:1000000"
+WARM_UP = "--integrator gd --diffusion --critic-warmup"
 
 
 @pytest.mark.parametrize(
@@ -111,6 +115,14 @@ LONG = "--steps 2000000000 --scalars every:1000000"
         ("--snapshots geometric:1000000000000000", USAGE, ["1,000,000,000,000,000 rows"]),
         ("--end-time 1 --scalars times:every:1e-300", USAGE, ["1e-300", "rows are planned"]),
         ("--end-time 50 --snapshots times:geometric:99999999", USAGE, ["99,999,997 rows"]),
+        ("--end-time 1 --scalars times:every:5e-324", USAGE, ["inf rows are planned"]),
+        ("--end-time 1 --snapshots times:geometric:1000000000000000", USAGE, ["999,999,998 rows"]),
+        ("--threads 1000000000", USAGE, ["threads: must be at most 4096"]),
+        ("--critic-steps 1000000000", USAGE, ["critic_steps: must be at most 10000"]),
+        (f"{WARM_UP} 1e300", USAGE, ["critic_warmup 1e+300", "updates", "lower it"]),
+        ("--critic-width 2000000000", USAGE, ["lower --critic-width (now 2000000000)", "GB"]),
+        ("--init-scale 1e308", USAGE, ["U at t = 0", "not finite in float64", "--init-scale"]),
+        ("--init-scale 1e39 --precision float32", USAGE, ["not finite in float32"]),
         ("--steps 4000000 --snapshots every:1", DATA, ["a.h5", "GB", "free"]),
         ("--end-time 50 --snapshots times:every:1e-5", DATA, ["a.h5", "GB", "free"]),
     ],
@@ -377,6 +389,23 @@ def test_a_diverging_run_names_the_step_and_keeps_what_was_good(run, tmp_path, d
         assert trajectory.check() == []
     assert f"at step {step} of 500" in run("inspect", "a.h5").out
     assert_refused(run("resume", "a.h5"), DIVERGED, "diverged at step", "--step-size")
+
+
+def test_a_loss_that_overflows_is_a_divergence(run, tmp_path):
+    arguments = ["--dataset", "digits", "--integrator", "gd", "--step-size", 10, "--diffusion"]
+    answer = run("run", *TINY, *arguments, "--scalars", "every:1", "-o", "a.h5")
+    assert (answer.code, answer.out) == (DIVERGED, "")
+    *_, first, second = answer.err.splitlines()
+    assert first == "prdsim: diverged: the supervised loss L_sup is not finite at step 1"
+    assert second == "a.h5 holds the run up to there; try --step-size 0.053"
+    assert names(tmp_path) == ["a.h5"]
+    content = (tmp_path / "a.h5").read_bytes()
+    shown = run("inspect", "a.h5", "--check")
+    assert shown.code == 0
+    assert "diverged (the supervised loss L_sup is not finite at step 1) at step 1" in shown.out
+    assert "all checksums hold" in shown.out
+    assert run("resume", "a.h5").code == DIVERGED
+    assert (tmp_path / "a.h5").read_bytes() == content
 
 
 def test_a_diverging_critic_is_told_from_a_diverging_generator(run):

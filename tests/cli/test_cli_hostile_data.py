@@ -39,6 +39,11 @@ def virtual(path: Path) -> None:
         file.create_virtual_dataset("X", layout)
 
 
+def declared(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", shape, "f8", chunks=chunks)
+
+
 def lzma_members(path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("X.npy", b"\x93NUMPY" + bytes(99))
@@ -65,6 +70,16 @@ HOSTILE = {
     "row numbers": ("a.csv", csv(",a,label\n0,1,1\n1,2,0\n"), ["column 1 of a.csv", "index=False"]),
     "doubled": ("a.csv", csv("a,a,label\n1,2,1\n2,3,0\n"), ["columns 1 and 2 of a.csv", "a"]),
     "enormous labels": ("a.csv", csv(f"a,label\n1,{10**12}\n"), ["1000000000001 classes", "GB"]),
+    "declares too much": (
+        "a.h5",
+        lambda path: declared(path, (10**8, 10**4), (100, 100)),
+        ["X of a.h5", "needs 8,000.00 GB of memory", "fewer samples"],
+    ),
+    "unwritten": (
+        "a.h5",
+        lambda path: declared(path, (10**6, 2), (1, 1)),
+        ["X of a.h5 is incomplete: 0 of 2000000 chunks were written"],
+    ),
     "overflow": ("a.csv", csv("a,y\n1e300,1\n"), ["X of a.csv", "1e+300", "float32"]),
 }
 

@@ -2,4 +2,9 @@
 
 A campaign is a function (count, seed) -> Report. The tests run a tenth of each; the whole:
 ``python -m tests.faults --long``.
+
+Kills, crash images, errors of the system, second writers, vanishing outputs and planted temporary
+names are put into the lives of a tiny run (`world`) or table (`tables`). Mutated inputs of every
+format, forged trajectories, the kept corpus and single flipped bits are given to commands
+(`sandbox`), whose answers an `oracle` judges. All commands run in forked children (`child`).
 """

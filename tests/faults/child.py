@@ -1,27 +1,43 @@
 """A command in a forked child: it tells its parent what happened, and waits where it is told to.
 
-The parent has imported everything, so that a child costs milliseconds; it has no other threads.
+The parent has imported everything (`warm`), so that a child costs milliseconds; it has no other
+threads. A child that crashes, hangs or fills memory harms nothing else.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import resource
 import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+import prdsim
+from faults.places import temporary_folder
 from faults.report import Broken
-from prdsim.cli import main
+from prdsim.cli import _VERBS, main
 
-PATIENCE = 5.0  # seconds without a sign of life are a hang
+CPU_SECONDS = 5  # more is a hang,
+PATIENCE = 20.0  # and so are as many seconds without a sign of life: the machine may be busy
 MEMORY = 1 << 30
+_LARGEST_FILE = 64 << 20
 _SUITE_FAILED = 99  # an exit code that no command has
+_WORDS = ("Traceback", "internal error", "Exception ignored", "Warning:", "HDF5-DIAG")
+
+_LATE = ("matplotlib.pyplot", "scipy.linalg", "lzma", "bz2", "prdsim.cli.summary")
+_LATE += ("prdsim.cli.output", "prdsim.analysis.comparison", "prdsim.analysis.run_tables")
+_LATE += ("prdsim.convergence.assess", "prdsim.datasets.fetch", "prdsim.figures")
+_LATE += ("prdsim.backends.numba", "prdsim.backends.numpy")
 
 # Campaigns put other functions into `os`; the pipes go on.
 _write, _read, _fork = os.write, os.read, os.fork
@@ -56,6 +72,9 @@ def program(*arguments: object, hook: Hook = lambda _: nullcontext()) -> Work:
                 main()
             except SystemExit as end:
                 return int(end.code or 0)
+            except Exception:
+                traceback.print_exc()
+                return 1
         return 0
 
     return work
@@ -63,12 +82,31 @@ def program(*arguments: object, hook: Hook = lambda _: nullcontext()) -> Work:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended: exit code (negative: by a signal), what it printed and told."""
+    """How a child ended: exit code (negative: by a signal), what it printed, told and used."""
 
     code: int
     out: str
     err: str
     told: list[dict[str, Any]]
+    cpu: float
+    peak: int
+
+    def require_order(self) -> None:
+        """Raise `Broken` for a hang, a traceback, too much memory, a death by a signal.
+
+        SIGKILL may be the suite's own.
+        """
+        assert self.code != _SUITE_FAILED, self.err
+        if self.code == -signal.SIGXCPU:
+            raise Broken("hang", f"{self.cpu:.1f} s: {self.err}")
+        for word in _WORDS:
+            for text in (self.err, self.out):
+                if word in text:
+                    raise Broken("traceback", text[text.index(word) :][:3000])
+        if self.code < 0 and self.code != -signal.SIGKILL:
+            raise Broken("traceback", f"killed by signal {-self.code}: {self.err}")
+        if self.peak > MEMORY or "out of memory" in self.err:
+            raise Broken("memory", f"{self.peak / 1e9:.1f} GB: {self.err}")
 
 
 class Child:
@@ -91,11 +129,14 @@ class Child:
         code = _SUITE_FAILED
         try:
             os.chdir(folder)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(self._out, 1)
             os.dup2(self._err, 2)
             sys.stdout, sys.stderr = (
-                os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2)
+                os.fdopen(number, "w", buffering=1, closefd=False, encoding="utf-8", errors=errors)
+                for number, errors in ((1, "strict"), (2, "backslashreplace"))  # as Python's own
             )
+            _limit()
             code = work(line)
         except BaseException:
             traceback.print_exc()
@@ -138,39 +179,64 @@ class Child:
         return os.pread(self._err, 1 << 20, 0).decode()
 
     def end(self) -> Ended:
-        """Wait for the end.
+        """Wait for the end; raises what `Ended.require_order` raises."""
+        ended = self.wait()
+        ended.require_order()
+        return ended
 
-        Raises `Broken` for a hang, a traceback, an "internal error", too much memory, or a death
-        by a signal other than SIGKILL, which is the suite's own.
-        """
+    def wait(self) -> Ended:
+        """Wait for the end, whatever it is."""
         while self.hear():
             pass
-        code, peak = self._reap()
-        out, err = self._printed
-        assert code != _SUITE_FAILED, err
-        for word in ("Traceback", "internal error", "Exception ignored"):
-            if word in err:
-                raise Broken("traceback", err)
-        if code < 0 and code != -9:
-            raise Broken("traceback", f"killed by signal {-code}: {err}")
-        if peak > MEMORY:
-            raise Broken("memory", f"{peak / 1e9:.1f} GB")
-        return Ended(code, out, err, self.told)
+        code, cpu, peak = self._reap()
+        return Ended(code, *self._printed, self.told, cpu, peak)
 
-    def _reap(self) -> tuple[int, int]:
+    def _reap(self) -> tuple[int, float, int]:
         _, status, usage = os.wait4(self.pid, 0)
         os.close(self._ear)
         os.close(self._go)
         self._printed = [_content(fd) for fd in (self._out, self._err)]
-        return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
+        cpu = usage.ru_utime + usage.ru_stime
+        return os.waitstatus_to_exitcode(status), cpu, usage.ru_maxrss * 1024
+
+
+def _limit() -> None:
+    """Limit memory, processor time, and the size of files."""
+    pages = Path("/proc/self/statm").read_text().split()
+    size, resident = (int(count) * resource.getpagesize() for count in pages[:2])
+    space = size + max(MEMORY - resident, 1 << 28)
+    for kind, most in (
+        (resource.RLIMIT_AS, space),
+        (resource.RLIMIT_CPU, CPU_SECONDS),
+        (resource.RLIMIT_FSIZE, _LARGEST_FILE),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
 
 
 def _content(fd: int) -> str:
     with os.fdopen(fd, "rb") as file:
         file.seek(0)
-        return file.read().decode()
+        return file.read().decode(errors="surrogateescape")
 
 
 def call(folder: Path, *arguments: object, hook: Hook = lambda _: nullcontext()) -> Ended:
     """Do a command line to its end; raises what `Child.end` raises."""
     return Child(program(*arguments, hook=hook), folder).end()
+
+
+@cache
+def warm() -> None:
+    """Import what any command needs; make the caches that first calls make."""
+    os.environ["MPLBACKEND"] = "Agg"
+    for name in (*_LATE, *(f"prdsim.cli.{verb}" for verb in _VERBS)):
+        import_module(name)
+    with temporary_folder() as folder:
+        path = str(folder / "first.h5")
+        tiny = {"dataset": "digits", "samples": 4, "width": 3, "backend": "numpy"}
+        prdsim.run(**tiny, steps=2, output=path)
+        prdsim.resume(path, 4)
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            program("analyze", path, "neurons")(Line(0, 0))  # compiles what is kept on disk
+    gc.collect()
+    gc.freeze()  # so that children need not copy what they only count

@@ -1,4 +1,4 @@
-"""A process without other threads, from which children can be forked."""
+"""A process without other threads, from which children can be forked, and the tests' campaigns."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from faults.campaigns import CAMPAIGNS
+
 
 @pytest.fixture(scope="module")
 def alone() -> Iterator[Callable[..., Any]]:
@@ -18,3 +20,19 @@ def alone() -> Iterator[Callable[..., Any]]:
             patch.setenv(variable, "1")
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             yield lambda function, *arguments: pool.submit(function, *arguments).result()
+
+
+@pytest.fixture
+def finds_nothing(alone: Callable[..., Any]) -> Callable[[str], None]:
+    """Run a tenth of a campaign by name; every case took effect, and nothing is broken."""
+
+    def require(name: str) -> None:
+        campaign = CAMPAIGNS[name]
+        report = alone(campaign.run, campaign.short, 0)
+        assert report.examples == [], "\n".join(report.notes)
+        assert report.broken.total() == 0
+        assert report.cases == campaign.short
+        assert report.took_effect.total() > 0
+        assert all(report.took_effect.values()), report.took_effect
+
+    return require

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,18 @@ import h5py
 import numpy as np
 
 from faults.forged import sealed
-from faults.formats import FORMATS, SMALL, Command, case_of, command, setting, trajectories
+from faults.formats import (
+    FORMATS,
+    SMALL,
+    Command,
+    Format,
+    case_of,
+    command,
+    setting,
+    trajectories,
+)
 from faults.mutated_archives import gzip_bomb, npz_bomb
-from faults.mutated_hdf5 import chunk_bomb, edit, set_attribute
+from faults.mutated_hdf5 import chunk_bomb, set_attribute
 from faults.oracle import Case
 
 FOLDER = Path(__file__).with_name("corpus")
@@ -29,14 +38,25 @@ _COMMANDS = (
 )
 
 
+def count() -> int:
+    """The number of all `cases`."""
+    files = sum(len(_commands(FORMATS[path.parent.name])) for path in FOLDER.glob("*/*"))
+    changed = len(CHANGES) + 2 * len(RECORDS)
+    return files + len(SETTINGS) + changed * len(_COMMANDS) + _BOMBS
+
+
 def cases() -> Iterator[Case]:
     """Every case of the corpus."""
-    for folder in sorted(path for path in FOLDER.iterdir() if path.is_dir()):
+    for folder in sorted(FOLDER.iterdir()):
         yield from _of_files(folder)
     for name, text in SETTINGS.items():
         yield setting(f"setting: {name}", text)
     yield from _of_trajectories()
     yield from _bombs()
+
+
+def _commands(form: Format) -> Sequence[Command]:
+    return _COMMANDS if form.target == "run.h5" else form.commands[:2]
 
 
 def _of_files(folder: Path) -> Iterator[Case]:
@@ -46,8 +66,7 @@ def _of_files(folder: Path) -> Iterator[Case]:
         content = path.read_bytes()
         if path.suffix == ".xz":
             content = lzma.decompress(content)
-        chosen = _COMMANDS if form.target == "run.h5" else form.commands[:2]
-        for one in chosen:
+        for one in _commands(form):
             yield case_of(f"{folder.name}/{path.name}", {**rest, form.target: content}, one)
 
 
@@ -81,6 +100,9 @@ SETTINGS = {
     "data of a long name": "dataset=" + "a" * 5000 + ".npz",
     "output of a long name": "output=" + "a" * 5000,
 }
+
+
+_BOMBS = 3
 
 
 def _bombs() -> Iterator[Case]:
@@ -175,7 +197,7 @@ CHANGES: dict[str, Callable[[Any], None]] = {
     "restart is a type": _link("restart", np.dtype("f8")),
     "data in another file": _link("data", h5py.ExternalLink("secret.h5", "/")),
     "initial by a soft link": _link("initial/U", h5py.SoftLink("/snapshots/U")),
-    "scalars by a hard link": lambda file: _link("scalars/loss_adv", file["scalars/loss_sup"])(file),
+    "scalars by a hard link": lambda f: _link("scalars/loss_adv", f["scalars/loss_sup"])(f),
     "resolved is missing": _no_attribute("resolved"),
     "precision is missing": _no_attribute("precision"),
     "versions is missing": _no_attribute("versions"),
@@ -215,7 +237,7 @@ CHANGES: dict[str, Callable[[Any], None]] = {
     "width of another size": _in_json("config", width=7),
     "samples of another number": _in_json("config", samples=2),
     "dataset a device": _in_json("config", dataset="/dev/zero", store_data=False),
-    "data elsewhere": lambda file: (_remove("data")(file), _in_json("config", dataset="fifo")(file)),
+    "data elsewhere": lambda f: (_remove("data")(f), _in_json("config", dataset="fifo")(f)),
     "steps 1e30": _in_json("config", steps=10**30),
     "steps a list": _in_json("config", steps=[6]),
     "unknown key": _in_json("config", novel=1),
@@ -248,12 +270,10 @@ RECORDS: dict[str, Callable[[dict[str, Any]], None]] = {
 def _of_trajectories() -> Iterator[Case]:
     finished, killed = (dict(files) for files in trajectories()[:2])
     secret = {k: v for k, v in FORMATS["hdf5"].examples()[0].items() if k != "data.h5"}
-    contents = {name: sealed(edit(finished["run.h5"], change)) for name, change in CHANGES.items()}
-    contents |= {name: sealed(finished["run.h5"], change) for name, change in RECORDS.items()}
-    contents |= {f"{k}, killed": sealed(killed["run.h5"], change) for k, change in RECORDS.items()}
+    whole, torn = finished["run.h5"], killed["run.h5"]
+    contents = {name: sealed(whole, change) for name, change in CHANGES.items()}
+    contents |= {name: sealed(whole, record=change) for name, change in RECORDS.items()}
+    contents |= {f"{k}, killed": sealed(torn, record=change) for k, change in RECORDS.items()}
     for name, content in contents.items():
         for one in _COMMANDS:
             yield case_of(f"trajectory: {name}", {"run.h5": content, **secret}, one)
-
-
-__all__ = ["CHANGES", "FOLDER", "RECORDS", "Command", "cases"]

@@ -19,6 +19,7 @@ from random import Random
 from typing import Any
 
 from faults.child import Child, Hook, Line, Work, call
+from faults.places import fresh_folder
 from faults.report import Broken, Report
 from faults.tables import TABLES, Table
 from faults.world import (
@@ -26,7 +27,6 @@ from faults.world import (
     NOTHING,
     Life,
     Promise,
-    fresh_folder,
     held_by,
     patched,
     promising,

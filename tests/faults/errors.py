@@ -19,6 +19,7 @@ from typing import Any
 from support import names
 
 from faults.child import Ended, Line, call
+from faults.places import fresh_folder
 from faults.report import Broken, Report
 from faults.tables import ANALYZE, TABLES, Table
 from faults.world import (
@@ -28,7 +29,6 @@ from faults.world import (
     NAME,
     NEW,
     Life,
-    fresh_folder,
     patched,
     promising,
 )
@@ -279,7 +279,7 @@ def _limited(report: Report, life: Life | Table, random: Random, folder: Path) -
     @contextmanager
     def hook(line: Line) -> Iterator[None]:
         with promising(line):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
             yield
 
     with report.case(f"{life.name} where files may have {size} bytes"):

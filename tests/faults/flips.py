@@ -1,4 +1,4 @@
-"""One flipped bit in a trajectory, by region: exactly what the check says and what is still read."""
+"""One flipped bit in a trajectory, by region: exactly what is said, and what is still read."""
 
 from __future__ import annotations
 
@@ -8,36 +8,42 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import h5py
 
-from faults.forged import PAGE, fields_of, regions
+from faults.child import warm
+from faults.forged import PAGE, RUNNING, fields_of, regions
 from faults.formats import trajectories
-from faults.report import Report
-from faults.sandbox import READ, call, warm
+from faults.report import Broken, Report
+from faults.sandbox import READ, call_on
+from prdsim.symbols import ARRAYS
 
-NAMES = "UVWa"
-_STRUCTURE = "the file's structure or attributes are damaged"
+Problem = tuple[str, str]
+"""Severity and pattern of a problem."""
+
+_STRUCTURE = ("damage", "the file's structure or attributes are damaged")
 _REFUSED = re.compile(
     r"is damaged|is not an HDF5 file|not a prdsim trajectory|format version|is truncated"
 )
-_RECORD = "one of the two commit records is damaged"
-_INDEX = "the steps, times or checksums of the snapshots are damaged"
-_OLDER = r"the older restart state is (damaged|not whole)"
+_RECORD = ("damage", "one of the two commit records is damaged")
+_INDEX = ("damage", "the steps, times or checksums of the snapshots are damaged")
+_SCALARS = ("damage", "the scalars are damaged")
+_OLDER = ("damage", "the older restart state is damaged")
+_OLDER_KILLED = ("harmless", "the older restart state is not whole, as after a kill")
+_SESSION = ("harmless", "what is recorded of a resume is not whole")
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What follows from a flipped bit: problems (patterns), arrays that cannot be read.
+    """What follows from a flipped bit: problems, arrays that cannot be read.
 
     ``refused``: the file may be refused instead, as a whole; ``fewer``: the rows of the commit
     before are shown.
     """
 
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     lost: frozenset[str] = frozenset()
     refused: bool = False
     fewer: bool = False
@@ -92,21 +98,25 @@ def _consequence(
         row = place // row_bytes
         if group == "commit":
             return Expected((_RECORD,), fewer=row == newest["sequence"] % 2)
+        if group == "sessions":
+            return Expected((_SESSION,))
         if group == "scalars":
-            return _scalars() if row < newest["scalar_rows"] else Expected()
+            lost = frozenset({"scalars/*"})
+            return Expected((_SCALARS,), lost) if row < newest["scalar_rows"] else Expected()
         if group == "snapshots":
             return _snapshot(array, row, place) if row < newest["snapshot_rows"] else Expected()
         if group == "restart":
             return _restart(row, newest)
         if sealed:
-            return Expected((f"/{name} is damaged",), frozenset({_READ_AS.get(name, name)}))
+            problem = ("damage", f"/{name} is damaged")
+            return Expected((problem,), frozenset({_READ_AS.get(name, name)}))
         return Expected((_STRUCTURE,))
 
     def _snapshot(array: str, row: int, place: int) -> Expected:
-        if array in NAMES:
-            return Expected((_snapshot_text(row, array),), frozenset({f"{array}[{row}]"}))
-        hit = NAMES[place % row_bytes // 4] if array == "crc32" else NAMES
-        problems = (_INDEX, *(_snapshot_text(row, one) for one in hit))
+        if array in ARRAYS:
+            return Expected((_snapshot_problem(row, array),), frozenset({f"{array}[{row}]"}))
+        hit = ARRAYS[place % row_bytes // 4] if array == "crc32" else ARRAYS
+        problems = (_INDEX, *(_snapshot_problem(row, one) for one in hit))
         return Expected(problems, frozenset({"step", "time", *(f"{one}[{row}]" for one in hit)}))
 
     return expected
@@ -115,31 +125,29 @@ def _consequence(
 _READ_AS = {"schedule/snapshots": "planned_snapshots", "schedule/scalars": "planned_scalars"}
 
 
-def _snapshot_text(row: int, array: str) -> str:
-    return rf"snapshot {row} \(step -?\d+\) of {array} is damaged"
-
-
-def _scalars() -> Expected:
-    return Expected(("the scalars are damaged",), frozenset({"scalars/*"}))
+def _snapshot_problem(row: int, array: str) -> Problem:
+    return ("damage", rf"snapshot {row} \(step -?\d+\) of {array} is damaged")
 
 
 def _restart(slot: int, newest: dict[str, Any]) -> Expected:
     if newest["restart_slot"] < 0:
         return Expected()
     if slot == newest["restart_slot"]:
-        return Expected((f"the restart state of step {newest['restart_step']} is damaged",))
-    return Expected((_OLDER,))
+        text = f"the restart state of step {newest['restart_step']} is damaged"
+        return Expected((("damage", text),))
+    return Expected((_OLDER_KILLED if newest["status"] == RUNNING else _OLDER,))
 
 
 def differences(right: dict[str, Any], found: dict[str, Any], expected: Expected) -> list[str]:
     """Return what is not as expected in the arrays that were read, and in the check."""
     wrong = []
-    said = list(found["check"])
+    said = found["check"]
     if len(said) != len(expected.problems) or not all(
-        any(re.match(pattern, text) for text in said) for pattern in expected.problems
+        any(severity == level and re.match(pattern, text) for level, text in said)
+        for severity, pattern in expected.problems
     ):
         wrong.append(f"the check says {said}, not {list(expected.problems)}")
-    for name in sorted(set(right) - {"check", "status"}):
+    for name in sorted(right.keys() - {"check"}):
         known, rows = right[name], found.get(name)
         lost = name in expected.lost or f"{name.partition('/')[0]}/*" in expected.lost
         if expected.fewer:
@@ -154,13 +162,13 @@ def differences(right: dict[str, Any], found: dict[str, Any], expected: Expected
 
 @cache
 def _answer(number: int) -> dict[str, Any]:
-    outcome = call(trajectories()[number], (READ, "run.h5"))
-    assert outcome.code == 0, outcome
-    answer: dict[str, Any] = json.loads(outcome.out)
+    ended = call_on(trajectories()[number], (READ, "run.h5")).ended
+    assert ended.code == 0, ended
+    answer: dict[str, Any] = json.loads(ended.out)
     return answer
 
 
-def campaign_flips(count: int, seed: int, keep: Path | None = None) -> Report:  # noqa: ARG001
+def campaign(count: int, seed: int) -> Report:
     """Flip ``count`` bits, as many in each kind of region as in others."""
     report = Report("one flipped bit")
     with report.timed():
@@ -170,9 +178,13 @@ def campaign_flips(count: int, seed: int, keep: Path | None = None) -> Report:  
         for number in range(count):
             rng = Random(f"flips {seed} {number}")
             which = rng.randrange(len(contents))
-            region = rng.choice(tables[which][rng.choice(list(tables[which]))])
+            kind = rng.choice(list(tables[which]))
+            region = rng.choice(tables[which][kind])
             place, bit = rng.randrange(region.size), rng.randrange(8)
-            _try(report, which, contents[which], region, place, bit)
+            label = f"run {which}, bit {bit} of byte {region.start + place}"
+            report.took_effect[kind] += 1
+            with report.case(f"{label}, {region.name} + {place}"):
+                _flip(which, contents[which], region, place, bit)
     return report
 
 
@@ -182,23 +194,20 @@ def _by_kind(found: list[Region]) -> dict[str, list[Region]]:
         group, slash, name = region.name.partition("/")
         if not slash and group not in ("superblock", "structure"):
             group = "scales"
-        kinds.setdefault(f"{group}/{name}" if name in ("step", "crc32") else group, []).append(
-            region
-        )
+        kind = f"{group}/{name}" if name in ("step", "crc32") else group
+        kinds.setdefault(kind, []).append(region)
     return kinds
 
 
-def _try(report: Report, which: int, content: bytes, region: Region, place: int, bit: int) -> None:
-    label = f"run {which}, bit {bit} of byte {region.start + place}, {region.name} + {place}"
+def _flip(which: int, content: bytes, region: Region, place: int, bit: int) -> None:
     damaged = bytearray(content)
     damaged[region.start + place] ^= 1 << bit
     expected = region.expected(place)
-    report.cases += 1
-    outcome = call({"run.h5": bytes(damaged)}, (READ, "run.h5"))
-    if outcome.code == 3 and expected.refused and _REFUSED.search(outcome.err):
+    ended = call_on({"run.h5": bytes(damaged)}, (READ, "run.h5")).ended
+    ended.require_order()
+    if ended.code == 3 and expected.refused and _REFUSED.search(ended.err):
         return
-    if outcome.code != 0:
-        report.add("traceback" if outcome.code != 3 else "promise", f"{label}: {outcome.err[:500]}")
-        return
-    for text in differences(_answer(which), json.loads(outcome.out), expected):
-        report.add("wrong" if text.endswith("wrong") else "promise", f"{label}: {text}")
+    if ended.code != 0:
+        raise Broken("promise", ended.err[:500])
+    for text in differences(_answer(which), json.loads(ended.out), expected):
+        raise Broken("wrong" if text.endswith("wrong") else "promise", text)

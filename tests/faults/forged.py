@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -17,20 +18,21 @@ from typing import Any
 import h5py
 import numpy as np
 
-from faults.mutated_hdf5 import edit, odd_hdf5, odd_value, set_attribute
+from faults.mutated_hdf5 import edit, odd_changes, odd_value, set_attribute
 from faults.mutations import EXTREMES, ON_TEXT, mutated
 from faults.sandbox import apart
 
-CHANGING = ("commit", "scalars", "snapshots", "restart")
+CHANGING = ("commit", "sessions", "scalars", "snapshots", "restart")
 PAGE = 4096
+RUNNING = 0  # a status
 RECORD = struct.Struct("<8sQQQqqdqqIIII")
 FIELDS = (
-    "magic", "sequence", "scalar_rows", "snapshot_rows", "restart_slot", "restart_step", "restart_time",
-    "status", "stop_step", "scalars_crc", "snapshots_crc", "fixed_crc", "length",
+    "magic", "sequence", "scalar_rows", "snapshot_rows", "restart_slot", "restart_step",
+    "restart_time", "status", "stop_step", "scalars_crc", "snapshots_crc", "fixed_crc", "length",
 )  # fmt: skip
 _WITHOUT_SHA = {
-    "output", "force", "snapshots", "scalars", "snapshot_precision", "store_data", "restart_seconds",
-    "preset", "data_dir", "scalars_every",
+    "output", "force", "snapshots", "scalars", "snapshot_precision", "store_data",
+    "restart_seconds", "lock", "preset", "data_dir", "scalars_every",
 }  # fmt: skip
 
 
@@ -56,24 +58,33 @@ def page_of(fields: dict[str, Any], reason: bytes) -> bytes:
     return body + struct.pack("<I", zlib.crc32(body))
 
 
-def sealed(content: bytes, change: Callable[[dict[str, Any]], None] = lambda fields: None) -> bytes:
-    """Make every checksum of a trajectory right; ``change`` may alter each commit record before.
+Fields = dict[str, Any]
+"""The fields of a commit record, and its "reason"."""
+
+
+def sealed(
+    content: bytes,
+    change: Callable[[Any], object] = lambda _: None,
+    record: Callable[[Fields], object] = lambda _: None,
+) -> bytes:
+    """Change a trajectory by h5py, and each commit record, and make every checksum right.
 
     A file that HDF5 cannot open, or without rows to seal, is returned as far as it was sealed.
     """
 
     def work(path: Path) -> None:
+        edit(path, change)
         with h5py.File(path, "r+", locking=False) as file:
             _seal_fixed(file)
         data = bytearray(path.read_bytes())
         with h5py.File(path, "r", locking=False) as file:
             places, values = regions(file), _values(file)
             order = [name for key in ("scalars", "arrays") for name in _words_of(file, key)]
-        _seal_records(data, places, values, change)
+        _seal_records(data, places, values, record)
         path.write_bytes(data)
         _seal_snapshots(data, places, values)
         _seal_restart(data, places, values, order)
-        _seal_records(data, places, values, change)
+        _seal_records(data, places, values, record)
         path.write_bytes(data)
 
     return apart(content, work) or content
@@ -108,9 +119,7 @@ def _values(file: Any) -> dict[str, np.ndarray]:
     return {n: np.asarray(file[n][()]) for n in names if file[n].size < 1 << 20}
 
 
-def _write(
-    data: bytearray, places: dict[str, tuple[int, int]], name: str, array: np.ndarray
-) -> None:
+def _write(data: bytearray, places: Any, name: str, array: np.ndarray) -> None:
     offset, size = places[name]
     data[offset : offset + size] = array.tobytes()[:size]
 
@@ -118,13 +127,10 @@ def _write(
 def _seal_snapshots(data: bytearray, places: Any, values: dict[str, np.ndarray]) -> None:
     crcs = values["snapshots/crc32"]
     for row in range(len(crcs)):
-        head = struct.pack(
-            "<qd", int(values["snapshots/step"][row]), float(values["snapshots/time"][row])
-        )
+        head = b"".join(values[f"snapshots/{name}"][row].tobytes() for name in ("step", "time"))
         for column, name in enumerate("UVWa"):
-            crcs[row, column] = zlib.crc32(
-                values[f"snapshots/{name}"][row].tobytes(), zlib.crc32(head)
-            )
+            content = values[f"snapshots/{name}"][row].tobytes()
+            crcs[row, column] = zlib.crc32(head + content)
     _write(data, places, "snapshots/crc32", crcs)
 
 
@@ -138,11 +144,19 @@ def _seal_restart(data: bytearray, places: Any, values: Any, order: list[str]) -
     _write(data, places, "restart/crc32", crcs)
 
 
+# The columns of /scalars in the order of their checksum.
+_SCALARS = (
+    "step", "time", "step_size", "loss_sup", "loss_adv", "loss_aug", "loss_critic", "residual_norm",
+    "reaction_norm_U", "diffusion_norm_U", "reaction_norm_V", "diffusion_norm_V", "distance_U_mean",
+    "distance_U_max", "distance_V_mean", "distance_V_max", "balance_drift", "critic_balance_drift",
+    "score_norm_mean", "penalty_norm_mean", "mask_flips", "evaluations", "rejected_steps",
+    "invariant_error", "lambda_max",
+)  # fmt: skip
+
+
 def _rows_crc(values: dict[str, np.ndarray], group: str, count: int) -> int:
-    if group == "snapshots":
-        names = ["step", "time", "crc32"]
-    else:
-        names = [name.partition("/")[2] for name in SCALAR_ORDER if name in values]
+    order = _SCALARS if group == "scalars" else ("step", "time", "crc32")
+    names = [name for name in order if f"{group}/{name}" in values]
     crc = 0
     for row in range(min(count, len(values[f"{group}/step"]))):
         for name in names:
@@ -150,21 +164,8 @@ def _rows_crc(values: dict[str, np.ndarray], group: str, count: int) -> int:
     return crc
 
 
-#: The columns of /scalars in the order of their checksum.
-SCALAR_ORDER = tuple(
-    f"scalars/{name}"
-    for name in (
-        "step", "time", "step_size", "loss_sup", "loss_adv", "loss_aug", "loss_critic", "residual_norm",
-        "reaction_norm_U", "diffusion_norm_U", "reaction_norm_V", "diffusion_norm_V", "distance_U_mean",
-        "distance_U_max", "distance_V_mean", "distance_V_max", "balance_drift", "critic_balance_drift",
-        "score_norm_mean", "penalty_norm_mean", "mask_flips", "evaluations", "rejected_steps",
-        "invariant_error", "lambda_max",
-    )
-)  # fmt: skip
-
-
 def _seal_records(
-    data: bytearray, places: Any, values: Any, change: Callable[[dict[str, Any]], None]
+    data: bytearray, places: Any, values: Any, change: Callable[[Fields], object]
 ) -> None:
     offset, _ = places["commit/record"]
     ranges = sorted(places[name] for name in places if name.partition("/")[0] in CHANGING)
@@ -206,16 +207,12 @@ def odd_record(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  
                 fields[name] = mutated(rng, fields[name] or b"reason", (), ON_TEXT)[:4000]
                 fields["length"] = len(fields[name])
             elif name == "restart_time":
-                fields[name] = rng.choice(
-                    (float("nan"), float("inf"), -1.0, 0.0, 1e308, 5e-324, 0.3)
-                )
+                fields[name] = rng.choice((math.nan, math.inf, -1.0, 0.0, 1e308, 5e-324, 0.3))
             else:
-                value = rng.choice(
-                    (*EXTREMES, 3, 4, 5, 6, 7, fields[name] + 1, fields[name] - 1, -2)
-                )
-                fields[name] = _fitting(name, value)
+                near = (3, 4, 5, 6, 7, fields[name] + 1, fields[name] - 1, -2)
+                fields[name] = _fitting(name, rng.choice((*EXTREMES, *near)))
 
-    return sealed(content, change)
+    return sealed(content, record=change)
 
 
 def _fitting(name: str, value: int) -> int:
@@ -238,16 +235,17 @@ def odd_attributes(rng: Random, content: bytes, others: Sequence[bytes]) -> byte
         else:
             set_attribute(file, name, odd_value(rng, old))
 
-    return _edited_and_sealed(content, change)
+    return sealed(content, change)
 
 
 def odd_json(rng: Random, text: str) -> str:
     """Change a key or a value of a JSON object."""
     content = json.loads(text)
     odd: list[Any] = [
-        None, True, 0, -1, 1, 2, 1.5, -1e308, 1e-300, 1e308, float("nan"), float("inf"), 10**9, 2**31, 2**63, 10**30,
-        "", "a", "auto", "\x1b[31m", "é", [], {}, [1], {"a": 1}, "a" * 5000, "/dev/zero", "1", [[[[]]]],
-        "numpy", "cupy", "cupy:99", "numpy:1", "gram", "range", "\ud800",
+        None, True, 0, -1, 1, 2, 1.5, -1e308, 1e-300, 1e308, float("nan"), float("inf"), 10**9,
+        2**31, 2**63, 10**30, "", "a", "auto", "\x1b[31m", "é", [], {}, [1], {"a": 1}, "a" * 5000,
+        "/dev/zero", "1", [[[[]]]], "numpy", "cupy", "cupy:99", "numpy:1", "gram", "range",
+        "\ud800",
     ]  # fmt: skip
     for _ in range(rng.choice((1, 1, 2))):
         key = rng.choice(list(content) or ["a"])
@@ -261,19 +259,21 @@ def odd_json(rng: Random, text: str) -> str:
     return json.dumps(content)
 
 
+def _odd_number(rng: Random, dtype: Any) -> Any:
+    odd = (0, 1, -1, np.nan, np.inf, -np.inf, 1e308, 1e-320, 2**62, 10**6, 1e200)
+    with np.errstate(all="ignore"):
+        return np.array(rng.choice(odd)).astype(dtype)
+
+
 def odd_fixed(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # noqa: ARG001
     """Change initial arrays, data or plans."""
 
     def change(file: Any) -> None:
-        group = rng.choice(
-            [g for g in ("initial", "chart", "data", "schedule") if len(file.get(g, {}))]
-        )
-        item = file[group][rng.choice(list(file[group]))]
+        groups = [g for g in ("initial", "chart", "data", "schedule") if len(file.get(g, {}))]
+        group = file[rng.choice(groups)]
+        item = group[rng.choice(list(group))]
         values = item[()]
-        flat = values.reshape(-1)
-        odd = (0, 1, -1, np.nan, np.inf, -np.inf, 1e308, 1e-320, 2**62, 1e200)
-        with np.errstate(all="ignore"):
-            number = np.array(rng.choice(odd)).astype(values.dtype)
+        flat, number = values.reshape(-1), _odd_number(rng, values.dtype)
         kind = rng.randrange(3)
         if kind == 0:
             flat[:] = number
@@ -283,35 +283,26 @@ def odd_fixed(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  #
             flat[:] = flat[::-1].copy()
         item[...] = values
 
-    return _edited_and_sealed(content, change)
+    return sealed(content, change)
 
 
 def odd_rows(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # noqa: ARG001
     """Change committed rows or restart states."""
 
     def change(file: Any) -> None:
-        group = rng.choice(("scalars", "snapshots", "restart"))
-        item = file[group][rng.choice(list(file[group]))]
+        group = file[rng.choice(("scalars", "snapshots", "restart"))]
+        item = group[rng.choice(list(group))]
         values = item[()]
-        odd = (0, 1, -1, np.nan, np.inf, -np.inf, 1e308, 1e-320, 2**62, 10**6, 1e200)
-        with np.errstate(all="ignore"):
-            number = np.array(rng.choice(odd)).astype(values.dtype)
-        if rng.random() < 0.5:
-            values[rng.randrange(len(values))] = number
-        else:
-            values[...] = number
+        where = rng.randrange(len(values)) if rng.random() < 0.5 else ...
+        values[where] = _odd_number(rng, values.dtype)
         item[...] = values
 
-    return _edited_and_sealed(content, change)
+    return sealed(content, change)
 
 
-def odd_structure(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:
+def odd_structure(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # noqa: ARG001
     """Change links, datasets and attributes anywhere."""
-    return sealed(odd_hdf5(rng, content, others))
-
-
-def _edited_and_sealed(content: bytes, change: Callable[[Any], None]) -> bytes:
-    return sealed(edit(content, change))
+    return sealed(content, odd_changes(rng))
 
 
 FORGERS = (

@@ -6,7 +6,8 @@ import functools
 import gzip
 import io
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -14,13 +15,15 @@ from typing import Any
 
 import h5py
 import numpy as np
+from support_runs import Killed, kill_at
 
+import prdsim
 from faults import forged, mutated_archives, mutated_hdf5, mutations
 from faults.mutations import ON_BYTES, ON_TEXT, Mutator, mutated
-from faults.oracle import SECRET, Case
-from faults.sandbox import PIPE, READ, Outcome, call, folder
+from faults.oracle import ANY, SECRET, Case
+from faults.places import temporary_folder
+from faults.sandbox import PIPE, READ, Files, call_on
 
-Files = Mapping[str, bytes]
 _GOLDEN = Path(__file__).parents[1] / "golden"
 
 
@@ -65,56 +68,43 @@ class Format:
         return case_of(f"{self.name}: {name}", files, chosen, same_as)
 
 
-def case_of(name: str, files: Files, chosen: Command, same_as: Outcome | None = None) -> Case:
+def case_of(name: str, files: Files, chosen: Command, same_as: str | None = None) -> Case:
     """Return the case of a command on files."""
     words = (chosen.arguments, chosen.outputs, chosen.changes, chosen.codes)
     return Case(name, files, *words, same_as)
 
 
-_ANSWERS: dict[tuple[Any, ...], Outcome] = {}
+_ANSWERS: dict[tuple[Any, ...], str] = {}
 
 
-def _answer(name: str, files: Files, chosen: Command) -> Outcome | None:
+def _answer(name: str, files: Files, chosen: Command) -> str | None:
     """Return the answer for undamaged files, made once; None if the command changes files."""
     if chosen.changes or chosen.outputs:
         return None
     key = (name, chosen.arguments, *(hash(content) for content in files.values()))
     if key not in _ANSWERS:
-        _ANSWERS[key] = call(files, chosen.arguments)
+        _ANSWERS[key] = call_on(files, chosen.arguments).ended.out
     return _ANSWERS[key]
 
 
 # --- Trajectories ---
 
 _RUN: dict[str, Any] = {
-    "samples": 5, "width": 4, "critic_width": 3, "diffusion": True, "integrator": "heun", "step_size": 0.05,
-    "steps": 6, "snapshots": "every:2", "scalars": "every:1", "backend": "numpy", "threads": 1,
-    "restart_seconds": 0.0,
+    "samples": 5, "width": 4, "critic_width": 3, "diffusion": True, "integrator": "heun",
+    "step_size": 0.05, "steps": 6, "snapshots": "every:2", "scalars": "every:1", "backend": "numpy",
+    "threads": 1, "restart_seconds": 0.0,
 }  # fmt: skip
 
 
 def _made(keys: dict[str, Any], stop: int | None = None) -> bytes:
     """Return the trajectory of a tiny run on data of six inputs, killed at a step if asked."""
-    from support_runs import Killed, kill_at
-
-    import prdsim
-
-    place = folder()
-    try:
-        (place / "data.npz").write_bytes(_npz())
-        path = place / "run.h5"
+    with temporary_folder() as place:
+        data, path = place / "data.npz", place / "run.h5"
+        data.write_bytes(_npz())
         more = {} if stop is None else {"progress": kill_at(stop)}
-        try:
-            prdsim.run(
-                **{**_RUN, **keys}, dataset=str(place / "data.npz"), output=str(path), **more
-            )
-        except Killed:
-            pass
+        with suppress(Killed):
+            prdsim.run(**{**_RUN, **keys}, dataset=str(data), output=str(path), **more)
         return path.read_bytes()
-    finally:
-        for path in place.iterdir():
-            path.unlink()
-        place.rmdir()
 
 
 @functools.cache
@@ -251,29 +241,34 @@ _MNIST = (
 @functools.cache
 def toml_examples() -> list[Files]:
     texts = (
-        "# a run\ndataset = 'digits'\nsamples = 8\nwidth = 4\ndiffusion = true\ndiffusivity = 0.5\n"
-        'seed = 3\nintegrator = "heun"\nstep_size = 0.05\nsnapshots = "times:geometric:5"\n',
-        'preset = "theory"\nsplit = "test"\nrtol = 1e-3\nscalars = "every:2"\nsnapshots = "every:1"\n'
-        'trainable = "U,V"\nnormalize = "none"\ntarget = "labels"\nstore_data = false\n',
-        'integrator = "gd"\ncritic_step_size = 0.01\ncritic_rate = 1.0\npenalty_points = "gauss:2"\n'
-        'threads = 1\nchart = "gram"\nprecision = "float32"\noutput = "run.h5"\ninit_scale = 0.1\n',
+        "# a run\ndataset = 'digits'\nsamples = 8\nwidth = 4\ndiffusion = true\n"
+        'diffusivity = 0.5\nseed = 3\nintegrator = "heun"\nstep_size = 0.05\n'
+        'snapshots = "times:geometric:5"\n',
+        'preset = "theory"\nsplit = "test"\nrtol = 1e-3\nscalars = "every:2"\n'
+        'snapshots = "every:1"\ntrainable = "U,V"\nnormalize = "none"\ntarget = "labels"\n'
+        "store_data = false\n",
+        'integrator = "gd"\ncritic_step_size = 0.01\ncritic_rate = 1.0\n'
+        'penalty_points = "gauss:2"\nthreads = 1\nchart = "gram"\nprecision = "float32"\n'
+        'output = "run.h5"\ninit_scale = 0.1\n',
     )
     return [{"run.toml": text.encode()} for text in texts]
 
 
 #: Bounds what a valid configuration may ask for.
 _BOUNDED = (
-    "--dataset digits --samples 4 --width 3 --critic-width 2 --steps 1 --end-time 0.1 --critic-steps 1 "
-    "--critic-warmup 0 --backend numpy --threads 1 --restart-seconds 60 --no-force -o out.h5"
+    "--dataset digits --samples 4 --width 3 --critic-width 2 --steps 1 --end-time 0.1"
+    " --critic-steps 1 --critic-warmup 0 --backend numpy --threads 1 --restart-seconds 60"
+    " --no-force -o out.h5"
 )
 
 
 SETTINGS = (
-    "rtol=1e-3", "snapshots=every:2", "scalars=times:every:0.5", "seed=7", "trainable=U,V", "split=test",
-    "penalty_points=gauss:3", "output_init=normal", "step_size=auto", "data_dir=.", "preset=theory",
-    "critic=minimax", "store_data=false", "precision=float32", "chart=range", "normalize=none",
-    "target=inputs", "atol=0", "gradient_penalty=10", "correlation_length=2", "snapshot_precision=float32",
-    "dataset=digits", "output=x.h5", "backend=numpy", "diffusion=true", "init_scale=0.1", "outputs=3",
+    "rtol=1e-3", "snapshots=every:2", "scalars=times:every:0.5", "seed=7", "trainable=U,V",
+    "split=test", "penalty_points=gauss:3", "output_init=normal", "step_size=auto", "data_dir=.",
+    "preset=theory", "critic=minimax", "store_data=false", "precision=float32", "chart=range",
+    "normalize=none", "target=inputs", "atol=0", "gradient_penalty=10", "correlation_length=2",
+    "snapshot_precision=float32", "dataset=digits", "output=x.h5", "backend=numpy",
+    "diffusion=true", "init_scale=0.1", "outputs=3",
 )  # fmt: skip
 SCHEDULES = (
     "times:every:0.05",
@@ -311,11 +306,13 @@ def schedule_case(rng: Random, name: str) -> Case:
 
 OPTIONS = (
     ("analyze", "run.h5", "neurons", "--format"), ("compare", "run.h5", "other.h5", "--time"),
-    ("plot", "run.h5", "distances", "--dpi", "30", "--times"), ("plot", "run.h5", "filters", "--neurons"),
+    ("plot", "run.h5", "distances", "--dpi", "30", "--times"),
+    ("plot", "run.h5", "filters", "--neurons"),
     ("plot", "run.h5", "filters", "--dpi", "30", "--count"), ("resume", "run.h5", "--steps"),
-    ("resume", "run.h5", "--end-time"), ("converge", "run.h5", "--time"), ("plot", "run.h5", "input", "--sample"),
-    ("converge", "run.h5", "--accuracy"), ("analyze", "run.h5", "-o"), ("plot", "run.h5"), ("inspect",),
-    ("analyze", "run.h5"), ("data", "list", "--data-dir"), ("data", "check"), ("run",), (),
+    ("resume", "run.h5", "--end-time"), ("converge", "run.h5", "--time"),
+    ("plot", "run.h5", "input", "--sample"), ("converge", "run.h5", "--accuracy"),
+    ("analyze", "run.h5", "-o"), ("plot", "run.h5"), ("inspect",), ("analyze", "run.h5"),
+    ("data", "list", "--data-dir"), ("data", "check"), ("run",), (),
 )  # fmt: skip
 
 
@@ -330,15 +327,12 @@ def option_case(rng: Random, name: str) -> Case:
     return Case(f"option: {name}", files, arguments, ANY, ("run.h5",), frozenset({1}))
 
 
-ANY = ("*",)  # outputs whose names the mutation decides
-
-
 @functools.cache
 def reports() -> list[Files]:
     """A run with its report of convergence."""
     run = trajectories()[0]
-    done = call(run, ("converge", "run.h5", "--accuracy", "0.99"))
-    assert done.code == 0, done
+    done = call_on(run, ("converge", "run.h5", "--accuracy", "0.99"))
+    assert done.ended.code == 0, done.ended
     return [{**run, "run.converge.json": done.files["run.converge.json"]}]
 
 
@@ -351,28 +345,28 @@ _REPORT = (
 )
 
 _WITHOUT_SPLICE = tuple(m for m in ON_BYTES if m is not mutations.splice)
-_HDF5 = (mutated_hdf5.odd_hdf5,) * 3
+_ON_HDF5 = (mutated_hdf5.odd_hdf5,) * 3
+_ON_NPZ = (*ON_BYTES, *(mutated_archives.odd_npz,) * 9, *(mutated_archives.odd_directory,) * 3)
+_ON_IDX = (*ON_BYTES, *(mutated_archives.idx_header,) * 6)
+_ON_GZIP = (*ON_BYTES, *(mutated_archives.behind_gzip,) * 9)
+_ALL = (*_INSPECT, *_USE)
+_IMAGES, _LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+_CONFIGURE = (command(f"run run.toml {_BOUNDED}", **_OUT),)
 
 FORMATS = {
-    f.name: f
-    for f in (
-        Format("trajectory", "run.h5", trajectories, _WITHOUT_SPLICE, (*_INSPECT, *_USE), faithful=True),
-        Format("spliced", "run.h5", trajectories, (mutations.splice,), (*_INSPECT, *_USE)),
-        Format("restructured", "run.h5", trajectories, _HDF5, (*_INSPECT, *_USE)),
-        Format("forged", "run.h5", trajectories, forged.FORGERS, (*_INSPECT, *_USE)),
-        Format("npz", "data.npz", npz_examples,
-               (*ON_BYTES, *(mutated_archives.odd_npz,) * 9, *(mutated_archives.odd_directory,) * 3),
-               _runs("data.npz")),
-        Format("hdf5", "data.h5", hdf5_examples, (*ON_BYTES, *_HDF5 * 6), _runs("data.h5")),
+    each.name: each
+    for each in (
+        Format("trajectory", "run.h5", trajectories, _WITHOUT_SPLICE, _ALL, faithful=True),
+        Format("spliced", "run.h5", trajectories, (mutations.splice,), _ALL),
+        Format("restructured", "run.h5", trajectories, _ON_HDF5, _ALL),
+        Format("forged", "run.h5", trajectories, forged.FORGERS, _ALL),
+        Format("npz", "data.npz", npz_examples, _ON_NPZ, _runs("data.npz")),
+        Format("hdf5", "data.h5", hdf5_examples, (*ON_BYTES, *_ON_HDF5 * 6), _runs("data.h5")),
         Format("csv", "data.csv", csv_examples, ON_TEXT, _runs("data.csv")),
-        Format("idx", "train-images-idx3-ubyte", idx_examples,
-               (*ON_BYTES, *(mutated_archives.idx_header,) * 6), _MNIST),
-        Format("idx-labels", "train-labels-idx1-ubyte", idx_examples,
-               (*ON_BYTES, *(mutated_archives.idx_header,) * 6), _MNIST),
-        Format("idx-gz", "train-images-idx3-ubyte.gz", idx_gz_examples,
-               (*ON_BYTES, *(mutated_archives.behind_gzip,) * 9), _MNIST),
-        Format("toml", "run.toml", toml_examples, ON_TEXT,
-               (command(f"run run.toml {_BOUNDED}", **_OUT),)),
+        Format("idx", _IMAGES, idx_examples, _ON_IDX, _MNIST),
+        Format("idx-labels", _LABELS, idx_examples, _ON_IDX, _MNIST),
+        Format("idx-gz", f"{_IMAGES}.gz", idx_gz_examples, _ON_GZIP, _MNIST),
+        Format("toml", "run.toml", toml_examples, ON_TEXT, _CONFIGURE),
         Format("report", "run.converge.json", reports, ON_TEXT, _REPORT),
     )
-}  # fmt: skip
+}

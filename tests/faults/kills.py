@@ -15,9 +15,10 @@ from typing import Any
 
 import prdsim
 from faults.child import Ended, Hook, Line, call
+from faults.places import fresh_folder
 from faults.report import Broken, Report
 from faults.tables import REPORT, TABLES, Table
-from faults.world import LIVES, NAME, Life, fresh_folder, promising
+from faults.world import LIVES, NAME, Life, promising
 
 # A step is a call or return, of Python or C, in one of these: before and after every system call,
 # and between any two objects of the HDF5 file that is being made.

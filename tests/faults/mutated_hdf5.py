@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,26 +13,28 @@ import h5py
 import numpy as np
 
 from faults.mutations import ODD_NUMBERS, ON_TEXT, mutated
-from faults.sandbox import apart, folder
+from faults.places import temporary_folder
+from faults.sandbox import apart
 
 SECRET = "secret"  # a file next to the hostile one, which no reader may follow a link to
 Change = Callable[[Random, Any], None]
 
 
-def edit(content: bytes, *changes: Callable[[Any], None]) -> bytes:
-    """Return the file after some changes by h5py; unchanged if they cannot be made."""
-
-    def work(path: Path) -> None:
-        warnings.simplefilter("ignore")
-        with h5py.File(path, "r+", locking=False) as file:
-            for change in changes:
-                change(file)
-
-    return apart(content, work) or content
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    """Change a file by h5py as far as it can be."""
+    warnings.simplefilter("ignore")
+    with suppress(Exception), h5py.File(path, "r+", locking=False) as file:
+        change(file)
 
 
 def odd_hdf5(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # noqa: ARG001
-    """Make one to three changes; those that HDF5 refuses are left out."""
+    """Make one to three changes."""
+    change = odd_changes(rng)
+    return apart(content, lambda path: edit(path, change)) or content
+
+
+def odd_changes(rng: Random) -> Callable[[Any], None]:
+    """One to three changes; those that HDF5 refuses are left out."""
 
     def change(file: Any) -> None:
         for _ in range(rng.choice((1, 1, 2, 3))):
@@ -40,7 +43,7 @@ def odd_hdf5(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # 
             except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError):
                 continue
 
-    return edit(content, change)
+    return change
 
 
 def _names(file: Any) -> list[str]:
@@ -59,13 +62,13 @@ def _pick(rng: Random, file: Any, kind: type | None = None) -> str:
 def odd_value(rng: Random, old: Any = None) -> Any:
     """Return a value for an attribute that its reader may not expect."""
     choices: list[Any] = [
-        0, -1, 2, 3, 2**31, 2**63 - 1, -(2**63), 1.5, float("nan"), float("inf"), True,
-        "", "text", "\x1b[31mred\x07", "é" * 10, "[]", "{}", "null", "a" * 3000, "0", "nan",
-        b"\xff\xfe", np.void(b"abc"), np.arange(3), np.zeros((2, 2)), np.zeros(0), np.array([[1]]),
+        0, -1, 2, 3, 2**31, 2**63 - 1, -(2**63), 1.5, float("nan"), float("inf"), True, "", "text",
+        "\x1b[31mred\x07", "é" * 10, "[]", "{}", "null", "a" * 3000, "0", "nan", b"\xff\xfe",
+        np.void(b"abc"), np.arange(3), np.zeros((2, 2)), np.zeros(0), np.array([[1]]),
         np.float32(1.5), np.uint8(3), np.complex128(1j), h5py.Empty("f8"), h5py.Empty("S4"),
-        np.array(["a", "b"], dtype=h5py.string_dtype()), np.array([b"a", b"b"]), np.array([1.5, 2.5]),
-        np.array((1, 2.0), dtype=[("a", "i4"), ("b", "f8")]), np.datetime64(0, "s").astype("i8"),
-        *ODD_NUMBERS[:6],
+        np.array(["a", "b"], dtype=h5py.string_dtype()), np.array([b"a", b"b"]),
+        np.array([1.5, 2.5]), np.array((1, 2.0), dtype=[("a", "i4"), ("b", "f8")]),
+        np.datetime64(0, "s").astype("i8"), *ODD_NUMBERS[:6],
     ]  # fmt: skip
     if isinstance(old, (bytes, np.bytes_, str)) and rng.random() < 0.7:
         text = old.encode() if isinstance(old, str) else bytes(old)
@@ -167,9 +170,9 @@ def other_type(rng: Random, file: Any) -> None:
     shape = file[name].shape
     del file[name]
     kinds = (
-        "f4", ">f8", "f2", "i1", "u8", ">i4", "c16", "?", "S5", "V7", h5py.string_dtype(), h5py.ref_dtype,
-        h5py.vlen_dtype("f8"), h5py.enum_dtype({"a": 1}), np.dtype([("a", "f8"), ("b", "i4")]),
-        np.dtype(("f8", (2,))), "g",
+        "f4", ">f8", "f2", "i1", "u8", ">i4", "c16", "?", "S5", "V7", h5py.string_dtype(),
+        h5py.ref_dtype, h5py.vlen_dtype("f8"), h5py.enum_dtype({"a": 1}),
+        np.dtype([("a", "f8"), ("b", "i4")]), np.dtype(("f8", (2,))), "g",
     )  # fmt: skip
     file.create_dataset(name, shape, rng.choice(kinds))
 
@@ -179,8 +182,9 @@ def other_shape(rng: Random, file: Any) -> None:
     dtype, old = file[name].dtype, file[name].shape or ()
     del file[name]
     shapes: list[Any] = [
-        (), (0,), (1,), (0, 3), (3, 0), (2**40,), (2**31, 2), (10**9, 6), (30_000_000, 6), (1,) * 32, (2,),
-        (*old, 1), (1, *old), old[::-1], tuple(n + 1 for n in old), tuple(max(n - 1, 0) for n in old),
+        (), (0,), (1,), (0, 3), (3, 0), (2**40,), (2**31, 2), (10**9, 6), (30_000_000, 6),
+        (1,) * 32, (2,), (*old, 1), (1, *old), old[::-1], tuple(n + 1 for n in old),
+        tuple(max(n - 1, 0) for n in old),
     ]  # fmt: skip
     shape = rng.choice(shapes)
     if rng.random() < 0.1:
@@ -269,14 +273,10 @@ CHANGES: tuple[Change, ...] = (
 
 def chunk_bomb(gigabytes: float) -> bytes:
     """Return a small .h5 data file whose X unpacks to many zeros."""
-    place = folder()
-    path = place / "bomb.h5"
     rows = int(gigabytes * (1 << 30)) // 48
-    try:
+    with temporary_folder() as place:
+        path = place / "bomb.h5"
         with h5py.File(path, "w") as file:
             file.create_dataset("X", (rows, 6), "f8", chunks=(1 << 16, 6), compression="gzip")
             file["Y"] = np.zeros(3)
         return path.read_bytes()
-    finally:
-        path.unlink()
-        Path(place).rmdir()

@@ -11,12 +11,12 @@ from pathlib import Path
 from random import Random
 
 from faults.child import Child, Ended, Line, call, program
+from faults.places import fresh_folder
 from faults.report import Broken, Report
 from faults.world import (
     LIVES,
     NAME,
     Life,
-    fresh_folder,
     last_promise,
     patched,
     paused_after,

@@ -5,16 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from faults import crashes, errors, kills, outputs, temporaries, writers
+from faults import crashes, errors, fuzz, kills, outputs, temporaries, writers
 from faults.report import Report
 from faults.world import patched, world
+from prdsim.datasets import idx, user_files
 from prdsim.errors import TrajectoryLockedError
 from prdsim.files import lock, posix, whole
-from prdsim.trajectory import TrajectoryWriter
+from prdsim.trajectory import TrajectoryWriter, container
 from prdsim.trajectory.whereabouts import Whereabouts
 from prdsim.trajectory.writable import WritableFile
 
@@ -124,6 +125,21 @@ def predictable_temporary_name() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def reader_without_boundary() -> Iterator[None]:
+    """What a decoder raises for a user's data comes through."""
+    with (
+        patched(user_files, "reading", lambda path: nullcontext()),  # noqa: ARG005
+        patched(idx, "reading", lambda path: nullcontext()),  # noqa: ARG005
+    ):
+        yield
+
+
+def unchecked_content() -> AbstractContextManager[None]:
+    """A trajectory's datasets and attributes are taken as they are."""
+    return patched(container, "problems", lambda *_: ())
+
+
 Bug = Callable[[], AbstractContextManager[None]]
 BUGS: dict[Bug, tuple[Callable[[int, int], Report], int]] = {
     counter_before_data: (kills.campaign, 18),
@@ -135,13 +151,27 @@ BUGS: dict[Bug, tuple[Callable[[int, int], Report], int]] = {
     lock_by_name: (writers.campaign, 6),
     output_not_watched: (outputs.campaign, 9),
     predictable_temporary_name: (temporaries.campaign, 6),
+    reader_without_boundary: (fuzz.kept, 78),
+    unchecked_content: (fuzz.forgeries, 40),
 }
 """Each bug, and the campaign that finds it in so many cases."""
 
 
-def report_with(bug: Bug, seed: int) -> Report:
-    """What the campaign finds with the bug in the product."""
+class Found(Exception):  # noqa: N818
+    """A campaign found something broken."""
+
+
+def is_found(bug: Bug, seed: int) -> bool:
+    """Whether the campaign finds the bug, once it is in the product; it ends there."""
+
+    def found(*_: object) -> None:
+        raise Found
+
     campaign, count = BUGS[bug]
     world()  # made by the sound product
-    with bug():
-        return campaign(count, seed)
+    with bug(), patched(Report, "add", found):
+        try:
+            campaign(count, seed)
+        except Found:
+            return True
+    return False

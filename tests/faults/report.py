@@ -13,7 +13,7 @@ KINDS = {
     "lost": "lost",
     "wrong": "wrong numbers",
     "traceback": "tracebacks",  # "internal error" and deaths by a signal as well
-    "hang": "hangs > 5 s",
+    "hang": "hangs > 5 s",  # of processor time, or 20 s of waiting
     "memory": "peaks > 1 GB",
     "promise": "other promises",  # message, exit code, what is left on disk
 }

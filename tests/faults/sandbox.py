@@ -1,236 +1,108 @@
-"""One command line in a forked child: limits of memory, time and file size, all it left recorded.
-
-The child comes from a process that has imported everything (`warm`), so that a case costs
-milliseconds. A child that crashes, hangs or fills memory harms nothing else.
-"""
+"""One command line on some files, in a folder of its own: its end, and all files that it left."""
 
 from __future__ import annotations
 
-import gc
-import importlib
 import json
 import os
-import resource
-import shutil
-import signal
-import sys
-import tempfile
-import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-CPU_SECONDS = 5
-WALL_SECONDS = 20  # for a child that waits; the machine may be busy
-MEMORY = 1 << 30
-_LARGEST_FILE = 64 << 20
+from faults.child import Child, Ended, Line, Work, program
+from faults.places import temporary_folder
+from prdsim.cli import report
+from prdsim.errors import TrajectoryError
+from prdsim.symbols import ARRAYS
+from prdsim.trajectory import open_trajectory
+
+Files = Mapping[str, bytes]
 PIPE = b"a pipe, not a file"
 READ = "@read"  # in place of a verb: read every array by `open_trajectory`
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a child left. `code` is negative for a signal; `files` are those in its folder."""
+    """How a command ended, and the files then in its folder."""
 
-    code: int
-    out: str
-    err: str
-    cpu: float
-    wall: float
-    resident: int
-    files: Mapping[str, bytes]
+    ended: Ended
+    files: Files
 
 
-def warm() -> None:
-    """Import what any command needs; make the caches that first calls make."""
-    os.environ["MPLBACKEND"] = "Agg"
-    import prdsim.cli
+def apart(content: bytes, change: Callable[[Path], None]) -> bytes | None:
+    """Let ``change`` change a file in a child, which may crash; None if it fails."""
 
-    for name in prdsim.cli._VERBS:
-        importlib.import_module(f"prdsim.cli.{name}")
-    for name in (
-        "h5py",
-        "prdsim.analysis",
-        "prdsim.analysis.comparison",
-        "prdsim.analysis.run_tables",
-        "prdsim.convergence.assess",
-        "prdsim.datasets.fetch",
-        "prdsim.figures",
-        "prdsim.running.resuming",
-        "prdsim.running.runner",
-        "prdsim.trajectory",
-        "prdsim.backends.numba",
-        "prdsim.backends.numpy",
-        "prdsim.cli.summary",
-        "prdsim.cli.output",
-        "matplotlib.pyplot",
-        "scipy.linalg",
-        "lzma",
-        "bz2",
-    ):
-        importlib.import_module(name)
-    gc.collect()
-    gc.freeze()  # so that children need not copy what they only count
+    def work(_: Line) -> int:
+        try:
+            change(path)
+        except Exception:  # the change makes no sense
+            return 1
+        return 0
 
-
-def folder() -> Path:
-    """Return a fresh folder, in memory where there is such a place."""
-    memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="prdsim-", dir=memory if memory.is_dir() else None))
-
-
-def apart(content: bytes, work: Callable[[Path], None]) -> bytes | None:
-    """Let ``work`` change a file in a child, which may crash; None if it fails."""
-    place = folder()
-    path = place / "file"
-    try:
+    with temporary_folder() as folder:
+        path = folder / "file"
         path.write_bytes(content)
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                _limit()
-                work(path)
-                code = 0
-            except Exception:
-                code = 1
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        return path.read_bytes() if status == 0 or path.stat().st_size else None
-    finally:
-        shutil.rmtree(place)
+        ended = Child(work, folder).wait()
+        return path.read_bytes() if ended.code == 0 or path.stat().st_size else None
 
 
-def call(
-    files: Mapping[str, bytes], arguments: tuple[str, ...], *, limited: bool = True
-) -> Outcome:
-    """Run one command line in a fresh folder that holds the files."""
-    place = folder()
-    try:
+def call_on(files: Files, arguments: tuple[str, ...]) -> Outcome:
+    """Run one command line in a folder that holds the files; `PIPE` stands for a pipe."""
+    with temporary_folder() as folder:
         for name, content in files.items():
             if content == PIPE:
-                os.mkfifo(place / name)
+                os.mkfifo(folder / name)
             else:
-                (place / name).write_bytes(content)
-        return _call(place, arguments, limited)
-    finally:
-        shutil.rmtree(place)
+                (folder / name).write_bytes(content)
+        ended = Child(_work(arguments), folder).wait()
+        return Outcome(ended, _contents(folder))
 
 
-def _call(place: Path, arguments: tuple[str, ...], limited: bool) -> Outcome:
-    out, err = (os.memfd_create(name) for name in ("out", "err"))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    begun = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        _become(place, arguments, out, err, limited)
-    _, status, usage = os.wait4(child, 0)
-    texts = []
-    for fd in (out, err):
-        with os.fdopen(fd, "rb") as file:
-            file.seek(0)
-            texts.append(file.read().decode(errors="surrogateescape"))
-    return Outcome(
-        os.waitstatus_to_exitcode(status),
-        *texts,
-        usage.ru_utime + usage.ru_stime,
-        time.monotonic() - begun,
-        usage.ru_maxrss * 1024,
-        _contents(place),
-    )
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else PIPE
+        for path in sorted(folder.rglob("*"))
+        if not path.is_dir()
+    }
 
 
-def _contents(place: Path) -> dict[str, bytes]:
-    found = {}
-    for path in sorted(place.rglob("*")):
-        if not path.is_dir():
-            name = str(path.relative_to(place))
-            found[name] = path.read_bytes() if path.is_file() else PIPE
-    return found
-
-
-def _become(place: Path, arguments: tuple[str, ...], out: int, err: int, limited: bool) -> NoReturn:
-    """Be the command; never return."""
-    code = 99
-    try:
-        os.chdir(place)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        if limited:
-            _limit()
-        code = _main(arguments)
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BaseException:  # not by way of main: a fault of the suite
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def _limit() -> None:
-    size, resident = (int(n) * resource.getpagesize() for n in _statm()[:2])
-    space = size + max(MEMORY - resident, 1 << 28)
-    resource.setrlimit(resource.RLIMIT_AS, (space, space))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.alarm(WALL_SECONDS)
-
-
-def _statm() -> list[str]:
-    return Path("/proc/self/statm").read_text().split()
-
-
-def _main(arguments: tuple[str, ...]) -> int:
-    from prdsim.cli import main, report
-
-    if arguments[0] == READ:
+def _work(arguments: tuple[str, ...]) -> Work:
+    def read(_: Line) -> int:
         try:
             print(json.dumps(read_all(Path(arguments[1]))))
         except Exception as error:
             return report(error)
         return 0
-    sys.argv = ["prdsim", *arguments]
-    try:
-        main()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    return 0
+
+    return read if arguments[0] == READ else program(*arguments)
 
 
 def read_all(path: Path) -> dict[str, Any]:
-    """Read every array of a trajectory: its rows' checksums, or the error in one word each."""
-    from prdsim.errors import TrajectoryError
-    from prdsim.trajectory import open_trajectory
+    """Read every array of a trajectory: the checksums of its rows, or None if it fails.
 
+    "check" holds the severity and text of each problem.
+    """
     found: dict[str, Any] = {}
 
-    def keep(name: str, read: Any) -> None:
+    def keep(name: str, read: Callable[[], Any]) -> None:
         try:
-            array = np.asarray(read())
+            array = np.atleast_1d(read())
         except TrajectoryError:
             found[name] = None
         else:
-            found[name] = [zlib.crc32(row.tobytes()) for row in np.atleast_1d(array)]
+            found[name] = [zlib.crc32(row.tobytes()) for row in array]
 
     with open_trajectory(path) as run:
         for name in ("step", "time", "planned_snapshots", "planned_scalars"):
             keep(name, lambda name=name: getattr(run, name))
-        for name in "UVWa":
+        for name in ARRAYS:
             for row in range(len(getattr(run, name))):
-                keep(f"{name}[{row}]", lambda name=name, row=row: getattr(run, name)[row])
+                keep(f"{name}[{row}]", lambda n=name, row=row: getattr(run, n)[row])
         for group in ("initial", "chart", "data", "scalars"):
             for name in getattr(run, group):
-                keep(f"{group}/{name}", lambda g=group, name=name: getattr(run, g)[name])
-        found["check"] = run.check()
-        found["status"] = str(run.status)
+                keep(f"{group}/{name}", lambda g=group, n=name: getattr(run, g)[n])
+        found["check"] = [(problem.severity, problem.text) for problem in run.check()]
     return found

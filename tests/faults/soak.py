@@ -13,8 +13,8 @@ from pathlib import Path
 
 from support_cli import PATIENCE, ROOT, recorded
 
+from faults.places import fresh_folder
 from faults.report import Report
-from faults.world import fresh_folder
 from prdsim.trajectory import open_trajectory
 
 _COMMAND = ("--dataset", "digits", "--samples", "8", "--width", "6", "--diffusion")

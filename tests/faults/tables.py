@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from faults.child import call
+from faults.places import fresh_folder
 from faults.report import Broken
-from faults.world import NAME, STEPS, fresh_folder, world
+from faults.world import NAME, STEPS, world
 
 OLD = b"an older file\n"
 

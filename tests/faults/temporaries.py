@@ -7,9 +7,10 @@ from random import Random
 
 from faults.child import call
 from faults.crashes import Named, record
+from faults.places import fresh_folder
 from faults.report import Broken, Report
 from faults.tables import TABLES, Table
-from faults.world import LIVES, Life, fresh_folder, names
+from faults.world import LIVES, Life, names
 
 CONTENT = b"precious\n"
 

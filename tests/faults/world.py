@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import json
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +16,8 @@ import numpy as np
 from support import names
 from support_runs import assert_same_trajectory
 
-import prdsim
-from faults.child import Hook, Line, call
+from faults.child import Hook, Line, call, warm
+from faults.places import fresh_folder
 from faults.report import Broken
 from prdsim.errors import PrdsimError
 from prdsim.symbols import ARRAYS
@@ -29,8 +25,6 @@ from prdsim.trajectory import Status, Trajectory, TrajectoryWriter, open_traject
 
 STEPS, LONGER = 12, 24
 NAME = "run.h5"
-# What a crash may leave: the other record counts, and nothing depends on who resumed.
-HARMLESS = ("one of the two commit records is damaged", "what is recorded of a resume is damaged")
 
 
 def run_command(steps: int = STEPS, seed: int = 0, output: str = NAME) -> tuple[object, ...]:
@@ -146,8 +140,7 @@ class Life:
             found = held_by(trajectory)
             if not any(_keeps(found, promise) for promise in accepted):
                 raise Broken("lost", f"{found} of {accepted}")
-            damage = [text for text in trajectory.check() if not text.startswith(HARMLESS)]
-            if damage:
+            if damage := [str(problem) for problem in trajectory.check() if problem.is_damage]:
                 raise Broken("lost", f"{damage}")
             require_bits(trajectory, world().rows[found.seed])
 
@@ -249,16 +242,6 @@ class World:
     rows: dict[int, dict[str, np.ndarray]]
 
 
-def fresh_folder() -> Path:
-    """A folder of this process, removed at its end."""
-    memory = Path("/dev/shm")
-    folder = Path(
-        tempfile.mkdtemp(prefix="prdsim-faults-", dir=memory if memory.is_dir() else None)
-    )
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
 @cache
 def world() -> World:
     """Make the world, and import everything that the children need."""
@@ -270,7 +253,7 @@ def world() -> World:
         assert ended.code == code, ended
         files[name] = folder / f"{name}.h5"
 
-    _import_all(folder)
+    warm()
     for steps in (STEPS, LONGER):
         make(f"whole {steps}", 0, *run_command(steps, 0, f"whole {steps}.h5"))
     make("other", 0, *run_command(seed=1, output="other.h5"))
@@ -283,14 +266,3 @@ def world() -> World:
             if name in ("other", f"whole {LONGER}"):
                 rows[held[name].seed] = rows_of(trajectory)
     return World(folder, files, held, rows)
-
-
-def _import_all(folder: Path) -> None:
-    """Import what the commands do, and do a run, for what its first time makes."""
-    for verb in ("run", "resume", "inspect", "analyze", "converge", "summary", "output"):
-        import_module(f"prdsim.cli.{verb}")
-    path = str(folder / "first.h5")
-    prdsim.run(dataset="digits", samples=4, width=3, backend="numpy", steps=2, output=path)
-    prdsim.resume(path, 4)
-    gc.collect()
-    gc.freeze()  # so that children need not copy what they only count

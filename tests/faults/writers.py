@@ -9,13 +9,13 @@ from pathlib import Path
 from random import Random
 
 from faults.child import Child, call, program
+from faults.places import fresh_folder
 from faults.report import Broken, Report
 from faults.world import (
     LIVES,
     LONGER,
     NAME,
     Life,
-    fresh_folder,
     paused_after,
     require_same,
     run_command,

@@ -20,6 +20,7 @@ from prdsim.files.foreign import (
     plain_group,
     require_regular_file,
     require_true_chunks,
+    require_written,
 )
 
 NUMBERS = np.arange(12.0).reshape(3, 4)
@@ -146,6 +147,19 @@ def test_chunks_that_hold_more_than_they_declare_are_refused(tmp_path):
         require_true_chunks(dataset, available=1032 * len(content))
         with pytest.raises(ForeignFileError, match="a chunk holds more than it declares"):
             require_true_chunks(dataset, available=1032 * len(content) - 1)
+
+
+def test_arrays_of_which_most_was_never_written_are_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        few = file.create_dataset("few", (1001,), "f8", chunks=(1,))
+        many = file.create_dataset("many", (1002,), "f8", chunks=(1,))
+        few[0] = many[0] = 1.0
+        require_written(few)
+        with pytest.raises(ForeignFileError, match=r"^many of .*a.h5 is incomplete: 1 of"):
+            require_written(many)
+        many[1] = 1.0
+        require_written(many)
+        require_written(file.create_dataset("plain", data=NUMBERS))
 
 
 def test_arrays_compressed_twice_are_refused(tmp_path):

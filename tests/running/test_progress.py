@@ -107,6 +107,36 @@ def test_the_time_left_of_a_run_to_a_time_is_told_by_time(clock):
     ]
 
 
+def test_the_time_left_is_not_told_to_the_digit_when_nobody_lives_to_see_the_end(clock):
+    stream = io.StringIO()
+    shown = Shown(stream, seconds=5.0)
+    shown.start(0.0, 1e300)
+    for done, now in ((1.0, 1.0), (2.0, 6.0)):
+        clock[0] = now
+        shown.update(done, 3, 0.5)
+    assert stream.getvalue() == "2 of 1e+300  step 3  L_sup 0.5  years left\n"
+    terminal = Terminal()
+    shown = Shown(terminal)
+    shown.start(0.0, 1e300)
+    for done, now in ((1.0, 7.0), (2.0, 8.0)):
+        clock[0] = now
+        shown.update(done, 3, 0.5)
+    shown.close()
+    assert "2/1e+300" in terminal.getvalue()
+    assert "years left, step 3" in terminal.getvalue()
+    assert max(map(len, terminal.getvalue().split("\r"))) < 200
+
+
+def test_notes_command_no_terminal(clock):  # noqa: ARG001 - no line is due
+    stream, terminal = io.StringIO(), Terminal()
+    for shown in (Shown(stream), Shown(terminal)):
+        shown.start(0.0, 1.0)
+        shown.note("run\x1b[31m.h5 is now \x07.h5")
+        shown.close()
+        told = (stream if shown._stream is stream else terminal).getvalue()
+        assert r"run\u001b[31m.h5 is now \u0007.h5" in told
+
+
 def test_notes_are_lines_now_and_then_or_change_in_place(clock, monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)

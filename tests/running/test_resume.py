@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,6 @@ import numpy as np
 import pytest
 from golden.synthetic_run import extend
 from support import BACKENDS, Terminal, same_bits, same_numbers
-from support_cli import PATIENCE, ROOT
 from support_runs import (
     At,
     Killed,
@@ -75,196 +70,6 @@ def row_of(trajectory: prdsim.Trajectory, row: int) -> dict[str, float]:
     return {name: column[row] for name, column in trajectory.scalars.items() if name != "step"}
 
 
-# -- killed at any moment --------------------------------------------------------------------------
-
-# A process that has everything imported and compiled, and forks a child for every run: a kill
-# then costs the run alone, and the tests' own process, which may have threads, is never forked.
-SERVER = """
-import json, os, signal, sys, tempfile, time
-import prdsim
-
-with tempfile.TemporaryDirectory() as folder:
-    for i, keys in enumerate(json.loads(sys.argv[1])):
-        prdsim.run(**{**keys, "steps": 2}, output=f"{folder}/{i}.h5")
-print(json.dumps("ready"), flush=True)
-for line in sys.stdin:
-    call, keys, seconds = json.loads(line)
-    begun = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            getattr(prdsim, call)(**keys)
-            code = 0
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-        os._exit(code)
-    ended = 0
-    while not ended and (seconds is None or time.monotonic() < begun + seconds):
-        time.sleep(0.001)
-        ended, status = os.waitpid(child, os.WNOHANG)
-    if not ended:
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-    answer = os.waitstatus_to_exitcode(status), time.monotonic() - begun
-    print(json.dumps(answer), flush=True)
-"""
-
-
-class Runs:
-    """Runs in processes of their own, which may be killed after some seconds."""
-
-    def __init__(self, warm: list[dict[str, Any]]) -> None:
-        self._server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", SERVER, json.dumps(warm)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        assert self._answer() == "ready"
-
-    def _answer(self) -> Any:
-        assert self._server.stdout is not None
-        return json.loads(self._server.stdout.readline())
-
-    def __call__(self, call: str, seconds: float | None = None, **values: Any) -> tuple[int, float]:
-        """Return the exit code (-SIGKILL if killed) and how long it took."""
-        assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps([call, values, seconds]) + "\n")
-        self._server.stdin.flush()
-        code, taken = self._answer()
-        return code, taken
-
-    def close(self) -> None:
-        self._server.communicate(timeout=PATIENCE)
-
-
-# Every method with each backend, each kind of end, and each rhythm of restart states: never
-# (1e9), with every row (0), and in between.
-CASES = [
-    ("numpy", "gd", 60, 0.0),
-    ("numba", "gd", 3.0, 1e9),
-    ("numpy", "rk4", 2.4, 1e9),
-    ("numba", "rk4", 150, 0.02),
-    ("numpy", "bs23", 150, 0.02),
-    ("numba", "bs23", 2.0, 0.0),
-    ("numpy", "dopri5", 1.0, 0.02),
-    ("numba", "dopri5", 60, 1e9),
-    ("numpy", "gd", 60, 1e9),
-    ("numba", "rk4", 3.0, 0.0),
-]
-KILLS = 2  # in every case, inside the run: 20 in all
-
-
-def case_keys(
-    backend: str, integrator: str, end: float, restart_seconds: float, **others: Any
-) -> dict[str, Any]:
-    """Of ``end`` steps, recorded by step; or up to the time ``end``, recorded by time."""
-    others |= {"backend": backend, "integrator": integrator}
-    others["restart_seconds"] = restart_seconds
-    if isinstance(end, int):
-        return keys(steps=end, snapshots="every:20", scalars="every:4", **others)
-    return timed(end, **others)
-
-
-def share_done(trajectory: prdsim.Trajectory) -> float:
-    """How much of a run need not be done again, from 0 to 1."""
-    if trajectory.restart_step < 0:
-        return 0.0
-    config = trajectory.config
-    if config["end_time"] is None:
-        return trajectory.restart_step / config["steps"]
-    return min(1.0, trajectory.restart_time / config["end_time"])
-
-
-@pytest.fixture(scope="module")
-def runs():
-    server = Runs([case_keys(*case) for case in CASES if case[0] == "numba"])
-    yield server
-    server.close()
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
-def test_killed_at_random_moments_and_resumed(case, tmp_path, runs):
-    moments = random.Random(str(case))
-    config = case_keys(*case)
-    whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
-    code, duration = runs("run", **config, output=str(whole))
-    assert code == 0
-    inside, reached, done = 0, -1, 0.0
-    for _ in range(100):
-        if inside == KILLS:
-            break
-        left = duration * (1 - done)
-        code, _ = go_on(runs, config, killed, seconds=moments.uniform(0, left))
-        if not killed.exists():  # killed before there was a file
-            assert code == -signal.SIGKILL
-            duration *= 1.1
-            continue
-        with prdsim.open_trajectory(killed) as trajectory:
-            assert not trajectory.is_being_written()
-            assert trajectory.check() == []
-            assert trajectory.restart_step >= reached  # nothing committed is ever lost
-            reached, done = trajectory.restart_step, share_done(trajectory)
-            finished = trajectory.status is Status.FINISHED
-        if finished:  # the kill came too late
-            assert_same_trajectory(whole, killed)
-            killed.unlink()
-            duration, reached, done = 0.9 * duration, -1, 0.0
-        else:
-            assert (code, trajectory.status) == (-signal.SIGKILL, Status.RUNNING)
-            inside += 1
-    assert inside == KILLS
-    assert go_on(runs, config, killed)[0] == 0
-    assert_same_trajectory(whole, killed)
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
-
-
-def go_on(
-    runs: Runs, config: dict[str, Any], path: Path, seconds: float | None = None
-) -> tuple[int, float]:
-    if path.exists():
-        return runs("resume", seconds, path=str(path))
-    return runs("run", seconds, **config, output=str(path))
-
-
-@pytest.mark.parametrize(
-    ("config", "more"),
-    [
-        (case_keys("numpy", "rk4", 20, 1e9), {"steps": 80}),
-        # Its 20 steps come to 0.4, a time of both plans: the longer run's file is the same.
-        (case_keys("numpy", "rk4", 0.4, 1e9, scalars="times:every:0.05"), {"end_time": 1.6}),
-    ],
-    ids=["steps", "time"],
-)
-def test_killed_while_a_finished_run_goes_on(config, more, tmp_path, runs):
-    moments = random.Random(7)
-    config["snapshots"] = "times:every:0.2" if "end_time" in more else config["snapshots"]
-    whole, killed, finished = (tmp_path / f"{name}.h5" for name in ("whole", "killed", "finished"))
-    assert runs("run", **{**config, **more}, output=str(whole))[0] == 0
-    assert runs("run", **config, output=str(finished))[0] == 0
-    content = finished.read_bytes()
-    killed.write_bytes(content)
-    code, duration = runs("resume", path=str(killed), **more)
-    assert code == 0
-    assert_same_trajectory(whole, killed)
-    for moment in [0.1, 0.2, moments.random()]:
-        killed.write_bytes(content)
-        runs("resume", duration * moment, path=str(killed), **more)
-        with prdsim.open_trajectory(killed) as trajectory:
-            assert trajectory.check() == []
-            planned = trajectory.planned_snapshots[-1]
-            (end,) = more.values()
-            done = planned == end and trajectory.status is Status.FINISHED
-        assert planned in (end / 4, end)  # the old file or the new one, nothing between
-        if not done:
-            again = more if planned == end / 4 else {}
-            assert runs("resume", path=str(killed), **again)[0] == 0
-        assert_same_trajectory(whole, killed)
-
-
 # -- stopped, in this process ----------------------------------------------------------------------
 
 
@@ -301,6 +106,8 @@ VARIANTS = {
     "times rk4": timed(0.8, integrator="rk4"),
     "times bs23": timed(0.8, integrator="bs23", backend="numba", rtol=1e-4),
     "times dopri5": timed(0.8, integrator="dopri5", rtol=1e-4),
+    "restart states rk4": {"integrator": "rk4", "backend": "numba", "restart_seconds": 0.0},
+    "restart states dopri5": timed(0.8, integrator="dopri5", rtol=1e-4, restart_seconds=0.0),
     "minimax, without data": {
         "critic": "minimax",
         "critic_step_size": 0.01 / 12,
@@ -631,7 +438,9 @@ def test_recording_and_progress_change_no_bit(backend, integrator, tmp_path):
 
 
 def test_resume_removes_the_second_name_that_a_kill_in_creation_leaves(tmp_path):
-    path = prdsim.run(**case_keys("numpy", "gd", 20, 1e9), output=str(tmp_path / "run.h5")).path
+    path = prdsim.run(
+        **keys(steps=20, snapshots="every:20", scalars="every:4"), output=str(tmp_path / "run.h5")
+    ).path
     (tmp_path / ".run.h5.0123abcd.tmp").hardlink_to(path)  # killed between link and unlink
     (tmp_path / "other.tmp").touch()
     prdsim.resume(path, 40)

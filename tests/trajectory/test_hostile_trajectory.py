@@ -55,9 +55,8 @@ def test_forging_nothing_leaves_a_good_file(path):
         problems = trajectory.check()
         assert (trajectory.scalars["loss_sup"] == 7).all()
         assert trajectory.stop_reason == "because"
-    assert all("snapshot" in problem.text for problem in problems), (
-        "whose own checksums hold the time"
-    )
+    # whose own checksums hold the time
+    assert all("snapshot" in problem.text for problem in problems)
 
 
 # -- links and storage -----------------------------------------------------------------------------

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import random
 import resource
-import signal
 import subprocess
 import sys
-import time
-from itertools import pairwise
 from types import SimpleNamespace
 
 import h5py
@@ -55,52 +50,6 @@ class Reference:
             assert trajectory.scalars[field.name].tolist() == expected
 
 
-STOP = 8  # three restart states, so that one is overwritten, and five rows of either kind
-
-
-def recorded_run(path, monkeypatch):
-    """Run to STOP; return the created file's bytes and every write, None for a sync."""
-    create_trajectory(path, run.layout())
-    created = path.read_bytes()
-    calls = []
-    real_write, real_sync = posix.pwrite, posix.fdatasync
-
-    def write(fd, data, offset):
-        if len(data) and os.path.samestat(os.fstat(fd), path.stat()):
-            calls.append((offset, bytes(data)))
-        real_write(fd, data, offset)
-
-    def sync(fd):
-        calls.append(None)
-        real_sync(fd)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(posix, "pwrite", write)
-        patch.setattr(posix, "fdatasync", sync)
-        with TrajectoryWriter.open(path) as writer:
-            run.continue_run(writer, stop=STOP)
-    assert b"".join(data for _, data in filter(None, calls))
-    return created, calls
-
-
-def apply(content, offset, data):
-    content[offset : offset + len(data)] = data
-
-
-def torn(offset, data):
-    """The beginnings of a write that end at a sector's edge."""
-    first = SECTOR - offset % SECTOR
-    return [data[:length] for length in range(first, len(data), SECTOR)]
-
-
-def committed_rows(path):
-    """(scalar rows, snapshot rows) of a file that must open and be undamaged."""
-    with open_trajectory(path) as trajectory:
-        assert [p for p in trajectory.check() if p.is_damage] == []
-        REFERENCE.assert_holds(trajectory)
-        return len(trajectory.scalars["step"]), len(trajectory.step)
-
-
 def assert_continues(path):
     with TrajectoryWriter.open(path) as writer:
         run.continue_run(writer)
@@ -112,97 +61,6 @@ def assert_continues(path):
 
 
 REFERENCE = Reference(run.STEPS)
-
-
-def test_every_prefix_of_the_writers_calls_is_a_whole_file(tmp_path, monkeypatch):
-    """What SIGKILL can leave: all writes up to one, the last perhaps torn at a sector's edge."""
-    created, calls = recorded_run(tmp_path / "run.h5", monkeypatch)
-    stopped = (tmp_path / "run.h5").read_bytes()
-    content, victim = bytearray(created), tmp_path / "victim.h5"
-    victim.write_bytes(content)
-    rows, seen = (0, 0), {(0, 0)}
-    writes = [call for call in calls if call]
-    for k, (offset, data) in enumerate(writes):
-        for piece in [*torn(offset, data), data]:
-            with victim.open("r+b") as file:
-                file.seek(offset)
-                file.write(piece)
-            found = committed_rows(victim)
-            assert found >= rows  # what was committed stays
-            assert found == rows or piece is data  # a torn write commits nothing
-            rows = found
-        seen.add(rows)
-        apply(content, offset, data)
-        if k % 12 == 0:
-            copy = tmp_path / "copy.h5"
-            copy.write_bytes(content)
-            assert_continues(copy)
-    assert bytes(content) == stopped
-    assert len(seen) >= 6  # each commit was seen: 5 with snapshots, and the one before any
-    assert rows == (5, 5)
-
-
-def test_power_loss_at_any_write_leaves_a_whole_file(tmp_path, monkeypatch):
-    """Each page written since the last sync persists or not; acknowledged commits must."""
-    created, calls = recorded_run(tmp_path / "run.h5", monkeypatch)
-    victim = tmp_path / "victim.h5"
-    generator = random.Random(1)
-    synced, current, rows = bytearray(created), bytearray(created), (0, 0)
-    dirty, states = set(), 0
-    for call, following in pairwise([*calls, None]):
-        if call is None:
-            synced, dirty = bytearray(current), set()
-            victim.write_bytes(synced)
-            rows = committed_rows(victim)
-            continue
-        offset, data = call
-        apply(current, offset, data)
-        dirty |= set(range(offset // PAGE, (offset + len(data) - 1) // PAGE + 1))
-        # Most is at stake before a sync: the record may be there, and what it tells of not.
-        for _ in range(5 if following is None else generator.random() < 0.3):
-            lost = bytearray(synced)
-            for page in dirty:
-                if generator.random() < 0.5:
-                    lost[page * PAGE : (page + 1) * PAGE] = current[page * PAGE : (page + 1) * PAGE]
-            victim.write_bytes(lost)
-            found = committed_rows(victim)
-            assert found >= rows
-            states += 1
-            if states % 12 == 0:
-                assert_continues(victim)
-    assert states > 40
-
-
-def test_sigkill_at_random_moments_loses_nothing_committed(tmp_path):
-    steps, every = 1000, 10
-    reference = Reference(steps)
-    plan = {"snapshot_plan": range(0, steps + 1, every), "scalar_plan": range(steps + 1)}
-    path = tmp_path / "run.h5"
-    create_trajectory(path, run.layout(**plan))
-    generator = random.Random(2)
-    kills, counts = 0, []
-    while kills < 10:
-        child = start_child(path, steps, every)
-        time.sleep(generator.uniform(0, 0.05))
-        child.send_signal(signal.SIGKILL)
-        kills += child.wait() == -signal.SIGKILL
-        child.stdout.close()
-        with open_trajectory(path) as trajectory:
-            assert not trajectory.is_being_written()
-            assert [p for p in trajectory.check() if p.is_damage] == []
-            reference.assert_holds(trajectory)
-            counts.append(len(trajectory.scalars["step"]))
-            if trajectory.status is Status.FINISHED:
-                trajectory.close()
-                create_trajectory(path, run.layout(**plan), force=True)
-                counts = []
-    assert counts == sorted(counts)
-    with TrajectoryWriter.open(path) as writer:
-        run.continue_run(writer, tuple(plan["snapshot_plan"]), tuple(plan["scalar_plan"]))
-    with open_trajectory(path) as trajectory:
-        assert trajectory.check() == []
-        assert len(trajectory.step) == steps // every + 1
-        reference.assert_holds(trajectory)
 
 
 def start_child(path, steps, every):
