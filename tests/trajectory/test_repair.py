@@ -193,6 +193,13 @@ def rows(case):
     return 6 if case == "its count" else 7
 
 
+def test_a_finished_run_is_kept_to_its_last_row(whole, tmp_path):
+    path = damaged(whole, tmp_path / "bad.h5", place(whole, "initial/W"))
+    repair_trajectory(path, tmp_path / "good.h5")
+    plans = len(run.SNAPSHOT_STEPS), len(run.SCALAR_STEPS)
+    assert assert_is_part_of(tmp_path / "good.h5", whole) == (*plans, 24)
+
+
 def test_a_changed_structure_is_written_anew(stopped, tmp_path):
     path = damaged(stopped, tmp_path / "bad.h5", gap(stopped))
     with open_trajectory(path) as trajectory:
