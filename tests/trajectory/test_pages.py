@@ -133,6 +133,7 @@ def test_steps_and_times_ascend_from_zero_or_later_and_are_finite(values, weakly
 
 
 def test_the_first_resume_keeps_its_page_and_the_others_share_theirs():
+    assert (PAGE_BYTES, len(pack(1, {}))) == (2048, 2048)
     assert [page_of(n) for n in (1, 2, 3, 16, 17, 31, 32)] == [0, 1, 2, 15, 1, 15, 1]
 
 
@@ -153,6 +154,8 @@ def test_pages_of_resumes_that_are_not_whole_are_left_out():
     good = pack(1, {"step": 3})
     assert torn(good + good[:-1] + b"x") == [1]
     assert torn(b"x" + good[1:]) == torn(good[:-1]) == [0]
+    for bits in range(1, 9):  # whose checksums are smaller and larger
+        assert sessions(good[:8] + bytes([good[8] ^ bits]) + good[9:]) == []
     assert sessions(sealed(good[:-1])) == []
     assert sessions(good[:-1]) == sessions(bytes(PAGE_BYTES)) == []
     for text in (b"[1, 2]", b'{"a": ', b"\xff"):
