@@ -184,7 +184,7 @@ def judge(copy: Path, module: str, tests: dict[str, Any], sample: int | None) ->
         print(f"explained, but no survivors: {sorted(gone)}")
     return {
         "possible": len(every),
-        "tried": len(chosen),
+        "mutants": len(chosen),
         **{outcome: outcomes[outcome] for outcome in ("killed", "timeout", "survived")},
         "score": round(100.0 * (1.0 - outcomes["survived"] / len(chosen)), 1),
         "survivors": survivors,
@@ -197,7 +197,7 @@ Written by `python benchmarks/mutation.py`, which says what is mutated and how.
 Mutants by cosmic-ray {cosmic_ray}, Python {python}.
 A mutant is noticed if a test fails (killed) or does not end (timeout).
 
-| module | possible | tried | killed | timeout | survived | score, % |
+| module | possible | mutants | killed | timeout | survived | score, % |
 |---|---|---|---|---|---|---|
 """
 
