@@ -233,6 +233,9 @@ def test_a_snapshot_that_differs_in_one_bit_ends_the_resume(finished):
     with TrajectoryWriter.open(finished) as writer:
         with pytest.raises(ResumeMismatchError, match=r"array W at step 4.*in 1 elements") as info:
             writer.snapshot(4, 1.0, state)
+        state["W"][0, 0] = np.nextafter(state["W"][0, 0], -9.0)
+        with pytest.raises(ResumeMismatchError, match="in 2 elements"):
+            writer.snapshot(4, 1.0, state)
         with pytest.raises(ResumeMismatchError, match="snapshot time at step 4"):
             writer.snapshot(4, 1.5, list(run.states(4))[4])
     assert str(finished) in str(info.value)
