@@ -392,6 +392,17 @@ def test_a_reader_shows_what_was_committed_since_when_it_is_refreshed(tmp_path):
             assert trajectory.scalars["step"].tolist() == list(run.SCALAR_STEPS)
 
 
+def test_a_running_file_has_reached_its_last_row(tmp_path):
+    path = tmp_path / "run.h5"
+    with TrajectoryWriter.create(path, run.layout()) as writer:
+        for step, state in enumerate(run.states(2)):
+            writer.snapshot(step, run.time_of(step), state)
+        writer.commit(Status.RUNNING)
+        with open_trajectory(path) as trajectory:
+            assert (trajectory.reached_step, trajectory.stop_step) == (2, -1)
+            assert trajectory.restart_step == -1
+
+
 def test_extending_refuses_a_schedule_that_drops_rows(finished):
     before = finished.read_bytes()
     with pytest.raises(PrdsimError, match="plan of snapshots does not begin"):
