@@ -17,6 +17,7 @@ from prdsim.errors import ConfigError, OutputError, TrajectoryLockedError
 from prdsim.files import lock, posix
 from prdsim.trajectory import Status, TrajectoryWriter, open_trajectory
 from prdsim.trajectory.create import new_temporary
+from prdsim.trajectory.extend import extend_trajectory
 
 
 @pytest.fixture
@@ -125,6 +126,9 @@ def test_a_file_system_without_locks(path, monkeypatch):
         run.continue_run(writer, stop=4)
     with pytest.raises(OutputError, match="--no-lock"):
         TrajectoryWriter.open(path)
+    with TrajectoryWriter.open(path, locked=False) as writer:
+        plans = {"snapshot_plan": run.SNAPSHOT_STEPS, "scalar_plan": run.SCALAR_STEPS}
+        extend_trajectory(writer, **plans, attributes={})
     with open_trajectory(path) as trajectory:  # archives are read on such file systems too
         assert trajectory.is_being_written() is None
         assert trajectory.check() == []
