@@ -124,7 +124,7 @@ def test_a_new_file_holds_no_rows_and_says_so(tmp_path):
         assert trajectory.scalars["loss_sup"].shape == (0,)
         assert trajectory.status is Status.RUNNING
     assert names(tmp_path) == ["run.h5"]
-    with h5py.File(path, locking=False) as file:  # as any program sees them
+    with h5py.File(tmp_path / "run.h5", locking=False) as file:  # as any program sees them
         for name in ("scalars/step", "snapshots/step", "restart/step"):
             assert (file[name][:] == -1).all()
 
