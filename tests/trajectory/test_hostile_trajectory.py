@@ -233,6 +233,7 @@ def test_what_a_restart_state_is_said_to_hold(path, name, value, words):
 def test_restart_states_have_the_shapes_of_their_kind(path, content):
     for name, data, words in (
         ("step_size", np.ones((2, 1)), "/restart/step_size is not one number a slot"),
+        ("step_size", np.ones(1), "/restart/step_size is not one number a slot"),
         ("step_size", np.ones(2, "f4"), "/restart/step_size is not one number a slot"),
         ("velocity_U", np.ones((3, 6, 5)), "/restart/velocity_U is not an array of the run a slot"),
         ("velocity_U", np.ones((1, 6, 5)), "/restart/velocity_U is not an array of the run a slot"),
