@@ -237,6 +237,7 @@ def test_restart_states_have_the_shapes_of_their_kind(path, content):
         ("step_size", np.ones(2, "f4"), "/restart/step_size is not one number a slot"),
         ("velocity_U", np.ones((3, 6, 5)), "/restart/velocity_U is not an array of the run a slot"),
         ("velocity_U", np.ones((1, 6, 5)), "/restart/velocity_U is not an array of the run a slot"),
+        ("velocity_U", np.ones((2, 6, 5), "f4"), "/restart/velocity_U is not an array of the run"),
         ("velocity_U", np.ones(2), "/restart/velocity_U is not an array of the run a slot"),
     ):
         path.write_bytes(content)
