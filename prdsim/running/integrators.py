@@ -24,9 +24,9 @@ class AlternatingDescent:
     """
 
     critic_steps: int
-    critic_rate: float = 1.0
-    critic_step_size: float | None = None
-    dense: bool = False
+    critic_rate: float
+    critic_step_size: float | None
+    dense: bool
     name: str = "gd"
     order: int = 1
     dense_order: int = 1

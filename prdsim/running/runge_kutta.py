@@ -17,8 +17,8 @@ class RungeKutta:
     """One explicit Runge-Kutta method for the joint flow of the arrays that move."""
 
     tableau: Tableau
-    rtol: float = 1e-3
-    atol: float = 1e-8
+    rtol: float
+    atol: float
     dense: bool = False
 
     @property

@@ -29,7 +29,7 @@ class Controller:
         if not error < float("inf"):
             return self.smallest
         raw: float = self.safety * error ** (-1.0 / (self.error_order + 1))
-        return min(1.0, max(self.smallest, raw))
+        return max(self.smallest, raw)
 
 
 @dataclass

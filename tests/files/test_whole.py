@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import names
 
 from prdsim.errors import ConfigError, OutputError
 from prdsim.files import posix
@@ -166,12 +167,24 @@ def test_permissions_are_those_of_a_new_file_or_of_the_one_replaced(tmp_path):
     try:
         write_whole(path, b"a", force=False)
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
-        path.chmod(0o404)
+        os.umask(0)
+        write_whole(tmp_path / "u.csv", b"a", force=False)
+        assert stat.S_IMODE((tmp_path / "u.csv").stat().st_mode) == 0o666
+        path.chmod(0o405)
         with whole_file(path, force=True) as (temporary, _):
             assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
-        assert stat.S_IMODE(path.stat().st_mode) == 0o404
+        assert stat.S_IMODE(path.stat().st_mode) == 0o405
     finally:
         os.umask(former)
+
+
+def test_no_descriptor_stays_open(tmp_path):
+    before = names(Path("/proc/self/fd"))
+    for force in (False, True):
+        write_whole(tmp_path / "t.csv", b"new", force=force)
+        with pytest.raises(OutputError, match="File name too long"):  # the temporary one
+            write_whole(tmp_path / f"t.{'x' * 250}", b"new", force=force)
+    assert names(Path("/proc/self/fd")) == before
 
 
 def test_a_link_stays_one_and_its_target_is_replaced(tmp_path):

@@ -19,6 +19,7 @@ from support import (
 
 import prdsim
 from prdsim.backends import get_backend
+from prdsim.backends.base import Rates
 from prdsim.backends.cupy import CupyBackend
 from prdsim.backends.numba import NumbaBackend
 from prdsim.backends.numpy import NumpyBackend
@@ -107,6 +108,25 @@ def test_norms_and_distances_are_those_in_weight_space(name, backend, sizes):
     assert rows.dtype == distances.dtype == np.float64
 
 
+def test_norms_that_rounding_makes_negative_are_zero():
+    """Pre-activations on the other side of A_0 stand for rounding errors, and exaggerate them."""
+    c = Carried("gram", "numpy", {})
+    wrong = 2.0 * c.chart.base - c.A
+    assert not c.chart.squared_distances(c.U, wrong, c.k.empty(c.U.shape)).any()
+    assert c.chart.squared_weight_norm(c.U, 100.0 * wrong) == 0.0
+    c.chart.matrix *= -1.0
+    assert c.chart.squared_norm(c.B, c.scratch) == 0.0
+
+
+@charts
+def test_the_norm_of_small_weights_is_small(chart):
+    c = Carried(chart, "numpy", {}, moved=False)
+    small = make_chart(chart, c.k, c.problem.X, 1e-3 * c.U_0)
+    small.start(out=c.U)
+    total = small.squared_weight_norm(c.U, 1e-3 * c.A)
+    assert total == pytest.approx(1e-6 * np.sum(c.U_0**2), rel=1e-12)
+
+
 # -- the range -------------------------------------------------------------------------------------
 
 
@@ -157,6 +177,19 @@ def test_auto_takes_the_gram_chart_for_few_samples_and_the_weights_for_many(
     assert chosen(100) == chosen(1000) == "gram"
     assert chosen(1600) == chosen(4000) == "weight"
     assert chosen(256, d_in=64) == "weight"
+
+
+@pytest.mark.parametrize(
+    ("rates", "largest_n"),
+    [(Rates(1.0, np.inf), 199), (Rates(np.inf, 1.0), 66), (Rates(1.0, 1.0), 192)],
+)
+def test_auto_counts_operations_of_products_and_bytes_of_the_rest(rates, largest_n):
+    """With d_in = 100: gram if 2 n^2 < 4 d n, if 3 n < 2 d, or if the sums with 8 bytes say so.
+
+    2 n^2 + 24 n < 400 n + 1600 for n < 192.16; m enters both sides alike.
+    """
+    chosen = [cheapest_chart(Dimensions(100, 1, n, 7, 1), 8, rates) for n in range(1, 300)]
+    assert chosen == ["gram"] * largest_n + ["weight"] * (299 - largest_n)
 
 
 def test_auto_is_recorded_and_tf32_has_rates_of_its_own():

@@ -125,6 +125,9 @@ def test_without_diffusion_the_drive_is_the_residual_alone():
     for other in (without, zero):
         assert np.array_equal(alone.U, other.U)
         assert np.array_equal(alone.V, other.V)
+    problem.initial["a"][:] = np.inf  # 0 times its field would be NaN
+    overflown = generator_gradients(problem, "numpy", "whole", diffusivity=0.0)
+    assert np.array_equal(alone.U, overflown.U)
 
 
 def test_alpha_beta_and_updating_the_state_itself():
@@ -144,7 +147,7 @@ def test_alpha_beta_and_updating_the_state_itself():
 
 @backends
 @sizes
-@pytest.mark.parametrize("penalty", [10.0, 0.0])
+@pytest.mark.parametrize("penalty", [1.0, 0.0])
 @pytest.mark.parametrize("points", ["random", "midpoint"])
 def test_critic_gradient_follows_the_equations(sizes, backend, penalty, points):
     problem = random_problem(5, **sizes)
@@ -159,6 +162,14 @@ def test_critic_gradient_follows_the_equations(sizes, backend, penalty, points):
     )
     assert relative_error(W, expected_W) < TOLERANCE
     assert relative_error(a, expected_a) < TOLERANCE
+
+
+def test_a_penalty_of_zero_is_none_where_its_norms_overflow():
+    problem = random_problem(5)
+    problem.initial["a"] *= 1e200
+    W, a = critic_gradients(problem, gradient_penalty=0.0)
+    assert np.isfinite(W).all()
+    assert np.isfinite(a).all()
 
 
 @sizes
@@ -196,16 +207,20 @@ def test_minimax_critic_ascends_the_augmented_loss(sizes, backend):
 
 
 @backends
-def test_joint_velocity_is_the_flow_of_all_four_arrays(backend):
+@pytest.mark.parametrize("trainable", ["U,V,W,a", "W", "V,a"])
+def test_joint_velocity_is_the_flow_of_the_arrays_that_move(backend, trainable):
     problem = random_problem(8)
-    model, state = problem.model(backend, integrator="rk4", critic_rate=2.5, diffusivity=0.7)
-    out = State.empty(model.backend, model.state_shapes)
+    keys = {"critic_rate": 2.5, "diffusivity": 0.7, "trainable": trainable}
+    model, state = problem.model(backend, integrator="rk4", **keys)
+    out = State.empty(model.backend, model.state_shapes, model.moving)
     gradients.velocity(model, state, out=out)
     expected = equations.joint_velocity(
         **problem.lists, diffusivity=0.7, critic_rate=2.5, penalty=10.0
     )
-    for (name, computed), reference in zip(out, expected, strict=True):
-        assert relative_error(computed, reference) < TOLERANCE, name
+    moving = trainable.split(",")
+    for name, reference in zip("UVWa", expected, strict=True):
+        if name in moving:
+            assert relative_error(getattr(out, name), reference) < TOLERANCE, name
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,8 @@ def run_fixed(problem: Problem, name: str, steps: int, open_gates: Any) -> np.nd
     model, state, stepper, memory = begun(problem, name)
     gates = open_gates(pack(problem.initial))
     for index in range(steps):
-        new, _ = stepper.step(model, state, memory, index=index, step_size=END / steps)
+        new, error = stepper.step(model, state, memory, index=index, step_size=END / steps)
+        assert stepper.adaptive or error == 0.0
         stepper.accept(state, new, memory)
         state = new
         assert np.array_equal(open_gates(pack(model.weights(state))), gates), index
@@ -225,6 +226,11 @@ def run_fixed(problem: Problem, name: str, steps: int, open_gates: Any) -> np.nd
 
 _BY_ORDER = {1: (100, 200, 400), 2: (32, 64, 128), 3: (32, 64, 128)}
 STEPS = {name: _BY_ORDER.get(order, (16, 32, 64)) for name, order in ORDERS.items()}
+
+
+@integrators
+def test_the_stepper_is_the_one_that_was_asked_for(integrator):
+    assert make_stepper(RunConfig(integrator=integrator)).name == integrator
 
 
 @integrators
@@ -282,6 +288,17 @@ def test_states_within_a_step_have_the_order_of_the_interpolant(
         errors.append(float(np.linalg.norm(computed - exact)))
     stated = make_stepper(problem.config(integrator=integrator)).dense_order
     assert orders(errors, sizes) == pytest.approx([1 + stated] * 2, abs=0.2), errors
+
+
+@flows
+def test_memory_for_the_velocity_at_the_end_is_taken_where_it_is_needed(name):
+    """For states within steps, unless the last stage is that velocity."""
+    problem = random_problem(1)
+    for end, needed in (({"steps": 1}, False), ({"end_time": 1.0}, True)):
+        keys = {"integrator": name, "end_time": None, **end}
+        memory = make_stepper(problem.config(**keys)).allocate(*problem.model(**keys))
+        within = needed and not TABLEAUX[name].first_same_as_last
+        assert (memory.last is not None) == within
 
 
 @integrators
@@ -392,6 +409,18 @@ def test_gd_is_the_published_algorithm(backend):
             weights = simulation.weights()
         for name, expected in zip(ARRAYS, (U, V, W, a), strict=True):
             assert relative_error(weights[name], expected) < 1e-12, name
+
+
+def test_a_step_of_gd_is_one_euler_step():
+    """Stable up to h lambda = 2, where |1 - h lambda| = 1."""
+    stepper = make_stepper(RunConfig(integrator="gd"))
+    assert (stepper.order, stepper.evaluations, stepper.stability_limit) == (1, 1, 2.0)
+
+
+@pytest.mark.parametrize(("critic_steps", "size"), [(0, 1.5), (1, 1.5), (2, 0.75)])
+def test_updates_of_the_critic_divide_the_step_of_gd(critic_steps, size):
+    stepper = make_stepper(RunConfig(integrator="gd", critic_steps=critic_steps, critic_rate=3.0))
+    assert stepper.critic_update_size(0.5) == size
 
 
 @pytest.mark.parametrize("updates", [0, 1])
@@ -540,6 +569,8 @@ def test_controller_keeps_a_step_whose_error_is_as_wanted():
     assert factors == sorted(factors)
     assert factors[-1] == controller.largest
     assert controller.factor(1.0, 1e-30) == controller.smallest
+    # 0.9 error^(-0.7/10) previous^(0.4/10)
+    assert Controller(9).factor(2.0**-10, 2.0**-20) == pytest.approx(0.9 * 2.0 ** (0.7 - 0.8))
 
 
 def test_controller_shrinks_after_every_rejection():
@@ -558,20 +589,24 @@ def test_the_share_of_the_solution_leaves_the_first_and_last_stage_alone():
     assert rest == pytest.approx([-1 / 8, 0.0, 0.0, -1 / 8], abs=1e-16)
 
 
+@pytest.mark.parametrize("moving", ["U", "U,V,W,a"])
 @pytest.mark.parametrize("chart", CHARTS)
 @adaptives
-def test_error_estimate_is_the_documented_norm(integrator, chart):
+def test_error_estimate_is_the_documented_norm(integrator, chart, moving):
     """The largest over arrays of ||e||_F / (atol sqrt(size) + rtol ||X||_F), from the oracle.
 
-    In every chart, of a first attempt and of one after a rejected one.
+    In every chart, of a first attempt and of one after a rejected one; of all arrays it is not
+    that of U, whose norm depends on the chart.
     """
     problem = smooth_problem()
     velocity, _ = oracle_velocity(problem)
     tableau, h, rtol, atol = TABLEAUX[integrator], 0.3, 1e-3, 1e-2
     start = pack(problem.initial)
+    moves = pack({n: np.full_like(x, n in moving.split(",")) for n, x in problem.initial.items()})
     ks: list[np.ndarray] = []
     for row in tableau.a:
-        ks.append(velocity(0.0, start + h * sum(c * k for c, k in zip(row, ks, strict=False))))
+        stage = start + h * sum(c * k for c, k in zip(row, ks, strict=False))
+        ks.append(velocity(0.0, stage) * moves)
     error = h * sum(c * k for c, k in zip(tableau.error, ks, strict=True))
     new = start + h * sum(c * k for c, k in zip(tableau.b, ks, strict=True))
     ends = np.cumsum([problem.initial[name].size for name in ARRAYS])[:-1]
@@ -580,13 +615,14 @@ def test_error_estimate_is_the_documented_norm(integrator, chart):
         for e, x in zip(np.split(error, ends), np.split(new, ends), strict=True)
     )
     keys = {"diffusivity": DIFFUSIVITY, "gradient_penalty": PENALTY, "critic_rate": RATE}
-    model, state = problem.model(integrator=integrator, chart=chart, **keys)
+    model, state = problem.model(integrator=integrator, chart=chart, trainable=moving, **keys)
     stepper = RungeKutta(tableau, rtol, atol)
     memory = stepper.allocate(model, state)
     _, norm = stepper.step(model, state, memory, index=0, step_size=h)
     stepper.step(model, state, memory, index=0, step_size=2.0 * h)
     _, again = stepper.step(model, state, memory, index=0, step_size=h)
     assert again == norm
+    assert memory.images is None or memory.images.valid  # computed once
     # The estimate is a difference of nearly equal sums: 7 stages, each good to 1e-14 of |h k|.
     cancellation = 1e-13 * h * max(np.abs(k).max() for k in ks) / atol
     assert norm == pytest.approx(expected, rel=1e-9, abs=cancellation)
@@ -605,6 +641,18 @@ def test_a_step_that_is_not_finite_is_never_within_tolerance(integrator, bad):
     with model.backend.active():
         _, error = stepper.step(model, state, memory, index=0, step_size=1e-3)
     assert not error <= 1.0
+
+
+@adaptives
+def test_without_an_absolute_tolerance_arrays_that_are_zero_allow_no_error(integrator):
+    problem = smooth_problem()
+    for name in "Wa":
+        problem.initial[name][:] = 0.0  # and stay so
+    model, state = problem.model(integrator=integrator)
+    stepper = RungeKutta(TABLEAUX[integrator], rtol=1e-3, atol=0.0)
+    memory = stepper.allocate(model, state)
+    _, error = stepper.step(model, state, memory, index=0, step_size=1e-3)
+    assert error == float("inf")
 
 
 @adaptives

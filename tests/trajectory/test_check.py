@@ -121,7 +121,8 @@ def test_a_damaged_older_restart_state_is_reported(path, name):
     assert found(path) == [("harmless", where, f"{OLDER}{text}; that of step 13 counts")]
 
 
-def test_a_restart_state_that_a_killed_resume_was_writing_is_harmless(path, monkeypatch):
+@pytest.mark.parametrize("step", [13, 15])
+def test_a_restart_state_that_a_killed_resume_was_writing_is_harmless(path, step, monkeypatch):
     class Cut(BaseException):
         pass
 
@@ -136,10 +137,10 @@ def test_a_restart_state_that_a_killed_resume_was_writing_is_harmless(path, monk
     with TrajectoryWriter.open(path) as writer, monkeypatch.context() as patch:
         patch.setattr(posix, "pwrite", cut)
         with pytest.raises(Cut):
-            run.write_restart(writer, 15, list(run.states(15))[15])
+            run.write_restart(writer, step, list(run.states(step))[step])
     slot = 1 - record_of(path).restart_slot
-    text = "a resume was killed while it wrote the restart state of step 15; that of step 13 counts"
-    assert found(path) == [("harmless", f"restart[{slot}]", text)]
+    text = f"a resume was killed while it wrote the restart state of step {step}"
+    assert found(path) == [("harmless", f"restart[{slot}]", f"{text}; that of step 13 counts")]
 
 
 def test_a_restart_state_beyond_the_commit_is_nothing_to_mention(path):
@@ -185,6 +186,17 @@ def test_a_commit_cut_short_is_harmless_and_an_old_record_changed_is_damage(path
     [(severity, where, text)] = found(path)
     assert (severity, where) == ("damage", f"commit/record[{slot}]")
     assert text.startswith("one of the two commit records is damaged; ")
+
+
+def test_a_record_is_missing_only_before_the_first_commit(path, tmp_path):
+    new = tmp_path / "new.h5"
+    TrajectoryWriter.create(new, run.layout()).close()
+    assert found(new) == []
+    slot = 1 - record_of(path).slot
+    write(path, "commit/record", slot, ZEROS)
+    assert [(severity, where) for severity, where, _ in found(path)] == [
+        ("damage", f"commit/record[{slot}]")
+    ]
 
 
 def test_a_live_file_has_no_false_alarm(path):

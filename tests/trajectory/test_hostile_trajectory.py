@@ -233,8 +233,11 @@ def test_what_a_restart_state_is_said_to_hold(path, name, value, words):
 def test_restart_states_have_the_shapes_of_their_kind(path, content):
     for name, data, words in (
         ("step_size", np.ones((2, 1)), "/restart/step_size is not one number a slot"),
+        ("step_size", np.ones(1), "/restart/step_size is not one number a slot"),
         ("step_size", np.ones(2, "f4"), "/restart/step_size is not one number a slot"),
         ("velocity_U", np.ones((3, 6, 5)), "/restart/velocity_U is not an array of the run a slot"),
+        ("velocity_U", np.ones((1, 6, 5)), "/restart/velocity_U is not an array of the run a slot"),
+        ("velocity_U", np.ones((2, 6, 5), "f4"), "/restart/velocity_U is not an array of the run"),
         ("velocity_U", np.ones(2), "/restart/velocity_U is not an array of the run a slot"),
     ):
         path.write_bytes(content)
@@ -248,7 +251,26 @@ def test_missing_datasets(path, name):
     assert_damaged(path, f"it lacks /{name}|it lacks one of /data/X and /data/Y")
 
 
+@pytest.mark.parametrize("first", [[1, 2], [0, 0], [2, 1]], ids=str)
+def test_plans_ascend_from_the_start(path, first):
+    with open_trajectory(path) as trajectory:
+        plan = trajectory.planned_scalars
+    plan[:2] = first
+    forge.dataset(path, "schedule/scalars", plan)
+    with (
+        open_trajectory(path) as trajectory,
+        pytest.raises(DamagedTrajectoryError, match="/schedule/scalars does not ascend from 0"),
+    ):
+        trajectory.planned_scalars  # noqa: B018
+
+
 # -- the commit record -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(2, 511), (1, 512), (3, 512)], ids=str)
+def test_commit_records_have_their_size(path, shape):
+    forge.dataset(path, "commit/record", np.zeros(shape, np.uint64))
+    assert_damaged(path, "/commit/record has the shape")
 
 
 @pytest.mark.parametrize(

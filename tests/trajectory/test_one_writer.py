@@ -17,6 +17,7 @@ from prdsim.errors import ConfigError, OutputError, TrajectoryLockedError
 from prdsim.files import lock, posix
 from prdsim.trajectory import Status, TrajectoryWriter, open_trajectory
 from prdsim.trajectory.create import new_temporary
+from prdsim.trajectory.extend import extend_trajectory
 
 
 @pytest.fixture
@@ -139,6 +140,9 @@ def test_a_file_system_without_locks(path, monkeypatch):
         run.continue_run(writer, stop=4)
     with pytest.raises(OutputError, match="--no-lock"):
         TrajectoryWriter.open(path)
+    with TrajectoryWriter.open(path, locked=False) as writer:
+        plans = {"snapshot_plan": run.SNAPSHOT_STEPS, "scalar_plan": run.SCALAR_STEPS}
+        extend_trajectory(writer, **plans, attributes={})
     with open_trajectory(path) as trajectory:  # archives are read on such file systems too
         assert trajectory.is_being_written() is None
         assert trajectory.check() == []
@@ -283,6 +287,22 @@ def test_without_any_place_the_run_stops_and_says_so(tmp_path, monkeypatch):
         shutil.rmtree(folder)
         with pytest.raises(OutputError, match=r"deleted .*no copy could be saved: No such"):
             run.continue_run(writer)
+
+
+def test_a_copy_that_fails_leaves_nothing_behind(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(path.parent))
+    with TrajectoryWriter.create(path, run.layout()) as writer:
+        run.continue_run(writer, stop=4)
+        path.unlink()
+
+        def full(*_):
+            raise OutputError("the disk is full")
+
+        monkeypatch.setattr(posix, "allocate", full)
+        with pytest.raises(OutputError, match="no copy could be saved: the disk is full"):
+            run.continue_run(writer)
+    assert names(path.parent) == []
 
 
 def test_an_output_that_appears_while_its_run_is_built_is_kept(path, monkeypatch):

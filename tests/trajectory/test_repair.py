@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from prdsim.trajectory import (
     open_trajectory,
     repair_trajectory,
 )
+from prdsim.trajectory.truncated import read_map_of_rest
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -191,6 +193,13 @@ def rows(case):
     return 6 if case == "its count" else 7
 
 
+def test_a_finished_run_is_kept_to_its_last_row(whole, tmp_path):
+    path = damaged(whole, tmp_path / "bad.h5", place(whole, "initial/W"))
+    repair_trajectory(path, tmp_path / "good.h5")
+    plans = len(run.SNAPSHOT_STEPS), len(run.SCALAR_STEPS)
+    assert assert_is_part_of(tmp_path / "good.h5", whole) == (*plans, 24)
+
+
 def test_a_changed_structure_is_written_anew(stopped, tmp_path):
     path = damaged(stopped, tmp_path / "bad.h5", gap(stopped))
     with open_trajectory(path) as trajectory:
@@ -312,6 +321,19 @@ def test_a_file_cut_by_a_byte_is_whole_again(stopped, whole, tmp_path):
     assert_is_part_of(good, stopped)
     assert report.can_be_continued
     assert_continues(good, whole)
+
+
+def test_the_map_of_a_file_without_its_end_is_that_of_the_whole(stopped, tmp_path):
+    """And one with something added has its own size, as the check of the fixed part needs."""
+    content, path = stopped.read_bytes(), tmp_path / "bad.h5"
+    maps = []
+    for variant in (content, content[:-1], content[: len(content) // 2], content + b"more"):
+        path.write_bytes(variant)
+        with path.open("rb", buffering=0) as file:
+            maps.append(read_map_of_rest(path, file))
+    assert maps[0].size == len(content)
+    assert maps[0] == maps[1] == maps[2] == replace(maps[3], size=len(content))
+    assert maps[3].size == len(content) + 4
 
 
 @pytest.mark.parametrize("length", [8, 40, 2000, 20_000])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -159,6 +160,14 @@ def test_what_a_creation_killed_half_way_left_is_removed_by_the_next(tmp_path):
     assert names(tmp_path) == [".other.h5.0123abcd.tmp", "run.h5"]
 
 
+def test_a_second_name_that_a_killed_creation_left_is_removed_by_a_resume(tmp_path):
+    path = tmp_path / "run.h5"
+    create_trajectory(path, run.layout())
+    (tmp_path / ".run.h5.0123abcd.tmp").hardlink_to(path)
+    with TrajectoryWriter.open(path):
+        assert names(tmp_path) == ["run.h5"]
+
+
 def test_rows_that_were_never_committed_read_as_unwritten_after_a_resume(tmp_path):
     path = tmp_path / "run.h5"
     with TrajectoryWriter.create(path, run.layout()) as writer:
@@ -166,6 +175,10 @@ def test_rows_that_were_never_committed_read_as_unwritten_after_a_resume(tmp_pat
         writer.snapshot(4, 1.0, run.initial())  # other values than the run's, never committed
     with open_trajectory(path) as trajectory:
         assert trajectory.step.tolist() == [0, 1, 2]
+    with TrajectoryWriter.open(path) as writer:
+        writer.commit(Status.INTERRUPTED, stop_step=2)
+    with h5py.File(path, locking=False) as file:  # as any program sees them
+        assert file["snapshots/step"][2:4].tolist() == [2, -1]
     assert_continues(path)
 
 
@@ -186,6 +199,13 @@ def test_a_disk_that_is_too_small_is_found_before_anything_is_made(tmp_path):
         create_trajectory(tmp_path / "run.h5", layout)
     assert str(tmp_path / "run.h5") in str(info.value)
     assert names(tmp_path) == []
+
+
+def test_the_last_byte_of_a_disk_may_be_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(posix.shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
+    posix.require_space(tmp_path / "run.h5", 5000)
+    with pytest.raises(OutputError, match=r"run\.h5 would take .*, but only .* are free"):
+        posix.require_space(tmp_path / "run.h5", 5001)
 
 
 def test_a_file_size_limit_is_found_before_anything_is_made(tmp_path, file_size_limit):

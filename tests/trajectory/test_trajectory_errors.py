@@ -87,6 +87,7 @@ def test_what_cannot_be_read(tmp_path):
         (b"", "is empty"),
         (b"step,loss\n0,1\n", "is not an HDF5 file"),
         (b"\x89HDF", "is not an HDF5 file"),
+        (b"\xff" * 99, "is not an HDF5 file"),
     ],
 )
 def test_other_files(tmp_path, data, match):

@@ -14,15 +14,16 @@ import pytest
 import xarray
 from golden import synthetic_run as run
 from golden.synthetic_run import create_trajectory
-from support import names
+from support import names, same_bits
 
-from prdsim.errors import PrdsimError, ResumeMismatchError
+from prdsim.errors import OutputError, PrdsimError, ResumeMismatchError
 from prdsim.files import posix
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import (
     SCALARS,
     Status,
     TrajectoryWriter,
+    extend,
     markdown_table,
     open_trajectory,
     rows,
@@ -123,6 +124,9 @@ def test_a_new_file_holds_no_rows_and_says_so(tmp_path):
         assert trajectory.scalars["loss_sup"].shape == (0,)
         assert trajectory.status is Status.RUNNING
     assert names(tmp_path) == ["run.h5"]
+    with h5py.File(tmp_path / "run.h5", locking=False) as file:  # as any program sees them
+        for name in ("scalars/step", "snapshots/step", "restart/step"):
+            assert (file[name][:] == -1).all()
 
 
 def test_the_same_run_makes_the_same_bytes(tmp_path):
@@ -232,6 +236,9 @@ def test_a_snapshot_that_differs_in_one_bit_ends_the_resume(finished):
     with TrajectoryWriter.open(finished) as writer:
         with pytest.raises(ResumeMismatchError, match=r"array W at step 4.*in 1 elements") as info:
             writer.snapshot(4, 1.0, state)
+        state["W"][0, 0] = np.nextafter(state["W"][0, 0], -9.0)
+        with pytest.raises(ResumeMismatchError, match="in 2 elements"):
+            writer.snapshot(4, 1.0, state)
         with pytest.raises(ResumeMismatchError, match="snapshot time at step 4"):
             writer.snapshot(4, 1.5, list(run.states(4))[4])
     assert str(finished) in str(info.value)
@@ -310,7 +317,10 @@ def test_extending_keeps_everything_and_makes_room(finished):
         )
         assert watching.check() == []  # the replaced file stays readable
         assert watching.config["width"] == 6
+        kept = {**watching.initial, **watching.chart, **watching.data}
         watching.refresh()
+        assert same_bits({**watching.initial, **watching.chart, **watching.data}, kept)
+        assert {"U", "X", "Y"} <= set(kept)
         assert watching.config["steps"] == 48
         assert watching.status is Status.INTERRUPTED
         assert watching.attributes["extended"] == 1
@@ -323,6 +333,22 @@ def test_extending_keeps_everything_and_makes_room(finished):
         assert writer.read_restart().step == 24
         run.continue_run(writer, snapshot_plan, scalar_plan)
     assert_holds_run(finished, snapshot_plan, scalar_plan)
+
+
+def test_a_copy_that_is_damaged_on_the_way_is_not_taken(finished, monkeypatch):
+    before = finished.read_bytes()
+
+    def spoil(source, source_fd, target, fd, rows, copy=extend.copy_rows):
+        copy(source, source_fd, target, fd, rows)
+        posix.pwrite(fd, b"spoiled", target["snapshots/V"].offset)
+
+    monkeypatch.setattr(extend, "copy_rows", spoil)
+    with pytest.raises(OutputError, match=r"the copy of .*run\.h5 failed: snapshot 0 .* of V"):
+        run.extend(
+            finished, snapshot_plan=run.SNAPSHOT_STEPS, scalar_plan=run.SCALAR_STEPS, attributes={}
+        )
+    assert finished.read_bytes() == before
+    assert names(finished.parent) == ["run.h5"]
 
 
 def test_the_writer_keeps_no_rows_in_memory(tmp_path):
@@ -354,6 +380,30 @@ def test_long_attributes_are_kept(tmp_path):
     create_trajectory(tmp_path / "run.h5", layout)
     with open_trajectory(tmp_path / "run.h5") as trajectory:
         assert trajectory.config == config
+
+
+def test_a_reader_shows_what_was_committed_since_when_it_is_refreshed(tmp_path):
+    path = tmp_path / "run.h5"
+    with TrajectoryWriter.create(path, run.layout()) as writer:
+        run.continue_run(writer, stop=4)
+        with open_trajectory(path) as trajectory:
+            assert trajectory.step[-1] == trajectory.scalars["step"][-1] == 4
+            run.continue_run(writer)
+            assert trajectory.step[-1] == trajectory.scalars["step"][-1] == 4
+            trajectory.refresh()
+            assert trajectory.step.tolist() == list(run.SNAPSHOT_STEPS)
+            assert trajectory.scalars["step"].tolist() == list(run.SCALAR_STEPS)
+
+
+def test_a_running_file_has_reached_its_last_row(tmp_path):
+    path = tmp_path / "run.h5"
+    with TrajectoryWriter.create(path, run.layout()) as writer:
+        for step, state in enumerate(run.states(2)):
+            writer.snapshot(step, run.time_of(step), state)
+        writer.commit(Status.RUNNING)
+        with open_trajectory(path) as trajectory:
+            assert (trajectory.reached_step, trajectory.stop_step) == (2, -1)
+            assert trajectory.restart_step == -1
 
 
 def test_extending_refuses_a_schedule_that_drops_rows(finished):
@@ -511,8 +561,11 @@ def test_a_golden_file_still_reads_and_continues(name, golden):
         assert trajectory.config == {"dataset": "synthetic", "width": 6}
         planned = trajectory.planned_snapshots, trajectory.planned_scalars
         assert all(array.tolist() == list(plan) for array, plan in zip(planned, plans, strict=True))
+        done = trajectory.recorded_snapshots, trajectory.recorded_scalars
+        for array, plan in zip(done, plans, strict=True):
+            assert tuple(array.tolist()) == recorded(plan)
         kind = np.float64 if "times" in name else np.int64
-        assert {array.dtype.type for array in planned} == {kind}
+        assert {array.dtype.type for array in (*planned, *done)} == {kind}
     with TrajectoryWriter.open(golden) as writer:
         run.continue_run(writer, *plans)
     assert_holds_run(golden, *plans, version=version)
