@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
@@ -138,12 +139,22 @@ def faults() -> str:
 
 
 def mutants() -> str:
-    """The last mutation scores."""
+    """The last mutation scores: equations by module, the rest by folder."""
+    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    for module, result in _latest("mutation")["modules"].items():
+        folder = str(Path(module).parent)
+        group = module if folder == "prdsim/physics" else f"{folder}/"
+        groups[group].update({key: result[key] for key in ("possible", "mutants", "survived")})
     rows = [
-        (f"`{module}`", *(str(result[key]) for key in ("mutants", "survived", "score")))
-        for module, result in _latest("mutation")["modules"].items()
+        (
+            f"`{group}`",
+            f"{found['mutants']:,} of {found['possible']:,}",
+            str(found["survived"]),
+            f"{100 * (1 - found['survived'] / found['mutants']):.1f}",
+        )
+        for group, found in groups.items()
     ]
-    return _table(("module", "mutants", "survivors", "noticed, %"), rows)
+    return _table(("source", "mutants tried", "survivors", "noticed, %"), rows)
 
 
 BLOCKS = {
