@@ -59,16 +59,19 @@ def _said(report: Report) -> Report:
 
 
 def _write(found: list[dict[str, Any]], seed: int) -> None:
+    """Write the results; what the day's file says of other campaigns stays."""
     now = datetime.now(UTC)
+    path = ROOT / "benchmarks" / "results" / f"{now:%Y-%m-%d}-faults.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["campaigns"] if path.exists() else []
+    campaigns = {report["campaign"]: report for report in (*before, *found)}
     content = {
         "date": now.isoformat(timespec="seconds"),
-        "command": "python -m tests.faults --long",
+        "command": "python -m tests.faults --long [--soak 900]",
         "prdsim": prdsim.__version__,
         "seed": seed,
         "kinds": KINDS,
-        "campaigns": found,
+        "campaigns": list(campaigns.values()),
     }
-    path = ROOT / "benchmarks" / "results" / f"{now:%Y-%m-%d}-faults.json"
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"written: {path}")
 
