@@ -9,21 +9,21 @@ leaves is harmless. What it cannot leave is damage: by the disk, by a copy, by a
 | fixed part, counted rows | whole | not whole |
 | restart slot of the newest record | whole | not whole |
 | the other restart slot, status running | the older state, or a later one; whole or torn | - |
-| the same, status stopped | the older state, whole; or a later one, torn (a resume was killed) \
-| the older state, not whole |
+| the same, status stopped | the older state, whole | not whole |
 | newest record | whole | both records not whole |
 | the other record | the one before, or the one after it; or sectors of both | anything else |
 | rows beyond those counted | anything | - |
 
-Not told apart: a power loss, instead of a kill, in such a resume (it counts as damage), and damage
-to the older restart state of a run that was killed (it counts as harmless, but is reported).
+A writer first commits that the run goes on (status running), so that a stopped one has only whole
+states. Not told apart: damage to the older restart state of a run that was killed, which counts as
+harmless, but is reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from prdsim.errors import DamagedTrajectoryError
@@ -38,8 +38,6 @@ from prdsim.trajectory.rows import (
     read_restart_slot,
     read_rows,
     read_snapshot,
-    restart_crc,
-    unverified_restart,
 )
 from prdsim.trajectory.sessions import SESSIONS, torn
 
@@ -222,23 +220,12 @@ def _check_older(filemap: FileMap, fd: int, slot: int, record: CommitRecord) -> 
     where, counted = f"restart[{slot}]", f"that of step {record.restart_step} counts"
     older = "the older restart state"
     try:
-        point, crc = unverified_restart(filemap, fd, slot)
+        step = int(filemap.read(fd, "restart/step")[slot])
     except DamagedTrajectoryError:
         return [_damage(where, f"{older} cannot be read; {counted}")]
-    if point.step == UNUSED:
+    if step == UNUSED:
         return []
     if record.status is Status.RUNNING:
         text = f"{older} is not whole, as after a kill or a power loss while it was replaced"
         return [_harmless(where, f"{text}; {counted}")]
-    if point.step >= record.restart_step and not _is_one_bit_of_step(point, crc):
-        text = f"a resume was killed while it wrote the restart state of step {point.step}"
-        return [_harmless(where, f"{text}; {counted}")]
     return [_damage(where, f"{older} is damaged, so there is none to fall back on; {counted}")]
-
-
-def _is_one_bit_of_step(point: RestartPoint, crc: int) -> bool:
-    """Whether one changed bit of its step is all that is wrong with a restart state."""
-    return any(
-        restart_crc(replace(point, step=int.from_bytes(changed, "little", signed=True))) == crc
-        for changed in commit.one_bit_changed(point.step.to_bytes(8, "little", signed=True))
-    )

@@ -15,7 +15,7 @@ import numpy as np
 from prdsim.errors import OutputError, TrajectoryLockedError
 from prdsim.files import posix
 from prdsim.progress import Say
-from prdsim.trajectory.commit import CommitRecord, newest
+from prdsim.trajectory.commit import CommitRecord, Status, newest
 from prdsim.trajectory.container import FileMap, read_map, read_record
 from prdsim.trajectory.sessions import SESSIONS, Session, pack, page_of, unpack
 from prdsim.trajectory.whereabouts import Whereabouts, follow, names
@@ -85,7 +85,7 @@ class WritableFile(ABC):
                 self._found = self._record
             if self._untouched:
                 self._untouched = False
-                self._clear_uncommitted()
+                self._begin()
             yield
         except OSError as error:
             self._broken = True
@@ -97,15 +97,21 @@ class WritableFile(ABC):
             self._broken = True
             raise
 
+    def _begin(self) -> None:
+        """Commit that the run goes on: what is torn from now on is known to be its doing."""
+        if self._record.status is not Status.RUNNING:
+            self._write_record(status=Status.RUNNING, stop_step=-1, stop_reason="")
+        self._clear_uncommitted()
+
     def _write_row(self, name: str, row: int, array: np.ndarray) -> None:
         extent = self._map[name]
         posix.pwrite(self._fd, posix.as_bytes(array), extent.offset + row * extent.row_bytes)
 
     def _write_record(self, **changes: Any) -> None:
         """Make what was written durable, then the next record, with `changes`."""
-        record = replace(self._record, sequence=self._record.sequence + 1, **changes)
-        page = record.pack()
         with self._writing():
+            record = replace(self._record, sequence=self._record.sequence + 1, **changes)
+            page = record.pack()
             self._write_session()
             posix.fdatasync(self._fd)
             place = self._map["commit/record"].offset + record.slot * len(page)

@@ -139,8 +139,9 @@ def test_a_restart_state_that_a_killed_resume_was_writing_is_harmless(path, step
         with pytest.raises(Cut):
             run.write_restart(writer, step, list(run.states(step))[step])
     slot = 1 - record_of(path).restart_slot
-    text = f"a resume was killed while it wrote the restart state of step {step}"
-    assert found(path) == [("harmless", f"restart[{slot}]", f"{text}; that of step 13 counts")]
+    text = "is not whole, as after a kill or a power loss while it was replaced"
+    words = f"{OLDER}{text}; that of step 13 counts"
+    assert found(path) == [("harmless", f"restart[{slot}]", words)]
 
 
 def test_a_restart_state_beyond_the_commit_is_nothing_to_mention(path):
