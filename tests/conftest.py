@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,6 +54,15 @@ def k(request, monkeypatch) -> Iterator[Any]:
     backend = get_backend(found(name, monkeypatch), precision=precision)
     with backend.active():
         yield backend
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Put signal handlers back: `prdsim.cli.main` sets its own, for the rest of the process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
