@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,7 +18,6 @@ from prdsim.trajectory import open_trajectory
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 120.0  # seconds; nothing comes near, but for a machine under heavy load
-STOPS = (signal.SIGINT, signal.SIGTERM)
 TINY = ("--samples", "8", "--width", "6", "--steps", "20", "--backend", "numpy")
 
 Run = Callable[..., "Answer"]
