@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from prdsim.errors import did_you_mean
+from prdsim.words import shown
 
 
 class HintingGroup(click.Group):
@@ -20,7 +21,7 @@ class HintingGroup(click.Group):
         """Find the command; raises click's `UsageError`."""
         if self.get_command(ctx, args[0]) is None:
             hint = did_you_mean(args[0], self.list_commands(ctx))
-            ctx.fail(f"No such command '{args[0]}'" + (f"; {hint}" if hint else "."))
+            ctx.fail(f"No such command '{shown(args[0])}'" + (f"; {hint}" if hint else "."))
         return super().resolve_command(ctx, args)
 
 

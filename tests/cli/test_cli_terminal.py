@@ -38,6 +38,7 @@ def assert_clean(answer):
     ("arguments", "code", "words"),
     [
         ([ESC], USAGE, "No such command '"),
+        (["a\nb\nc"], USAGE, r"No such command 'a\nb\nc'"),
         (["run", f"--{BELL}=1"], USAGE, "No such option"),
         (["run", "--set", f"{BELL}=0.1"], USAGE, r"\u0007: no such configuration key"),
         (["run", "--set", f"{LINE}a"], USAGE, r"--set \u2028a: must be key=value"),

@@ -8,3 +8,11 @@ names are put into the lives of a tiny run (`world`) or table (`tables`). Mutate
 format, forged trajectories, the kept corpus and single flipped bits are given to commands
 (`sandbox`), whose answers an `oracle` judges. All commands run in forked children (`child`).
 """
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "NUMBA_THREADING_LAYER": "workqueue",  # OpenMP refuses to work in a fork
+}
+"""Of the process whose children are forked: it must have no other threads."""

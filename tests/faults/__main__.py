@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[variable] = "1"  # children are forked: there must be no other threads
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from faults import ENVIRONMENT  # noqa: E402
+
+os.environ |= ENVIRONMENT
 
 import prdsim  # noqa: E402
 from faults.campaigns import CAMPAIGNS  # noqa: E402

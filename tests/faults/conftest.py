@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from faults import ENVIRONMENT
 from faults.campaigns import CAMPAIGNS
 
 
@@ -16,8 +17,8 @@ from faults.campaigns import CAMPAIGNS
 def alone() -> Iterator[Callable[..., Any]]:
     """Call a function in a process of its own, the same for all tests of a file."""
     with pytest.MonkeyPatch.context() as patch:
-        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-            patch.setenv(variable, "1")
+        for variable, value in ENVIRONMENT.items():
+            patch.setenv(variable, value)
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
