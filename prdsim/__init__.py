@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-__version__ = "0.3.0.dev0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "RunConfig": "prdsim.config",

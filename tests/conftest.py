@@ -73,9 +73,11 @@ def file_size_limit() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-LONG = ("test_verify.py", "test_reproduce.py", "test_turing.py", "test_resume.py", "test_docs.py")
+LONG = ("test_campaigns.py", "test_verify.py", "test_mutated_inputs.py", "test_reproduce.py")
+"""In turn for two processes: while the first has no use for Numba, the second compiles all kernels."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take long: no process of the tests waits for another at the end."""
-    items.sort(key=lambda item: item.path.name not in LONG)
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))

@@ -29,7 +29,7 @@ CAMPAIGNS = {
     "outputs": _tenth(outputs.campaign, 10 * len(outputs.WAYS)),
     "temporaries": _tenth(temporaries.campaign, 60),
     # Of the mutated inputs a tenth together: the kept ones are tried every time.
-    "mutations": Campaign(fuzz.mutations, 6600, 400),
+    "mutations": Campaign(fuzz.mutations, 6600, 350),
     "forged": Campaign(fuzz.forgeries, 1000, 100),
     "flips": Campaign(flips.campaign, 2000, 100),
     "corpus": Campaign(fuzz.kept, corpus.count(), corpus.count()),

@@ -1,16 +1,30 @@
-"""A tenth of each campaign: nothing lost, nothing wrong, nothing that hangs."""
+"""A tenth of each campaign finds nothing lost or wrong; with a bug of any kind, it finds that."""
 
 from __future__ import annotations
 
 import pytest
 
 from faults.campaigns import CAMPAIGNS, INPUTS
+from faults.planted import BUGS, is_found
 from faults.report import Broken, Report, table
+from faults.soak import soak
 
 
 @pytest.mark.parametrize("name", [name for name in CAMPAIGNS if name not in INPUTS])
 def test_a_tenth_of_a_campaign(name, finds_nothing):
     finds_nothing(name)
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_a_planted_bug_is_found(bug, alone):
+    assert alone(is_found, bug, 0)
+
+
+def test_a_short_soak():
+    report = soak(4, interval=0.1)
+    assert report.examples == []
+    assert report.took_effect["steps"] > 1000
+    assert len(report.notes) == 3
 
 
 def test_a_report_counts_what_is_broken():

@@ -197,15 +197,23 @@ PLANTED = {  # the fault, the rung that must name it, and a part of the item
 for name, (candidate, _, _) in PLANTED.items():
     candidate.backend.name, candidate.backend.threads = name, 1
 
+FEW_METHODS = [("weight", "gd"), ("gram", "bs23")]
 TENSOR_CORES = TensorCores("float32")
 TENSOR_CORES.precision = "tf32"
 
 
 @pytest.fixture(scope="module")
 def honest() -> list[LadderCheck]:
-    """The ladder, climbed by honest backends on one problem."""
+    """The ladder, climbed by honest backends on one problem; with every method by numba."""
     found, _ = candidates(BACKENDS, threads=1)
-    return verify([*found, Candidate(TENSOR_CORES)], RunConfig(**DEFAULTS, threads=1))
+    config = RunConfig(**DEFAULTS, threads=1)
+    numba = [candidate for candidate in found if candidate.backend.name == "numba"]
+    others = [candidate for candidate in found if candidate not in numba]
+    checks = verify(numba, config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prdsim.verification.ladder._METHODS", FEW_METHODS)
+        checks += verify([*others, Candidate(TENSOR_CORES)], config)
+    return checks
 
 
 @pytest.fixture(scope="module")
@@ -371,9 +379,8 @@ def prdsim(monkeypatch: Any, *words: str) -> int:
 
 @pytest.fixture
 def few_methods(monkeypatch) -> None:
-    """Two ways to step: what is printed of them is printed of all."""
-    methods = [("weight", "gd"), ("gram", "bs23")]
-    monkeypatch.setattr("prdsim.verification.ladder._METHODS", methods)
+    """What is printed of few ways to step is printed of all."""
+    monkeypatch.setattr("prdsim.verification.ladder._METHODS", FEW_METHODS)
 
 
 @pytest.mark.usefixtures("few_methods")
