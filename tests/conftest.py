@@ -74,7 +74,7 @@ def file_size_limit() -> Iterator[Callable[[int], None]]:
 
 
 LONG = ("test_campaigns.py", "test_verify.py", "test_mutated_inputs.py", "test_reproduce.py")
-"""In turn for two processes: while the first has no use for Numba, the second compiles all kernels."""
+"""In turn for two processes: while the first needs no Numba, the second compiles its kernels."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
