@@ -23,6 +23,7 @@ from faults.mutations import ON_BYTES, ON_TEXT, Mutator, mutated
 from faults.oracle import ANY, SECRET, Case
 from faults.places import temporary_folder
 from faults.sandbox import PIPE, READ, Files, call_on
+from prdsim.cli import _VERBS
 
 _GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -324,6 +325,8 @@ def option_case(rng: Random, name: str) -> Case:
     )
     files = trajectories()[0]
     arguments = (*words, _clean(text))
+    if arguments[0] in _VERBS and len(arguments) == 1:
+        arguments = (*arguments, "--help")  # the whole job of `run` takes longer than a hang
     return Case(f"option: {name}", files, arguments, ANY, ("run.h5",), frozenset({1}))
 
 
