@@ -11,7 +11,7 @@ import numpy as np
 from prdsim.config import Resolved, RunConfig
 from prdsim.datasets.configured import load_data
 from prdsim.errors import PrdsimError
-from prdsim.running.runner import layout_of, plan_of
+from prdsim.running.runner import layout_of, plans_of
 from prdsim.running.simulation import Simulation
 
 
@@ -25,11 +25,11 @@ def written_once(attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
     try:
         config = RunConfig(**json.loads(attributes["config"]))
         resolved = Resolved.from_dict(json.loads(attributes["resolved"]))
-        found["schedule/snapshots"] = np.asarray(plan_of(config, config.snapshot_rule))
-        found["schedule/scalars"] = np.asarray(plan_of(config, config.scalar_rule))
+        plans = plans_of(config)
+        found["schedule/snapshots"], found["schedule/scalars"] = map(np.asarray, plans)
         dataset = load_data(config)
         with Simulation(config, dataset.X, dataset.Y, resolved=resolved) as simulation:
-            found |= layout_of(simulation, dataset).fixed_arrays
+            found |= layout_of(simulation, dataset, plans).fixed_arrays
     except (PrdsimError, KeyError, TypeError, ValueError):
         pass  # of another version, or without its data
     return found

@@ -66,8 +66,7 @@ def run(
     config = (config or RunConfig()).replace(**keys)
     path = Path(config.output or default_name())
     check_target(path, force=config.force)
-    for rule in (config.snapshot_rule, config.scalar_rule):
-        plan_of(config, rule)  # too many rows are refused before any work
+    plans = plans_of(config)  # too many rows are refused before any work
     dataset = load_data(config, data)
     if data is None:
         refuse_inputs([path], files_of(config))
@@ -76,7 +75,7 @@ def run(
     with Simulation(
         config, dataset.X, dataset.Y, initial=initial, resolved=resolved, stored_chart=stored_chart
     ) as simulation:
-        layout, display = layout_of(simulation, dataset), shown(progress)
+        layout, display = layout_of(simulation, dataset, plans), shown(progress)
         with (
             StopRequest() as stop,
             TrajectoryWriter.create(
@@ -85,7 +84,6 @@ def run(
         ):
             if progress is True:
                 announce(simulation.describe())
-            plans = layout.snapshot_plan, layout.scalar_plan
             return Loop(simulation, writer, *plans).go(display, stop)
 
 
@@ -101,8 +99,8 @@ def shown(progress: Progress | bool) -> Progress:
     return progress
 
 
-def layout_of(simulation: Simulation, dataset: Dataset) -> Layout:
-    """Return the layout of a new run's file."""
+def layout_of(simulation: Simulation, dataset: Dataset, plans: tuple[Plan, Plan]) -> Layout:
+    """Return the layout of a new run's file; `plans` are those of snapshots and scalars."""
     config, model = simulation.config, simulation.model
     precision = config.array_precision
     data = {"X": dataset.X.astype(precision), "Y": dataset.Y.astype(precision)}
@@ -112,8 +110,8 @@ def layout_of(simulation: Simulation, dataset: Dataset) -> Layout:
         restart_scalars=RESTART_SCALARS,
         precision=precision,
         snapshot_precision=config.snapshot_precision or precision,
-        snapshot_plan=plan_of(config, config.snapshot_rule),
-        scalar_plan=plan_of(config, config.scalar_rule),
+        snapshot_plan=plans[0],
+        scalar_plan=plans[1],
         attributes={
             "run_id": secrets.token_hex(8),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -129,6 +127,11 @@ def layout_of(simulation: Simulation, dataset: Dataset) -> Layout:
         chart=model.chart.arrays(),
         data=data if config.store_data else None,
     )
+
+
+def plans_of(config: RunConfig) -> tuple[Plan, Plan]:
+    """Return the planned snapshots and scalars of a new run."""
+    return plan_of(config, config.snapshot_rule), plan_of(config, config.scalar_rule)
 
 
 def plan_of(config: RunConfig, rule: Rule) -> Plan:

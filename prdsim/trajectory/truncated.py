@@ -32,7 +32,7 @@ def read_map_of_rest(path: Path, file: Any) -> FileMap:
             return map_of(path, size, padded)
     except (PrdsimError, MemoryError):
         raise
-    except Exception as error:  # whatever HDF5 and h5py make of what is left of it
+    except Exception as error:  # HDF5 and h5py may raise anything for the remaining bytes
         raise DamagedTrajectoryError(
             f"{path} is truncated or damaged so that HDF5 cannot read its structure; nothing in it "
             "can be saved: restore it from a copy"
