@@ -11,6 +11,7 @@ import click
 
 from prdsim.convergence.judgment import JudgedNumber, percent
 
+from .shared_options import FILE_NAME
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="converge")
-@click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
+@click.argument("path", metavar="RUN.h5", type=FILE_NAME)
 @click.option(
     "--accuracy", type=float, default=0.01, metavar="SHARE", help="relative change allowed  [0.01]"
 )

@@ -15,6 +15,7 @@ from prdsim.files.small import make_folder
 from prdsim.words import shown
 
 from . import report
+from .shared_options import FILE_NAME
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 @click.command(name="plot")
 @click.argument("words", metavar="[RUN.h5]... [FIGURE]...", nargs=-1)
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="a file, or a folder  [this folder]"
-)
+@click.option("-o", "--output", type=FILE_NAME, help="a file, or a folder  [this folder]")
 @click.option(
     "--format", "form", type=click.Choice(["png", "pdf", "svg", "gif", "mp4"]), help="[png; gif]"
 )

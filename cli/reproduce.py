@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .shared_options import settings_option
+from .shared_options import FILE_NAME, settings_option
 from .terminal import say
 
 
@@ -16,7 +16,7 @@ from .terminal import say
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FILE_NAME,
     default=Path("reproduction"),
     help="folder of runs, figures and the page  [reproduction]",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,18 @@ import click
 
 from prdsim.errors import did_you_mean
 from prdsim.words import shown
+
+
+class _FileName(click.Path):
+    """The name of a file or folder; whoever opens it says what is wrong with it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not os.fspath(value):
+            self.fail("the name is empty", param, ctx)
+        return Path(value)
+
+
+FILE_NAME = _FileName(path_type=Path)
 
 
 class HintingGroup(click.Group):
@@ -32,7 +45,7 @@ def settings_option(help_text: str = "set any key; may be repeated") -> Callable
 
 def takes_config(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the argument CONFIG, a TOML file, and the option --set."""
-    argument = click.argument("config", required=False, type=click.Path(path_type=Path))
+    argument = click.argument("config", required=False, type=FILE_NAME)
     decorated: Callable[..., Any] = argument(settings_option()(command))
     return decorated
 
@@ -57,7 +70,7 @@ def takes_table_output(command: Callable[..., Any]) -> Callable[..., Any]:
         help="[table; with -o: by its suffix]",
     )
     output = click.option(
-        "-o", "--output", type=click.Path(path_type=Path), help="write to a .csv, .json, .txt file"
+        "-o", "--output", type=FILE_NAME, help="write to a .csv, .json, .txt file"
     )
     force = click.option("--force", is_flag=True, help="overwrite the output")
     decorated: Callable[..., Any] = form(output(force(command)))
