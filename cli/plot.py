@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from prdsim.errors import ConfigError, PrdsimError
-from prdsim.files.small import make_folder
+from prdsim.files.small import folder_for_output
 from prdsim.words import shown
 
 from . import report
@@ -88,9 +88,10 @@ def command(words: tuple[str, ...], **options: Any) -> int:
             say(targets[name])
 
         code = _for_each(names, lambda name: check(name, request, targets[name]))
-        if code == 0 and folder is not None:
-            make_folder(folder)
-        return code or _for_each(names, draw)
+        if code:
+            return code
+        with folder_for_output(folder) if folder is not None else nullcontext():
+            return _for_each(names, draw)
 
 
 def _for_each(names: list[str], act: Callable[[str], None]) -> int:
