@@ -64,7 +64,8 @@ def reproduce(
     plans = {study.name: list(study.runs(folder, seeds, **(keys or {}))) for study in studies}
     missing = {config.output for plan in plans.values() for config in plan if not _finished(config)}
     with ExitStack() as folders:
-        for name in ("runs", "numbers", "figures", *(f"figures/{study.name}" for study in studies)):
+        names = ("", "runs", "numbers", "figures", *(f"figures/{study.name}" for study in studies))
+        for name in names:
             folders.enter_context(folder_for_output(folder / name))
         with posix.output_errors("replace", page):
             page.unlink(missing_ok=True)

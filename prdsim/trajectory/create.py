@@ -108,10 +108,9 @@ def remove_strays(path: Path, fd: int | None = None) -> None:
     Those of living processes are locked and stay, but for a second name of the file itself, open
     at `fd`, whose lock the caller holds: its creator was killed between naming and unlinking.
     """
-    with posix.output_errors("clean up next to", path):
-        for stray in path.parent.glob(f".{glob.escape(_hidden(path))}.????????.tmp"):
-            with suppress(FileNotFoundError):  # its owner has just removed it
-                _remove_stray(stray, fd)
+    for stray in path.parent.glob(f".{glob.escape(_hidden(path))}.????????.tmp"):
+        with suppress(OSError):  # its owner has just removed it, or nobody may here
+            _remove_stray(stray, fd)
 
 
 def _hidden(path: Path) -> str:
