@@ -19,6 +19,7 @@ def main() -> None:
     _occupy_standard_descriptors()
     _print_anything()
     _silence_libraries()
+    os.environ.pop("SOURCE_DATE_EPOCH", None)  # NumPy is not imported if it is not a number
 
     from prdsim import cli
 
@@ -53,7 +54,7 @@ def _silence_libraries() -> None:
         warnings.showwarning = _show_warning
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     from prdsim.cli.terminal import complain
 
     complain(f"warning: {message}")

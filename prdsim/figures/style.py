@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -199,17 +198,6 @@ def extended(image: Array, limit: float) -> str:
     return {(0, 0): "neither", (1, 0): "max", (0, 1): "min", (1, 1): "both"}[(above, below)]
 
 
-@contextmanager
-def _undated() -> Iterator[None]:
-    """Hide a date of the environment, which pdf reads even if it is to hold none."""
-    date = os.environ.pop("SOURCE_DATE_EPOCH", None)
-    try:
-        yield
-    finally:
-        if date is not None:
-            os.environ["SOURCE_DATE_EPOCH"] = date
-
-
 def write_figure(figure: Figure, path: Path, *, dpi: float = 150.0, force: bool = True) -> None:
     """Write a figure completely or not at all; the same figure gives the same file.
 
@@ -218,6 +206,6 @@ def write_figure(figure: Figure, path: Path, *, dpi: float = 150.0, force: bool 
     """
     dates: dict[str, Any] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     buffer = io.BytesIO()
-    with settings(), _undated():
+    with settings():
         figure.savefig(buffer, format=path.suffix[1:], dpi=dpi, metadata=dates.get(path.suffix))
     write_whole(path, buffer.getvalue(), force=force)
