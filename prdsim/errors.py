@@ -15,6 +15,7 @@ EXIT_CODES = {
     3: "data, a file, or the system",
     4: "the backend is unavailable",
     5: "diverged",
+    129: "the terminal was closed",
     130: "interrupted (Ctrl-C)",
     141: "the reader of the output has quit",
     143: "terminated",

@@ -6,16 +6,17 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from support import names, ordinary_user
 from support_cli import ROOT, TINY, Run, assert_refused
 from support_runs import damage, make_run
 
-from prdsim.cli import _VERBS
+from prdsim.cli import _VERBS, _program
+from prdsim.cli.shared_options import FILE_NAME
 from prdsim.errors import EXIT_CODES
 
 USAGE, FILE = 2, 3
@@ -191,23 +192,37 @@ def test_what_a_failed_command_has_made_of_folders_goes_again(run, folder):
 # -- memory, and names -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", _VERBS)
-def test_memory_that_does_not_suffice(run, monkeypatch, verb):
-    """The verb's own work runs out of it, wherever."""
-    module = import_module(f"prdsim.cli.{verb}")
+def commands() -> Iterator[tuple[list[str], click.Command]]:
+    """Every command, with the words that call it."""
+    for verb in _VERBS:
+        command = _program.get_command(click.Context(_program), verb)
+        if isinstance(command, click.Group):
+            yield from (([verb, name], each) for name, each in command.commands.items())
+        else:
+            yield [verb], command
+
+
+COMMANDS = {" ".join(words): command for words, command in commands()}
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_memory_that_does_not_suffice(run, monkeypatch, words):
+    """The command's own work runs out of it, wherever."""
 
     def too_large(*_: object, **__: object) -> None:
         np.empty(1 << 60, np.uint8)
 
-    command, words = module.command, [verb]
-    if verb == "data":
-        command, words = command.commands["list"], ["data", "list"]
-    monkeypatch.setattr(command, "callback", too_large)
-    line = next((line for line in (*READING, *WRITING) if line.split()[0] == verb), None)
-    if line and verb != "data":
-        words = filled(line)
-    answer = run(*words)
-    assert_refused(answer, USAGE, "out of memory")
+    monkeypatch.setattr(COMMANDS[words], "callback", too_large)
+    lines = (*READING, *WRITING, *WRITING_FOLDERS)
+    line = next((filled(line) for line in lines if line.startswith(words)), words.split())
+    assert_refused(run(*line), USAGE, "out of memory")
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_no_file_is_refused_in_the_words_of_the_option_parser(words):
+    """`FILE_NAME` leaves that to whoever opens the file."""
+    for parameter in COMMANDS[words].params:
+        assert not isinstance(parameter.type, click.Path) or parameter.type is FILE_NAME, parameter
 
 
 @pytest.mark.parametrize("verb", ["run", "verify", "bench", "inspect", "resume", "converge"])
