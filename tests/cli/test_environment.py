@@ -220,3 +220,18 @@ def test_a_traceback_asked_for_goes_to_standard_error_alone(tmp_path):
         check=False,
     )
     assert (shown.returncode, shown.stdout, shown.stderr) == (FILE, b"", b"")
+
+
+def test_a_system_without_the_calls_is_refused_and_reads_all_the_same(run: Run, monkeypatch):
+    """As macOS; no other system has run it."""
+    run("run", *TINY, "-o", "a.h5")
+    content = Path("a.h5").read_bytes()
+    for name in ("posix_fallocate", "fdatasync"):
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr(lock, "_HAS_THESE_LOCKS", False)
+    told = "this system cannot write trajectories safely: it lacks posix_fallocate, fdatasync"
+    for line in (("run", *TINY, "-o", "b.h5"), ("resume", "a.h5", "--steps", "40")):
+        assert_refused(run(*line), FILE, told, "run prdsim on Linux")
+    assert run("inspect", "a.h5", "--check").code == 0
+    assert run("analyze", "a.h5", "distances", "-o", "a.csv").code == 0
+    assert (Path("a.h5").read_bytes(), names(Path())) == (content, ["a.csv", "a.h5"])
