@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, nan
 from typing import TYPE_CHECKING
 
 from prdsim.backends import get_backend
@@ -47,6 +48,13 @@ def automatic_step(
     """Return the step size for "auto": a fraction of `automatic_step_size`."""
     fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
     return round_down(fraction * automatic_step_size(config, X, Y, initial))
+
+
+def fixed_step(lambda_max: float) -> float:
+    """Return the step size for "auto" of fixed steps, by lambda_max at t = 0; NaN if unknown."""
+    if not 0.0 < lambda_max < inf:
+        return nan
+    return round_down(_FIXED_FRACTION * round_down(1.0 / lambda_max))
 
 
 def backend_of(config: RunConfig, resolved: Resolved | None) -> Backend:

@@ -7,14 +7,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
 from prdsim.config import STEP_LIMIT, Resolved, RunConfig
 from prdsim.errors import ConfigError, PrdsimError
 from prdsim.files.small import size_text
 from prdsim.physics.charts import cheapest_chart, make_chart, range_factors
 from prdsim.physics.gradients import begin_step, forward, velocity
-from prdsim.physics.initial import draw_initial
+from prdsim.physics.initial import at_precision, draw_initial
 from prdsim.physics.model import Model, dimensions_of
 from prdsim.physics.state import RestartPoint, State
 from prdsim.running.allocation import allocate
@@ -38,19 +36,6 @@ CARRIED_SINCE_2 = {"evaluations": 0.0, "rejected_steps": 0.0, "lambda_max": floa
 
 RESTART_SCALARS = ("step_size", "previous_error", *CARRIED_SINCE_2)
 """Scalars of a run's `RestartPoint` besides step and time."""
-
-
-def _at_precision(initial: Mapping[str, HostArray], precision: str) -> dict[str, HostArray]:
-    """Return initial arrays as a run begins with them; raises `ConfigError` for an overflow."""
-    with np.errstate(over="ignore"):
-        found = {name: array.astype(precision) for name, array in initial.items()}
-    for name, array in found.items():
-        if not np.isfinite(array).all():
-            raise ConfigError(
-                f"{name} at t = 0 holds numbers that are not finite in {precision}: "
-                "lower --init-scale"
-            )
-    return found
 
 
 class Simulation:
@@ -82,7 +67,7 @@ class Simulation:
         restart: RestartPoint | None = None,
         backend: Backend | None = None,
     ) -> None:
-        self.config = config
+        self.config, self._given = config, (X, Y, initial)
         self.backend = backend or backend_of(config, resolved)
         self.dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
         self.stepper = make_stepper(config)
@@ -96,7 +81,7 @@ class Simulation:
             if not resolved and len(stored_chart["R"]) == X.shape[0]:
                 chart_name = "weight"  # full rank: nothing to gain
         first = dict(initial or draw_initial(config, self.dimensions))
-        self.initial = _at_precision(first, config.array_precision)
+        self.initial = at_precision(first, config.array_precision)
         self.resolved = resolved or resolve(config, self.backend, X, Y, first, chart_name)
         self.step = 0
         self.time = 0.0
@@ -123,6 +108,14 @@ class Simulation:
 
     def __exit__(self, *exception: object) -> None:
         self._contexts.close()
+
+    def anew(self, config: RunConfig) -> Simulation:
+        """Return a run of the same data from t = 0 with another configuration.
+
+        It begins with the arrays that were given to this one, or those that the seed draws.
+        """
+        X, Y, initial = self._given
+        return Simulation(config, X, Y, initial=initial, backend=self.backend)
 
     # -- stepping ------------------------------------------------------------------------------
 
@@ -252,7 +245,7 @@ class Simulation:
     # -- observing -----------------------------------------------------------------------------
 
     def describe(self) -> str:
-        """Return one line with sizes, backend, chart and predicted memory."""
+        """Return one line with data, diffusion, sizes, backend, chart and predicted memory."""
         sizes, resolved = self.dimensions, self.resolved
         needed = needed_bytes(self.config, sizes, self.backend, resolved.chart)
         count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
@@ -261,6 +254,7 @@ class Simulation:
         if self.config.critic_step_size is not None and self.config.adversary:
             rate = f"; critic's speed beta = {resolved.critic_rate:.3g}"
         return (
+            f"{self.config.dataset}, {self.config.adversary_in_words}; "
             f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
             f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
             f"{resolved.chart} chart{rate}; about {size_text(needed)} of memory for arrays"

@@ -46,7 +46,8 @@ def automatic_step_size(
         )
     if not largest > 0.0:
         raise ConfigError(
-            "step_size auto: the tangent kernel is zero (U and V frozen, or all inactive); "
+            "step_size auto: the tangent kernel is zero (U and V frozen, all neurons inactive, or "
+            "data so small that products vanish); "
             "give --step-size a number"
         )
     return round_down(1.0 / largest)
@@ -58,7 +59,7 @@ def largest_kernel_eigenvalue(model: Model, state: State) -> float:
     J is the Jacobian of Z (d_out, n) in the arrays of U, V that move. K, of order d_out n, is
     symmetric and positive semidefinite; it is never formed. lambda_max is a rate, per unit of time:
     without diffusion, Euler steps are stable below 2 / lambda_max. It is 0 if neither U nor V
-    moves, and NaN if products overflow. The same state gives the same bits.
+    moves, and NaN if products or the pre-activations overflow. The same state gives the same bits.
 
     Costs some 20 products with K, each about a velocity without its critic. Call it in the
     backend's `active` context. The workspace is overwritten; the state is only read.
@@ -66,6 +67,8 @@ def largest_kernel_eigenvalue(model: Model, state: State) -> float:
     if not {"U", "V"} & set(model.moving):
         return 0.0
     kernel = _Kernel(model, state)
+    if not model.backend.all_finite(model.work.A):  # gates of NaN are closed: K would be 0
+        return float("nan")
     return _lanczos(kernel, generator(model.seed, Stream.KRYLOV_START).standard_normal(kernel.size))
 
 
