@@ -21,6 +21,8 @@ def finish(result: Result) -> int:
     first, last = result.first, result.last
     lines = [
         f"{result.stop_reason} at {_place(result)} ({_method(result)})",
+        f"  run                      {result.config.dataset}, {result.config.samples} samples, "
+        f"{result.config.adversary_in_words}",
         f"  supervised loss L_sup    {first['loss_sup']:.6g} -> {last['loss_sup']:.6g}",
         f"  adversarial loss L_adv   {first['loss_adv']:.6g} -> {last['loss_adv']:.6g}",
         f"  critic loss              {first['loss_critic']:.6g} -> {last['loss_critic']:.6g}",
