@@ -72,8 +72,7 @@ def run(
     path = Path(config.output or default_name())
     check_target(path, force=config.force)
     display = shown(progress)
-    replaced = () if data is None else SAMPLE_KEYS
-    for text in without_effect(config, replaced) if remarks else ():
+    for text in without_effect(config, _replaced(data)) if remarks else ():
         display.remark(text)
     plans = plans_of(config)  # too many rows are refused before any work
     dataset = load_data(config, data)
@@ -96,6 +95,13 @@ def run(
             if progress is True:
                 announce(simulation.describe())
             return Loop(simulation, writer, *plans).go(display, stop)
+
+
+def _replaced(data: tuple[ArrayLike, ArrayLike] | Dataset | None) -> tuple[str, ...]:
+    """Return the keys in whose place data are given: a `Dataset` is used unchanged."""
+    if data is None:
+        return ()
+    return (*SAMPLE_KEYS, "normalize", "target") if isinstance(data, Dataset) else SAMPLE_KEYS
 
 
 def default_name() -> str:

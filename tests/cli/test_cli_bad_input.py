@@ -331,7 +331,7 @@ def test_a_finished_run_is_not_resumed_without_more_steps(run, copy):
 
 def test_a_finished_run_is_not_resumed_without_a_later_time(run):
     assert run("run", *TINY[:4], "--backend", "numpy", "--end-time", 2, "-o", "a.h5").code == 0
-    assert_refused(run("resume", "a.h5"), USAGE, "finished at time 2", "--end-time T with T > 2.")
+    assert_refused(run("resume", "a.h5"), USAGE, "finished at time 2", "--end-time T with T > 2 c")
     assert_refused(run("resume", "a.h5", "--end-time", 2), USAGE, "finished at time 2")
     assert_refused(
         run("resume", "a.h5", "--end-time", 1.5), USAGE, "planned for 2.0; give a later end"

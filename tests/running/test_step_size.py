@@ -225,6 +225,16 @@ def test_auto_is_refused_where_the_kernel_is_zero():
         automatic(problem)
 
 
+def test_pre_activations_that_overflow_are_no_kernel_of_zero():
+    """U X is infinity minus infinity: NaN, whose gates are closed."""
+    problem = random_problem(1)
+    problem.X[:] = 1.7e308
+    problem.initial["U"][:] = 10.0
+    problem.initial["U"][:, ::2] *= -1.0
+    with pytest.raises(ConfigError, match="products with the tangent kernel overflow"):
+        automatic(problem)
+
+
 @given(positive)
 def test_round_down_keeps_two_digits_and_rounds_down_by_less_than_one_of_the_second(value):
     rounded = round_down(value)
