@@ -7,12 +7,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf, isfinite, nan
+from typing import TYPE_CHECKING
 
 from prdsim.config import PRESETS, RunConfig
 from prdsim.errors import ConfigError, DivergedError
 from prdsim.running.memory import needed_bytes
-from prdsim.running.resolve import fixed_step
-from prdsim.running.simulation import Simulation
+from prdsim.running.step_control import fixed_step
+
+if TYPE_CHECKING:
+    from prdsim.running.simulation import Simulation
 
 _FAR = 2.0  # times the usual value
 _SUSPECTS = 3  # that are tried

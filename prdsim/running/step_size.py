@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_FLOOR, Decimal
 from math import isfinite, isnan, sqrt
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from prdsim.physics.gradients import forward, tangent_kernel_product
 from prdsim.physics.model import Model, build_model
 from prdsim.physics.randomness import Stream, generator
 from prdsim.physics.state import State
+from prdsim.running.step_control import round_down
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
@@ -117,10 +117,3 @@ class _Kernel:
         k.to_device(np.reshape(vector, self._shape), work.E)
         tangent_kernel_product(self._model, self._state, work.E, self._velocity)
         return k.to_host(work.Z).astype(np.float64).reshape(-1)
-
-
-def round_down(value: float) -> float:
-    """Return a positive number rounded down to two significant digits."""
-    number = Decimal(str(value))  # by its shortest text: 0.29 stays 0.29
-    unit = Decimal(1).scaleb(number.adjusted() - 1)
-    return float(number.quantize(unit, rounding=ROUND_FLOOR))

@@ -26,7 +26,8 @@ from prdsim.physics.charts import CHARTS
 from prdsim.physics.gradients import forward, tangent_kernel_product
 from prdsim.physics.state import State
 from prdsim.running import step_size
-from prdsim.running.step_size import automatic_step_size, largest_kernel_eigenvalue, round_down
+from prdsim.running.step_control import round_down
+from prdsim.running.step_size import automatic_step_size, largest_kernel_eigenvalue
 
 positive = st.floats(1e-300, 1e300, allow_nan=False)
 TRAINABLES = ("U,V,W,a", "U", "V", "U,V")
