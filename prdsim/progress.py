@@ -15,7 +15,8 @@ from prdsim.words import visible
 _A_CENTURY = 3e9  # seconds
 
 LOG = logging.getLogger("prdsim")
-"""The channel of what a library's user may want to know."""
+"""The channel for the beginning and the end of runs, and for what their users should know."""
+LOG.addHandler(logging.NullHandler())
 
 _Item = TypeVar("_Item")
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from prdsim.config import RunConfig
-from prdsim.errors import ConfigError
 from prdsim.physics.randomness import Stream, generator
 from prdsim.physics.state import Dimensions
 
@@ -40,16 +38,3 @@ def draw_initial(config: RunConfig, dimensions: Dimensions) -> dict[str, HostArr
         "W": normal("W", Stream.INITIAL_W),
         "a": output("a", Stream.INITIAL_A),
     }
-
-
-def at_precision(initial: Mapping[str, HostArray], precision: str) -> dict[str, HostArray]:
-    """Return initial arrays as a run begins with them; raises `ConfigError` for an overflow."""
-    with np.errstate(over="ignore"):
-        found = {name: array.astype(precision) for name, array in initial.items()}
-    for name, array in found.items():
-        if not np.isfinite(array).all():
-            raise ConfigError(
-                f"{name} at t = 0 holds numbers that are not finite in {precision}: "
-                "lower --init-scale"
-            )
-    return found

@@ -7,12 +7,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from prdsim.config import STEP_LIMIT, Resolved, RunConfig
 from prdsim.errors import ConfigError, PrdsimError
 from prdsim.files.small import size_text
 from prdsim.physics.charts import cheapest_chart, make_chart, range_factors
 from prdsim.physics.gradients import begin_step, forward, velocity
-from prdsim.physics.initial import at_precision, draw_initial
+from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import Model, dimensions_of
 from prdsim.physics.state import RestartPoint, State
 from prdsim.running.allocation import allocate
@@ -36,6 +38,19 @@ CARRIED_SINCE_2 = {"evaluations": 0.0, "rejected_steps": 0.0, "lambda_max": floa
 
 RESTART_SCALARS = ("step_size", "previous_error", *CARRIED_SINCE_2)
 """Scalars of a run's `RestartPoint` besides step and time."""
+
+
+def _at_precision(initial: Mapping[str, HostArray], precision: str) -> dict[str, HostArray]:
+    """Return initial arrays as a run begins with them; raises `ConfigError` for an overflow."""
+    with np.errstate(over="ignore"):
+        found = {name: array.astype(precision) for name, array in initial.items()}
+    for name, array in found.items():
+        if not np.isfinite(array).all():
+            raise ConfigError(
+                f"{name} at t = 0 holds numbers that are not finite in {precision}: "
+                "lower --init-scale"
+            )
+    return found
 
 
 class Simulation:
@@ -67,10 +82,11 @@ class Simulation:
         restart: RestartPoint | None = None,
         backend: Backend | None = None,
     ) -> None:
-        self.config, self._given = config, (X, Y, initial)
+        self.config = config
         self.backend = backend or backend_of(config, resolved)
         self.dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
         self.stepper = make_stepper(config)
+        self._given = X, Y, initial
         chart_name = (resolved or config).chart
         if chart_name == "auto":
             k = self.backend
@@ -81,7 +97,7 @@ class Simulation:
             if not resolved and len(stored_chart["R"]) == X.shape[0]:
                 chart_name = "weight"  # full rank: nothing to gain
         first = dict(initial or draw_initial(config, self.dimensions))
-        self.initial = at_precision(first, config.array_precision)
+        self.initial = _at_precision(first, config.array_precision)
         self.resolved = resolved or resolve(config, self.backend, X, Y, first, chart_name)
         self.step = 0
         self.time = 0.0
