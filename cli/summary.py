@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prdsim.words import shell_word
@@ -14,7 +15,16 @@ if TYPE_CHECKING:
 
 
 def finish(result: Result) -> int:
-    """Print the summary of a run; return the exit code."""
+    """Print the summary of a run; return the exit code, of a signal even if nobody listens."""
+    if result.signal is None:
+        _summarize(result)
+        return 0
+    with suppress(OSError):  # the terminal may be closed
+        _summarize(result)
+    return 128 + result.signal
+
+
+def _summarize(result: Result) -> None:
     from prdsim.files.small import size_text
     from prdsim.running.accuracy import invariants_in_words
 
@@ -40,11 +50,10 @@ def finish(result: Result) -> int:
     path = shell_word(result.path)
     if result.signal is not None:
         say(f"interrupted; continue with: prdsim resume {path}", err=True)
-        return 128 + result.signal
+        return
     say(f"next: prdsim converge {path}    how far these numbers can be trusted")
     say(f"      prdsim inspect {path}    a summary of the file")
     say(f"      prdsim resume {path} {_longer(result)}    continue the run")
-    return 0
 
 
 def _longer(result: Result) -> str:

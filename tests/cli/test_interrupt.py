@@ -20,6 +20,7 @@ from support_cli import ROOT, TINY, recorded
 from support_runs import assert_same_trajectory, stop_at
 
 import prdsim
+from prdsim.cli.summary import finish
 from prdsim.errors import TrajectoryError
 from prdsim.trajectory import Status
 
@@ -122,6 +123,20 @@ def test_a_terminal_that_is_closed_asks_to_stop_unless_that_is_ignored(run, tmp_
             ("interrupted", 9) if handled else ("finished", 20)
         )
         assert result.signal == (signal.SIGHUP if handled else None)
+
+
+def test_a_run_that_was_hung_up_has_its_exit_code_though_nobody_listens(tmp_path, monkeypatch):
+    result = prdsim.run(
+        **KEYS_OF_20, output=str(tmp_path / "a.h5"), progress=stop_at(9, signal.SIGHUP)
+    )
+    closed, other = os.openpty()
+    os.close(closed)
+    with monkeypatch.context() as patch:
+        terminal = open(other, "w", closefd=False)  # noqa: SIM115 - closing it would write again
+        patch.setattr(sys, "stdout", terminal)
+        assert finish(result) == 129
+    os.dup2(os.open(os.devnull, os.O_WRONLY), other)
+    terminal.close()
 
 
 def test_two_signals_in_quick_succession(start, tmp_path, whole):
