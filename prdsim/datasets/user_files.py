@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prdsim.datasets.base import Source, make_source
-from prdsim.datasets.reading import check_declared, first_line, reading
+from prdsim.datasets.reading import check_declared, reading
 from prdsim.errors import DataError
 from prdsim.files.foreign import (
     declared_bytes,
@@ -25,6 +25,7 @@ from prdsim.files.foreign import (
 )
 from prdsim.files.memory import available_bytes
 from prdsim.files.small import size_text
+from prdsim.words import first_line
 
 _NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
