@@ -111,7 +111,7 @@ def _remedy(name: str) -> str:
     return (
         f"correct or unset {', '.join(given)}"
         if given
-        else f"pip install --force-reinstall {name}, or choose another backend"
+        else f"reinstall {name}, or choose another backend"
     )
 
 
