@@ -83,10 +83,12 @@ def get_backend(
         others = f"choose auto, {', '.join(backend_names())}"
         hint = did_you_mean(kind, backend_names()) or others
         raise ConfigError(f"backend {name!r}: no such backend; {hint}")
+    from .base import require_product  # imports NumPy
+
     try:
         create = _REGISTERED.get(kind) or _shipped_factory(kind)
         backend = create(precision, threads, device)
-        backend.multiply_once()
+        require_product(backend)
     except PrdsimError:
         raise
     except Exception as error:  # whatever a library raises where it is broken or set up wrongly

@@ -88,18 +88,6 @@ class Backend(ABC):
         self.dtype = np.dtype("float64" if precision == "float64" else "float32")
         self.threads = threads or len(os.sched_getaffinity(0))
 
-    def multiply_once(self) -> None:
-        """Raise RuntimeError unless a known product comes out right: `get_backend` calls it."""
-        given = [[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]], [[np.nan, np.nan]] * 2
-        with self.active():
-            A, B, out = (self.empty((2, 2)) for _ in given)
-            for numbers, array in zip(given, (A, B, out), strict=True):
-                self.to_device(np.array(numbers), array)
-            self.gemm(A, B, out=out)
-            found = self.to_host(out)
-        if found.tolist() != [[19.0, 22.0], [43.0, 50.0]]:
-            raise RuntimeError("a product is wrong")
-
     # -- memory and transfer -------------------------------------------------------------------
 
     @abstractmethod
@@ -377,3 +365,16 @@ def carry_back(
         k.combine([(alpha, B)], out=out)
     else:
         k.combine([(beta, out), (alpha, B)], out=out)
+
+
+def require_product(k: Backend) -> None:
+    """Raise RuntimeError unless a known product comes out right, as every new backend must show."""
+    given = [[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]], [[np.nan, np.nan]] * 2
+    with k.active():
+        A, B, out = (k.empty((2, 2)) for _ in given)
+        for numbers, array in zip(given, (A, B, out), strict=True):
+            k.to_device(np.array(numbers), array)
+        k.gemm(A, B, out=out)
+        found = k.to_host(out)
+    if found.tolist() != [[19.0, 22.0], [43.0, 50.0]]:
+        raise RuntimeError("a product is wrong")

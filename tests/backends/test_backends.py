@@ -182,7 +182,7 @@ def test_a_run_says_why_auto_passed_over_a_backend(monkeypatch, tmp_path, capsys
     )
     assert prdsim.run(**keys, progress=True).resolved.backend == "numpy"
     assert said in capsys.readouterr().err.splitlines()
-    with pytest.warns(UserWarning, match="auto takes numpy instead") as told:
+    with pytest.warns(Warning, match="auto takes numpy instead") as told:
         prdsim.run(**keys)
     assert [str(warning.message) for warning in told] == [said]
     assert not backend_status("numba").available
