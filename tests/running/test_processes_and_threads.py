@@ -32,10 +32,12 @@ import numba, prdsim
 numbers = itertools.count()
 
 def final(backend):
-    "A run large enough for parallel kernels: all bits of its end."
+    "A run large enough for parallel kernels or products: all bits of its end."
     path = f"{backend}-{os.getpid()}-{next(numbers)}.h5"
-    result = prdsim.run(dataset="digits", samples=260, width=256, integrator="rk4", step_size=0.01,
-                        steps=1, store_data=False, threads=2, backend=backend, output=path)
+    size = {"numba": 260, "numpy": 100}[backend]
+    result = prdsim.run(dataset="digits", samples=size, width=size, integrator="rk4",
+                        step_size=0.01, steps=1, store_data=False, threads=2, backend=backend,
+                        output=path)
     return {name: array.tobytes() for name, array in result.state.items()}
 
 async def two_at_once():
