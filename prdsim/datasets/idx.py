@@ -22,10 +22,11 @@ import platformdirs
 from numpy.typing import NDArray
 
 from prdsim.datasets.base import Source, make_source
-from prdsim.datasets.reading import check_declared, expanded, first_line, reading
+from prdsim.datasets.reading import check_declared, expanded, reading
 from prdsim.errors import DataError
 from prdsim.files.foreign import DEFLATE_RATIO, open_regular_file
 from prdsim.symbols import Split
+from prdsim.words import first_line
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 _PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}

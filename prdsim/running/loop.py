@@ -83,6 +83,8 @@ class Loop:
     def go(self, progress: Progress, stop: StopRequest) -> Result:
         """Run until the end or a stop; raises the errors that `prdsim.run` lists."""
         simulation = self._simulation
+        for text in simulation.backend.notes:
+            progress.note(text)
         progress.start(*simulation.progress)
         try:
             if not self._first:

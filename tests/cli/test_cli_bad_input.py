@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from support import names
-from support_cli import ROOT, TINY, assert_refused
+from support_cli import TINY, assert_refused
 from support_runs import damage
 
 import prdsim
@@ -435,18 +434,3 @@ def test_unknown_commands_are_usage_errors(run):
     assert answer.code == USAGE
     assert "No such command" in answer.err
     assert sys.argv == ["prdsim", "rum"]
-
-
-def test_settings_that_numba_refuses_are_named():
-    """In a process of its own: Numba reads them when it is imported."""
-    for arguments, code in ((["run", "--backend", "numba"], 4), (["backends"], 0)):
-        done = subprocess.run(
-            [sys.executable, "-m", "prdsim", *arguments],
-            env={**os.environ, "NUMBA_NUM_THREADS": "0", "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code
-        assert "NUMBA_NUM_THREADS" in done.stdout + done.stderr
-        assert "internal error" not in done.stderr
