@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -25,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from prdsim.config.brief import Brief
 from prdsim.config.messages import explain
 from prdsim.errors import ConfigError
 from prdsim.running.tableaux import TABLEAUX
@@ -56,7 +56,7 @@ def _key(group: str, default: Any, help_text: str) -> Any:
     return Field(default, description=help_text, json_schema_extra={"group": group})
 
 
-class RunConfig(BaseModel):
+class RunConfig(Brief):
     """The definition of a run; immutable.
 
     Keywords are the keys of the configuration table. Unknown keys, wrong types and values out of

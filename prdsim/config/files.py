@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from prdsim.arguments import file_path, wrong
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
 from prdsim.files.foreign import ForeignFileError, open_regular_file
@@ -96,3 +97,17 @@ def _from_text(key: str, text: str) -> Any:
     except ValueError:
         return text
     return parsed["value"] if set(parsed) == {"value"} else text
+
+
+def config_of(given: RunConfig | Mapping[str, Any] | str | Path | None) -> RunConfig:
+    """Return what a caller in Python means: a configuration, its keys, a TOML file, the defaults.
+
+    Raises `ConfigError`.
+    """
+    if given is None or isinstance(given, RunConfig):
+        return given or RunConfig()
+    if isinstance(given, Mapping):
+        return RunConfig(**{str(key): value for key, value in given.items()})
+    if isinstance(given, str | Path):
+        return load_config(file_path("config", given))
+    raise wrong("config", "a RunConfig, a mapping of its keys, or the path of a TOML file", given)
