@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from prdsim.arguments import choice, integer
 from prdsim.errors import BackendUnavailableError, ConfigError, did_you_mean
+from prdsim.symbols import Precision
 
 if TYPE_CHECKING:
     from .base import Backend
@@ -67,7 +69,10 @@ def get_backend(
     """
     if name == "auto":
         return _first_available(precision, threads)
-    kind, _, device = name.partition(":")
+    choice("precision", precision, get_args(Precision))
+    if threads is not None:
+        integer("threads", threads, least=1)
+    kind, _, device = str(name).partition(":")
     if kind not in backend_names():
         others = f"choose auto, {', '.join(backend_names())}"
         hint = did_you_mean(kind, backend_names()) or others

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from pathlib import Path
+from types import UnionType
+from typing import Any
 
 from prdsim.errors import ConfigError, did_you_mean
 from prdsim.words import shown, shown_value
@@ -15,7 +17,9 @@ from prdsim.words import shown, shown_value
 
 def wrong(name: str, requirement: str, value: object) -> ConfigError:
     """Return the error for a value that is not what is required, such as "an integer"."""
-    return ConfigError(f"{name}: must be {requirement}, got {shown_value(value)}")
+    shape = getattr(value, "shape", ())
+    got = f"an array of shape {shape}" if shape else shown_value(value)
+    return ConfigError(f"{name}: must be {requirement}, got {got}")
 
 
 def integer(name: str, value: object, *, least: int | None = None, most: int | None = None) -> int:
@@ -46,15 +50,27 @@ def number(name: str, value: object) -> float:
     return found
 
 
-def each(name: str, values: object, what: str) -> list[object]:
-    """Return the members of a sequence or array that is not empty; raises `ConfigError`."""
+def each(name: str, values: object, what: str, *, least: int = 1) -> list[Any]:
+    """Return the members of a sequence or array, at least so many; raises `ConfigError`."""
     try:
-        found = [] if isinstance(values, str | bytes) else list(values)  # type: ignore[call-overload]
+        found: list[Any] | None = None if isinstance(values, str | bytes) else [*values]  # type: ignore[misc]
     except TypeError:
-        found = []
-    if not found:
-        raise wrong(name, f"a sequence of {what}, not empty", values)
+        found = None
+    if found is None or len(found) < least:
+        raise wrong(name, f"a sequence of {what}" + ", not empty" * bool(least), values)
     return found
+
+
+def instance(name: str, value: object, kind: type | UnionType, what: str) -> None:
+    """Raise `ConfigError` for what is not of a type, ``what`` in words."""
+    if not isinstance(value, kind):
+        raise wrong(name, what, value)
+
+
+def function(name: str, value: object, what: str) -> None:
+    """Raise `ConfigError` for what is not a function, ``what`` in words."""
+    if not callable(value):
+        raise wrong(name, f"a function {what}", value)
 
 
 def flag(name: str, value: object) -> bool:
@@ -79,10 +95,10 @@ def file_path(name: str, value: object) -> Path:
     return Path(text)
 
 
-def known_keywords(given: Iterable[str], known: Iterable[str], kind: str) -> None:
-    """Raise `ConfigError`, with the nearest name, for a keyword that is not known."""
+def known_name(name: object, known: Iterable[str], kind: str) -> str:
+    """Return a name if it is a known one; raises `ConfigError`, with the nearest one."""
     names = list(known)
-    for name in given:
-        if name not in names:
-            hint = did_you_mean(str(name), names) or f"choose from {', '.join(names)}"
-            raise ConfigError(f"{shown(name)}: no such {kind}; {hint}")
+    if not isinstance(name, str) or name not in names:
+        hint = did_you_mean(str(name), names) or f"choose from {', '.join(names)}"
+        raise ConfigError(f"{shown(name)}: no such {kind}; {hint}")
+    return name

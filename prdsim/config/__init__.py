@@ -29,7 +29,7 @@ from prdsim.config.messages import explain
 from prdsim.errors import ConfigError
 from prdsim.running.tableaux import TABLEAUX
 from prdsim.schedule import Rule
-from prdsim.symbols import ARRAYS, Normalization, Split, Target
+from prdsim.symbols import ARRAYS, Normalization, Precision, Split, Target
 from prdsim.words import shown, shown_value
 
 INTEGRATORS = ("gd", *TABLEAUX)
@@ -126,7 +126,7 @@ class RunConfig(Brief):
     steps: Size | None = _key("time", None, "largest number of accepted steps")
 
     backend: str = _key("computing", "auto", "auto, numpy, numba, cupy; cupy:1 picks a device")
-    precision: Literal["float64", "float32", "tf32"] = _key(
+    precision: Precision = _key(
         "computing", "float64", "precision of all arrays; tf32 on cupy only"
     )
     chart: Literal["auto", "weight", "range", "gram"] = _key(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
-from prdsim.arguments import wrong
+from prdsim.arguments import instance, wrong
+from prdsim.backends.base import Backend
+from prdsim.config import Resolved
 from prdsim.errors import ConfigError
+from prdsim.physics.state import RestartPoint
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
@@ -37,6 +40,34 @@ def check_initial(initial: Mapping[str, HostArray], dimensions: Dimensions) -> N
             raise wrong(f"initial {name}", f"an array {shape} of real numbers", array)
 
 
+def check_beginning(
+    X: HostArray,
+    resolved: Resolved | None,
+    stored_chart: Mapping[str, HostArray] | None,
+    restart: RestartPoint | None,
+    backend: Backend | None,
+) -> None:
+    """Raise `ConfigError` unless what a run is to begin with, if given, is of the right kind."""
+    instance("resolved", resolved, Resolved | None, "a Resolved, such as that of a Result")
+    instance("restart", restart, RestartPoint | None, "a RestartPoint")
+    instance("backend", backend, Backend | None, "an instance of a backend, see get_backend")
+    instance("stored_chart", stored_chart, Mapping | None, "a mapping of Q and R to arrays")
+    if stored_chart:
+        _check_factors(stored_chart, X)
+
+
+def _check_factors(stored: Mapping[str, HostArray], X: HostArray) -> None:
+    """Raise `ConfigError` unless a chart's arrays are Q (d_in, r) and R (r, n)."""
+    (d_in, n), Q, R = X.shape, stored.get("Q"), stored.get("R")
+    if not (
+        len(stored) == 2
+        and _is_real(Q)
+        and _is_real(R)
+        and (Q.shape, R.shape) == ((d_in, len(R)), (len(R), n))
+    ):
+        raise wrong("stored_chart", f"Q ({d_in}, r) and R (r, {n}), or empty", stored)
+
+
 def at_precision(initial: Mapping[str, HostArray], precision: str) -> dict[str, HostArray]:
     """Return initial arrays as a run begins with them; raises `ConfigError` for an overflow."""
     with np.errstate(over="ignore"):
@@ -50,5 +81,5 @@ def at_precision(initial: Mapping[str, HostArray], precision: str) -> dict[str, 
     return found
 
 
-def _is_real(array: object) -> bool:
+def _is_real(array: object) -> TypeGuard[HostArray]:
     return isinstance(array, np.ndarray) and array.dtype.kind in "biuf"

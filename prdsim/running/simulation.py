@@ -18,7 +18,7 @@ from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import Model, dimensions_of
 from prdsim.physics.state import RestartPoint, State
 from prdsim.running.allocation import allocate
-from prdsim.running.inputs import at_precision, check_initial, check_samples
+from prdsim.running.inputs import at_precision, check_beginning, check_initial, check_samples
 from prdsim.running.integrators import AlternatingDescent, make_stepper
 from prdsim.running.memory import check_memory, needed_bytes
 from prdsim.running.resolve import backend_of, resolve
@@ -72,6 +72,7 @@ class Simulation:
     ) -> None:
         self.config = config = config_of(config)
         check_samples(X, Y)
+        check_beginning(X, resolved, stored_chart, restart, backend)
         self.backend = backend or backend_of(config, resolved)
         self.dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
         self.stepper = make_stepper(config)
