@@ -112,7 +112,7 @@ def compare(
     """
     if isinstance(sources, Trajectory | Recording):
         sources = [sources]
-    recordings = told_apart(map(recording_of, each("sources", sources, "runs")))
+    recordings = told_apart(map(recording_of, each("sources", sources, "runs", least=0)))
     if len(recordings) < 2:
         raise ConfigError("compare needs at least two runs, such as with.h5 without.h5")
     end = min(float(run.time[-1]) for run in recordings)
