@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from prdsim.arguments import integer
-from prdsim.config import RunConfig
 from prdsim.datasets import idx
 from prdsim.datasets.base import Dataset, Source, fingerprint, finish, make_source, prepare
 from prdsim.datasets.reading import expanded, reading
@@ -191,6 +190,8 @@ def _describe_idx(name: str, data_dir: str | Path | None) -> DatasetInfo:
 
 def _check_options(samples: int | None, seed: int, **keys: Any) -> None:
     """Raise `ConfigError` for what a configuration cannot hold, None for all samples apart."""
+    from prdsim.config import RunConfig  # heavier than all that lists and fetches data
+
     integer("seed", seed, least=0, most=2**64 - 1)
     RunConfig(**keys, **({} if samples is None else {"samples": samples}))
 

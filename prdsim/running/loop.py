@@ -135,6 +135,8 @@ class Loop:
         finally:
             self._later.close()
             progress.close()
+        for text in result.warnings:
+            LOG.warning("%s: %s", result.path, text)
         if stop.failure is not None:
             stop.failure.add_note(_left(result))
             raise stop.failure
