@@ -261,8 +261,9 @@ class Simulation:
         count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
         threads = f", {count}" if resolved.device == "cpu" else ""
         rate = ""
-        if self.config.critic_step_size is not None and self.config.adversary:
-            rate = f"; critic's speed beta = {resolved.critic_rate:.3g}"
+        beta = resolved.critic_rate  # unknown in files of version 1
+        if beta is not None and self.config.critic_step_size is not None and self.config.adversary:
+            rate = f"; critic's speed beta = {beta:.3g}"
         return (
             f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
             f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
