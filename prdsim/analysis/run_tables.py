@@ -96,12 +96,12 @@ def subspace_table(source: Trajectory | Recording) -> Table:
 # -- scaling ---------------------------------------------------------------------------------------
 
 
-def scaling_like(recording: Recording | None) -> Scaling:
+def scaling_like(source: Trajectory | Recording | None) -> Scaling:
     """Measure how reaction and diffusion scale at initial draws like a run's, if one is given.
 
     It gives ``init_scale`` and ``output_init``; sizes and inputs are those of `measure_scaling`.
     """
-    config = None if recording is None else recording.config
+    config = None if source is None else recording_of(source).config
     if config is None:
         return measure_scaling()
     return measure_scaling(init_scale=config.init_scale, output_init=config.output_init)
@@ -124,11 +124,12 @@ def scaling_table(scaling: Scaling) -> Table:
 # -- theorems --------------------------------------------------------------------------------------
 
 
-def theorem_table(recording: Recording) -> Table:
+def theorem_table(source: Trajectory | Recording) -> Table:
     """Return a row per snapshot of Theorems 1 and 2; verdicts and the Bernoulli fit as notes.
 
     Raises `ConfigError` unless the run has the theorems' set-up, `DataError` if lambda_0 is 0.
     """
+    recording = recording_of(source)
     report = theorem_report(recording.file)
     constants = report.constants
     notes = (
@@ -184,7 +185,7 @@ def coupling_table(history: CouplingHistory) -> Table:
 
 
 def stability_of(
-    recording: Recording, *, equilibrium: bool = False, say: Say = silent
+    source: Trajectory | Recording, *, equilibrium: bool = False, say: Say = silent
 ) -> Stability:
     """Return the leading modes at a recording's last snapshot, without and with diffusion.
 
@@ -193,6 +194,7 @@ def stability_of(
     problems. ``say`` is called with a progress text now and then.
     Raises `ConfigError` if it lacks W, a or the configuration, or the memory does not suffice.
     """
+    recording = recording_of(source)
     weights = recording.weights(-1)
     config = recording.settings.replace(precision="float64")
     X, Y = recording.samples

@@ -13,6 +13,7 @@ import numpy as np
 
 from prdsim import __version__
 from prdsim.analysis import GROUPS, Recording, history, open_recording
+from prdsim.arguments import flag, function, number
 from prdsim.convergence.judgment import HEADLINE, JudgedNumber, judge
 from prdsim.convergence.replays import Replay, ReplayPlan, Stopped, ensure, plan_of, remove
 from prdsim.convergence.report import ReplayRecord, Report, replay_folder, report_path, write_report
@@ -62,13 +63,17 @@ def converge(
         progress: Show the progress of each replay.
 
     Raises:
-        ConfigError: the run is not finished, the time is outside it, or a report exists.
+        ConfigError: an argument is invalid, the run is not finished, the time is outside it, or a
+            report exists.
         DivergedError: the run itself diverged.
         TrajectoryError: a file cannot be read, or another process is writing it.
         BackendUnavailableError: the run's backend is unavailable.
         OutputError: a replay or the report cannot be written.
     """
-    if not 0.0 < accuracy < 1.0:
+    flag("force", force)
+    flag("progress", progress)
+    function("say", say, "of a line of text")
+    if not 0.0 < number("accuracy", accuracy) < 1.0:
         raise ConfigError(f"accuracy {accuracy:g} is not between 0 and 1; 0.01 is one percent")
     with open_recording(path) as recording:
         trajectory = recording.trajectory
@@ -123,7 +128,8 @@ def _index(recording: Recording, trajectory: Trajectory, time: float | None) -> 
             "prdsim resume continues it"
         )
     end = float(recording.time[-1])
-    if time is not None and not 0.0 < time <= end * (1 + 1e-5):  # shown with six digits
+    latest = end * (1 + 1e-5)  # shown with six digits
+    if time is not None and not 0.0 < number("time", time) <= latest:
         raise ConfigError(f"--time {time:g} is not between 0 and {end:.6g}, where the run ends")
     index = len(recording) - 1 if time is None else recording.nearest(time)
     if recording.time[index] <= 0.0:

@@ -197,7 +197,7 @@ def test_a_figure_of_runs_needs_one(name):
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("filtres", {}, "filtres: no such figure; choose from distances, input"),
+        ("filtres", {}, "filtres: no such figure; did you mean filters?"),
         ("movie", {}, "movie is a movie"),
         ("filters", {"neurons": (3, 7)}, "there is no neuron 7: they are 0 to 6"),
         ("input", {"sample": 10}, "there is no sample 10: they are 0 to 9"),

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prdsim.analysis.group import Compute, Group, Values, summarized, summary
-from prdsim.analysis.recording import Recording, Snapshot
+from prdsim.analysis.recording import Recording, Snapshot, recording_of
 from prdsim.analysis.snapshot_model import SnapshotModel, settings_of
 from prdsim.config import RunConfig
 from prdsim.physics.charts import column_sums, row_sums
 from prdsim.physics.gradients import forward, generator_velocity, residual, score_field
 from prdsim.physics.state import State
+from prdsim.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import Array, HostArray
@@ -120,11 +121,12 @@ def force_norms(
     return Forces(settings_of(U, W, diffusivity), X, Y, backend=backend).norms(U, V, W, a)
 
 
-def forces_of(recording: Recording) -> Forces:
-    """Return an evaluator of reaction and diffusion for a recording's snapshots.
+def forces_of(source: Trajectory | Recording) -> Forces:
+    """Return an evaluator of reaction and diffusion for a run's snapshots.
 
     Raises `ConfigError` if it lacks the configuration or the samples.
     """
+    recording = recording_of(source)
     return Forces(recording.settings, *recording.samples)
 
 
