@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 
 from prdsim.analysis.arrays import Numbers
-from prdsim.analysis.theory.bounds import Constants, check_unit_inputs, paper_mu, theorem_constants
+from prdsim.analysis.theory.bernoulli import BernoulliFit, fit_bernoulli
+from prdsim.analysis.theory.bounds import (
+    Constants,
+    check_unit_inputs,
+    empirical_kernel,
+    extreme_eigenvalues,
+    paper_mu,
+    theorem_constants,
+)
 from prdsim.analysis.theory.verdicts import Scores, TheoremReport, follow, judge_bounds
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DataError
@@ -59,6 +68,54 @@ def recorded_constants(trajectory: Trajectory) -> Constants:
     """
     config, X, Y = _set_up(trajectory)
     return _constants(trajectory, X, Y, _recorded_scores(trajectory, config, X.shape[1]))
+
+
+@dataclass(frozen=True)
+class Residual:
+    """The recorded ``norm`` ||z - y|| (k,) at ``time`` (k,), which ``resolution`` limits.
+
+    Below that it is error: of the steps, which may each miss U by the tolerance, and of rounding.
+    """
+
+    time: Numbers
+    norm: Numbers
+    resolution: float
+
+    @property
+    def ends(self) -> float | None:
+        """The time of the first record that is not above the resolution; None without one."""
+        below = self.norm <= self.resolution
+        return float(self.time[np.argmax(below)]) if below.any() else None
+
+    @property
+    def resolved(self) -> tuple[Numbers, Numbers]:
+        """Times and norms of the records before that one."""
+        kept = self.time < (np.inf if self.ends is None else self.ends)
+        return self.time[kept], self.norm[kept]
+
+    def fit(self) -> BernoulliFit:
+        """Fit the Bernoulli equation to the records that are resolved; raises `DataError`."""
+        time, norm = self.resolved
+        return fit_bernoulli(time, norm**2)
+
+
+def recorded_residual(trajectory: Trajectory) -> Residual:
+    """Return the residual of a run with the theorems' set-up; raises as `theorem_report` does.
+
+    dz = J dU with J J^T = H, so that an error of U within the tolerance moves z by at most its norm
+    times sqrt(lambda_max(H)); sums over the neurons are rounded by eps times their magnitudes.
+    """
+    config, X, _ = _set_up(trajectory)
+    U, V = trajectory.U[0], trajectory.V[0]
+    error = 0.0
+    if config.adaptive:
+        error = config.rtol * float(np.linalg.norm(U)) + config.atol * sqrt(U.size)
+    _, lambda_max = extreme_eigenvalues(empirical_kernel(U, X))
+    magnitudes = np.abs(V) @ np.maximum(U @ X, 0.0) / sqrt(len(U))
+    rounding = float(np.finfo(U.dtype).eps * np.linalg.norm(magnitudes))
+    scalars = trajectory.scalars
+    resolution = sqrt(lambda_max) * error + rounding
+    return Residual(scalars["time"], scalars["residual_norm"], resolution)
 
 
 def _set_up(trajectory: Trajectory) -> tuple[RunConfig, Numbers, Numbers]:
