@@ -59,6 +59,7 @@ def draw_points(axes: Axes, histories: Histories, name: str) -> None:
         look = {"color": line_of(label, list(histories))["color"], "fillstyle": "none"}
         for run in runs:
             axes.plot(run.time, run[name], mark, markersize=size, **look)
+    axes.set_ylim(bottom=0)
 
 
 def time_axis(axes: Axes, times: Array, *, log: bool) -> None:

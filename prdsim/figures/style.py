@@ -203,13 +203,19 @@ def show_image(axes: Axes, image: Array, limit: float, *, signed: bool = True) -
 
 def color_bar(figure: Figure, panels: Any, label: str, images: Iterable[Array]) -> None:
     """Add the color bar of panels that show images on one scale; its ends say what exceeds it."""
+    rows = len(panels)
     panels = [axes for axes in np.ravel(panels) if axes.images]
     shown = panels[0].images[0]
     limit = shown.get_clim()[1]
     values = np.concatenate([np.ravel(image) for image in images])
     above, below = bool(values.max() > limit), bool(values.min() < -limit)
     ends = {(0, 0): "neither", (1, 0): "max", (0, 1): "min", (1, 1): "both"}[above, below]
-    figure.colorbar(shown, ax=panels, label=label, extend=ends)
+    look: Any = {"aspect": BAR_ASPECT * rows, "extendfrac": 0.04 / rows}
+    figure.colorbar(shown, ax=panels, label=label, extend=ends, **look)
+
+
+BAR_ASPECT = 25
+"""Length over width of a color bar for each row of panels, so that it is as wide as for one."""
 
 
 def write_figure(figure: Figure, path: Path, *, dpi: float = 150.0, force: bool = True) -> None:

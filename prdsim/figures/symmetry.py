@@ -20,6 +20,7 @@ from prdsim.backends.arrays import HostArray as Array
 from prdsim.figures.curves import band_note, draw_measure, draw_points, time_axis, times_of
 from prdsim.figures.request import Request, draws, needs_plane
 from prdsim.figures.style import (
+    BAR_ASPECT,
     DARK,
     annotate,
     colors_of,
@@ -210,7 +211,8 @@ def draw_embedding(request: Request) -> Figure:
             dots = axes.scatter(*points.T, c=distances, s=14, cmap="viridis", vmin=0, vmax=top)
             axes.set(title=f"{run.label}, t = {time:.4g}", xlabel=names[0], ylabel=names[1])
             axes.set(xlim=(limits[0], limits[-1]), ylim=(limits[0], limits[-1]), aspect="equal")
-    figure.colorbar(dots, ax=panels, label=r"$\|u_j(t) - u_j(0)\|$ at last")
+    bar = {"label": r"$\|u_j(t) - u_j(0)\|$ at last", "aspect": BAR_ASPECT * len(runs)}
+    figure.colorbar(dots, ax=panels, **bar)
     annotate(figure, runs)
     return figure
 

@@ -48,9 +48,10 @@ class Stability:
 
     ``modes`` holds "reaction" and, with diffusion in the configuration, "frozen" and "joint";
     ``reaction_norm`` is ||R||, ``diffusion_norm`` ||D (Delta^u, Delta^v)||, the constant pull that
-    moves the state away while the modes grow. ``interpolation_nulls`` is the least number of null modes
-    at Z = Y, the excess of coordinates over residuals, N - n d_out; ``rescaling_nulls`` that of the
-    directions (u_j, -v_j), null at every equilibrium, and among the former at Z = Y.
+    moves the state away while the modes grow. ``interpolation_nulls`` is the least number of
+    null modes at Z = Y, the excess of coordinates over residuals, N - n d_out;
+    ``rescaling_nulls`` that of the directions (u_j, -v_j), null at every equilibrium, and among the
+    former at Z = Y.
     """
 
     modes: Mapping[Flow, Modes]
