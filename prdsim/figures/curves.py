@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from prdsim.analysis import History
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.figures.request import Histories, Request, draws
-from prdsim.figures.style import annotate, draw_curve, legend_of_all, line_of, new_figure
+from prdsim.figures.style import annotate, body_of, draw_curve, legend_of_all, line_of, new_figure
 
 
 def _over_time(runs: Sequence[History], name: str) -> tuple[Array, Array]:
@@ -134,7 +134,7 @@ def draw_distances(request: Request) -> Figure:
     """Draw the distances of u_j and v_j from their initial values, by label."""
     histories = request.histories("distances")
     figure = new_figure(9.0, 3.8)
-    body = figure.subfigures()
+    body = body_of(figure)
     for axes, (title, name, symbol) in zip(body.subplots(1, 2), _LAYERS, strict=True):
         draw_measure(axes, histories, f"{name}_mean", over=name)
         axes.set(title=title, ylabel=f"distance {symbol}")

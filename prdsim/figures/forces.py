@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from prdsim.analysis import forces_of
 from prdsim.figures.curves import band_note, draw_measure, time_axis, times_of, value_axis
 from prdsim.figures.request import Request, draws, needs_samples
-from prdsim.figures.style import WITH, annotate, legend_of_all, new_figure, share_axes
+from prdsim.figures.style import WITH, annotate, body_of, legend_of_all, new_figure, share_axes
 
 _LAYERS = (("hidden layer", "U", "u"), ("top layer", "V", "v"))
 
@@ -22,7 +22,7 @@ def draw_forces(request: Request) -> Figure:
     """
     histories = request.histories("forces")
     figure = new_figure(11.5, 6.4)
-    body = figure.subfigures()
+    body = body_of(figure)
     for row, (layer, name, symbol) in zip(body.subplots(2, 3), _LAYERS, strict=True):
         kinds = (
             ("reaction", f"reaction_{name}", rf"$\|R^{symbol}_j\|$"),

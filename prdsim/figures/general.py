@@ -12,7 +12,7 @@ from prdsim.analysis import scaling_like
 from prdsim.analysis.theory.forces import FORCES
 from prdsim.analysis.theory.scaling import ScalingRow, Sizes
 from prdsim.figures.request import Request, draws
-from prdsim.figures.style import GRAY, WITH, WITHOUT, legend_of_all, new_figure
+from prdsim.figures.style import GRAY, WITH, WITHOUT, body_of, legend_of_all, new_figure
 
 _SYMBOLS = {
     "reaction_U": r"$\|R^u_j\|$",
@@ -41,7 +41,7 @@ def draw_scaling(request: Request) -> Figure:
     """
     scaling = scaling_like(request.recordings[0] if request.recordings else None)
     figure = new_figure(12.0, 10.4)
-    body = figure.subfigures()
+    body = body_of(figure)
     panels = body.subplots(len(FORCES), len(Sizes._fields), sharey="row")
     for row, quantity in zip(panels, FORCES, strict=True):
         rows = [scaling.row(quantity, varied) for varied in Sizes._fields]

@@ -23,6 +23,7 @@ from prdsim.figures.style import (
     WITHOUT,
     YELLOW,
     annotate,
+    body_of,
     color_bar,
     colors_of,
     draw_curve,
@@ -52,14 +53,14 @@ def draw_growth(request: Request) -> Figure:
         chosen = np.unique(np.linspace(0, len(run) - 1, _SNAPSHOTS).round().astype(int))
         found = history(run, ["growth"], snapshots=chosen.tolist(), progress=request.progress)
         _draw_growth_rates(axes, found, color)
-        head(axes, run.label, columns=2)
+        head(axes, run.label)
         counts.add(f"{len(chosen)} of {len(run)}")
     time_axis(panels[0], np.concatenate([run.time for run in runs]), log=request.log_time)
     for axes in panels[1:]:
         axes.set_xlabel(panels[0].get_xlabel())
     value_axis(panels, r"leading growth rate $\sigma_1(C_j)$ [1/time]")
     dots = f"dots: {' and '.join(sorted(counts))} snapshots"
-    annotate(figure, runs, f"{dots}; band: 5 to 95 % of the neurons")
+    annotate(figure, runs, f"means and 5 to 95 % of the neurons; {dots}")
     return figure
 
 
@@ -70,7 +71,7 @@ def _draw_growth_rates(axes: Axes, found: History, color: str) -> None:
     axes.plot(found.time, found["growth_rate_mean"], **look, label=label)
     draw_band(axes, found.time, found["growth_rate_q05"], found["growth_rate_q95"], color, 0.15)
     for name in ("reaction", "diffusion") if driven else ():
-        look = {"color": DARK, "linestyle": PARTS[name], "label": f"its {name} part, mean"}
+        look = {"color": DARK, "linestyle": PARTS[name], "label": f"{name} part"}
         draw_curve(axes, found.time, found[f"growth_{name}"], **look)
 
 
@@ -120,7 +121,7 @@ def draw_dispersion(request: Request) -> Figure:
     """Draw growth along the spectrum of the inputs, the analogue of a dispersion relation."""
     runs = request.runs
     figure = new_figure(9.6, 3.4 * len(runs) + 0.6)
-    body = figure.subfigures()
+    body = body_of(figure)
     panels = body.subplots(len(runs), 2, squeeze=False, sharex=True, sharey=True)
     for row, run in zip(panels, runs, strict=True):
         growth = growth_of(run)
@@ -173,7 +174,7 @@ def draw_stability(request: Request) -> Figure:
     """Draw the leading eigenvalues of the three flows at the last snapshot of each run."""
     runs = request.runs
     figure = new_figure(9.4, 3.2 * len(runs) + 0.8)
-    body = figure.subfigures()
+    body = body_of(figure)
     panels = body.subplots(len(runs), 2, squeeze=False)
     for column in panels.T:
         share_axes(column)

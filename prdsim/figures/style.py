@@ -63,6 +63,13 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def body_of(figure: Figure) -> SubFigure:
+    """Return the part of a new figure between its title and the line below; see `legend_of_all`."""
+    body = figure.subfigures()
+    assert isinstance(body, SubFigure)
+    return body
+
+
 def color_of(label: str, labels: Sequence[str]) -> str:
     """Return a label's color: blue without, red with diffusion, others in their order."""
     fixed: dict[str, str] = {}
@@ -89,7 +96,7 @@ def line_of(label: str, labels: Sequence[str]) -> dict[str, Any]:
 
 def draw_curve(axes: Axes, x: Array, y: Array, **look: Any) -> None:
     """Draw a curve; one of so few points that no line may show has markers."""
-    few = {"marker": "o", "markersize": 4} if len(x) < 3 else {}
+    few: Any = {"marker": "o", "markersize": 4} if len(x) < 3 else {}
     axes.plot(x, y, **few, **look)
 
 
@@ -118,7 +125,7 @@ def legend_of_all(body: SubFigure) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(str(label), handle)
     longest = max(len(line) for label in found for line in label.splitlines())
-    fitting = int(0.7 * _LETTERS * body.bbox.width / body.dpi / (longest + 6))
+    fitting = int(0.9 * _LETTERS * body.bbox.width / body.dpi / (longest + 8))  # with its line
     columns = max(1, min(fitting, len(found)))
     body.legend(list(found.values()), list(found), loc="outside upper center", ncols=columns)
 
@@ -137,7 +144,8 @@ def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> No
     words = ["; ".join(dict.fromkeys(run.setting for run in recordings))]
     if seeds:
         words[0] += f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-    figure.suptitle(" | ".join([*words, *filter(None, notes)]), fontsize=8.5)
+    title = " | ".join([*words, *filter(None, notes)])
+    figure.suptitle(fill(title, round(_TITLE_LETTERS * figure.get_figwidth())), fontsize=8.5)
     unfinished = "; ".join(f"{run.name}: {run.status}" for run in recordings if not run.complete)
     reports = [
         [run.assessed(float(run.time[-1])).report for run in runs]
@@ -152,7 +160,7 @@ def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> No
     )
 
 
-_LETTERS = 15  # per inch, of the line below a figure
+_LETTERS, _TITLE_LETTERS = 15, 14  # per inch, of the line below a figure, and of that above
 
 
 def largest(arrays: Iterable[Array]) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from prdsim.analysis import Recording, Snapshot, by_label
@@ -18,11 +19,12 @@ from prdsim.analysis.patterns.order import morans_i, peak_wavelength, radial_spe
 from prdsim.analysis.patterns.subspace import trajectory_shares
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.figures.curves import band_note, draw_measure, draw_points, time_axis, times_of
-from prdsim.figures.request import Request, draws, needs_plane
+from prdsim.figures.request import Request, draws, needs_course, needs_plane
 from prdsim.figures.style import (
     BAR_ASPECT,
     DARK,
     annotate,
+    body_of,
     colors_of,
     draw_curve,
     head,
@@ -32,7 +34,7 @@ from prdsim.figures.style import (
     share_axes,
 )
 
-Panels = Sequence[Axes]
+Panels = NDArray[Any]
 Runs = Sequence[Recording]
 Snapshots = Sequence[Snapshot]
 
@@ -148,11 +150,11 @@ def draw_order(request: Request) -> Figure:
     rows = 2
     columns = -(-len(shown) // rows)
     figure = new_figure(3.0 * columns, 5.5)
-    body = figure.subfigures()
+    body = body_of(figure)
     panels = body.subplots(rows, columns).ravel()
     for axes, (_, name, title) in zip(panels, shown, strict=False):
         (draw_points if name == _PEAKS else draw_measure)(axes, histories, name)
-        axes.set_title(title)
+        axes.set_title(title, fontsize=8.5)
         time_axis(axes, times_of(histories), log=request.log_time)
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
@@ -163,11 +165,12 @@ def draw_order(request: Request) -> Figure:
     return figure
 
 
-@draws("subspace", "variance of the path in its first k directions")
+@draws("subspace", "variance of the path in its first k directions", needs_course)
 def draw_subspace(request: Request) -> Figure:
     """Draw the share of the trajectory's variance in its first k principal directions."""
     figure = new_figure(5.0, 3.8)
-    axes = figure.subplots()
+    body = body_of(figure)
+    axes = body.subplots()
     members = by_label(request.recordings)
     for label, runs in members.items():
         for number, run in enumerate(runs):
@@ -180,13 +183,14 @@ def draw_subspace(request: Request) -> Figure:
                 label=label if number == 0 else None,
             )
     axes.set(
+        title="variance of the path U(t) in its first k directions",
         xlabel="number of principal directions k",
         ylabel="share of the variance",
         xlim=(0.5, min(12, max(len(run) for run in request.recordings)) + 0.5),
         ylim=(None, 1.01),
     )
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    head(axes, "variance of the path U(t) in its first k directions", columns=2)
+    legend_of_all(body)
     annotate(figure, request.recordings)
     return figure
 
@@ -211,7 +215,7 @@ def draw_embedding(request: Request) -> Figure:
             dots = axes.scatter(*points.T, c=distances, s=14, cmap="viridis", vmin=0, vmax=top)
             axes.set(title=f"{run.label}, t = {time:.4g}", xlabel=names[0], ylabel=names[1])
             axes.set(xlim=(limits[0], limits[-1]), ylim=(limits[0], limits[-1]), aspect="equal")
-    bar = {"label": r"$\|u_j(t) - u_j(0)\|$ at last", "aspect": BAR_ASPECT * len(runs)}
+    bar: Any = {"label": r"$\|u_j(t) - u_j(0)\|$ at last", "aspect": BAR_ASPECT * len(runs)}
     figure.colorbar(dots, ax=panels, **bar)
     annotate(figure, runs)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from prdsim.analysis.theory.theorem_report import (
 from prdsim.analysis.theory.verdicts import JudgedBound, TheoremReport
 from prdsim.errors import DataError
 from prdsim.figures.curves import time_axis
-from prdsim.figures.request import Request, draws, needs_theorems
+from prdsim.figures.request import Request, draws, needs_course, needs_theorems
 from prdsim.figures.style import (
     GRAY,
     WITH,
@@ -35,10 +36,14 @@ from prdsim.figures.style import (
 )
 
 _BOUND = "#1b1b1b"
+_TITLE = 70  # letters in a line of a panel's title
 
 
 @draws(
-    "theorems", "Theorems 1 and 2 over the measured distances, with their premises", needs_theorems
+    "theorems",
+    "Theorems 1 and 2 over the measured distances, with their premises",
+    needs_course,
+    needs_theorems,
 )
 def draw_theorems(request: Request) -> Figure:
     """Draw one column per run: every neuron's distance below the bound; the premises beneath.
@@ -46,8 +51,8 @@ def draw_theorems(request: Request) -> Figure:
     A bound is solid while its premises hold, so that it is judged, and dashed beyond.
     """
     runs = request.runs
-    figure = new_figure(5.4 * len(runs) + 0.6, 9.0)
-    panels = figure.subplots(4, len(runs), squeeze=False, height_ratios=(2.2, 1, 1, 1))
+    figure = new_figure(5.4 * len(runs) + 0.6, 9.6)
+    panels = figure.subplots(4, len(runs), squeeze=False, height_ratios=(2.2, 1.3, 1, 1))
     for row in panels[[0, 1, 3]]:
         share_axes(row)
     limits = []
@@ -173,8 +178,8 @@ def _draw_residual(axes: Axes, run: Recording, residual: Residual, color: str) -
     try:
         fit = residual.fit()
     except DataError as error:
-        return f"\n{str(error).split(':')[0].split(';')[0]}"
-    label = f"fit: r = {fit.r:.3g}, K = {fit.K:.3g}"
+        return f"\n{fill(str(error), _TITLE)}"
+    label = f"fit: r = {fit.r:.3g}, K = {fit.K:.3g}, rms deviation {fit.deviation:.2g}"
     draw_curve(axes, time, np.sqrt(fit(time - time[0])), color=GRAY, linestyle="--", label=label)
     if residual.ends is not None:
         limit = f"{residual.resolution:.2g}, its tolerance and rounding"
@@ -182,7 +187,7 @@ def _draw_residual(axes: Axes, run: Recording, residual: Residual, color: str) -
     try:
         rest = plateau(time, rho)
     except DataError as error:
-        return f"\n{str(error).split(':')[0].split(';')[0]}"
+        return f"\n{fill(str(error), _TITLE)}"
     look: Any = {"color": YELLOW, "linewidth": 4, "alpha": 0.7}
     ends = [rest.since, float(time[-1])]
     axes.plot(ends, [rest.level] * 2, label="mean of the last tenth", **look)

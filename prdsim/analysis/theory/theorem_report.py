@@ -74,7 +74,7 @@ def recorded_constants(trajectory: Trajectory) -> Constants:
 class Residual:
     """The recorded ``norm`` ||z - y|| (k,) at ``time`` (k,), which ``resolution`` limits.
 
-    Below that it is error: of the steps, which may each miss U by the tolerance, and of rounding.
+    Below that it is error: U is only known to the tolerance of a step, and to rounding.
     """
 
     time: Numbers
@@ -102,19 +102,16 @@ class Residual:
 def recorded_residual(trajectory: Trajectory) -> Residual:
     """Return the residual of a run with the theorems' set-up; raises as `theorem_report` does.
 
-    dz = J dU with J J^T = H, so that an error of U within the tolerance moves z by at most its norm
-    times sqrt(lambda_max(H)); sums over the neurons are rounded by eps times their magnitudes.
+    An error dU within tolerance and rounding moves z by J dU, at most sqrt(lambda_max(H)) ||dU||_F
+    since J J^T = H.
     """
     config, X, _ = _set_up(trajectory)
-    U, V = trajectory.U[0], trajectory.V[0]
-    error = 0.0
-    if config.adaptive:
-        error = config.rtol * float(np.linalg.norm(U)) + config.atol * sqrt(U.size)
+    U = trajectory.U[0]
+    rtol, atol = (config.rtol, config.atol) if config.adaptive else (0.0, 0.0)
+    error = (rtol + np.finfo(U.dtype).eps) * np.linalg.norm(U) + atol * sqrt(U.size)
     _, lambda_max = extreme_eigenvalues(empirical_kernel(U, X))
-    magnitudes = np.abs(V) @ np.maximum(U @ X, 0.0) / sqrt(len(U))
-    rounding = float(np.finfo(U.dtype).eps * np.linalg.norm(magnitudes))
     scalars = trajectory.scalars
-    resolution = sqrt(lambda_max) * error + rounding
+    resolution = float(sqrt(lambda_max) * error)
     return Residual(scalars["time"], scalars["residual_norm"], resolution)
 
 
