@@ -15,10 +15,10 @@ from prdsim.analysis.stability.coupling_history import CouplingHistory, replay_c
 from prdsim.analysis.stability.equilibrium import find_equilibrium
 from prdsim.analysis.stability.turing import Stability, assess_stability
 from prdsim.analysis.table import Table
-from prdsim.analysis.theory.bernoulli import fit_bernoulli, plateau
+from prdsim.analysis.theory.bernoulli import plateau
 from prdsim.analysis.theory.forces import FORCES, SYMBOLS, forces_of
 from prdsim.analysis.theory.scaling import Scaling, measure_scaling
-from prdsim.analysis.theory.theorem_report import theorem_report
+from prdsim.analysis.theory.theorem_report import recorded_residual, theorem_report
 from prdsim.errors import DataError, PrdsimError
 from prdsim.progress import Say, automatic_progress, silent
 from prdsim.trajectory import Trajectory
@@ -144,16 +144,23 @@ def theorem_table(source: Trajectory | Recording) -> Table:
 
 def _residual_notes(recording: Recording) -> list[str]:
     """Describe r and K fitted to the recorded residual, and its final level."""
-    scalars = recording.file.scalars
-    time, rho = scalars["time"], scalars["residual_norm"]
+    residual = recorded_residual(recording.file)
     try:
-        fit, rest = fit_bernoulli(time, rho**2), plateau(time, rho)
+        fit = residual.fit()
+        notes = [
+            f"fitted: r = {fit.r:.4g} +- {fit.r_error:.2g}, K = {fit.K:.4g} +- {fit.K_error:.2g}"
+        ]
     except DataError as error:
-        return [f"fitted: {error}"]
-    return [
-        f"fitted: r = {fit.r:.4g} +- {fit.r_error:.2g}, K = {fit.K:.4g} +- {fit.K_error:.2g}",
-        f"residual at the end {rest.level:.4g}, {'settled' if rest.settled else 'not settled'}",
-    ]
+        notes = [f"fitted: {error}"]
+    if residual.ends is not None:
+        limit = f"{residual.resolution:.2g}, what tolerance and rounding resolve"
+        return [*notes, f"residual from t = {residual.ends:.4g} on: below {limit}; not fitted"]
+    try:
+        rest = plateau(residual.time, residual.norm)
+    except DataError as error:
+        return [*notes, str(error)]
+    settled = "settled" if rest.settled else "not settled"
+    return [*notes, f"residual at the end {rest.level:.4g}, {settled}"]
 
 
 # -- couplings -------------------------------------------------------------------------------------

@@ -15,7 +15,15 @@ from prdsim import __version__
 from prdsim.analysis import GROUPS, Recording, history, open_recording
 from prdsim.arguments import flag, function, number
 from prdsim.convergence.judgment import HEADLINE, JudgedNumber, judge
-from prdsim.convergence.replays import Replay, ReplayPlan, Stopped, ensure, plan_of, remove
+from prdsim.convergence.replays import (
+    Replay,
+    ReplayPlan,
+    Stopped,
+    ensure,
+    plan_of,
+    refuse_others,
+    remove,
+)
 from prdsim.convergence.report import ReplayRecord, Report, replay_folder, report_path, write_report
 from prdsim.errors import ConfigError, DataError, DivergedError, TrajectoryLockedError
 from prdsim.files.lock import folder_held
@@ -101,6 +109,7 @@ def converge(
 
 def _make(plan: ReplayPlan, folder: Path, say: Callable[[str], None], progress: bool) -> Stopped:
     """Make all replays; return the signal that stopped one, if any."""
+    refuse_others(plan)
     try:
         for number, replay in enumerate(plan.replays, start=1):
             say(f"replay {number} of {len(plan.replays)}: {replay.name}, {replay.setting}")

@@ -60,7 +60,7 @@ def draw_request(kind: FigureKind, request: Request) -> Figure:
     """Draw a figure other than a movie."""
     if kind.draw is None:
         raise ConfigError(f"{kind.name} is a movie: use prdsim.figures.write")
-    _require_run(kind, request)
+    _require(kind, request)
     with settings():
         return kind.draw(request)
 
@@ -79,9 +79,7 @@ def check(name: str, request: Request, path: str | Path) -> None:
         raise ConfigError(f"{path}: {name} is written as one of {known}")
     if kind.draw is None:
         movie.require_writer(path)
-    _require_run(kind, request)
-    for need in kind.needs:
-        need(request)
+    _require(kind, request)
 
 
 def write(
@@ -106,9 +104,11 @@ def write(
         write_figure(draw_request(kind, request), path, dpi=dpi, force=force)
 
 
-def _require_run(kind: FigureKind, request: Request) -> None:
+def _require(kind: FigureKind, request: Request) -> None:
     if kind.needs_run and not request.recordings:
         raise ConfigError(f"{kind.name}: name at least one run to draw, such as run.h5")
+    for need in kind.needs:
+        need(request)
 
 
 def figure_kind(name: str) -> FigureKind:

@@ -192,6 +192,13 @@ def needs_images(request: Request) -> None:
         _ = run.pixels
 
 
+def needs_course(request: Request) -> None:
+    """Require two snapshots of every run; raises `ConfigError`."""
+    for run in request.recordings:
+        if len(run) < 2:
+            raise ConfigError(f"{run.name}: holds its initial state alone; nothing has moved yet")
+
+
 def needs_neurons(request: Request) -> None:
     """Require that the chosen neurons exist, the same in all runs; raises `ConfigError`."""
     request.chosen_neurons()

@@ -1,8 +1,9 @@
 """Reaction and diffusion of every neuron: the norms that the paper's Theorem 3 compares.
 
-Row j of R^u and D^u, column j of R^v and D^v (paper eqs. 48-55) drive neuron j, du_j/dt = R^u_j +
-D D^u_j and dv_j/dt = R^v_j + D D^v_j (eq. 4). The equations are those of
-`prdsim.physics.gradients`; here they are evaluated at weights on the host, a snapshot at a time.
+Row j of R^u and Delta^u, column j of R^v and Delta^v (D^u and D^v in the paper, eqs. 48-55) drive
+neuron j, du_j/dt = R^u_j + D Delta^u_j and dv_j/dt = R^v_j + D Delta^v_j (eq. 4). The equations
+are those of `prdsim.physics.gradients`; here they are evaluated at weights on the host, a snapshot
+at a time.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 SYMBOLS = {
     "reaction_U": "||R^u_j||",
-    "diffusion_U": "D ||D^u_j||",
+    "diffusion_U": "D ||Delta^u_j||",
     "reaction_V": "||R^v_j||",
-    "diffusion_V": "D ||D^v_j||",
+    "diffusion_V": "D ||Delta^v_j||",
 }
 FORCES = tuple(SYMBOLS)
 """The fields of `ForceNorms`."""
@@ -39,7 +40,7 @@ FORCES = tuple(SYMBOLS)
 class ForceNorms:
     """Norms of reaction and diffusion by neuron j, each (m,), float64.
 
-    Reaction: ||R^u_j||, ||R^v_j||. Diffusion: D ||D^u_j||, D ||D^v_j||, as it enters the
+    Reaction: ||R^u_j||, ||R^v_j||. Diffusion: D ||Delta^u_j||, D ||Delta^v_j||, as it enters the
     velocity; 0 without diffusion.
     """
 
