@@ -16,6 +16,7 @@ import click
 
 from prdsim import __version__
 from prdsim.errors import EXIT_CODES, DamagedTrajectoryError, PrdsimError
+from prdsim.files.stopping import SIGNALS
 
 from .failures import drop_unwritable, in_words, is_of_output
 from .shared_options import HintingGroup
@@ -77,7 +78,7 @@ def main() -> None:
 
     Errors are one or two lines, never a traceback.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by nohup and background jobs
             signal.signal(number, _stopped)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 import warnings
@@ -12,6 +13,10 @@ from typing import Any, Self, TextIO, TypeVar, cast
 from prdsim.words import visible
 
 _A_CENTURY = 3e9  # seconds
+
+LOG = logging.getLogger("prdsim")
+"""The channel for the beginning and the end of runs, and for what their users should know."""
+LOG.addHandler(logging.NullHandler())
 
 _Item = TypeVar("_Item")
 
@@ -28,6 +33,16 @@ def warn(text: str) -> None:
     warnings.warn(text, stacklevel=3)
 
 
+def noted(say: Say) -> Say:
+    """Return a function that says a line, and logs it."""
+
+    def say_and_log(text: str) -> None:
+        LOG.warning("%s", text)
+        say(text)
+
+    return say_and_log
+
+
 def show_line(text: str, stream: TextIO | None) -> None:
     """Print a line at once, if there is a stream."""
     if stream is not None:
@@ -35,7 +50,7 @@ def show_line(text: str, stream: TextIO | None) -> None:
 
 
 class Meter:
-    """Shows the progress of some work: a bar on a terminal, a line every few seconds elsewhere.
+    """Shows the progress of some work: a bar on a terminal or in a notebook, lines elsewhere.
 
     Nothing is shown without a stream. ``bar`` holds options of tqdm.
     """
@@ -44,8 +59,10 @@ class Meter:
         self._stream, self._seconds = stream, seconds
         self._next = time.monotonic() + seconds
         self._bar: Any = None
-        if stream is not None and stream.isatty():
-            from tqdm import tqdm
+        if stream is not None and (_in_notebook(stream) or stream.isatty()):
+            with warnings.catch_warnings():  # that there could be a widget
+                warnings.simplefilter("ignore")
+                from tqdm.auto import tqdm
 
             self._bar = tqdm(file=stream, dynamic_ncols=True, **bar)
 
@@ -104,6 +121,10 @@ class Progress:
         """Tell at once what the user should know; a warning unless the run is shown."""
         warn(text)
 
+    def remark(self, text: str) -> None:
+        """Tell of a setting that may not do what was meant; in the log unless the run is shown."""
+        LOG.warning(text)
+
     def close(self) -> None:
         """Report that no more updates will follow."""
 
@@ -153,6 +174,10 @@ class Shown(Progress):
         else:
             self._meter.note(text)
 
+    def remark(self, text: str) -> None:
+        """Print the text as a note."""
+        self.note(f"note: {text}")
+
     def close(self) -> None:
         """Leave the bar as it is."""
         if self._meter is not None:
@@ -163,19 +188,26 @@ class _Dispensable:
     """Writes to a stream, ignoring failures: a lost terminal or full log must not end the work."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self.stream = stream
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):  # broken pipe, full disk; a closed stream
-            self._stream.write(text)
+            self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         with suppress(OSError, ValueError):
-            self._stream.flush()
+            self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
+
+
+def _in_notebook(stream: TextIO) -> bool:
+    """Whether Jupyter shows a stream: it is no terminal, but bars are drawn there."""
+    if isinstance(stream, _Dispensable):
+        stream = stream.stream
+    return type(stream).__module__.startswith("ipykernel.")
 
 
 def progress_stream(stream: TextIO | None = None) -> TextIO | None:

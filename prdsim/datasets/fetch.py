@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -110,7 +111,7 @@ def _all_wanted(name: str) -> list[Wanted]:
     manifest = idx.manifest()
     if name not in manifest:
         ships = "it comes with prdsim" if name in ("synthetic", "digits") else "unknown"
-        hint = did_you_mean(name, manifest) or f"choose from {', '.join(manifest)}"
+        hint = did_you_mean(str(name), manifest) or f"choose from {', '.join(manifest)}"
         raise ConfigError(f'no files to fetch or check for "{name}": {ships}; {hint}')
     return [Wanted(file, **known) for file, known in manifest[name]["files"].items()]
 
@@ -151,13 +152,13 @@ def _examine(name: str, wanted: Wanted, folder: Path) -> FileStatus:
 
 def _find(name: str, wanted: Wanted, folders: list[Path]) -> FileStatus:
     """The state of the file in the first folder that has it."""
-    for folder in folders:
-        status = _examine(name, wanted, folder)
+    for folder, file in product(folders, idx.spellings(wanted.name)):
+        status = replace(_examine(name, replace(wanted, name=file), folder), file=wanted.name)
         # Two data sets with the same file names may share a root: another set's file is wrong only
         # in a folder of this set's own name.
         if status.belongs_to is not None and folder.name != name:
             continue
-        uncompressed = folder / wanted.name.removesuffix(".gz")
+        uncompressed = folder / file.removesuffix(".gz")
         if status.state == "missing" and uncompressed.is_file():
             reason = f"uncompressed: the manifest lists only {wanted.name}"
             return replace(status, state="unverified", path=uncompressed, reason=reason)

@@ -21,14 +21,17 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from prdsim.arguments import file_path
 from prdsim.datasets.base import Source, make_source
-from prdsim.datasets.reading import check_declared, expanded, first_line, reading
+from prdsim.datasets.reading import check_declared, expanded, reading
 from prdsim.errors import DataError
 from prdsim.files.foreign import DEFLATE_RATIO, open_regular_file
 from prdsim.symbols import Split
+from prdsim.words import first_line
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 _PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
+_TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 _GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED_BYTE = 0x08  # the IDX code of the only element type used here
 _PIECE = 1 << 20  # bytes inflated at a time
@@ -54,8 +57,8 @@ def search_folders(name: str, data_dir: str | Path | None) -> list[Path]:
     """The folders in which to look for the files of a data set, best first.
 
     ``data_dir``, the environment variable PRDSIM_DATA_DIR and the user's cache; in each, first the
-    folder named after the data set, then the folder itself. Raises `DataError` if ``data_dir`` is
-    given and is not a folder.
+    folder named after the data set, then that of torchvision (MNIST/raw), then the folder itself.
+    Raises `DataError` if ``data_dir`` is given and is not a folder.
     """
     roots = data_roots(data_dir)
     if data_dir is not None and not roots[0].is_dir():
@@ -63,12 +66,16 @@ def search_folders(name: str, data_dir: str | Path | None) -> list[Path]:
     *given, cache = roots
     if not _is_closed(cache):  # of another user: it was not asked for
         given.append(cache)
-    return [folder for root in given for folder in (root / name, root)]
+    return [
+        folder
+        for root in given
+        for folder in (root / name, root / _TORCHVISION.get(name, name) / "raw", root)
+    ]
 
 
 def data_roots(data_dir: str | Path | None) -> list[Path]:
     """``data_dir`` and PRDSIM_DATA_DIR, if given, and the user's cache, best first."""
-    given = [] if data_dir is None else [data_dir]
+    given: list[str | Path] = [] if data_dir is None else [file_path("data_dir", data_dir)]
     given += filter(None, [os.environ.get("PRDSIM_DATA_DIR")])
     return [expanded(root) for root in (*given, platformdirs.user_cache_dir("prdsim"))]
 
@@ -198,8 +205,13 @@ def _stems(split: Split) -> tuple[str, str]:
 
 
 def _present(folder: Path, stem: str) -> Path | None:
-    candidates = (folder / f"{stem}.gz", folder / stem)
+    candidates = (folder / name for each in spellings(stem) for name in (f"{each}.gz", each))
     return next((path for path in candidates if path.exists()), None)
+
+
+def spellings(name: str) -> tuple[str, str]:
+    """The name of a file as the manifest has it, and as older copies have it: with a dot."""
+    return name, name.replace("-idx", ".idx")
 
 
 def _refuse_namesake(name: str, path: Path) -> None:

@@ -87,7 +87,7 @@ def reproduce(
                     return Outcome(page, stopped)
         shown = [_draw_study(folder, study, plans[study.name], say) for study in studies]
         shown.append(_draw_general(folder, plans[studies[0].name], say))
-        write_whole(page, make_page(shown, plans, seeds).encode(), force=force)
+        write_whole(page, make_page(shown).encode(), force=force)
         say(str(page))
         return Outcome(page)
 
@@ -108,8 +108,9 @@ def _finished(config: RunConfig) -> bool:
 def _ensure(config: RunConfig, progress: bool) -> signal.Signals | None:
     """Make a run, or continue it; return the signal that stopped it, if any."""
     path = Path(str(config.output))
-    begun = path.exists()
-    return (resume(path, progress=progress) if begun else run(config, progress=progress)).signal
+    if path.exists():
+        return resume(path, progress=progress).signal
+    return run(config, progress=progress, remarks=False).signal  # a study's settings are meant
 
 
 def _assess(path: Path, say: Callable[[str], None], progress: bool) -> signal.Signals | None:
@@ -157,7 +158,7 @@ def _draw(
         write(picture.figure, request, path)
         say(str(path))
         files.append((picture, path.relative_to(folder), chosen))
-    return Shown(name, files, comparison)
+    return Shown(name, runs if comparison else (), files, comparison)
 
 
 def _chosen(picture: Picture, runs: Sequence[Recording]) -> list[Recording]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from prdsim.arguments import file_path, flag
 from prdsim.config import RunConfig
 from prdsim.errors import (
     ConfigError,
@@ -16,13 +19,14 @@ from prdsim.errors import (
     ResumeMismatchError,
 )
 from prdsim.physics.state import RestartPoint
-from prdsim.progress import Progress, Say
+from prdsim.progress import Progress, Say, noted
 from prdsim.recorded import Recorded
 from prdsim.running.accuracy import remedy_of
 from prdsim.running.loop import Loop, Result
+from prdsim.running.observing import Observer, observers_of
 from prdsim.running.runner import config_attributes, environment, plan_of, shown
 from prdsim.running.simulation import CARRIED_SINCE_2, Simulation
-from prdsim.running.stopping import StopRequest
+from prdsim.running.stopping import Condition, StopRequest
 from prdsim.schedule import Plan, Rule, extended, reaches
 from prdsim.trajectory import (
     SCALARS,
@@ -42,6 +46,8 @@ def resume(
     accept_new_bits: bool = False,
     lock: bool = True,
     progress: Progress | bool = False,
+    stop: Condition | None = None,
+    observe: Observer | Sequence[Observer] = (),
 ) -> Result:
     """Continue an interrupted or killed run, or a finished one to a later end.
 
@@ -50,29 +56,38 @@ def resume(
     those recorded is said; rows that the file already holds are compared, never rewritten. With
     ``accept_new_bits`` rows after the last restart state are withdrawn and computed anew, for a
     machine on which they differ; the file records it. ``lock`` is as in `RunConfig`; a run that
-    began without one goes on without.
+    began without one goes on without. The others are as in `prdsim.run`.
 
     Raises:
-        ConfigError: nothing is left to do, or the new end is earlier than planned.
+        ConfigError: an argument is invalid, nothing is left to do, or the new end is earlier than
+            planned.
         TrajectoryError: the file cannot be read, is being written, or is not the same run.
         DivergedError: the run diverged, before or now.
+        What ``stop`` or an observer raises: the run has ended as by Ctrl-C.
     """
-    path, display = Path(path), shown(progress)
+    path, display = file_path("path", path), shown(progress)
+    stopping, observers = StopRequest(stop), observers_of(observe)
+    given = {"steps": steps, "end_time": end_time, "lock": lock}
+    RunConfig(**{key: value for key, value in given.items() if value is not None})
+    flag("accept_new_bits", accept_new_bits)
     with open_trajectory(path) as trajectory:
         lock = lock and Recorded(trajectory).config.lock
-    say = display.note
-    with StopRequest() as stop, TrajectoryWriter.open(path, locked=lock, say=say) as writer:
+    say = noted(display.note)
+    with stopping, TrajectoryWriter.open(path, locked=lock, say=say) as writer:
         with open_trajectory(path) as trajectory:
             recorded = Recorded(trajectory)
             config, longer = _config_to_resume(recorded, steps, end_time)
             data, beginning = recorded.data, recorded.beginning
-            before = [trajectory.attributes, *trajectory.sessions][-1].get("versions", {})
+            former = [trajectory.attributes, *trajectory.sessions][-1].get("versions", {})
             rows = _first_and_last_row(trajectory)
             # Without rows the run was killed before its first commit: start from the beginning.
-            point = writer.read_restart() if rows else None
+            before = _passed(recorded, config)
+            point = writer.read_restart(before=before) if rows else None
+            if point is not None and point.time >= before:
+                raise _finished(trajectory, again=False)
             plans = _plans(trajectory, config, point, longer=longer)
         with Simulation(config, *data, **beginning, restart=point) as simulation:
-            session = _session(simulation, before, lock=lock, say=say)
+            session = _session(simulation, former, lock=lock, say=say)
             if longer:
                 extend_trajectory(
                     writer,
@@ -81,12 +96,14 @@ def resume(
                     attributes=config_attributes(config),
                     carried=CARRIED_SINCE_2,
                 )
+                if before < inf:
+                    writer.read_restart(before=before)  # the copy begins at its newest
             if accept_new_bits and rows:
                 session["accepted_new_bits"] = writer.rows_after_restart
             writer.session(session)
             if accept_new_bits and rows:
                 writer.rewind()
-            return Loop(simulation, writer, *plans, rows).go(display, stop)
+            return Loop(simulation, writer, *plans, rows, observers).go(display, stopping)
 
 
 def _session(
@@ -174,24 +191,50 @@ def _config_to_resume(
         end_time=end_time if end_time is not None else config.end_time,
     )
     if trajectory.status is Status.FINISHED:
-        _require_something_left(trajectory, longer)
+        _require_something_left(recorded, longer)
     return longer, longer != config
 
 
-def _require_something_left(trajectory: Trajectory, config: RunConfig) -> None:
+def _require_something_left(recorded: Recorded, config: RunConfig) -> None:
     """Raise `ConfigError` if a finished run has reached the requested end."""
-    path = trajectory.path
-    if reaches(trajectory.restart_time, config.end_time):
-        raise ConfigError(
-            f"{path}: the run is finished at time {trajectory.time[-1]:g}; "
-            f"--end-time T with T > {trajectory.restart_time:.6g}, the end of its last step, "
-            "continues it"
-        )
+    trajectory = recorded.trajectory
+    if reaches(trajectory.restart_time, config.end_time) and _passed(recorded, config) == inf:
+        raise _finished(trajectory, again=_by_time(trajectory))
     if trajectory.restart_step >= config.step_limit:
         raise ConfigError(
-            f"{path}: the run is finished at step {trajectory.restart_step}; "
+            f"{trajectory.path}: the run is finished at step {trajectory.restart_step}; "
             f"--steps N with N > {trajectory.restart_step} continues it"
         )
+
+
+def _passed(recorded: Recorded, config: RunConfig) -> float:
+    """Return a later end that the last step has passed, else infinity.
+
+    States within that step are interpolated: it is to be taken again, from an earlier restart
+    state.
+    """
+    former, end = recorded.config.end_time, config.end_time
+    if former is None or end is None or end <= former or not _by_time(recorded.trajectory):
+        return inf
+    return end if reaches(recorded.trajectory.restart_time, end) else inf
+
+
+def _by_time(trajectory: Trajectory) -> bool:
+    """Whether rows are planned by time; the last of those by step is not in a longer run."""
+    return all(
+        plan.dtype.kind == "f"
+        for plan in (trajectory.planned_snapshots, trajectory.planned_scalars)
+    )
+
+
+def _finished(trajectory: Trajectory, *, again: bool) -> ConfigError:
+    """Return the error of a run that has reached its end; whether its last step can be repeated."""
+    end, passed = trajectory.time[-1], trajectory.restart_time
+    later = f"T > {end:g}" if again else f"T > {passed:.6g}, the end of its last step,"
+    return ConfigError(
+        f"{trajectory.path}: the run is finished at time {end:g}; "
+        f"--end-time T with {later} continues it"
+    )
 
 
 def _first_and_last_row(trajectory: Trajectory) -> tuple[dict[str, float], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 
 import pytest
@@ -59,7 +60,8 @@ def test_progress_of_a_run_to_a_time_is_told_in_time(tmp_path):
 
 def test_lines_tell_step_loss_and_time_left(tmp_path):
     stream = io.StringIO()
-    prdsim.run(**KEYS, output=str(tmp_path / "run.h5"), progress=Shown(stream, 0.0))
+    keys = {**KEYS, "output": str(tmp_path / "run.h5"), "remarks": False}
+    prdsim.run(**keys, progress=Shown(stream, 0.0))
     lines = stream.getvalue().splitlines()
     assert len(lines) == 20
     assert lines[-1].startswith("20 of 20  step 20  L_sup ")
@@ -152,6 +154,26 @@ def test_notes_are_lines_now_and_then_or_change_in_place(clock, monkeypatch):
         say("half of it")
     assert "half of it [00:00]" in terminal.getvalue()
     assert "\n" not in terminal.getvalue()
+
+
+def test_a_notebook_gets_a_bar_that_may_be_a_widget(monkeypatch):
+    """The stream of Jupyter is no terminal; the tour, tests/test_tour.py, shows the bar there."""
+
+    class OutStream(io.StringIO):
+        __module__ = "ipykernel.iostream"
+
+    stream = OutStream()
+    monkeypatch.setattr(sys, "stderr", stream)
+    progress = automatic_progress()
+    progress.start(0.0, 2.0)
+    progress.update(1.0, 3, 0.5)
+    progress.note("a note")
+    progress.close()
+    assert "a note\n" in stream.getvalue()
+    assert re.search(r"50%\|.*\| 1/2 \[.*, step 3, L_sup=0.5\]", stream.getvalue())
+    import tqdm.auto
+
+    assert type(progress._meter._bar) is tqdm.auto.tqdm
 
 
 def test_without_a_stream_nothing_is_shown(monkeypatch):
