@@ -37,6 +37,7 @@ _HOMES = {
     "BackendUnavailableError": "prdsim.errors",
     "BackendAbsentError": "prdsim.errors",
     "DivergedError": "prdsim.errors",
+    "UnreadableConfigError": "prdsim.errors",
 }
 _PACKAGES = ("analysis", "errors", "figures")
 
