@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from prdsim.errors import BackendUnavailableError, ConfigError, did_you_mean
 
+from .notices import listening as listening
+
 if TYPE_CHECKING:
     from .base import Backend
 
@@ -24,6 +26,7 @@ _SHIPPED = {
     "numpy": ("numpy", "NumpyBackend"),
 }  # module and factory, in the order in which "auto" tries them
 _REGISTERED: dict[str, Factory] = {}
+_CALLED = {"gpu": "cupy", "cuda": "cupy"}  # by other programs
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def get_backend(
     kind, _, device = name.partition(":")
     if kind not in backend_names():
         others = f"choose auto, {', '.join(backend_names())}"
-        hint = did_you_mean(kind, backend_names()) or others
+        meant = _CALLED.get(kind.lower(), kind)
+        hint = did_you_mean(meant, backend_names()) or others
         raise ConfigError(f"backend {name!r}: no such backend; {hint}")
     create = _REGISTERED.get(kind) or _shipped_factory(kind)
     return create(precision, threads, device)

@@ -10,9 +10,9 @@ import numpy as np
 
 from prdsim.analysis.patterns.measures import MEANINGS, History, history
 from prdsim.analysis.recording import Recording, by_label, recording_of, told_apart
-from prdsim.analysis.table import Table
 from prdsim.convergence.report import NOT_ASSESSED, Report, error_text
 from prdsim.errors import ConfigError
+from prdsim.table import Table
 from prdsim.trajectory import Trajectory
 
 _LONGEST_HEAD = 20  # characters of a label that the head of a column holds

@@ -17,6 +17,7 @@ from prdsim.analysis.theory.theorem_report import check_set_up
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.errors import ConfigError
 from prdsim.figures.style import SUFFIXES, without_formulas
+from prdsim.progress import Say, silent
 
 Histories = dict[str, list[History]]
 """The histories of the runs of each label."""
@@ -31,7 +32,8 @@ class Request:
     ``neurons`` are indices, "displacement" (those that moved most, in all runs shown together) or
     "random" (by ``seed``), ``count`` of them; ``times`` picks the nearest snapshots (None: the
     first, one in between and the last); ``sample`` is the number of the input image; ``embedding``
-    is "pca" or "tsne"; ``log_time`` draws time logarithmically. ``progress`` may wrap loops.
+    is "pca" or "tsne"; ``log_time`` draws time logarithmically. ``progress`` may wrap loops;
+    ``say`` is told of other long work now and then.
     """
 
     recordings: tuple[Recording, ...]
@@ -43,6 +45,7 @@ class Request:
     embedding: Literal["pca", "tsne"] = "pca"
     log_time: bool = False
     progress: Callable[[Iterable[int]], Iterable[int]] = iter
+    say: Say = silent
     _histories: dict[tuple[int, tuple[str, ...]], History] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

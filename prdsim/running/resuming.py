@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from prdsim.backends import listening
 from prdsim.config import RunConfig
 from prdsim.errors import (
     ConfigError,
@@ -71,7 +72,10 @@ def resume(
             # Without rows the run was killed before its first commit: start from the beginning.
             point = writer.read_restart() if rows else None
             plans = _plans(trajectory, config, point, longer=longer)
-        with Simulation(config, *data, **beginning, restart=point) as simulation:
+        with (
+            listening(display.busy),
+            Simulation(config, *data, **beginning, restart=point) as simulation,
+        ):
             session = _session(simulation, before, lock=lock, say=say)
             if longer:
                 extend_trajectory(

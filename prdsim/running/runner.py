@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prdsim import __version__
+from prdsim.backends import listening
 from prdsim.config import Resolved, RunConfig
 from prdsim.datasets import Dataset
 from prdsim.datasets.configured import files_of, load_data
@@ -72,10 +73,13 @@ def run(
         refuse_inputs([path], files_of(config))
     else:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
-    with Simulation(
-        config, dataset.X, dataset.Y, initial=initial, resolved=resolved, stored_chart=stored_chart
-    ) as simulation:
-        layout, display = layout_of(simulation, dataset, plans), shown(progress)
+    display = shown(progress)
+    beginning = {"initial": initial, "resolved": resolved, "stored_chart": stored_chart}
+    with (
+        listening(display.busy),
+        Simulation(config, dataset.X, dataset.Y, **beginning) as simulation,
+    ):
+        layout = layout_of(simulation, dataset, plans)
         with (
             StopRequest() as stop,
             TrajectoryWriter.create(

@@ -12,7 +12,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from prdsim.errors import (
     TrajectoryError,
 )
 from prdsim.files import posix
+from prdsim.files.json_text import read_json
 from prdsim.trajectory import commit
 from prdsim.trajectory.commit import CommitRecord
 from prdsim.trajectory.layout import (
@@ -74,6 +75,19 @@ class FileMap:
         """Version of the file format."""
         version: int = self.attributes["format_version"]
         return version
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Return the JSON object in an attribute, {} without it."""
+        try:
+            value = read_json(self.attributes.get(name, "{}"))
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise DamagedTrajectoryError(
+                f"{self.path} is damaged: its attribute {name!r} is not a JSON object; "
+                "restore it from a copy"
+            )
+        return value
 
     def group(self, name: str) -> list[str]:
         """Return the names of a group's datasets."""
@@ -231,8 +245,8 @@ def open_file(path: Path) -> Any:
     return file
 
 
-def read_map(path: Path, fd: int) -> FileMap:
-    """Read the map of the file that is open at `fd`.
+def read_map(path: Path, fd: int, only: Collection[str] | None = None) -> FileMap:
+    """Read the map of the file that is open at `fd`; of `only` some datasets, which is faster.
 
     Raises:
         NotATrajectoryError: another program's file, or a newer format.
@@ -242,7 +256,7 @@ def read_map(path: Path, fd: int) -> FileMap:
         with _open_hdf5(path) as file:
             if not os.path.samestat(os.fstat(file.id.get_vfd_handle()), os.fstat(fd)):
                 raise TrajectoryError(f"{path} was replaced while it was opened; open it again")
-            return map_of(path, os.fstat(fd).st_size, file)
+            return map_of(path, os.fstat(fd).st_size, file, only)
     except StructureError as error:
         raise _damaged(path, str(error)) from None
     except (PrdsimError, MemoryError):
@@ -293,11 +307,16 @@ def _check_format(path: Path, attributes: dict[str, Any]) -> None:
         )
 
 
-def map_of(path: Path, size: int, file: Any) -> FileMap:
-    """Return the map of an HDF5 file; raises `NotATrajectoryError`, `StructureError`."""
+def map_of(path: Path, size: int, file: Any, only: Collection[str] | None = None) -> FileMap:
+    """Return the map of an HDF5 file; raises `NotATrajectoryError`, `StructureError`.
+
+    A map of `only` some datasets is not checked against the declared tables.
+    """
     attributes = read_attributes(file)
     _check_format(path, attributes)
-    extents = read_extents(file, size)
+    extents = read_extents(file, size, only)
+    if only is not None:
+        return FileMap(path, size, attributes, (), (), extents)
     if "restart" not in file:
         raise StructureError("it lacks /restart")
     restart = read_attributes(file["restart"])

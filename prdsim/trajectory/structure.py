@@ -8,7 +8,7 @@ since HDF5 opens the files that external storage and virtual datasets name.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,31 +44,35 @@ class Extent:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
-def read_extents(file: Any, size: int) -> dict[str, Extent]:
+def read_extents(file: Any, size: int, only: Collection[str] | None = None) -> dict[str, Extent]:
     """Return the datasets of a trajectory by path, in a file of `size` bytes.
 
-    In the root, datasets that no trajectory has (of another program) are left out.
+    `only` names some, in groups, to save the time for all others. In the root, datasets that no
+    trajectory has (of another program) are left out.
     Raises `StructureError` for links to elsewhere, and for datasets that are no plain arrays.
     """
     extents: dict[str, Extent] = {}
-    for name, is_group in _members(file, ""):
+    groups = GROUPS if only is None else {path.partition("/")[0] for path in only}
+    for name, is_group in _members(file, "", None if only is None else groups):
         if not is_group:
             _add(extents, file, name, size, own=False)
-        elif name in GROUPS:
+        elif name in groups:
             group = file[name]
-            for member, is_inner_group in _members(group, f"{name}/"):
+            for member, is_inner_group in _members(group, f"{name}/", only):
                 if not is_inner_group:
                     _add(extents, file, f"{name}/{member}", size, own=True)
     return extents
 
 
-def _members(group: Any, prefix: str) -> Iterator[tuple[str, bool]]:
+def _members(group: Any, prefix: str, only: Collection[str] | None) -> Iterator[tuple[str, bool]]:
     """Yield the names of groups and datasets, and whether each is a group."""
     import h5py
 
     if len(group) > _MOST_LINKS:
         raise StructureError(f"/{prefix} has {len(group)} members, more than any trajectory")
     for name in group:
+        if only is not None and f"{prefix}{name}" not in only:
+            continue
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise StructureError(f"/{prefix}{name} is a link to elsewhere, not a dataset")
         kind = group.get(name, getclass=True)
@@ -78,7 +82,7 @@ def _members(group: Any, prefix: str) -> Iterator[tuple[str, bool]]:
 
 def _add(extents: dict[str, Extent], file: Any, path: str, size: int, *, own: bool) -> None:
     """Add a dataset's extent; one that is not the trajectory's `own` may be of any other kind."""
-    from h5py import h5d
+    from h5py import h5a, h5d
 
     dataset = h5d.open(file.id, path.encode())
     properties = dataset.get_create_plist()
@@ -91,7 +95,9 @@ def _add(extents: dict[str, Extent], file: Any, path: str, size: int, *, own: bo
         if own:
             raise StructureError(f"/{path} {problem or 'has no data'}")
         return
-    crc = read_attributes(file[path], "crc32").get("crc32")
+    crc = None
+    if h5a.exists(dataset, b"crc32"):
+        crc = read_attributes(file[path], "crc32").get("crc32")
     if not isinstance(crc, int | None):
         raise StructureError(f"the checksum of /{path} is not a number")
     extent = Extent(offset, dataset.shape, dataset.dtype, crc)

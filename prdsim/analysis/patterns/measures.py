@@ -19,9 +19,9 @@ from prdsim.analysis.patterns.order import ORDER
 from prdsim.analysis.patterns.subspace import RANK
 from prdsim.analysis.recording import Recording, recording_of
 from prdsim.analysis.stability.growth import GROWTH
-from prdsim.analysis.table import Table
 from prdsim.analysis.theory.forces import FORCE_NORMS
 from prdsim.errors import ConfigError, PrdsimError
+from prdsim.table import Table
 from prdsim.trajectory import Trajectory
 
 _ALL = (DISTANCES, SPREAD, ENTRIES, ORDER, ACTIVITY, RANK, GROWTH, FORCE_NORMS)

@@ -1,0 +1,105 @@
+"""``prdsim completion``, and the answers to a shell that completes a command line."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+import click
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    ZshComplete,
+    add_completion_class,
+    shell_complete,
+)
+
+from prdsim.errors import ConfigError
+
+from .terminal import say
+
+VARIABLE = "_PRDSIM_COMPLETE"
+"""The environment variable by which a shell asks for completions."""
+
+_LINES = {
+    "bash": ("~/.bashrc", f'eval "$({VARIABLE}=bash_source prdsim)"'),
+    "zsh": ("~/.zshrc, after compinit", f'eval "$({VARIABLE}=zsh_source prdsim)"'),
+    "fish": ("~/.config/fish/completions/prdsim.fish", f"{VARIABLE}=fish_source prdsim | source"),
+}
+_OPEN = "*[=:/]"  # a pattern of the shells: words that go on, after which they put no space
+
+
+@click.command(name="completion")
+@click.argument("shell", type=click.Choice(list(_LINES)))
+def command(shell: str) -> int:
+    """Print the line that makes a shell complete commands, options, values and files.
+
+    It goes into the file that is named in the comment.
+    """
+    place, line = _LINES[shell]
+    say(f"# in {place}:\n{line}")
+    return 0
+
+
+def answer(program: click.Command, instruction: str) -> int:
+    """Print what a shell asks for: the script to be installed, or completions.
+
+    Raises `ConfigError` if it is no shell that asks.
+    """
+    asked = instruction.endswith("_source") or {"COMP_WORDS", "COMP_CWORD"} <= os.environ.keys()
+    for shell in (_Bash, _Zsh):
+        add_completion_class(shell)
+    if not asked or shell_complete(program, {}, "prdsim", VARIABLE, instruction):
+        raise ConfigError(
+            f"{VARIABLE} is set by the completion of a shell: unset it; "
+            f"prdsim completion {'|'.join(_LINES)} prints the line that installs it"
+        )
+    return 0
+
+
+class _Bash(BashComplete):
+    """Bash, which splits words at = and :, and expects only what follows the last of them."""
+
+    source_template = BashComplete.source_template.replace(
+        "    return 0\n", f"    [[ $value == {_OPEN} ]] && compopt -o nospace\n\n    return 0\n"
+    )
+    _typed = ""  # of the last word, up to the part that bash replaces
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the words before the last one, and the last one, put together again."""
+        args, last = super().get_completion_args()
+        words: list[str] = []
+        joins = False
+        for word in [*args, last]:
+            splits = word != "" and not word.strip("=:")
+            if words and (splits or joins):
+                words[-1] += word
+            else:
+                words.append(word)
+            joins = splits
+        replaced = "" if joins else last
+        self._typed = words[-1].removesuffix(replaced)
+        return words[:-1], words[-1]
+
+    def format_completion(self, item: CompletionItem[str]) -> str:
+        """Leave out what bash has split off, and quote the rest as bash reads it."""
+        value = item.value
+        for typed in (self._typed, self._typed.partition("=")[2]):  # --set=key= and key=
+            if value.startswith(typed):
+                value = value.removeprefix(typed)
+                break
+        home = "~/" if value.startswith("~/") else ""
+        rest = value.removeprefix(home)
+        return super().format_completion(
+            CompletionItem(home + (shlex.quote(rest) if rest else ""), item.type)
+        )
+
+
+class _Zsh(ZshComplete):
+    """Zsh, which puts no space after words that go on."""
+
+    source_template = ZshComplete.source_template.replace(
+        "        compadd -U",
+        f"        local -a space\n        [[ $completions[-1] == {_OPEN} ]] && space=(-S '')\n"
+        '        compadd "${space[@]}" -U',
+    )
