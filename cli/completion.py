@@ -9,6 +9,8 @@ import click
 from click.shell_completion import (
     BashComplete,
     CompletionItem,
+    FishComplete,
+    ShellComplete,
     ZshComplete,
     add_completion_class,
     shell_complete,
@@ -47,7 +49,7 @@ def answer(program: click.Command, instruction: str) -> int:
     Raises `ConfigError` if it is no shell that asks.
     """
     asked = instruction.endswith("_source") or {"COMP_WORDS", "COMP_CWORD"} <= os.environ.keys()
-    for shell in (_Bash, _Zsh):
+    for shell in (_Bash, _Zsh, _Fish):
         add_completion_class(shell)
     if not asked or shell_complete(program, {}, "prdsim", VARIABLE, instruction):
         raise ConfigError(
@@ -57,13 +59,25 @@ def answer(program: click.Command, instruction: str) -> int:
     return 0
 
 
-class _Bash(BashComplete):
-    """Bash, which splits words at = and :, and expects only what follows the last of them."""
+class _Whole(ShellComplete):
+    """A shell that replaces all of ``--option=value``, of which click returns the value alone."""
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
+        """Return the choices for the last word, as words that may replace it."""
+        items = super().get_completions(args, incomplete)
+        option, equals, _ = incomplete.partition("=")
+        if not (equals and option.startswith("--")):
+            return items
+        return [CompletionItem(f"{option}={item.value}", item.type, item.help) for item in items]
+
+
+class _Bash(_Whole, BashComplete):
+    """Bash, which splits words at = and :, and replaces only what follows the last of them."""
 
     source_template = BashComplete.source_template.replace(
         "    return 0\n", f"    [[ $value == {_OPEN} ]] && compopt -o nospace\n\n    return 0\n"
     )
-    _typed = ""  # of the last word, up to the part that bash replaces
+    _kept = ""  # of the last word, before the part that is replaced
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """Return the words before the last one, and the last one, put together again."""
@@ -77,29 +91,26 @@ class _Bash(BashComplete):
             else:
                 words.append(word)
             joins = splits
-        replaced = "" if joins else last
-        self._typed = words[-1].removesuffix(replaced)
+        self._kept = words[-1] if joins else words[-1].removesuffix(last)
         return words[:-1], words[-1]
 
-    def format_completion(self, item: CompletionItem[str]) -> str:
-        """Leave out what bash has split off, and quote the rest as bash reads it."""
-        value = item.value
-        for typed in (self._typed, self._typed.partition("=")[2]):  # --set=key= and key=
-            if value.startswith(typed):
-                value = value.removeprefix(typed)
-                break
-        home = "~/" if value.startswith("~/") else ""
-        rest = value.removeprefix(home)
-        return super().format_completion(
-            CompletionItem(home + (shlex.quote(rest) if rest else ""), item.type)
-        )
+    def format_completion(self, item: CompletionItem) -> str:
+        """Leave out what bash keeps, and quote the rest as bash reads it."""
+        rest = item.value.removeprefix(self._kept)
+        home = "~/" if rest.startswith("~/") else ""
+        quoted = shlex.quote(rest.removeprefix(home)) if rest != home else ""
+        return super().format_completion(CompletionItem(home + quoted, item.type))
 
 
-class _Zsh(ZshComplete):
-    """Zsh, which puts no space after words that go on."""
+class _Zsh(_Whole, ZshComplete):
+    """Zsh; it puts no space after words that go on."""
 
     source_template = ZshComplete.source_template.replace(
         "        compadd -U",
         f"        local -a space\n        [[ $completions[-1] == {_OPEN} ]] && space=(-S '')\n"
         '        compadd "${space[@]}" -U',
     )
+
+
+class _Fish(_Whole, FishComplete):
+    """Fish; it puts no space after words that go on."""

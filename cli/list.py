@@ -61,21 +61,22 @@ def _text(folder: Path, runs: list[ListedRun], keys: list[str]) -> str:
     from prdsim.table import Table
 
     if not runs:
-        return f"{shown(folder)} holds no .h5 file"
+        return f"{shown(folder, _LONGEST)} holds no .h5 file"
     found = [(each.run, each.config) for each in runs if each.run and each.config]
     columns: dict[str, Any] = {
-        "run": [shown(run.path.name) for run, _ in found],
+        "run": [shown(run.path.name, _LONGEST) for run, _ in found],
         "status": [run.status for run, _ in found],
         "step": [run.step for run, _ in found],
         **{name: [run.last[key] for run, _ in found] for key, name in _SHOWN.items()},
         **{key: [_value(getattr(config, key)) for _, config in found] for key in keys},
     }
-    title = f"{shown(folder)}: {len(found)} run{'s' * (len(found) != 1)}"
+    title = f"{shown(folder, _LONGEST)}: {len(found)} run{'s' * (len(found) != 1)}"
     lines = [Table(title, columns).to_text()] if found else []
-    lines += [f"unreadable: {shown(each.reason, 200)}" for each in runs if each.reason]
+    lines += [f"unreadable: {shown(each.reason, _LONGEST)}" for each in runs if each.reason]
     return "\n".join(lines)
 
 
+_LONGEST = 400  # characters, more than any name of a file
 _SHOWN = {"time": "t", "loss_sup": "L_sup", "loss_adv": "L_adv", "loss_critic": "critic"}
 
 

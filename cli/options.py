@@ -27,9 +27,10 @@ class ConfigCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if error.option_name in ("--gpu", "--cuda"):
-                error.possibilities = ["--backend cupy"]
-            raise
+            if error.option_name not in ("--gpu", "--cuda"):
+                raise
+            hint = f"No such option '{error.option_name}'; did you mean --backend cupy?"
+            raise click.NoSuchOption(error.option_name, hint, ctx=ctx) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under the headings of their groups."""

@@ -251,7 +251,7 @@ def automatic_progress(stream: TextIO | None = None) -> Progress:
 def tracked(items: Iterable[_Item], what: str, *, seconds: float = 5.0) -> Iterator[_Item]:
     """Yield items, showing how many are done: a bar on a terminal, lines elsewhere."""
     listed = list(items)
-    bar = {"desc": what, "total": len(listed), "leave": False}
+    bar: dict[str, Any] = {"desc": what, "total": len(listed), "leave": False}
     with Meter(progress_stream(), seconds=seconds, **bar) as meter:
         for done, item in enumerate(listed):
             if meter.due():
@@ -266,7 +266,8 @@ def noting(*, seconds: float = 5.0) -> Iterator[Say]:
 
     Elsewhere it prints a line every few seconds. An empty text removes what is shown.
     """
-    bar = {"bar_format": "{desc} [{elapsed}]", "mininterval": 0, "leave": False}
+    bar: dict[str, Any] = {"bar_format": "{desc} [{elapsed}]", "mininterval": 0, "leave": False}
+    bar["delay"] = 1e-6  # not before there is a text
     meter: Meter | None = None
 
     def note(text: str) -> None:

@@ -74,10 +74,16 @@ def run(
     else:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
     display = shown(progress)
-    beginning = {"initial": initial, "resolved": resolved, "stored_chart": stored_chart}
     with (
         listening(display.busy),
-        Simulation(config, dataset.X, dataset.Y, **beginning) as simulation,
+        Simulation(
+            config,
+            dataset.X,
+            dataset.Y,
+            initial=initial,
+            resolved=resolved,
+            stored_chart=stored_chart,
+        ) as simulation,
     ):
         layout = layout_of(simulation, dataset, plans)
         with (

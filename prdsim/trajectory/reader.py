@@ -20,7 +20,13 @@ from prdsim.trajectory.check import Problem, check_content, check_recovery
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.layout import scalar_columns
-from prdsim.trajectory.rows import ascend, read_rows, read_snapshot, rolling_crc
+from prdsim.trajectory.rows import (
+    ascend,
+    read_rows,
+    read_scalars,
+    read_snapshot,
+    rolling_crc,
+)
 from prdsim.trajectory.sessions import SESSIONS, Session, unpack
 
 _JSON_ATTRIBUTES = ("config", "resolved", "versions")
@@ -221,13 +227,7 @@ class Trajectory:
 
     def _scalar(self, name: str) -> np.ndarray:
         if self._scalar_rows is None:
-            rows = read_rows(self._map, self._fd, "scalars", slice(self._record.scalar_rows))
-            if rolling_crc(rows) != self._record.scalars_crc or not ascend(rows["step"]):
-                raise DamagedTrajectoryError(
-                    f"the scalars in {self.path} are damaged (their checksum fails); "
-                    "the snapshots can still be read, else restore the file from a copy"
-                )
-            self._scalar_rows = rows
+            self._scalar_rows = read_scalars(self._map, self._fd, self._record)
         column: np.ndarray = self._scalar_rows[name].copy()
         return column
 

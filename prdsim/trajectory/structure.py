@@ -44,40 +44,37 @@ class Extent:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
-def read_extents(file: Any, size: int, only: Collection[str] | None = None) -> dict[str, Extent]:
-    """Return the datasets of a trajectory by path, in a file of `size` bytes.
+def read_extents(file: Any, size: int, groups: Collection[str] | None = None) -> dict[str, Extent]:
+    """Return the datasets of a trajectory by path, in a file of `size` bytes, or of some groups.
 
-    `only` names some, in groups, to save the time for all others. In the root, datasets that no
-    trajectory has (of another program) are left out.
+    In the root, datasets that no trajectory has (of another program) are left out.
     Raises `StructureError` for links to elsewhere, and for datasets that are no plain arrays.
     """
     extents: dict[str, Extent] = {}
-    groups = GROUPS if only is None else {path.partition("/")[0] for path in only}
-    for name, is_group in _members(file, "", None if only is None else groups):
-        if not is_group:
+    for name, is_group in _members(file, ""):
+        if not is_group and groups is None:
             _add(extents, file, name, size, own=False)
-        elif name in groups:
+        elif is_group and name in (groups or GROUPS):
             group = file[name]
-            for member, is_inner_group in _members(group, f"{name}/", only):
+            for member, is_inner_group in _members(group, f"{name}/"):
                 if not is_inner_group:
                     _add(extents, file, f"{name}/{member}", size, own=True)
     return extents
 
 
-def _members(group: Any, prefix: str, only: Collection[str] | None) -> Iterator[tuple[str, bool]]:
+def _members(group: Any, prefix: str) -> Iterator[tuple[str, bool]]:
     """Yield the names of groups and datasets, and whether each is a group."""
-    import h5py
+    from h5py import h5l, h5o
 
     if len(group) > _MOST_LINKS:
         raise StructureError(f"/{prefix} has {len(group)} members, more than any trajectory")
     for name in group:
-        if only is not None and f"{prefix}{name}" not in only:
-            continue
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        encoded = name.encode()
+        if group.id.links.get_info(encoded).type != h5l.TYPE_HARD:
             raise StructureError(f"/{prefix}{name} is a link to elsewhere, not a dataset")
-        kind = group.get(name, getclass=True)
-        if kind in (h5py.Group, h5py.Dataset):
-            yield name, kind is h5py.Group
+        kind = h5o.get_info(group.id, encoded).type
+        if kind in (h5o.TYPE_GROUP, h5o.TYPE_DATASET):
+            yield name, kind == h5o.TYPE_GROUP
 
 
 def _add(extents: dict[str, Extent], file: Any, path: str, size: int, *, own: bool) -> None:

@@ -155,6 +155,32 @@ def test_the_first_line_of_the_summary_says_how_the_run_was_computed(run):
     assert answer.out.splitlines()[0] == line
 
 
+def test_the_summary_gives_the_pace_and_what_comes_next(run):
+    out = run("run", *TINY, "-o", "a.h5").out
+    assert re.search(r"\n  wall time +\d+\.\d\d s, [\d.]+ ms per step\n", out)
+    out = run("run", *TINY[:4], "--backend", "numpy", "--steps", 1, "-o", "b.h5").out
+    assert re.search(r"\n  wall time +\d+\.\d\d s\n", out)
+    nexts = re.findall(r"prdsim (.*?)    ", out.partition("next: ")[2])
+    assert [words.split()[0] for words in nexts] == [
+        "plot", "analyze", "converge", "inspect", "resume"
+    ]  # fmt: skip
+    for words in nexts[:2]:
+        assert run(*words.split()).code == 0
+
+
+def test_json_is_a_form_of_every_table(run):
+    run("run", *TINY, "-o", "a.h5")
+    run("run", *TINY, "--diffusion", "-o", "b.h5")
+    for words in (["analyze", "a.h5", "spread"], ["compare", "a.h5", "b.h5", "spread"]):
+        answer = run(*words, "--json")
+        assert answer.code == 0
+        assert "cv_U" in str(json.loads(answer.out))
+        assert answer.out == run(*words, "--format", "json").out
+        refused = run(*words, "--json", "--format", "csv")
+        assert (refused.code, refused.out) == (2, "")
+        assert "--json and --format csv: choose one" in refused.err
+
+
 # -- resume, inspect -------------------------------------------------------------------------------
 
 
