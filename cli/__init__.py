@@ -42,6 +42,8 @@ _VERBS = {
     "completion": "Print the line that makes a shell complete commands.",
 }
 
+_MODULES = {"list": "list_runs"}  # a module `list` would hide Python's own here
+
 
 class _Verbs(HintingGroup):
     """A group that imports a verb's module only when the verb is used."""
@@ -52,7 +54,7 @@ class _Verbs(HintingGroup):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in _VERBS:
             return None
-        command: click.Command = import_module(f".{name}", __name__).command
+        command: click.Command = import_module(f".{_MODULES.get(name, name)}", __name__).command
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
