@@ -38,8 +38,11 @@ def command(path: Path, accuracy: float, time: float | None, force: bool, form: 
     reproduce. Ctrl-C stops; repeat the command to continue. Exit code 1 if a headline measure has
     not converged.
     """
-    from prdsim.convergence.assess import converge
-    from prdsim.progress import announce
+    from prdsim.progress import announce, noting
+
+    with noting() as note:
+        note("loading")
+        from prdsim.convergence.assess import converge
 
     outcome = converge(path, accuracy=accuracy, time=time, force=force, say=announce, progress=True)
     if outcome.report is None:

@@ -40,10 +40,15 @@ _SHOWN = (
 @click.option("--check", is_flag=True, help="verify every checksum; exit code 3 for damage")
 def command(path: Path, as_json: bool, check: bool) -> int:
     """Summarize a trajectory file. Works while the file is being written, without disturbing it."""
+    from prdsim.progress import noting
     from prdsim.trajectory import open_trajectory
 
     with open_trajectory(path) as trajectory:
-        problems = trajectory.check() if check else []
+        problems = []
+        if check:
+            with noting() as note:
+                note("verifying")
+                problems = trajectory.check()
         damaged = any(problem.is_damage for problem in problems)
         try:
             report, text, unread = _summary(trajectory)

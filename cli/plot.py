@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ def _plot(words: tuple[str, ...], options: dict[str, Any], note: Say) -> int:
     from prdsim.analysis import open_recording
     from prdsim.backends import listening
     from prdsim.figures import Request, check, write
-    from prdsim.progress import tracked
+    from prdsim.progress import tracked_after
 
     if not paths and any(kind.needs_run for kind in kinds):
         raise ConfigError(f"{', '.join(names)}: name at least one run to draw, such as run.h5")
@@ -90,11 +90,6 @@ def _plot(words: tuple[str, ...], options: dict[str, Any], note: Say) -> int:
     if folder is None or folder.suffix or folder.is_dir():
         folder = None  # no folder to create
         check_output(targets.values(), force=options["force"], inputs=paths)
-
-    def loop(items: Iterable[int]) -> Iterable[int]:
-        note("")
-        return tracked(items, "snapshots")
-
     with ExitStack() as stack:
         stack.enter_context(listening(note))
         note("reading and verifying")
@@ -112,7 +107,7 @@ def _plot(words: tuple[str, ...], options: dict[str, Any], note: Say) -> int:
             seed=options["seed"],
             embedding=options["embedding"],
             log_time=options["log_time"],
-            progress=loop,
+            progress=tracked_after(note, "snapshots"),
             say=note,
         )
 

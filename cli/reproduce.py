@@ -55,7 +55,11 @@ def command(
     continue.
     """
     from prdsim.config.files import load_config
-    from prdsim.reproduction import available_studies, reproduce
+    from prdsim.progress import noting
+
+    with noting() as note:
+        note("loading")
+        from prdsim.reproduction import available_studies, reproduce
 
     values = load_config(settings=["preset=poster", *settings]).model_dump(exclude_unset=True)
     given = {setting.partition("=")[0].strip().replace("-", "_") for setting in settings}

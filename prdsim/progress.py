@@ -285,3 +285,13 @@ def noting(*, seconds: float = 5.0) -> Iterator[Say]:
         yield note
     finally:
         note("")
+
+
+def tracked_after(note: Say, what: str) -> Callable[[Iterable[_Item]], Iterator[_Item]]:
+    """Return a function that yields items as `tracked` does, in place of what ``note`` shows."""
+
+    def loop(items: Iterable[_Item]) -> Iterator[_Item]:
+        note("")
+        return tracked(items, what)
+
+    return loop
