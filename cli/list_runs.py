@@ -15,7 +15,7 @@ from .choices import some
 from .terminal import say
 
 if TYPE_CHECKING:
-    from prdsim.listing import ListedRun
+    from prdsim.listing import ListedRun, Unreadable
 
 
 @click.command(name="list")
@@ -33,47 +33,47 @@ def command(folder: Path, as_json: bool) -> int:
     Every file that ends in .h5 is listed; one that cannot be read with the reason. Runs that are
     being written are shown as of their last commit, without disturbing them.
     """
-    from prdsim.listing import differing_keys, files_of, listed
+    from prdsim.listing import ListedRun, Unreadable, differing_keys, files_of, listed
     from prdsim.progress import tracked
 
-    runs = [listed(path) for path in tracked(files_of(folder), "files")]
+    found = [listed(path) for path in tracked(files_of(folder), "files")]
+    runs = [each for each in found if isinstance(each, ListedRun)]
+    others = [each for each in found if isinstance(each, Unreadable)]
     keys = differing_keys(runs)
-    say(json.dumps(_report(runs, keys), indent=2) if as_json else _text(folder, runs, keys))
+    if as_json:
+        entries = [*map(_entry, runs), *map(_reason, others)]
+        say(json.dumps({"differing": keys, "runs": entries}, indent=2))
+    else:
+        say("\n".join([_table(folder, runs, keys), *map(_line, others)]))
     return 0
 
 
-def _report(runs: list[ListedRun], keys: list[str]) -> dict[str, Any]:
-    return {"differing": keys, "runs": [_entry(each) for each in runs]}
+def _entry(run: ListedRun) -> dict[str, Any]:
+    last = {name: value if math.isfinite(value) else None for name, value in run.last.items()}
+    about = {"path": str(run.path), "status": run.status, "step": run.step}
+    return {**about, **last, "config": run.config.model_dump()}
 
 
-def _entry(each: ListedRun) -> dict[str, Any]:
-    """Return what is known of a file, for JSON."""
-    if each.run is None or each.config is None:
-        return {"path": str(each.path), "status": "unreadable", "reason": each.reason}
-    numbers = {
-        name: value if math.isfinite(value) else None for name, value in each.run.last.items()
-    }
-    run = {"path": str(each.path), "status": each.run.status, "step": each.run.step}
-    return {**run, **numbers, "config": each.config.model_dump()}
+def _reason(other: Unreadable) -> dict[str, Any]:
+    return {"path": str(other.path), "status": "unreadable", "reason": other.reason}
 
 
-def _text(folder: Path, runs: list[ListedRun], keys: list[str]) -> str:
+def _line(other: Unreadable) -> str:
+    return f"unreadable: {shown(other.reason, _LONGEST)}"
+
+
+def _table(folder: Path, runs: list[ListedRun], keys: list[str]) -> str:
     from prdsim.table import Table
 
-    if not runs:
-        return f"{shown(folder, _LONGEST)} holds no .h5 file"
-    found = [(each.run, each.config) for each in runs if each.run and each.config]
     columns: dict[str, Any] = {
-        "run": [shown(run.path.name, _LONGEST) for run, _ in found],
-        "status": [run.status for run, _ in found],
-        "step": [run.step for run, _ in found],
-        **{name: [run.last[key] for run, _ in found] for key, name in _SHOWN.items()},
-        **{key: [_value(getattr(config, key)) for _, config in found] for key in keys},
+        "run": [shown(run.path.name, _LONGEST) for run in runs],
+        "status": [run.status for run in runs],
+        "step": [run.step for run in runs],
+        **{head: [run.last[name] for run in runs] for name, head in _SHOWN.items()},
+        **{key: [_value(getattr(run.config, key)) for run in runs] for key in keys},
     }
-    title = f"{shown(folder, _LONGEST)}: {len(found)} run{'s' * (len(found) != 1)}"
-    lines = [Table(title, columns).to_text()] if found else []
-    lines += [f"unreadable: {shown(each.reason, _LONGEST)}" for each in runs if each.reason]
-    return "\n".join(lines)
+    title = f"{shown(folder, _LONGEST)}: {len(runs) or 'no'} run{'s' * (len(runs) != 1)}"
+    return Table(title, columns).to_text() if runs else title
 
 
 _LONGEST = 400  # characters, more than any name of a file

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from prdsim.config import RunConfig, keys_of
 from prdsim.errors import PrdsimError, TrajectoryError
-from prdsim.recorded import checked_config
-from prdsim.trajectory import Glance, glance
+from prdsim.recorded import Recorded
+from prdsim.trajectory import open_trajectory
 
 SUFFIX = ".h5"
+
+_NUMBERS = ("time", "loss_sup", "loss_adv", "loss_critic")
 
 
 @dataclass(frozen=True)
 class ListedRun:
-    """A file of a folder: its run, or the ``reason`` why it cannot be read."""
+    """A run as of its last commit; ``status`` is that of `Trajectory.live_status`.
+
+    ``last`` holds time and losses of the last row of scalars, by name; NaN without a row.
+    """
 
     path: Path
-    run: Glance | None = None
-    config: RunConfig | None = None
-    reason: str = ""
+    status: str
+    step: int
+    last: Mapping[str, float]
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that cannot be read, or is no trajectory, and why."""
+
+    path: Path
+    reason: str
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -39,17 +54,21 @@ def files_of(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def listed(path: Path) -> ListedRun:
-    """Describe a file by a glance at it; errors become the reason why it cannot be read."""
+def listed(path: Path) -> ListedRun | Unreadable:
+    """Describe a file; its scalars are verified, its snapshots are not read."""
     try:
-        run = glance(path)
-        return ListedRun(path, run, checked_config(run))
+        with open_trajectory(path) as trajectory:
+            status, scalars = trajectory.live_status(), trajectory.scalars
+            rows = len(scalars["step"])
+            last = {name: float(scalars[name][-1]) if rows else math.nan for name in _NUMBERS}
+            config = Recorded(trajectory).config
+            return ListedRun(path, status, trajectory.reached_step, last, config)
     except PrdsimError as error:
-        return ListedRun(path, reason=str(error).splitlines()[0])
+        return Unreadable(path, str(error).splitlines()[0])
 
 
 def differing_keys(runs: Iterable[ListedRun]) -> list[str]:
     """Return the keys in which runs differ, those of the output aside, in the table's order."""
-    configs = [run.config for run in runs if run.config is not None]
+    configs = [run.config for run in runs]
     keys = keys_of("data", "network", "adversary", "time", "computing")
     return [key for key in keys if len({getattr(config, key) for config in configs}) > 1]

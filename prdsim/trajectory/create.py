@@ -49,8 +49,10 @@ def exists_error(path: Path) -> ConfigError:
     return ConfigError(f"{path} exists; use --force to replace it, or another --output")
 
 
-def build_and_publish(path: Path, layout: Layout, *, over: bool, locked: bool) -> int:
-    """Create a trajectory that holds no rows yet; return its descriptor, with the writer's lock.
+def build_and_publish(
+    path: Path, layout: Layout, *, over: bool, locked: bool
+) -> tuple[int, FileMap]:
+    """Create a trajectory without rows; return its descriptor, with the writer's lock, and its map.
 
     The file is locked before it has its name, so that it is never another writer's. With `over`
     a file of that name is replaced, unless it is being written; `locked` is false on a file
@@ -67,7 +69,7 @@ def build_and_publish(path: Path, layout: Layout, *, over: bool, locked: bool) -
     ):
         write_first_record(filemap, fd, CommitRecord())
         publish(temporary, path, over=over and replaces)
-        return os.dup(fd)  # the lock belongs to both
+        return os.dup(fd), filemap  # the lock belongs to both
 
 
 def publish(temporary: Path, path: Path, *, over: bool) -> None:

@@ -24,16 +24,18 @@ from prdsim.trajectory.whereabouts import Whereabouts, follow, names
 class WritableFile(ABC):
     """An open, locked trajectory file with its map and its last commit; a context manager."""
 
-    def __init__(self, path: Path, fd: int, *, locked: bool, say: Say) -> None:
-        """Take over the descriptor of a locked file; closed with it."""
+    def __init__(
+        self, path: Path, fd: int, *, locked: bool, say: Say, filemap: FileMap | None = None
+    ) -> None:
+        """Take over the descriptor of a locked file, whose map may be known; closed with it."""
         self.path = path
         self._target = Path(os.path.realpath(path))
         self._locked, self._say = locked, say
         self._broken = False
         self._session: Session | None = None
-        self._adopt(fd)
+        self._adopt(fd, filemap)
 
-    def _adopt(self, fd: int) -> None:
+    def _adopt(self, fd: int, filemap: FileMap | None = None) -> None:
         """Write to the file at `fd` from now on; it is closed if that cannot be."""
         self._fd = fd
         try:
@@ -42,7 +44,7 @@ class WritableFile(ABC):
                 raise TrajectoryLockedError(
                     f"{self.path} is open for writing in another program; close it there"
                 )
-            self._map: FileMap = read_map(self.path, fd)
+            self._map: FileMap = filemap or read_map(self.path, fd)
             self._record = read_record(self._map, fd)
             self._untouched = True
             self._found: CommitRecord | None = None  # on the disk, before the last first write

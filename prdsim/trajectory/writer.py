@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,8 @@ class TrajectoryWriter(WritableFile):
         check_target(shown, force=force)
         target = Path(os.path.realpath(shown))
         check_target(target, force=force)
-        fd = build_and_publish(target, layout, over=force, locked=locked)
-        return cls(shown, fd, locked=locked, say=say)
+        fd, filemap = build_and_publish(target, layout, over=force, locked=locked)
+        return cls(shown, fd, locked=locked, say=say, filemap=replace(filemap, path=shown))
 
     @classmethod
     def open(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 
 import pytest
@@ -13,8 +14,8 @@ from support_runs import KEYS, make_killed, make_run
 from trajectory import forge
 
 import prdsim
-from prdsim.listing import listed
-from prdsim.trajectory import TrajectoryWriter, glance, open_trajectory
+from prdsim.listing import ListedRun, listed
+from prdsim.trajectory import TrajectoryWriter, open_trajectory
 
 USAGE, DATA = 2, 3
 
@@ -54,7 +55,7 @@ def test_json_holds_every_setting(run, folder):
     (folder / "c.h5").write_bytes(b"")
     found = json.loads(run("list", folder, "--json").out)
     assert found["differing"] == ["width", "seed", "diffusion"]
-    a, _, c, killed = found["runs"]
+    a, _, killed, c = found["runs"]
     assert a["path"] == str(folder / "a.h5")
     assert (a["status"], a["step"], a["time"]) == ("finished", 20, 1.0)
     assert a["config"]["integrator"] == KEYS["integrator"]
@@ -101,25 +102,21 @@ def test_damaged_numbers_are_not_shown(run, folder):
     assert f"{folder}: 2 runs" in answer.out
 
 
-def test_a_living_run_is_running(folder):
+def test_a_living_run_is_running(run, folder):
     with TrajectoryWriter.open(folder / "killed.h5"):
-        assert glance(folder / "killed.h5").status == "running"
-    assert glance(folder / "killed.h5").status == "killed"
-    with open_trajectory(folder / "killed.h5") as trajectory:
-        assert trajectory.live_status() == "killed"
-        assert trajectory.reached_step == glance(folder / "killed.h5").step
+        assert re.search(r"killed\.h5 +running +10 ", run("list", folder).out)
 
 
 def test_an_old_file_is_listed(request):
     found = listed(request.path.parents[1] / "golden" / "run-v1.h5")
-    assert found.reason == ""
-    assert found.run is not None
-    assert found.run.step > 0
+    assert isinstance(found, ListedRun)
+    with open_trajectory(found.path) as trajectory:
+        assert found.last["loss_sup"] == trajectory.scalars["loss_sup"][-1]
 
 
 def test_folders_that_hold_nothing_and_those_that_cannot_be_listed(run, tmp_path):
     answer = run("list")
-    assert (answer.code, answer.out) == (0, ". holds no .h5 file\n")
+    assert (answer.code, answer.out) == (0, ".: no runs\n")
     assert json.loads(run("list", "--json").out) == {"differing": [], "runs": []}
     assert_refused(run("list", "nowhere"), DATA, "cannot list nowhere: No such file or directory")
     (tmp_path / "a.h5").touch()
