@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from . import numba_kernels
+from . import numba_kernels, numba_notices
 from .arrays import HostArray as Array
 from .numba_fused import NumbaFused
 from .numba_kernels import PARALLEL_FROM, kernel
@@ -41,6 +41,7 @@ class NumbaBackend(NumpyBackend):
         super().__init__(precision, threads, device)
         most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
         self.threads = min(self.threads, most)
+        numba_notices.begin()
         numba_kernels.load_blas(self.dtype)
 
     def describe(self) -> dict[str, Any]:

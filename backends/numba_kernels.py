@@ -20,25 +20,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import numpy as np
 from numba import njit, prange, types
-from numba.core import event
 
 from .arrays import HostArray as Array
-from .notices import COMPILING, tell
 
 PARALLEL_FROM = 1 << 16  # entries; below, waking the threads costs more than they save
-
-
-class _Compiling(event.Listener):
-    """Tells that a kernel is compiled, before it is; those found in the cache are not."""
-
-    def on_start(self, event: object) -> None:  # noqa: ARG002
-        tell(COMPILING)
-
-    def on_end(self, event: object) -> None:
-        pass
-
-
-event.register("numba:compile", _Compiling())  # type: ignore[no-untyped-call]
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 import click
 
 from prdsim import __version__
+from prdsim.backends import listening
 from prdsim.errors import DamagedTrajectoryError, PrdsimError
+from prdsim.progress import announce
 from prdsim.words import shown
 
 from .shared_options import HintingGroup
@@ -130,7 +132,7 @@ def _invoked() -> object:
 
         return answer(_program, instruction)
     # Not through click's own main, which exits with 1 if the output is closed.
-    with _program.make_context("prdsim", sys.argv[1:]) as context:
+    with listening(announce), _program.make_context("prdsim", sys.argv[1:]) as context:
         return _program.invoke(context)
 
 

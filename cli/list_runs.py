@@ -49,8 +49,8 @@ def command(folder: Path, as_json: bool) -> int:
 
 
 def _entry(run: ListedRun) -> dict[str, Any]:
-    last = {name: value if math.isfinite(value) else None for name, value in run.last.items()}
-    about = {"path": str(run.path), "status": run.status, "step": run.step}
+    last = {name: value if math.isfinite(value) else None for name, value in run.seen.last.items()}
+    about = {"path": str(run.path), "status": run.seen.status, "step": run.seen.step}
     return {**about, **last, "config": run.config.model_dump()}
 
 
@@ -67,9 +67,9 @@ def _table(folder: Path, runs: list[ListedRun], keys: list[str]) -> str:
 
     columns: dict[str, Any] = {
         "run": [shown(run.path.name, _LONGEST) for run in runs],
-        "status": [run.status for run in runs],
-        "step": [run.step for run in runs],
-        **{head: [run.last[name] for run in runs] for name, head in _SHOWN.items()},
+        "status": [run.seen.status for run in runs],
+        "step": [run.seen.step for run in runs],
+        **{head: [run.seen.last[name] for run in runs] for name, head in _SHOWN.items()},
         **{key: [_value(getattr(run.config, key)) for run in runs] for key in keys},
     }
     title = f"{shown(folder, _LONGEST)}: {len(runs) or 'no'} run{'s' * (len(runs) != 1)}"

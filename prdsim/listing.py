@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from prdsim.config import RunConfig, keys_of
 from prdsim.errors import PrdsimError, TrajectoryError
-from prdsim.recorded import Recorded
-from prdsim.trajectory import open_trajectory
+from prdsim.recorded import checked_config
+from prdsim.trajectory import Glance, glance
 
 SUFFIX = ".h5"
-
-_NUMBERS = ("time", "loss_sup", "loss_adv", "loss_critic")
 
 
 @dataclass(frozen=True)
 class ListedRun:
-    """A run as of its last commit; ``status`` is that of `Trajectory.live_status`.
-
-    ``last`` holds time and losses of the last row of scalars, by name; NaN without a row.
-    """
+    """A run: what its file says at a glance, and its configuration, checked."""
 
     path: Path
-    status: str
-    step: int
-    last: Mapping[str, float]
+    seen: Glance
     config: RunConfig
 
 
@@ -55,14 +47,10 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def listed(path: Path) -> ListedRun | Unreadable:
-    """Describe a file; its scalars are verified, its snapshots are not read."""
+    """Describe a file by a glance at it."""
     try:
-        with open_trajectory(path) as trajectory:
-            status, scalars = trajectory.live_status(), trajectory.scalars
-            rows = len(scalars["step"])
-            last = {name: float(scalars[name][-1]) if rows else math.nan for name in _NUMBERS}
-            config = Recorded(trajectory).config
-            return ListedRun(path, status, trajectory.reached_step, last, config)
+        seen = glance(path)
+        return ListedRun(path, seen, checked_config(seen))
     except PrdsimError as error:
         return Unreadable(path, str(error).splitlines()[0])
 

@@ -111,7 +111,7 @@ def test_an_old_file_is_listed(request):
     found = listed(request.path.parents[1] / "golden" / "run-v1.h5")
     assert isinstance(found, ListedRun)
     with open_trajectory(found.path) as trajectory:
-        assert found.last["loss_sup"] == trajectory.scalars["loss_sup"][-1]
+        assert found.seen.last["loss_sup"] == trajectory.scalars["loss_sup"][-1]
 
 
 def test_folders_that_hold_nothing_and_those_that_cannot_be_listed(run, tmp_path):
