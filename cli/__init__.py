@@ -44,7 +44,10 @@ _VERBS = {
     "completion": "Print the line that makes a shell complete commands.",
 }
 
-_MODULES = {"list": "list_runs"}  # a module `list` would hide Python's own here
+
+def module_of(verb: str) -> str:
+    """Return the name of a verb's module."""
+    return f"{__name__}.{'list_runs' if verb == 'list' else verb}"  # `list` is Python's here
 
 
 class _Verbs(HintingGroup):
@@ -56,7 +59,7 @@ class _Verbs(HintingGroup):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in _VERBS:
             return None
-        command: click.Command = import_module(f".{_MODULES.get(name, name)}", __name__).command
+        command: click.Command = import_module(module_of(name)).command
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
