@@ -118,7 +118,7 @@ def _tables(recording: Recording, measures: list[str], note: Say) -> dict[str, T
     from prdsim.analysis import history
     from prdsim.analysis.run_tables import RUN_TABLES
     from prdsim.backends import listening
-    from prdsim.progress import tracked
+    from prdsim.progress import announced_after, tracked
 
     groups = [name for name in GROUPS if name in measures] if measures else None
     tables: dict[str, Table] = {}
@@ -128,7 +128,7 @@ def _tables(recording: Recording, measures: list[str], note: Say) -> dict[str, T
         for name, reason in found.left_out.items():
             say(f"{name} left out: {reason}", err=True)
         tables["snapshots"] = found.table(f"{len(recording)} snapshots")
-    with listening(note):
+    with listening(announced_after(note)):
         for name in TABLES:
             if name in measures:
                 note(f"computing {name}")

@@ -81,7 +81,7 @@ def _plot(words: tuple[str, ...], options: dict[str, Any], note: Say) -> int:
     from prdsim.analysis import open_recording
     from prdsim.backends import listening
     from prdsim.figures import Request, check, write
-    from prdsim.progress import tracked_after
+    from prdsim.progress import announced_after, tracked_after
 
     if not paths and any(kind.needs_run for kind in kinds):
         raise ConfigError(f"{', '.join(names)}: name at least one run to draw, such as run.h5")
@@ -91,7 +91,7 @@ def _plot(words: tuple[str, ...], options: dict[str, Any], note: Say) -> int:
         folder = None  # no folder to create
         check_output(targets.values(), force=options["force"], inputs=paths)
     with ExitStack() as stack:
-        stack.enter_context(listening(note))
+        stack.enter_context(listening(announced_after(note)))
         note("reading and verifying")
         runs = tuple(stack.enter_context(open_recording(path)) for path in paths)
         note("")

@@ -56,11 +56,12 @@ def takes_config(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _no_data_set(ctx: click.Context, _: click.Parameter, config: Path | None) -> Path | None:
     """Refuse a data set given as CONFIG, with the option that takes it."""
-    if config is None or config.suffix or config.exists():
+    if config is None or config.suffix:
         return config
     takes = any(parameter.name == "dataset" for parameter in ctx.command.params)
     option = "--dataset " if takes else "--set dataset="
-    if hint := did_you_mean(str(config).lower(), DATASETS, option):
+    hint = did_you_mean(str(config).lower(), DATASETS, option)
+    if hint and not config.is_file():  # but perhaps the folder of the data
         raise ConfigError(f"{shown(config)}: no such configuration file; {hint}")
     return config
 

@@ -295,3 +295,13 @@ def tracked_after(note: Say, what: str) -> Callable[[Iterable[_Item]], Iterator[
         return tracked(items, what)
 
     return loop
+
+
+def announced_after(note: Say) -> Say:
+    """Return a function that prints lines at once, in place of what ``note`` shows."""
+
+    def say(text: str) -> None:
+        note("")
+        announce(text)
+
+    return say

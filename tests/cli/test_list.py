@@ -9,11 +9,10 @@ import shutil
 
 import pytest
 from support import names
-from support_cli import TINY, assert_refused
+from support_cli import assert_refused
 from support_runs import KEYS, make_killed, make_run
 from trajectory import forge
 
-import prdsim
 from prdsim.listing import ListedRun, listed
 from prdsim.trajectory import TrajectoryWriter, open_trajectory
 
@@ -121,36 +120,3 @@ def test_folders_that_hold_nothing_and_those_that_cannot_be_listed(run, tmp_path
     assert_refused(run("list", "nowhere"), DATA, "cannot list nowhere: No such file or directory")
     (tmp_path / "a.h5").touch()
     assert_refused(run("list", "a.h5"), DATA, "cannot list a.h5: Not a directory")
-
-
-# -- suggestions, and letters of the paper ---------------------------------------------------------
-
-
-def test_the_papers_letters_are_options(run, tmp_path):
-    assert run("run", "-n", 9, "-m", 4, *TINY[4:], "-o", "a.h5").code == 0
-    with prdsim.open_trajectory(tmp_path / "a.h5") as trajectory:
-        assert (trajectory.config["samples"], trajectory.config["width"]) == (9, 4)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["run", "--gpu"], "No such option '--gpu'; did you mean --backend cupy?"),
-        (["run", "--cuda"], "did you mean --backend cupy?"),
-        (["run", *TINY[:4], "--backend", "gpu"], "'gpu': no such backend; did you mean cupy?"),
-        (["run", *TINY[:4], "--backend", "CUDA:1"], "did you mean cupy?"),
-        (["run", "mnist"], "mnist: no such configuration file; did you mean --dataset mnist?"),
-        (["run", "MNIST"], "did you mean --dataset mnist?"),
-        (["run", "fashion_mnist"], "did you mean --dataset fashion-mnist?"),
-        (["bench", "digits"], "did you mean --set dataset=digits?"),
-        (["run", "other"], "other: no such configuration file"),
-    ],
-)
-def test_what_was_meant_is_suggested(run, tmp_path, arguments, words):
-    assert_refused(run(*arguments), USAGE, words)
-    assert names(tmp_path) == []
-
-
-def test_a_file_may_have_the_name_of_a_data_set(run, tmp_path):
-    (tmp_path / "digits").write_text("width = 0\n")
-    assert_refused(run("run", "digits"), USAGE, "width: must be at least 1")

@@ -21,6 +21,7 @@ from prdsim.progress import (
     Progress,
     Shown,
     Told,
+    announced_after,
     automatic_progress,
     noting,
     progress_stream,
@@ -186,7 +187,8 @@ def test_notes_are_lines_now_and_then_or_change_in_place(clock, monkeypatch):
         for now in (1.0, 5.0, 6.0, 11.0):
             clock[0] = now
             say(f"at {now:.0f}")
-    assert stream.getvalue() == "at 6\nat 11\n"  # five seconds after the first
+        announced_after(say)("at once")
+    assert stream.getvalue() == "at 6\nat 11\nat once\n"  # five seconds after the first
     monkeypatch.undo()
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
