@@ -8,12 +8,12 @@ import click
 
 from prdsim.words import shell_word
 
-from .shared_options import FILE_NAME
+from .shared_options import FILE_NAME, takes_run
 from .terminal import say
 
 
 @click.command(name="repair")
-@click.argument("path", metavar="RUN.h5", type=FILE_NAME)
+@takes_run
 @click.option("-o", "--output", required=True, type=FILE_NAME, help="the repaired file")
 @click.option("--force", is_flag=True, help="overwrite the output")
 def command(path: Path, output: Path, force: bool) -> None:
