@@ -43,6 +43,7 @@ class _BlasThreads:
     def __call__(self, count: int) -> Iterator[None]:
         """Return a context in which BLAS computes with ``count`` threads."""
         with self._lock:
+            _let_any_thread_limit()
             limiter = _BLAS.limit(limits=count)
             self._before = self._before or limiter
             self._entered.append(count)
@@ -50,12 +51,20 @@ class _BlasThreads:
             yield
         finally:
             with self._lock:
+                _let_any_thread_limit()
                 self._entered.remove(count)
                 if self._entered:
                     _BLAS.limit(limits=self._entered[-1])
                 else:
                     self._before, before = None, self._before
                     before.restore_original_limits()
+
+
+def _let_any_thread_limit() -> None:
+    """Let this thread set the number: threadpoolctl 3.8 ignores all but the first that did."""
+    for library in _BLAS.lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
 
 
 _blas_threads = _BlasThreads()

@@ -27,10 +27,12 @@ from prdsim.trajectory import Status, TrajectoryWriter
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
 
-_LOSSES = {
+_FINITE = {
     "loss_sup": "the supervised loss L_sup",
     "loss_adv": "the adversarial loss L_adv",
     "loss_critic": "the critic's loss",
+    "distance_U_max": "the distance of a neuron's u_j",  # of weights whose squares overflow
+    "distance_V_max": "the distance of a neuron's v_j",
 }
 _COMMIT_SECONDS = 1.0  # between commits of scalars alone, so that readers see progress
 _UNASSESSED = "not assessed"  # but by `prdsim.convergence`, later
@@ -197,7 +199,7 @@ class Loop:
 
     def _record_scalars(self, moment: float) -> None:
         row = self._simulation.observe(moment)
-        for name, words in _LOSSES.items():
+        for name, words in _FINITE.items():
             if not isfinite(row[name]):
                 self._diverge(f"{words} is not finite at step {self._simulation.step}")
         self._last = row

@@ -594,7 +594,8 @@ def test_progress_is_a_bar_on_a_terminal_lines_elsewhere_or_nothing(
     tmp_path, server, dead, monkeypatch
 ):
     monkeypatch.setattr(download, "_CHUNK", 50_000)
-    monkeypatch.setattr(Meter.__init__, "__kwdefaults__", {"seconds": 0.0})
+    defaults = {**(Meter.__init__.__kwdefaults__ or {}), "seconds": 0.0}
+    monkeypatch.setattr(Meter.__init__, "__kwdefaults__", defaults)
     terminal, log = Terminal(), io.StringIO()
     for name, stream in (("a", terminal), ("b", log), ("c", None)):
         fetch(tmp_path / name / "set", dead, server.url, stream=stream)

@@ -110,3 +110,13 @@ def test_a_critic_that_explodes_in_its_warm_up(tmp_path):
         prdsim.run(diffusion=True, step_size=0.1, steps=3, output=str(path), **keys)
     with open_trajectory(path) as trajectory:
         assert (trajectory.status, trajectory.stop_step) == (Status.DIVERGED, 0)
+
+
+def test_a_distance_whose_square_overflows(tmp_path):
+    """All neurons are dead after a step so long, and the losses finite."""
+    keys = {**COMMON, "width": 3, "critic_width": 2, "integrator": "heun", "steps": 4}
+    with pytest.raises(DivergedError, match=r"the distance of a neuron's u_j is not finite"):
+        prdsim.run(**keys, step_size=1e300, output=str(tmp_path / "run.h5"))
+    with open_trajectory(tmp_path / "run.h5") as trajectory:
+        assert trajectory.status is Status.DIVERGED
+        assert np.isfinite(trajectory.scalars["distance_U_max"]).all()

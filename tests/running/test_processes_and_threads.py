@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -109,3 +110,19 @@ def test_runs_at_once_leave_each_other_the_threads_of_blas():
     assert blas_threads() == {1}
     second.__exit__(None, None, None)
     assert blas_threads() == before
+
+
+def test_any_thread_may_limit_blas():
+    """threadpoolctl lets only the first thread that did; the others would compute other bits."""
+    with get_backend("numba").active():
+        assert blas_threads() == {1}
+    found = []
+
+    def other() -> None:
+        with get_backend("numpy", threads=1).active():
+            found.append(blas_threads())
+
+    thread = Thread(target=other)
+    thread.start()
+    thread.join()
+    assert found == [{1}]
