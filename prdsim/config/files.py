@@ -29,16 +29,10 @@ def load_config(
     ``options`` maps keys to values or to the texts a command line gives. A relative ``output`` or
     ``data_dir`` is relative to the current folder. Raises `ConfigError`.
     """
-    values: dict[str, Any] = {} if path is None else _read_toml(path)
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(
-                f"--set {shown(setting)}: must be key=value, such as --set samples=500"
-            )
-        values[key.strip().replace("-", "_")] = _from_text(key.strip().replace("-", "_"), text)
+    values: dict[str, Any] = {} if path is None else _flat(path)
+    values |= from_settings(settings)
     for key, value in (options or {}).items():
-        values[key] = _from_text(key, value) if isinstance(value, str) else value
+        values[key] = from_text(key, value) if isinstance(value, str) else value
     try:
         return RunConfig(**values)
     except ConfigError as error:
@@ -46,7 +40,21 @@ def load_config(
         raise ConfigError(f"{error}{where}") from None
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def from_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """Return the values of texts ``key=value``; raises `ConfigError` for others."""
+    values = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(
+                f"--set {shown(setting)}: must be key=value, such as --set samples=500"
+            )
+        values[key.strip().replace("-", "_")] = from_text(key.strip().replace("-", "_"), text)
+    return values
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the values of a TOML file; raises `ConfigError` if it cannot be read."""
     try:
         with open_regular_file(path) as file:
             content = file.read(_LARGEST + 1)
@@ -59,9 +67,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
     if len(content) > _LARGEST:
         raise ConfigError(f"{path}: is larger than any configuration ({size_text(_LARGEST)})")
     try:
-        values = _parsed(content.decode())
+        return _parsed(content.decode())
     except ValueError as error:
         raise ConfigError(f"{path}: is not valid TOML: {shown(error, 200)}") from None
+
+
+def _flat(path: Path) -> dict[str, Any]:
+    """Return the values of a file that has no tables."""
+    values = read_toml(path)
     for key, value in values.items():
         if isinstance(value, dict):
             raise ConfigError(
@@ -85,7 +98,7 @@ def _parsed(text: str) -> dict[str, Any]:
         raise ValueError("it holds a number that no key can have") from error
 
 
-def _from_text(key: str, text: str) -> Any:
+def from_text(key: str, text: str) -> Any:
     """Read a value as TOML would, unless the key takes only text."""
     field = RunConfig.model_fields.get(key)
     text = text.strip()

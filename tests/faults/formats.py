@@ -218,7 +218,10 @@ def idx_gz_examples() -> list[Files]:
 
 
 _OUT = {"outputs": ("out.h5",)}
-SMALL = "--samples 4 --width 3 --critic-width 2 --steps 1 --end-time 1 --backend numpy --threads 1 -o out.h5"
+SMALL = (
+    "--samples 4 --width 3 --critic-width 2 --steps 1 --end-time 1 --backend numpy --threads 1"
+    " -o out.h5"
+)
 
 
 def _runs(dataset: str) -> tuple[Command, ...]:
