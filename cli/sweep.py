@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prdsim.words import shell_word
+
 from .output import deliver, table_format
 from .shared_options import HintingGroup, settings_option, takes_table_output
 from .terminal import say
 
 if TYPE_CHECKING:
     from prdsim.study import Plan, StudyFolder, Swept
+    from prdsim.study.folder import Standing
+    from prdsim.study.sweep import Engine
 
 
 class _Sweep(HintingGroup):
@@ -42,7 +46,13 @@ def command() -> None:
 @click.option("--vary", multiple=True, metavar="KEY=VALUES", help="an axis, such as seed=0:10")
 @settings_option("set a key of all members; may be repeated")
 @click.option("--workers", type=click.IntRange(1, 4096), help="processes  [the cores]")
+@click.option("--dask", is_flag=True, help="use Dask for the workers of this machine")
+@click.option("--scheduler", metavar="ADDRESS", help="use a running Dask scheduler")
+@click.option(
+    "--scheduler-file", type=click.Path(path_type=Path), help="use the scheduler that wrote it"
+)
 @click.option("--retry-failed", is_flag=True, help="try failed members again")
+@click.option("--detach", is_flag=True, help="go on in the background, whatever ends here")
 @click.option("--dry-run", is_flag=True, help="show the plan, and what it needs; do nothing")
 def start(
     study: Path | None,
@@ -50,7 +60,11 @@ def start(
     vary: tuple[str, ...],
     settings: tuple[str, ...],
     workers: int | None,
+    dask: bool,
+    scheduler: str | None,
+    scheduler_file: Path | None,
     retry_failed: bool,
+    detach: bool,
     dry_run: bool,
 ) -> int:
     """Run all members of a study, or those that are left.
@@ -60,6 +74,7 @@ def start(
     """
     from prdsim.errors import ConfigError
     from prdsim.study import StudyFolder, load_plan, sweep
+    from prdsim.study.cluster import OnCluster
     from prdsim.study.sweep import local
 
     plan = load_plan(study, vary=vary, settings=settings)
@@ -69,7 +84,12 @@ def start(
     if output is None:
         raise ConfigError("name the folder of the study, such as -o study")
     folder = StudyFolder.create(output, plan)
-    engine = local(workers or len(os.sched_getaffinity(0)))
+    if detach:
+        return _detached(folder)
+    count = workers or len(os.sched_getaffinity(0))
+    engine: Engine = local(count)
+    if dask or scheduler or scheduler_file:
+        engine = OnCluster(address=scheduler or "", scheduler_file=scheduler_file, workers=count)
     return _finish(folder, sweep(folder, engine, retry_failed=retry_failed, say=say))
 
 
@@ -87,6 +107,22 @@ def run(folder: Path, member: str | None, attached: bool) -> int:
     study = StudyFolder.open(folder)
     done = work(study, chosen(study, member), say=say)
     return 0 if done.signal is None else 128 + done.signal
+
+
+@command.command(name="stop")
+@_FOLDER
+def stop(folder: Path) -> None:
+    """Stop whatever works on a study, here or elsewhere, within one step.
+
+    Until `prdsim sweep` goes on with the study, nothing works on it.
+    """
+    from prdsim.files import posix
+    from prdsim.study import StudyFolder
+
+    study = StudyFolder.open(folder)
+    with posix.output_errors("write", study.stop_file):
+        study.stop_file.touch()
+    say(f"{study.stop_file} stops all members; prdsim sweep ... goes on")
 
 
 @command.command(name="status")
@@ -125,12 +161,38 @@ def table(folder: Path, form: str | None, output: Path | None, force: bool) -> N
     deliver(texts[form](), output, force=force)
 
 
+def _detached(study: StudyFolder) -> int:
+    """Call this command again, in a session of its own."""
+    import subprocess
+    import sys
+
+    words = [word for word in sys.argv[1:] if word != "--detach"]
+    log = study.path / "sweep.log"
+    with log.open("ab") as file:
+        subprocess.Popen(
+            [sys.executable, "-m", "prdsim", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    say(f"at work; prdsim sweep status {shell_word(study.path)} tells how far, {log} what is said")
+    return 0
+
+
 def _describe(plan: Plan) -> None:
+    from prdsim.files.small import size_text
+    from prdsim.study.forecast import forecast
     from prdsim.study.plan import in_words
 
+    needs = forecast(plan)
     for member in plan.members:
         say(f"  {member.name}  {in_words(member.settings)}")
-    say(f"{len(plan.members)} members")
+    say(
+        f"{len(plan.members)} members; up to {size_text(needs.memory)} of memory each, "
+        f"{size_text(needs.disk)} of disk; a velocity of all takes {needs.operations / 1e9:.3g} "
+        "billion operations"
+    )
 
 
 def _finish(study: StudyFolder, swept: Swept) -> int:
@@ -142,7 +204,7 @@ def _finish(study: StudyFolder, swept: Swept) -> int:
     return 0 if swept.finished else 1
 
 
-def _report(study: StudyFolder, standings: dict[str, object]) -> None:
+def _report(study: StudyFolder, standings: dict[str, Standing]) -> None:
     from prdsim.study.folder import State, summary
     from prdsim.study.plan import in_words
 

@@ -19,6 +19,7 @@ _HOMES = {
     "open_trajectory": "prdsim.trajectory",
     "load_dataset": "prdsim.datasets",
     "get_backend": "prdsim.backends",
+    "open_study": "prdsim.study.results",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

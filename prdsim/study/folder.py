@@ -43,6 +43,9 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+OPEN = (State.PLANNED, State.BEGUN)
+"""States of members that wait for a process."""
+
 DONE = (State.FINISHED, State.DIVERGED, State.FAILED)
 """States that another start leaves alone."""
 

@@ -123,7 +123,17 @@ def load_plan(
     for key in ("output", "force", "lock"):
         if key in base:
             raise ConfigError(f"{key}: the study decides where its members are; remove it")
-    return Plan(base, tuple(points))
+    return Plan(_from_anywhere(base), tuple(map(_from_anywhere, points)))
+
+
+def _from_anywhere(values: Settings) -> Settings:
+    """Return settings whose paths are absolute: members run in other folders, too."""
+    found = dict(values)
+    for key in ("dataset", "data_dir"):
+        value = values.get(key)
+        if isinstance(value, str) and (key == "data_dir" or Path(value).suffix):
+            found[key] = str(Path(value).expanduser().absolute())
+    return found
 
 
 def _points(axes: Sequence[Axis], explicit: list[Settings]) -> list[Settings]:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ GRACE = 6.0
 """Seconds from SIGTERM to SIGKILL: less than a cluster's own limit of 8."""
 
 _REPLACED = 100  # workers that died
+_PAUSE = 0.2  # seconds between looks
 
 
 class Children:
@@ -87,27 +88,20 @@ class Children:
 
 
 def run_here(
-    study: StudyFolder,
-    workers: int,
-    *,
-    arguments: Sequence[str] = (),
-    stopped: Callable[[], bool],
-    watch: Callable[[], None],
-    pause: float = 0.2,
+    study: StudyFolder, workers: int, stopped: Callable[[], bool], watch: Callable[[], bool]
 ) -> None:
-    """Work on a study with processes of this machine until all is done, or ``stopped()``.
+    """Work on a study with processes of this machine; see `prdsim.study.sweep.Engine`.
 
-    A worker that is killed is replaced, `_REPLACED` times at most. ``watch`` is called between
-    looks at the workers.
+    A worker that is killed is replaced, `_REPLACED` times at most.
     """
+    left = _REPLACED
     with Children(study) as children:
         for _ in range(workers):
-            children.start(*arguments)
-        left = _REPLACED
+            children.start()
         while children.count and not stopped():
             for code in children.ended():
                 if code < 0 and left:
                     left -= 1
-                    children.start(*arguments)
+                    children.start()
             watch()
-            time.sleep(pause)
+            time.sleep(_PAUSE)

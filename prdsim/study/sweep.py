@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from prdsim.files.whole import write_whole
 from prdsim.progress import Meter, Say, progress_stream, silent
 from prdsim.running.stopping import StopRequest
-from prdsim.study.folder import DONE, Standing, State, StudyFolder, summary
+from prdsim.study.folder import DONE, OPEN, Standing, State, StudyFolder, summary
 from prdsim.study.pool import run_here
 from prdsim.study.table import broken, look, study_table
 
-Engine = Callable[[StudyFolder, Callable[[], bool], Callable[[], None]], None]
-"""Works on a study until all is done or the first function says stop; calls the second often."""
+_PAUSE = 0.5  # seconds
+
+Engine = Callable[[StudyFolder, Callable[[], bool], Callable[[], bool]], None]
+"""Works on a study until nothing is open or the first function says stop.
+
+It calls the second one often, which shows progress, and returns whether members are open.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Swept:
 
 def local(workers: int) -> Engine:
     """Return the engine of this machine: so many processes, a member at a time each."""
-    return lambda study, stopped, watch: run_here(study, workers, stopped=stopped, watch=watch)
+    return lambda study, stopped, watch: run_here(study, workers, stopped, watch)
 
 
 def sweep(
@@ -50,16 +56,27 @@ def sweep(
     _verify(study, say)
     if retry_failed:
         _forget_failures(study, say)
-    with StopRequest() as stop, Meter(progress_stream(), total=len(study.plan.members)) as meter:
+    study.stop_file.unlink(missing_ok=True)
+    standings = look(study)
+    with StopRequest() as stop, Meter(progress_stream(), total=len(standings)) as meter:
 
-        def watch() -> None:
-            standings = look(study)
+        def watch() -> bool:
+            nonlocal standings
+            standings = look(study, standings)
             meter.move(sum(s.state in DONE for s in standings.values()), summary(standings))
             if meter.due():
                 meter.line(summary(standings))
+            return any(s.state in OPEN for s in standings.values())
 
-        engine(study, lambda: stop.signal is not None or study.stop_file.exists(), watch)
-        watch()
+        def stopped() -> bool:
+            return stop.signal is not None or study.stop_file.exists()
+
+        while not stopped():
+            if watch():
+                engine(study, stopped, watch)
+            elif all(s.state in DONE for s in standings.values()):
+                break
+            time.sleep(_PAUSE)  # others are at work on what is left
     standings = look(study)
     content = study_table(study, standings).to_csv().encode()
     write_whole(study.path / "table.csv", content, force=True)

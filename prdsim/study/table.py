@@ -7,7 +7,7 @@ from typing import Any
 
 from prdsim.analysis.table import Table
 from prdsim.errors import PrdsimError
-from prdsim.study.folder import Standing, State, StudyFolder
+from prdsim.study.folder import DONE, Standing, State, StudyFolder
 from prdsim.study.plan import Member
 from prdsim.trajectory import SCALARS, open_trajectory
 
@@ -37,9 +37,15 @@ def study_table(study: StudyFolder, standings: Mapping[str, Standing] | None = N
     return Table(f"{study.path}: {len(study.plan.members)} members", columns)
 
 
-def look(study: StudyFolder) -> dict[str, Standing]:
-    """Return the state of every member by name."""
-    return {member.name: study.standing(member) for member in study.plan.members}
+def look(study: StudyFolder, known: Mapping[str, Standing] | None = None) -> dict[str, Standing]:
+    """Return the state of every member by name; of those ``known`` to be done, as it was."""
+    known = known or {}
+
+    def standing(member: Member) -> Standing:
+        former = known.get(member.name)
+        return former if former and former.state in DONE else study.standing(member)
+
+    return {member.name: standing(member) for member in study.plan.members}
 
 
 def _last_row(study: StudyFolder, member: Member) -> dict[str, float]:

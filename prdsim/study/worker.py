@@ -20,11 +20,10 @@ from prdsim.progress import Say, silent
 from prdsim.running.resuming import resume
 from prdsim.running.runner import run
 from prdsim.running.stopping import StopRequest
-from prdsim.study.folder import State, StudyFolder
+from prdsim.study.folder import OPEN, StudyFolder
 from prdsim.study.plan import Member, in_words
 from prdsim.words import shown
 
-_OPEN = (State.PLANNED, State.BEGUN)
 _LOOK = 1.0  # seconds between looks for the stop file
 _GRACE = 30.0  # seconds in which a process without a parent stops
 
@@ -50,10 +49,10 @@ def work(study: StudyFolder, members: Sequence[Member], *, say: Say = silent) ->
     with StopRequest() as stop, _heeding(study.stop_file):
         for member in members:
             number = stop.signal
-            if number is None and study.standing(member).state in _OPEN:
+            if number is None and study.standing(member).state in OPEN:
                 with study.claimed(member) as free:
                     standing = study.standing(member)  # it may have been done meanwhile
-                    if free and standing.state in _OPEN:
+                    if free and standing.state in OPEN:
                         done += 1
                         number = _perform(study, member, standing.step, say)
             if number is not None:
@@ -81,7 +80,7 @@ def _perform(study: StudyFolder, member: Member, step: int, say: Say) -> signal.
     except MemoryError:
         study.record_failure(member, "out of memory; lower width or samples", "MemoryError")
     except PrdsimError as error:
-        if study.standing(member).state in _OPEN:  # else another process has it, without locks
+        if study.standing(member).state in OPEN:  # else another process has it, without locks
             study.record_failure(member, str(error), type(error).__name__)
     except Exception as error:
         study.record_failure(member, f"internal error: {error!r}", type(error).__name__)
