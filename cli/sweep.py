@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,7 +154,7 @@ def table(folder: Path, form: str | None, output: Path | None, force: bool) -> N
 
     form = table_format(form, output, force=force)
     members = study_table(StudyFolder.open(folder))
-    texts = {
+    texts: dict[str, Callable[[], str]] = {
         "csv": members.to_csv,
         "json": lambda: to_json({"study": str(folder)}, {"members": members}) + "\n",
         "table": lambda: members.to_text() + "\n",
@@ -163,19 +164,15 @@ def table(folder: Path, form: str | None, output: Path | None, force: bool) -> N
 
 def _detached(study: StudyFolder) -> int:
     """Call this command again, in a session of its own."""
-    import subprocess
     import sys
 
     words = [word for word in sys.argv[1:] if word != "--detach"]
     log = study.path / "sweep.log"
-    with log.open("ab") as file:
-        subprocess.Popen(
-            [sys.executable, "-m", "prdsim", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
+    command = [sys.executable, "-m", "prdsim", *words]
+    with log.open("ab") as file, Path(os.devnull).open("rb") as nothing:
+        streams = ((nothing, 0), (file, 1), (file, 2))
+        actions = [(os.POSIX_SPAWN_DUP2, stream.fileno(), number) for stream, number in streams]
+        os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=True)
     say(f"at work; prdsim sweep status {shell_word(study.path)} tells how far, {log} what is said")
     return 0
 

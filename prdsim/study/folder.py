@@ -177,11 +177,20 @@ class StudyFolder:
         path = self.trajectory(member)
         self.failure(member).unlink(missing_ok=True)
         (self.path / "claims" / member.name).unlink(missing_ok=True)
-        if self.standing(member).state is State.FAILED:
+        if os.path.lexists(path) and self.damage(member):
             number = 1
             while (aside := path.with_suffix(f".{number}.damaged")).exists():
                 number += 1
             path.rename(aside)
+
+    def damage(self, member: Member) -> str:
+        """Return what is damaged in a member's file, or why it is not its; empty if it is whole."""
+        standing = self.standing(member)
+        if standing.state is State.FAILED:
+            return standing.reason
+        with open_trajectory(self.trajectory(member)) as trajectory:
+            problems = [problem for problem in trajectory.check() if problem.is_damage]
+        return f"damaged: {problems[0]}" if problems else ""
 
     @contextmanager
     def claimed(self, member: Member) -> Iterator[bool]:

@@ -41,7 +41,7 @@ def forecast(plan: Plan) -> Forecast:
         config = member.config
         sizes = sizes_of(config)
         backend = get_backend(config.backend, precision=config.precision, threads=config.threads)
-        chart = config.chart
+        chart: str = config.chart
         if chart == "auto":
             chart = cheapest_chart(sizes, backend.dtype.itemsize, backend.rates[backend.precision])
         memory = max(memory, needed_bytes(config, sizes, backend, chart))

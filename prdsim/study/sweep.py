@@ -12,7 +12,7 @@ from prdsim.progress import Meter, Say, progress_stream, silent
 from prdsim.running.stopping import StopRequest
 from prdsim.study.folder import DONE, OPEN, Standing, State, StudyFolder, summary
 from prdsim.study.pool import run_here
-from prdsim.study.table import broken, look, study_table
+from prdsim.study.table import look, study_table
 
 _PAUSE = 0.5  # seconds
 
@@ -85,7 +85,7 @@ def sweep(
 
 def _verify(study: StudyFolder, say: Say) -> None:
     for member in study.plan.members:
-        if study.standing(member).state is State.FINISHED and (reason := broken(study, member)):
+        if study.standing(member).state is State.FINISHED and (reason := study.damage(member)):
             say(f"{member.name}: {reason}")
             study.record_failure(member, reason, "damaged")
 

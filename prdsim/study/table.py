@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from prdsim.analysis.table import Table
-from prdsim.errors import PrdsimError
 from prdsim.study.folder import DONE, Standing, State, StudyFolder
 from prdsim.study.plan import Member
 from prdsim.trajectory import SCALARS, open_trajectory
@@ -51,13 +50,3 @@ def look(study: StudyFolder, known: Mapping[str, Standing] | None = None) -> dic
 def _last_row(study: StudyFolder, member: Member) -> dict[str, float]:
     with open_trajectory(study.trajectory(member)) as trajectory:
         return {name: float(column[-1]) for name, column in trajectory.scalars.items()}
-
-
-def broken(study: StudyFolder, member: Member) -> str:
-    """Return what is damaged in the trajectory of a finished member; empty if it is whole."""
-    try:
-        with open_trajectory(study.trajectory(member)) as trajectory:
-            problems = [problem for problem in trajectory.check() if problem.is_damage]
-    except PrdsimError as error:
-        return str(error)
-    return f"damaged: {problems[0]}" if problems else ""

@@ -49,6 +49,8 @@ def work(study: StudyFolder, members: Sequence[Member], *, say: Say = silent) ->
     with StopRequest() as stop, _heeding(study.stop_file):
         for member in members:
             number = stop.signal
+            if study.stop_file.exists():
+                return Worked(done, stopped=True)
             if number is None and study.standing(member).state in OPEN:
                 with study.claimed(member) as free:
                     standing = study.standing(member)  # it may have been done meanwhile
