@@ -162,6 +162,85 @@ def table(folder: Path, form: str | None, output: Path | None, force: bool) -> N
     deliver(texts[form](), output, force=force)
 
 
+_MEASURE = click.argument("measure")
+_OVER = click.option("--over", required=True, metavar="KEY", help="the axis")
+_BY = click.option("--by", multiple=True, metavar="KEY", help="one curve each; may be repeated")
+
+
+@command.command(name="analyze")
+@_FOLDER
+@_MEASURE
+@_OVER
+@_BY
+@takes_table_output
+def analyze(
+    folder: Path,
+    measure: str,
+    over: str,
+    by: tuple[str, ...],
+    form: str | None,
+    output: Path | None,
+    force: bool,
+) -> None:
+    """Tabulate a scalar of a study over an axis: mean, spread over seeds, fitted exponent.
+
+    If rtol varies, too, its finest value is shown, and the difference from the next one as the
+    discretization error.
+    """
+    from prdsim.analysis.table import to_json
+    from prdsim.study import StudyFolder
+    from prdsim.study.effects import curves, effect_table
+    from prdsim.study.table import study_table
+
+    form = table_format(form, output, force=force)
+    found = curves(study_table(StudyFolder.open(folder)), measure, over, by)
+    effects = effect_table(found, measure, over)
+    texts: dict[str, Callable[[], str]] = {
+        "csv": effects.to_csv,
+        "json": lambda: to_json({"study": str(folder), "measure": measure}, {over: effects}) + "\n",
+        "table": lambda: effects.to_text() + "\n",
+    }
+    deliver(texts[form](), output, force=force)
+
+
+@command.command(name="plot")
+@_FOLDER
+@_MEASURE
+@_OVER
+@_BY
+@click.option("--against", metavar="KEY", help="a second axis: draw a map")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="the figure")
+@click.option("--force", is_flag=True, help="overwrite the output")
+def plot(
+    folder: Path,
+    measure: str,
+    over: str,
+    by: tuple[str, ...],
+    against: str | None,
+    output: Path,
+    force: bool,
+) -> None:
+    """Draw a scalar of a study over an axis, or as a map over two."""
+    from prdsim.errors import ConfigError
+    from prdsim.figures.style import SUFFIXES, write_figure
+    from prdsim.files.whole import check_name
+    from prdsim.study import StudyFolder
+    from prdsim.study.drawing import draw_curves, draw_map
+    from prdsim.study.effects import curves
+    from prdsim.study.table import study_table
+
+    if output.suffix not in SUFFIXES:
+        raise ConfigError(f"{output}: end the name in one of {', '.join(SUFFIXES)}")
+    check_name(output, force=force)
+    table = study_table(StudyFolder.open(folder))
+    if against is None:
+        figure = draw_curves(curves(table, measure, over, by), measure, over)
+    else:
+        figure = draw_map(curves(table, measure, over, (against,)), measure, over, against)
+    write_figure(figure, output, force=force)
+    say(str(output))
+
+
 def _detached(study: StudyFolder) -> int:
     """Call this command again, in a session of its own."""
     import sys
