@@ -6,12 +6,21 @@ and independent: there is no current backend.
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from prdsim.errors import BackendUnavailableError, ConfigError, did_you_mean
+from prdsim.errors import (
+    BackendAbsentError,
+    BackendUnavailableError,
+    ConfigError,
+    PrdsimError,
+    did_you_mean,
+)
+from prdsim.words import first_line
 
 if TYPE_CHECKING:
     from .base import Backend
@@ -34,6 +43,7 @@ class BackendStatus:
     available: bool
     description: dict[str, Any]
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def register_backend(name: str, factory: Factory) -> None:
@@ -61,9 +71,10 @@ def get_backend(
 ) -> Backend:
     """Return a backend by name: ``numpy``, ``numba``, ``cupy``, ``cupy:1`` (a device) or ``auto``.
 
-    ``auto`` is cupy if a device responds, else numba, else numpy. Raises `ConfigError` for an
-    unknown name and `BackendUnavailableError`, with the reason and the remedy, for a backend that
-    does not work on this machine.
+    ``auto`` is cupy if a device responds, else numba, else numpy; its `Backend.notes` tell which of
+    them is there but does not work. Raises `ConfigError` for an unknown name and
+    `BackendUnavailableError`, with the reason and the remedy, for a backend that does not work on
+    this machine.
     """
     if name == "auto":
         return _first_available(precision, threads)
@@ -72,39 +83,61 @@ def get_backend(
         others = f"choose auto, {', '.join(backend_names())}"
         hint = did_you_mean(kind, backend_names()) or others
         raise ConfigError(f"backend {name!r}: no such backend; {hint}")
-    create = _REGISTERED.get(kind) or _shipped_factory(kind)
-    return create(precision, threads, device)
+    from .base import require_product  # imports NumPy
+
+    try:
+        create = _REGISTERED.get(kind) or _shipped_factory(kind)
+        backend = create(precision, threads, device)
+        require_product(backend)
+    except PrdsimError:
+        raise
+    except Exception as error:  # whatever a library raises where it is broken or set up wrongly
+        raise BackendUnavailableError(
+            f"backend {kind}: does not work here ({first_line(error)});\n{_remedy(kind)}"
+        ) from error
+    return backend
 
 
 def _shipped_factory(name: str) -> Factory:
     module, factory = _SHIPPED[name]
-    try:
+    with warnings.catch_warnings():
+        # Numba reads its settings when it is imported, and would go on without those it rejects.
+        warnings.filterwarnings("error", "Environment variable", RuntimeWarning)
         created: Factory = getattr(import_module(f".{module}", __name__), factory)
-    except ImportError as error:
-        raise BackendUnavailableError(
-            f"backend {name}: cannot be imported ({error});\npip install --upgrade prdsim"
-        ) from error
-    except ValueError as error:  # Numba reads its settings when it is imported
-        raise BackendUnavailableError(
-            f"backend {name}: rejects its settings ({error});\n"
-            "correct or unset NUMBA_NUM_THREADS and the other NUMBA_... variables"
-        ) from error
     return created
 
 
+def _remedy(name: str) -> str:
+    """Return what to try: the settings of a library come first."""
+    given = sorted(variable for variable in os.environ if variable.startswith(f"{name.upper()}_"))
+    return (
+        f"correct or unset {', '.join(given)}"
+        if given
+        else f"reinstall {name}, or choose another backend"
+    )
+
+
 def _first_available(precision: str, threads: int | None) -> Backend:
-    reasons = []
+    errors: list[BackendUnavailableError] = []
     for name in _SHIPPED:
         try:
-            return get_backend(name, precision=precision, threads=threads)
+            backend = get_backend(name, precision=precision, threads=threads)
         except BackendUnavailableError as error:
-            reasons.append(str(error))
-    raise BackendUnavailableError(reasons[0])
+            errors.append(error)
+            continue
+        broken = [error for error in errors if not isinstance(error, BackendAbsentError)]
+        passed_over = (
+            f"{' '.join(str(error).split())}; auto takes {name} instead" for error in broken
+        )
+        backend.notes = (*passed_over, *backend.notes)
+        return backend
+    raise errors[0]
 
 
 def backend_status(name: str) -> BackendStatus:
     """Return whether a backend works on this machine, with the reason if not."""
     try:
-        return BackendStatus(name, True, get_backend(name).describe())
+        backend = get_backend(name)
     except BackendUnavailableError as error:
         return BackendStatus(name, False, {}, str(error))
+    return BackendStatus(name, True, backend.describe(), notes=backend.notes)

@@ -58,6 +58,9 @@ class Backend(ABC):
     }
     """Rates for each precision that the backend supports."""
 
+    notes: tuple[str, ...] = ()
+    """Lines about what does not work here as it should; a run says them when it begins."""
+
     precision: str
     dtype: np.dtype[Any]
     threads: int
@@ -362,3 +365,16 @@ def carry_back(
         k.combine([(alpha, B)], out=out)
     else:
         k.combine([(beta, out), (alpha, B)], out=out)
+
+
+def require_product(k: Backend) -> None:
+    """Raise RuntimeError unless a known product comes out right, as every new backend must show."""
+    given = [[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]], [[np.nan, np.nan]] * 2
+    with k.active():
+        A, B, out = (k.empty((2, 2)) for _ in given)
+        for numbers, array in zip(given, (A, B, out), strict=True):
+            k.to_device(np.array(numbers), array)
+        k.gemm(A, B, out=out)
+        found = k.to_host(out)
+    if found.tolist() != [[19.0, 22.0], [43.0, 50.0]]:
+        raise RuntimeError("a product is wrong")

@@ -6,7 +6,6 @@ arguments, so that the tests can run all of it on stand-ins where there is no de
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -14,7 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from prdsim.errors import BackendUnavailableError, ConfigError
+from prdsim.errors import BackendAbsentError, BackendUnavailableError, ConfigError
+from prdsim.words import first_line
 
 from . import cublas, cuda_graphs, cuda_kernels
 from .arrays import Array
@@ -23,6 +23,7 @@ from .base import Backend, Rates
 _INSTALL = "pip install 'prdsim[cuda13]' (driver 580 or newer) or 'prdsim[cuda12]'"
 _BROKEN = (RuntimeError, ImportError, OSError)  # raised by libraries that do not work here
 _CUDA_ERROR_INSUFFICIENT_DRIVER = 35  # also if there is no driver at all
+_CUDA_ERROR_NO_DEVICE = 100
 
 
 def create(precision: str = "float64", threads: int | None = None, device: str = "") -> CupyBackend:
@@ -44,23 +45,34 @@ def create(precision: str = "float64", threads: int | None = None, device: str =
     except (*_BROKEN, MemoryError, cupy.cuda.compiler.CompileException) as error:
         raise BackendUnavailableError(
             f"backend cupy: a device was found, but CUDA's libraries do not work "
-            f"({_first_line(error)});\n"
+            f"({first_line(error)});\n"
             "pip install 'prdsim[cuda13]' or 'prdsim[cuda12]', matching CuPy's wheel, installs them"
         ) from error
     return backend
 
 
 def _import_cupy() -> Any:
-    if importlib.util.find_spec("cupy") is None:
-        raise BackendUnavailableError(f"backend cupy: CuPy is not installed;\n{_INSTALL}")
     try:
         import cupy
-    except _BROKEN as error:
-        raise BackendUnavailableError(
-            f"backend cupy: CuPy is installed but cannot be imported ({_first_line(error)});\n"
-            f"{_INSTALL}"
-        ) from error
+    except ModuleNotFoundError as error:
+        if error.name == "cupy":
+            raise BackendAbsentError(f"backend cupy: CuPy is not installed;\n{_INSTALL}") from None
+        raise _broken_import(error) from error
+    except Exception as error:
+        raise _broken_import(error) from error
+    if not all(hasattr(cupy, name) for name in ("RawModule", "cuda", "__version__")):
+        places = [getattr(cupy, "__file__", None), *getattr(cupy, "__path__", ())]
+        other = next(filter(None, places), "a module in memory")
+        raise BackendAbsentError(
+            f"backend cupy: CuPy is not installed ({other} only has its name);\n{_INSTALL}"
+        )
     return cupy
+
+
+def _broken_import(error: Exception) -> BackendUnavailableError:
+    return BackendUnavailableError(
+        f"backend cupy: CuPy is installed but cannot be imported ({first_line(error)});\n{_INSTALL}"
+    )
 
 
 def _check_device(cupy: Any, number: int) -> None:
@@ -68,17 +80,19 @@ def _check_device(cupy: Any, number: int) -> None:
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
     except _BROKEN as error:
-        if getattr(error, "status", None) == _CUDA_ERROR_INSUFFICIENT_DRIVER:
-            raise BackendUnavailableError(
+        status = getattr(error, "status", None)
+        if status == _CUDA_ERROR_INSUFFICIENT_DRIVER:
+            raise BackendAbsentError(
                 "backend cupy: there is no NVIDIA driver, or it is too old for this CuPy;\n"
                 "install or update the driver (nvidia-smi shows it; CUDA 13 needs 580, CUDA 12 "
                 "525), or use --backend numba"
             ) from error
-        devices, reason = 0, f" ({_first_line(error)})"
+        devices, reason = 0, f" ({first_line(error)})"
+        absent = status == _CUDA_ERROR_NO_DEVICE
     else:
-        reason = ""
+        reason, absent = "", True
     if devices == 0:
-        raise BackendUnavailableError(
+        raise (BackendAbsentError if absent else BackendUnavailableError)(
             f"backend cupy: CuPy finds no CUDA device{reason};\n"
             "check that nvidia-smi lists one and that CUDA_VISIBLE_DEVICES does not hide it, or "
             "use --backend numba"
@@ -88,10 +102,6 @@ def _check_device(cupy: Any, number: int) -> None:
             f"backend cupy:{number}: there is no such device;\n"
             f"choose one of {', '.join(f'cupy:{i}' for i in range(devices))}"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class CupyBackend(Backend):

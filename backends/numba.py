@@ -13,13 +13,14 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from . import numba_kernels
+from . import numba_cache, numba_kernels
 from .arrays import HostArray as Array
+from .numba_cache import compiled
 from .numba_fused import NumbaFused
 from .numba_kernels import PARALLEL_FROM, kernel
-from .numpy import BLAS, NumpyBackend
+from .numpy import NumpyBackend
 
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 _W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
@@ -41,18 +42,23 @@ class NumbaBackend(NumpyBackend):
         super().__init__(precision, threads, device)
         most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
         self.threads = min(self.threads, most)
+        numba_kernels.launch_threads()
         numba_kernels.load_blas(self.dtype)
+        self.notes = numba_cache.trouble()
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "numba": numba.__version__}
+
+    @property
+    def _blas_threads(self) -> int:
+        return 1  # the calling one: kernels divide products among Numba's threads
 
     @contextmanager
     def active(self) -> Iterator[None]:
         before = numba.get_num_threads()
         numba.set_num_threads(self.threads)
         try:
-            # BLAS stays on the calling thread: kernels divide products among Numba's threads.
-            with super().active(), BLAS.limit(limits=1, user_api="blas"):
+            with super().active():
                 yield
         finally:
             numba.set_num_threads(before)
@@ -170,7 +176,7 @@ def _combine(count, c, C, d, D, e, E, f, F, g, G, out):  # type: ignore[no-untyp
             _add(g, G[begin:end], sums)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _add(c, A, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         out[i] += c * A[i]
@@ -205,7 +211,7 @@ def _penalty_weights(squared_norms: Array, scale: float, out: Array) -> None:
         out[p] = (norm - one) / norm * scale if norm > zero else zero
 
 
-@njit(cache=True)
+@compiled
 def _high(a, b):  # type: ignore[no-untyped-def]
     """The upper 64 of the 128 bits of a product of two words."""
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -214,7 +220,7 @@ def _high(a, b):  # type: ignore[no-untyped-def]
     return a1 * b1 + (middle >> half) + ((a0 * b1 + (middle & low)) >> half)
 
 
-@njit(cache=True)
+@compiled
 def _philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     """Output word 0 of the Philox4x64-10 block with the given counter words and key."""
     for _ in range(10):
@@ -256,7 +262,7 @@ def _dot(A: Array, B: Array) -> float:
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _dot_share(A, B):  # type: ignore[no-untyped-def]
     """Eight sums side by side, which compile to vector instructions without fastmath."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0

@@ -8,10 +8,11 @@ the products within a tile. Each thread sums over its neurons; the sums are adde
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from .arrays import HostArray as Array
 from .base import Backend, Fused
+from .numba_cache import compiled
 from .numba_kernels import kernel, product
 
 _PANEL = 2048  # neurons per panel: products with the chart's matrix are done panel by panel
@@ -219,7 +220,7 @@ def _pull_back(  # type: ignore[no-untyped-def]
                 )  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _open_gates(W, rows, points, row_points, columns, P):  # type: ignore[no-untyped-def]
     """P = 1{W points >= 0} for a tile: the first ``rows`` of W, ``columns`` of the points."""
     zero, one = W.dtype.type(0), W.dtype.type(1)

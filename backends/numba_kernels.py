@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
+from threading import Lock
 from types import FunctionType
 from typing import Any, cast
 
@@ -18,10 +20,12 @@ from typing import Any, cast
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+import numba
 import numpy as np
-from numba import njit, prange, types
+from numba import prange, types
 
 from .arrays import HostArray as Array
+from .numba_cache import compiled
 
 PARALLEL_FROM = 1 << 16  # entries; below, waking the threads costs more than they save
 
@@ -34,18 +38,58 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     within one iteration of a `prange`, so that neither threads nor this choice changes a bit.
     """
     python = cast(FunctionType, function)
-    parallel = njit(parallel=True, cache=True, error_model="numpy")(python)
-    # Numba's cache distinguishes functions by name and line, not by options: use another name.
+    parallel = compiled(python, parallel=True)
+    # The cache distinguishes functions by name and line, not by options: use another name.
     twin = FunctionType(python.__code__, python.__globals__, python.__name__)
     twin.__qualname__ = f"{python.__qualname__}_serial"
-    serial = njit(cache=True, error_model="numpy")(twin)
+    serial = compiled(twin)
 
     @wraps(python)
     def run(*arguments: Any, entries: int | None = None) -> Any:
         large = (arguments[-1].size if entries is None else entries) >= PARALLEL_FROM
-        return (parallel if large else serial)(*arguments)
+        if not large or _threads.lost:
+            return serial(*arguments)
+        with _threads.turn:
+            return parallel(*arguments)
 
     return run
+
+
+class _Threads:
+    """Numba's threads: what a process may do with them.
+
+    Those of OpenMP do not survive a fork, and Numba ends a child that uses them; the child of a
+    process that has launched them computes with one thread, to the same bits. Those of the layer
+    "workqueue" serve one kernel at a time, and Numba ends a process that does not wait.
+    """
+
+    lost = False
+    turn: AbstractContextManager[object] = nullcontext()
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        os.register_at_fork(after_in_child=self._forked)
+
+    def launch(self) -> None:
+        """Launch them unless they are; raises ValueError where Numba's settings do not allow it."""
+        numba.get_num_threads()
+        if _threading_layer() == "workqueue":
+            self.turn = self._lock
+
+    def _forked(self) -> None:
+        self.lost = self.lost or _threading_layer() is not None
+
+
+def _threading_layer() -> str | None:
+    """Return the layer by which Numba has launched its threads, None if it has not yet."""
+    try:
+        return str(numba.threading_layer())  # type: ignore[attr-defined]
+    except ValueError:
+        return None
+
+
+_threads = _Threads()
+launch_threads = _threads.launch
 
 
 # BLAS as Numba itself calls it for np.dot: SciPy's, found by name, so that kernels can be cached.
@@ -62,7 +106,7 @@ _xxgemm: Any = types.ExternalFunction(
 _D, _S, _N, _T = (np.int8(ord(letter)) for letter in "dsnt")
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def product(  # type: ignore[no-untyped-def]
     rows, inner, columns, alpha, A, row_A, A_transposed, B, row_B, B_transposed, beta, out, row_out
 ):

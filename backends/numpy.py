@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,46 @@ from .arrays import HostArray as Array
 from .base import Backend
 
 _BLOCK = 1 << 14  # entries handled at a time where an operation needs scratch: fits the cache
-BLAS = ThreadpoolController().select(user_api="blas")
+_BLAS = ThreadpoolController().select(user_api="blas")
 """NumPy's and SciPy's libraries, found once: a search reads the map of the process's memory."""
+
+
+class _BlasThreads:
+    """The number of threads of BLAS, which a process has but one of: the last to enter sets it.
+
+    It is restored when all have left, so that runs in several threads do not undo each other's.
+    """
+
+    def __init__(self) -> None:
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """Begin anew: the child of a fork has none of the other threads."""
+        self._lock = Lock()
+        self._before: Any = None
+        self._entered: list[int] = []
+
+    @contextmanager
+    def __call__(self, count: int) -> Iterator[None]:
+        """Return a context in which BLAS computes with ``count`` threads."""
+        with self._lock:
+            limiter = _BLAS.limit(limits=count)
+            self._before = self._before or limiter
+            self._entered.append(count)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._entered.remove(count)
+                if self._entered:
+                    _BLAS.limit(limits=self._entered[-1])
+                else:
+                    self._before, before = None, self._before
+                    before.restore_original_limits()
+
+
+_blas_threads = _BlasThreads()
 
 
 class NumpyBackend(Backend):
@@ -58,11 +98,15 @@ class NumpyBackend(Backend):
         ]
         return {**super().describe(), "scipy": scipy.__version__, "blas": blas}
 
+    @property
+    def _blas_threads(self) -> int:
+        return self.threads
+
     @contextmanager
     def active(self) -> Iterator[None]:
         # A diverging run overflows; `all_finite` detects it, not NumPy's warnings.
         with (
-            BLAS.limit(limits=self.threads, user_api="blas"),
+            _blas_threads(self._blas_threads),
             np.errstate(over="ignore", invalid="ignore", under="ignore"),
         ):
             yield

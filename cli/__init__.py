@@ -15,6 +15,7 @@ import click
 
 from prdsim import __version__
 from prdsim.errors import DamagedTrajectoryError, PrdsimError
+from prdsim.files.stopping import SIGNALS
 from prdsim.words import shown
 
 from .shared_options import HintingGroup
@@ -69,10 +70,10 @@ def main() -> None:
     """Run the command line and exit: errors are one or two lines, never a traceback.
 
     Exit codes: 0 done, 1 failed verification, not converged or internal error, 2 usage or
-    configuration, 3 data or file, 4 backend unavailable, 5 diverged, 130 interrupted, 141 nobody
-    reads the output, 143 terminated.
+    configuration, 3 data or file, 4 backend unavailable, 5 diverged, 129 hung up, 130 interrupted,
+    141 nobody reads the output, 143 terminated.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by nohup and background jobs
             signal.signal(number, _stopped)
     try:

@@ -18,7 +18,13 @@ def command(as_json: bool) -> int:
     statuses = [backend_status(name) for name in backend_names()]
     if as_json:
         rows = [
-            {"name": s.name, "available": s.available, "reason": s.reason, **s.description}
+            {
+                "name": s.name,
+                "available": s.available,
+                "reason": s.reason,
+                "notes": list(s.notes),
+                **s.description,
+            }
             for s in statuses
         ]
         say(json.dumps(rows, indent=2))
@@ -26,6 +32,8 @@ def command(as_json: bool) -> int:
     for status in statuses:
         if status.available:
             say(f"{status.name:8} available    {_described(status.description)}")
+            for note in status.notes:
+                say(f"{'':22}{note}")
         else:
             reason = status.reason.partition(": ")[2].replace("\n", "\n" + " " * 22)
             say(f"{status.name:8} unavailable  {reason}")

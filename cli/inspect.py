@@ -134,15 +134,12 @@ def _plain(column: Any) -> list[Any]:
 def _text(report: dict[str, Any], config: RunConfig) -> str:
     shapes, resolved = report["shapes"], report["attributes"]["resolved"]
     about = {name: shown(value) for name, value in report["attributes"].items()}
-    data = "without diffusion"
-    if config.adversary:
-        data = f"with diffusion (D = {config.diffusivity:g}, {config.critic})"
     (m, d_in), (d_out, _), (m_c, _) = shapes["U"], shapes["V"], shapes["W"]
     lines = [
         f"{report['path']}  {size_text(report['bytes'])}, "
         f"written by prdsim {about['prdsim_version']} on {about['created']}",
         f"  {_status(report)}",
-        f"  {about['dataset']}, {config.samples} samples, {data}",
+        f"  {about['dataset']}, {config.samples} samples, {config.adversary_in_words}",
         f"  m = {m}, d_in = {d_in}, d_out = {d_out}, m_c = {m_c}; {_method(config, resolved)}, "
         f"{shown(resolved['backend'])}, {about['precision']}, {resolved['chart']} chart",
         f"  {len(report['snapshots'])} of {report['snapshots_planned']} snapshots, "

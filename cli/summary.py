@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prdsim.words import shell_word
@@ -14,13 +15,24 @@ if TYPE_CHECKING:
 
 
 def finish(result: Result) -> int:
-    """Print the summary of a run; return the exit code."""
+    """Print the summary of a run; return the exit code, of a signal even if nobody listens."""
+    if result.signal is None:
+        _summarize(result)
+        return 0
+    with suppress(OSError):  # the terminal may be closed
+        _summarize(result)
+    return 128 + result.signal
+
+
+def _summarize(result: Result) -> None:
     from prdsim.files.small import size_text
     from prdsim.running.accuracy import invariants_in_words
 
     first, last = result.first, result.last
     lines = [
         f"{result.stop_reason} at {_place(result)} ({_method(result)})",
+        f"  run                      {result.config.dataset}, {result.config.samples} samples, "
+        f"{result.config.adversary_in_words}",
         f"  supervised loss L_sup    {first['loss_sup']:.6g} -> {last['loss_sup']:.6g}",
         f"  adversarial loss L_adv   {first['loss_adv']:.6g} -> {last['loss_adv']:.6g}",
         f"  critic loss              {first['loss_critic']:.6g} -> {last['loss_critic']:.6g}",
@@ -38,11 +50,10 @@ def finish(result: Result) -> int:
     path = shell_word(result.path)
     if result.signal is not None:
         say(f"interrupted; continue with: prdsim resume {path}", err=True)
-        return 128 + result.signal
+        return
     say(f"next: prdsim converge {path}    how far these numbers can be trusted")
     say(f"      prdsim inspect {path}    a summary of the file")
     say(f"      prdsim resume {path} {_longer(result)}    continue the run")
-    return 0
 
 
 def _longer(result: Result) -> str:

@@ -66,9 +66,13 @@ class StudyError(PrdsimError):
 
 
 class BackendUnavailableError(PrdsimError):
-    """A backend that is not installed or finds no device (exit code 4)."""
+    """A backend that is not installed, finds no device or does not work (exit code 4)."""
 
     exit_code = 4
+
+
+class BackendAbsentError(BackendUnavailableError):
+    """A backend whose library is not installed, or whose device is not there: nothing is broken."""
 
 
 class DivergedError(PrdsimError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 import warnings
@@ -12,6 +13,10 @@ from typing import Any, Self, TextIO, TypeVar, cast
 from prdsim.words import visible
 
 _A_CENTURY = 3e9  # seconds
+
+LOG = logging.getLogger("prdsim")
+"""The channel for the beginning and the end of runs, and for what their users should know."""
+LOG.addHandler(logging.NullHandler())
 
 _Item = TypeVar("_Item")
 
@@ -104,6 +109,10 @@ class Progress:
         """Tell at once what the user should know; a warning unless the run is shown."""
         warn(text)
 
+    def remark(self, text: str) -> None:
+        """Tell of a setting that may not do what was meant; in the log unless the run is shown."""
+        LOG.warning(text)
+
     def close(self) -> None:
         """Report that no more updates will follow."""
 
@@ -152,6 +161,10 @@ class Shown(Progress):
             show_line(text, self._stream)
         else:
             self._meter.note(text)
+
+    def remark(self, text: str) -> None:
+        """Print the text as a note."""
+        self.note(f"note: {text}")
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -10,3 +10,6 @@ ARRAYS = ("U", "V", "W", "a")
 Split = Literal["train", "test"]
 Normalization = Literal["unit", "none"]
 Target = Literal["labels", "scalar", "inputs"]
+
+DOWNLOADED = ("mnist", "fashion-mnist")
+"""Data sets that are files of a folder, where `prdsim data fetch` puts them."""

@@ -31,6 +31,13 @@ def shown(value: object, most: int = _MOST_SHOWN) -> str:
     return start if len(text) <= most else f"{start}... ({len(text)} characters)"
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's error, or its type if it has no words."""
+    words = error.args[0] if len(error.args) == 1 else getattr(error, "strerror", None) or error
+    lines = str(words).strip().splitlines() if error.args else []
+    return shown(lines[0], 200) if lines else type(error).__name__
+
+
 def shown_value(value: object) -> str:
     """Return a value from outside as a program would write it, shortened."""
     try:

@@ -12,6 +12,7 @@ from cupy_on_host import HostCupy, compiler_missing
 from cupy_on_host.harness import put_in
 
 from prdsim.backends import get_backend
+from prdsim.files.stopping import SIGNALS
 
 PRECISIONS = {
     "numpy": ("float64", "float32"),
@@ -59,7 +60,7 @@ def k(request, monkeypatch) -> Iterator[Any]:
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Put signal handlers back: `prdsim.cli.main` sets its own, for the rest of the process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -326,6 +326,45 @@ def test_a_preset_is_chosen_in_any_layer_and_always_lies_below_given_keys(tmp_pa
     ).trainable == ("U,V,W,a")
 
 
+@pytest.mark.parametrize(
+    ("below", "above", "words"),
+    [
+        ({"settings": ["samples=many"]}, {"samples": "5"}, "samples: must be an integer"),
+        ({"settings": ["samples=0", "samples=5"]}, {}, "samples: must be at least 1, got 0"),
+        ({"settings": ["preset=none"]}, {"preset": "poster"}, "preset: must be one of "),
+        ({"path": "rtol = -1.0\n"}, {"rtol": "1e-4"}, "rtol: must be greater than 0"),
+        ({"path": "penalty_points = 'x'\n"}, {"penalty_points": "midpoint"}, "penalty_points: "),
+    ],
+)
+def test_a_value_that_is_overridden_must_be_one_all_the_same(below, above, words, tmp_path):
+    if "path" in below:
+        below = {"path": toml(tmp_path, below["path"])}
+    with pytest.raises(ConfigError) as caught:
+        load_config(**below, options=above)
+    assert str(caught.value).startswith(words)
+    # What needs other keys is judged at the end alone: here the last layer gives the steps.
+    config = load_config(
+        settings=["snapshots=every:5"], options={"steps": "9", "snapshots": "every:3"}
+    )
+    assert config.snapshots == "every:3"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    path = toml(tmp_path, "\ufeffsamples = 7\r\n")
+    assert load_config(path).samples == 7
+
+
+def test_the_home_folder_in_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = toml(tmp_path, "output = '~/a.h5'\ndata_dir = '~'\n")
+    config = load_config(path)
+    assert (config.output, config.data_dir) == (str(tmp_path / "a.h5"), str(tmp_path))
+    assert load_config(options={"output": "~/b.h5"}).output == str(tmp_path / "b.h5")
+    nobodys = "~no-such-user/a~b.h5"
+    assert RunConfig(output=nobodys).output == nobodys
+    assert RunConfig(data_dir="~").sha256() == RunConfig().sha256()
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid_and_do_what_they_say(name):
     config = RunConfig(preset=name)
@@ -344,6 +383,13 @@ def test_presets_are_valid_and_do_what_they_say(name):
         ("step_size=auto", "step_size", "auto"),
         ("step_size=1", "step_size", 1.0),
         ("diffusion=true", "diffusion", True),
+        ("diffusion=True", "diffusion", True),
+        ("store_data=FALSE", "store_data", False),
+        ("step_size=.1", "step_size", 0.1),
+        ("end_time=1.", "end_time", 1.0),
+        ("rtol=.5e-3", "rtol", 5e-4),
+        ("atol=-.0", "atol", 0.0),
+        ("samples=007", "samples", 7),
         ("critic=minimax", "critic", "minimax"),
         ('critic="minimax"', "critic", "minimax"),
         ("dataset=7.csv", "dataset", "7.csv"),
@@ -371,7 +417,9 @@ def test_settings_are_read_as_the_key_needs(text, key, value):
         ("step_size=nan", "step_size: must be a finite number"),
         ("rtol=nan", "rtol: must be"),
         ("snapshots=every:5", "snapshots: every:5 counts steps"),
-        ("diffusion=True", "diffusion: must be true or false, got 'True'"),
+        ("diffusion=yes", "diffusion: must be true or false, got 'yes'"),
+        ("samples=1.", "samples: must be an integer, got 1.0"),
+        ("samples=0_7", "samples: must be an integer, got '0_7'"),
         ("widht=3", "did you mean width?"),
         ("=3", "--set =3: must be key=value"),
     ],

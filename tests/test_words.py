@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from prdsim.words import brief, shell_word, shown, shown_value, visible
+from prdsim.words import brief, first_line, shell_word, shown, shown_value, visible
 
 CONTROL = "\x00\x07\r\x1b[31m\x7f\x85\x9b31m\u202e\u2028\u2029\udce9"
 
@@ -17,6 +17,24 @@ def test_every_character_that_does_not_print_is_escaped():
     assert visible("\x1b]0;a\x07\x9b\u2028") == r"\u001b]0;a\u0007\u009b\u2028"
     assert visible("\udce9\U000e0001") == r"\udce9\U000e0001"
     assert visible(CONTROL).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (ValueError("\n one\n"), "one"),
+        (ValueError("  "), "ValueError"),
+        (KeyError("name"), "name"),
+        (MemoryError(), "MemoryError"),
+        (OSError("libfoo.so: cannot open"), "libfoo.so: cannot open"),
+        (FileNotFoundError(2, "No such file", "a"), "No such file"),
+        (UnicodeDecodeError("utf-8", b"a", 0, 1, "bad"), "'utf-8' codec can't decode byte 0x61"),
+        (ValueError("a\x1b"), r"a\u001b"),
+    ],
+)
+def test_the_first_line_of_an_error_is_its_own_words(error, words):
+    assert first_line(error).startswith(words)
 
 
 @pytest.mark.parametrize("text", ["", "plain", "größer: ≤ 10 µs, 中文", "two\nlines", "𝒳"])

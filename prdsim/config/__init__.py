@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,11 +27,23 @@ from pydantic import (
 )
 
 from prdsim.config.messages import explain
+from prdsim.config.presets import PRESETS
 from prdsim.errors import ConfigError
 from prdsim.running.tableaux import TABLEAUX
 from prdsim.schedule import Rule
 from prdsim.symbols import ARRAYS, Normalization, Split, Target
 from prdsim.words import shown, shown_value
+
+__all__ = [
+    "INTEGRATORS",
+    "PRESETS",
+    "STEP_LIMIT",
+    "Resolved",
+    "RunConfig",
+    "config_sha256",
+    "group_of",
+    "keys_of",
+]
 
 INTEGRATORS = ("gd", *TABLEAUX)
 """``gd`` alternates; the others integrate the joint flow of (U, V, W, a)."""
@@ -164,7 +177,7 @@ class RunConfig(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(explain(error, type(self))) from None
+            raise explain(error, type(self)) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -208,6 +221,12 @@ class RunConfig(BaseModel):
             raise ValueError("must not be empty")
         return value
 
+    @field_validator("output", "data_dir")
+    @classmethod
+    def _with_home(cls, value: str | None) -> str | None:
+        """Replace ~ by the home folder: a shell leaves it in --output=~/run.h5."""
+        return value and os.path.expanduser(value)  # noqa: PTH111 - leaves that of nobody
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.integrator in TABLEAUX:
@@ -241,6 +260,13 @@ class RunConfig(BaseModel):
     def effective_diffusivity(self) -> float:
         """D, but 0 without diffusion."""
         return self.diffusivity if self.diffusion else 0.0
+
+    @property
+    def adversary_in_words(self) -> str:
+        """Whether diffusion acts, with which D and critic."""
+        if self.adversary:
+            return f"with diffusion (D = {self.diffusivity:g}, {self.critic})"
+        return "without diffusion" + " (D = 0)" * self.diffusion
 
     @property
     def moving(self) -> tuple[str, ...]:
@@ -290,35 +316,6 @@ class RunConfig(BaseModel):
     def sha256(self) -> str:
         """Return the `config_sha256` of this configuration."""
         return config_sha256(self.model_dump())
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # To show patterns: small initial weights, so that the learned part stands out against the
-    # initial noise; more samples than neurons, so that filters generalize instead of interpolating
-    # single samples; a critic that has moved before diffusion first acts. The end time is about the
-    # longest for which functionals of a run can be predicted; at 1e-3 the spread of the distances
-    # on MNIST still errs by 4 %, see docs/accuracy.md.
-    "poster": {
-        "init_scale": 0.1,
-        "width": 256,
-        "samples": 500,
-        "critic_warmup": 0.5,
-        "end_time": 50.0,
-        "rtol": 3e-4,
-    },
-    # The setting of Theorems 1 and 2: one output, V = +-1 fixed, unit inputs; scores are recorded
-    # densely, since mu is the largest of them. Neurons move by half a percent of their norm, to
-    # which the tolerance is relative: at 1e-3 a dozen steps would cover all of it.
-    "theory": {
-        "target": "scalar",
-        "trainable": "U",
-        "output_init": "rademacher",
-        "normalize": "unit",
-        "end_time": 20.0,
-        "rtol": 1e-5,
-        "scalars": "times:every:0.05",
-    },
-}
 
 
 def config_sha256(values: Mapping[str, Any]) -> str:

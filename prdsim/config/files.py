@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from prdsim.config import RunConfig
+from prdsim.config.messages import ContradictionError
 from prdsim.errors import ConfigError
 from prdsim.files.foreign import ForeignFileError, open_regular_file
 from prdsim.files.small import size_text
@@ -27,12 +30,20 @@ def load_config(
 
     ``path`` names a TOML file; ``settings`` are texts ``key=value`` as ``--set`` takes them;
     ``options`` maps keys to values or to the texts a command line gives. A relative ``output`` or
-    ``data_dir`` is relative to the current folder. Raises `ConfigError`.
+    ``data_dir`` is relative to the current folder. Raises `ConfigError`, also for a value that a
+    later layer overrides.
     """
     values: dict[str, Any] = {} if path is None else _flat(path)
-    values |= from_settings(settings)
-    for key, value in (options or {}).items():
+
+    def put(key: str, value: Any) -> None:
+        if key in values:
+            _check_alone(key, values[key])
         values[key] = from_text(key, value) if isinstance(value, str) else value
+
+    for key, text in parted(settings):
+        put(key, text)
+    for key, value in (options or {}).items():
+        put(key, value)
     try:
         return RunConfig(**values)
     except ConfigError as error:
@@ -40,17 +51,21 @@ def load_config(
         raise ConfigError(f"{error}{where}") from None
 
 
-def from_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """Return the values of texts ``key=value``; raises `ConfigError` for others."""
-    values = {}
+def parted(settings: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield keys and texts of settings ``key=value``; raises `ConfigError` for others."""
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
             raise ConfigError(
                 f"--set {shown(setting)}: must be key=value, such as --set samples=500"
             )
-        values[key.strip().replace("-", "_")] = from_text(key.strip().replace("-", "_"), text)
-    return values
+        yield key.strip().replace("-", "_"), text
+
+
+def _check_alone(key: str, value: Any) -> None:
+    """Raise `ConfigError` for a value that its key cannot have, whatever the other keys are."""
+    with suppress(ContradictionError):
+        RunConfig(**{key: value})
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -67,7 +82,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     if len(content) > _LARGEST:
         raise ConfigError(f"{path}: is larger than any configuration ({size_text(_LARGEST)})")
     try:
-        return _parsed(content.decode())
+        return _parsed(content.decode("utf-8-sig"))
     except ValueError as error:
         raise ConfigError(f"{path}: is not valid TOML: {shown(error, 200)}") from None
 
@@ -99,7 +114,10 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def from_text(key: str, text: str) -> Any:
-    """Read a value as TOML would, unless the key takes only text."""
+    """Read a value as TOML would, and numbers and true, false also as people write them.
+
+    A key that takes only text gets it as it is.
+    """
     field = RunConfig.model_fields.get(key)
     text = text.strip()
     if field is None or field.annotation in (str, str | None):
@@ -107,5 +125,16 @@ def from_text(key: str, text: str) -> Any:
     try:
         parsed = _parsed(f"value = {text}")
     except ValueError:
-        return text
+        return _as_people_write(text)
     return parsed["value"] if set(parsed) == {"value"} else text
+
+
+def _as_people_write(text: str) -> Any:
+    """Return the value of True, 007, .1 or 1., which TOML does not know; else the text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if re.fullmatch(r"[+-]?[0-9]{1,400}", text):  # Python refuses thousands of digits
+        return int(text)
+    if re.fullmatch(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", text, re.IGNORECASE):
+        return float(text)
+    return text

@@ -7,21 +7,25 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from prdsim.errors import did_you_mean
+from prdsim.errors import ConfigError, did_you_mean
 from prdsim.words import shown, shown_value
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
+class ContradictionError(ConfigError):
+    """Values that are possible one by one, but not together."""
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> ConfigError:
     """Return one line on the first problem, in the user's terms, not the validator's."""
     problem = error.errors(include_url=False)[0]
     if not problem["loc"]:
-        return problem["msg"].removeprefix("Value error, ")
+        return ContradictionError(problem["msg"].removeprefix("Value error, "))
     key = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
         hint = did_you_mean(key, model.model_fields) or "prdsim run --help lists all keys"
-        return f"{shown(key)}: no such configuration key; {hint}"
-    names = literals(model.model_fields[key].annotation)
-    return f"{key}: {_requirement(key, problem, names)}, got {shown_value(problem['input'])}"
+        return ConfigError(f"{shown(key)}: no such configuration key; {hint}")
+    requirement = _requirement(key, problem, literals(model.model_fields[key].annotation))
+    return ConfigError(f"{key}: {requirement}, got {shown_value(problem['input'])}")
 
 
 def _requirement(key: str, problem: ErrorDetails, names: list[str]) -> str:

@@ -201,6 +201,7 @@ def ensure(plan: ReplayPlan, replay: Replay, progress: Progress | bool = False) 
             resolved=replay.resolved,
             stored_chart=plan.chart,
             progress=progress,
+            remarks=False,  # those of the run have been made
         ).signal
     return None
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ class Dataset:
         grid: Rows and columns of an input that is an image, else None.
         fingerprint: SHA-256 of X and Y, see `fingerprint`.
         description: One line of text.
+        notes: What may be a mistake in the data, one line each.
     """
 
     X: NDArray[np.float64]
@@ -34,6 +37,12 @@ class Dataset:
     grid: tuple[int, int] | None
     fingerprint: str
     description: str
+    notes: tuple[str, ...] = ()
+
+
+def sample_place(row: int) -> str:
+    """Return the place of a row of arrays, as text for a message."""
+    return f"sample {row}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +50,8 @@ class Source:
     """All samples that a reader found, one per row.
 
     X is (count, d_in), real and finite; Y is (count,) integer labels, (count, d_out) real targets,
-    or None. ``classes`` is the number of classes if Y holds labels. ``scale`` divides X.
+    or None. ``classes`` is the number of classes if Y holds labels. ``scale`` divides X. ``where``
+    names the place of a row in messages.
     """
 
     name: str
@@ -51,6 +61,7 @@ class Source:
     classes: int | None
     grid: tuple[int, int] | None
     scale: float = 1.0
+    where: Callable[[int], str] = sample_place
 
 
 def make_source(
@@ -60,6 +71,7 @@ def make_source(
     Y: ArrayLike | None,
     grid: ArrayLike | None,
     scale: float = 1.0,
+    where: Callable[[int], str] = sample_place,
 ) -> Source:
     """Check external arrays and put them into a `Source`.
 
@@ -82,10 +94,10 @@ def make_source(
             )
         _require_finite(f"Y of {name}", Y)
         if Y.ndim == 1 and Y.dtype.kind in "iub":
-            classes = _count_classes(name, Y)
+            classes = _count_classes(name, Y, where)
         elif Y.ndim == 1:
             Y = Y[:, None]
-    return Source(name, description, X, Y, classes, _grid(name, grid, X.shape[1]), scale)
+    return Source(name, description, X, Y, classes, _grid(name, grid, X.shape[1]), scale, where)
 
 
 def prepare(
@@ -114,7 +126,7 @@ def finish(
     check_memory(f"{n} samples of {source.description}", 24 * n * d_in, "lower `samples`")
     rows = source.X[chosen].astype(np.float64) / source.scale
     if normalize == "unit":
-        rows /= _norms(source.name, rows, chosen)[:, None]
+        rows /= _norms(source, rows, chosen)[:, None]
     elif normalize != "none":
         raise ConfigError(f'normalize must be "unit" or "none", not {normalize!r}')
     X = np.ascontiguousarray(rows.T)
@@ -125,7 +137,8 @@ def finish(
         f"{source.description}: {count} samples, {d_in} inputs{grid}"
         f"{' of norm 1' if normalize == 'unit' else ''}, {len(Y)} outputs"
     )
-    return Dataset(X, Y, source.name, source.grid, fingerprint(X, Y), description)
+    notes = _empty_classes(source) if target != "inputs" else ()
+    return Dataset(X, Y, source.name, source.grid, fingerprint(X, Y), description, notes)
 
 
 def fingerprint(X: NDArray[np.float64], Y: NDArray[np.float64]) -> str:
@@ -192,13 +205,33 @@ def _targets(
     return Y
 
 
-def _norms(name: str, rows: NDArray[np.float64], indices: NDArray[np.int64]) -> NDArray[np.float64]:
+def _empty_classes(source: Source) -> tuple[str, ...]:
+    """Say which classes no sample of a source has, if any: labels may not begin at 0."""
+    if source.classes is None or source.name == "synthetic":
+        return ()
+    assert source.Y is not None
+    found = set(np.unique(source.Y).tolist())
+    if len(found) == source.classes:
+        return ()
+    count = source.classes - len(found)
+    first = list(islice((k for k in range(source.classes) if k not in found), 5))
+    which = ", ".join(map(str, first)) + ", ..." * (count > len(first))
+    return (
+        f"{source.name}: no sample has label {which} ({count} of {source.classes} classes, "
+        f"0 to {source.classes - 1}); each has an output all the same",
+    )
+
+
+def _norms(
+    source: Source, rows: NDArray[np.float64], indices: NDArray[np.int64]
+) -> NDArray[np.float64]:
     with np.errstate(over="ignore"):
         norms: NDArray[np.float64] = np.sqrt(np.square(rows).sum(axis=1))
     bad = np.flatnonzero((norms == 0) | np.isinf(norms))
     if bad.size:
+        place = source.where(int(indices[bad[0]]))
         raise DataError(
-            f"sample {indices[bad[0]]} of {name} has norm {norms[bad[0]]:g} and cannot be scaled "
+            f"{place} of {source.name} has norm {norms[bad[0]]:g} and cannot be scaled "
             'to norm 1: leave it out, or set normalize to "none"'
         )
     return norms
@@ -246,11 +279,11 @@ def _require_finite(what: str, array: NDArray[Any]) -> None:
         raise DataError(f"{what} holds {array[index]} at [{where}]: all numbers must be finite")
 
 
-def _count_classes(name: str, labels: NDArray[Any]) -> int:
+def _count_classes(name: str, labels: NDArray[Any], where: Callable[[int], str]) -> int:
     if int(labels.min()) < 0:
         index = int(np.argmin(labels))
         raise DataError(
-            f"label {labels[index]} of sample {index} of {name} is negative: "
+            f"label {labels[index]} of {where(index)} of {name} is negative: "
             "labels are integers 0, 1, 2, ..."
         )
     return int(labels.max()) + 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -148,13 +149,13 @@ def _examine(name: str, wanted: Wanted, folder: Path) -> FileStatus:
 
 def _find(name: str, wanted: Wanted, folders: list[Path]) -> FileStatus:
     """The state of the file in the first folder that has it."""
-    for folder in folders:
-        status = _examine(name, wanted, folder)
+    for folder, file in product(folders, idx.spellings(wanted.name)):
+        status = replace(_examine(name, replace(wanted, name=file), folder), file=wanted.name)
         # Two data sets with the same file names may share a root: another set's file is wrong only
         # in a folder of this set's own name.
         if status.belongs_to is not None and folder.name != name:
             continue
-        uncompressed = folder / wanted.name.removesuffix(".gz")
+        uncompressed = folder / file.removesuffix(".gz")
         if status.state == "missing" and uncompressed.is_file():
             reason = f"uncompressed: the manifest lists only {wanted.name}"
             return replace(status, state="unverified", path=uncompressed, reason=reason)

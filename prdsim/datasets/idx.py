@@ -22,13 +22,15 @@ import platformdirs
 from numpy.typing import NDArray
 
 from prdsim.datasets.base import Source, make_source
-from prdsim.datasets.reading import check_declared, expanded, first_line, reading
+from prdsim.datasets.reading import check_declared, expanded, reading
 from prdsim.errors import DataError
 from prdsim.files.foreign import DEFLATE_RATIO, open_regular_file
 from prdsim.symbols import Split
+from prdsim.words import first_line
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 _PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
+_TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 _GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED_BYTE = 0x08  # the IDX code of the only element type used here
 _PIECE = 1 << 20  # bytes inflated at a time
@@ -54,13 +56,17 @@ def search_folders(name: str, data_dir: str | Path | None) -> list[Path]:
     """The folders in which to look for the files of a data set, best first.
 
     ``data_dir``, the environment variable PRDSIM_DATA_DIR and the user's cache; in each, first the
-    folder named after the data set, then the folder itself. Raises `DataError` if ``data_dir`` is
-    given and is not a folder.
+    folder named after the data set, then that of torchvision (MNIST/raw), then the folder itself.
+    Raises `DataError` if ``data_dir`` is given and is not a folder.
     """
     roots = data_roots(data_dir)
     if data_dir is not None and not roots[0].is_dir():
         raise DataError(f"no folder {roots[0]}: correct --data-dir (data_dir)")
-    return [folder for root in roots for folder in (root / name, root)]
+    return [
+        folder
+        for root in roots
+        for folder in (root / name, root / _TORCHVISION.get(name, name) / "raw", root)
+    ]
 
 
 def data_roots(data_dir: str | Path | None) -> list[Path]:
@@ -186,8 +192,13 @@ def _stems(split: Split) -> tuple[str, str]:
 
 
 def _present(folder: Path, stem: str) -> Path | None:
-    candidates = (folder / f"{stem}.gz", folder / stem)
+    candidates = (folder / name for each in spellings(stem) for name in (f"{each}.gz", each))
     return next((path for path in candidates if path.exists()), None)
+
+
+def spellings(name: str) -> tuple[str, str]:
+    """The name of a file as the manifest has it, and as older copies have it: with a dot."""
+    return name, name.replace("-idx", ".idx")
 
 
 def _refuse_namesake(name: str, path: Path) -> None:

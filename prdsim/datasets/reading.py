@@ -11,7 +11,7 @@ from prdsim.errors import ConfigError, DataError, PrdsimError
 from prdsim.files.foreign import ForeignFileError
 from prdsim.files.memory import available_bytes
 from prdsim.files.small import size_text
-from prdsim.words import shown
+from prdsim.words import first_line
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def reading(path: Path) -> Iterator[None]:
     except MemoryError:
         raise DataError(f"cannot read {path}: its content does not fit into memory") from None
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or first_line(error)}") from error
+        raise DataError(f"cannot read {path}: {first_line(error)}") from error
     except Exception as error:
         raise DataError(f"{path} is damaged: {first_line(error)}") from error
 
@@ -64,9 +64,3 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise DataError(f"{path}: there is no such user's home folder") from None
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its type if it has none."""
-    lines = str(error.args[0] if error.args else "").splitlines()
-    return shown(lines[0], 200) if lines else type(error).__name__

@@ -6,14 +6,17 @@ import csv
 import io
 import math
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prdsim.datasets.base import Source, make_source
-from prdsim.datasets.reading import check_declared, first_line, reading
+from prdsim.datasets.base import Source, make_source, sample_place
+from prdsim.datasets.reading import check_declared, reading
 from prdsim.errors import DataError
 from prdsim.files.foreign import (
     declared_bytes,
@@ -25,6 +28,7 @@ from prdsim.files.foreign import (
 )
 from prdsim.files.memory import available_bytes
 from prdsim.files.small import size_text
+from prdsim.words import shown
 
 _NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -64,7 +68,8 @@ def load_file(path: Path) -> Source:
     if "Y" in content and "y" in content:
         raise DataError(f"{path} holds both Y and y: which are the targets? Remove one")
     targets = content.get("Y", content.get("y"))
-    return make_source(name, name, content["X"], targets, content.get("grid"))
+    where = partial(_place, path) if reader is _read_csv else sample_place
+    return make_source(name, name, content["X"], targets, content.get("grid"), where=where)
 
 
 _KEYS = ("X", "Y", "y", "grid")
@@ -133,19 +138,64 @@ def _read_csv(path: Path) -> dict[str, Any]:
 
 def _read_table(path: Path) -> tuple[list[str], NDArray[np.float64]]:
     _check_csv_size(path)
-    with open_regular_file(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
-        try:
+    try:
+        with _csv_text(path) as text:
             names = _column_names(path, text.readline())
-            table = np.loadtxt(text, delimiter=",", comments=None, ndmin=2)
-        except UnicodeDecodeError:
-            raise DataError(f"{path} is not UTF-8 text") from None
-        except ValueError as error:
-            raise DataError(f"{path}, below the line of names: {first_line(error)}") from None
+            table = _numbers(text)
+        if table is None or (table.size and table.shape[1] != len(names)):
+            raise DataError(_fault(path, names))
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text") from None
     if table.size == 0:
         raise DataError(f"{path} is empty: it has no line of numbers")
-    if table.shape[1] != len(names):
-        raise DataError(f"{path} has {len(names)} column names, but {table.shape[1]} columns")
     return names, table
+
+
+@contextmanager
+def _csv_text(path: Path) -> Iterator[TextIO]:
+    with open_regular_file(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+        yield text
+
+
+def _numbers(text: TextIO) -> NDArray[np.float64] | None:
+    """Return the table of numbers in the rest of a text; None if it is none."""
+    try:
+        return np.loadtxt(text, delimiter=",", comments=None, ndmin=2)
+    except UnicodeDecodeError:
+        raise
+    except ValueError:  # its rows do not count the line of names, nor lines that are empty
+        return None
+
+
+def _rows(text: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Yield the values below the line of names as text, with the number of their line from 1."""
+    for number, line in enumerate(text, 1):
+        values = line.removesuffix("\n").split(",")
+        if number > 1 and values != [""]:
+            yield number, values
+
+
+def _fault(path: Path, names: list[str]) -> str:
+    """Say what is wrong in the first line that is not a number for every name."""
+    with _csv_text(path) as text:
+        for number, values in _rows(text):
+            if len(values) != len(names):
+                count = f"{len(values)} value{'s' * (len(values) != 1)}"
+                return f"line {number} of {path} has {count}, but line 1 names {len(names)} columns"
+            for name, value in zip(names, values, strict=True):
+                if not _is_number(value):
+                    what = f"'{shown(value.strip(), _SHOWN)}'" if value.strip() else "nothing"
+                    return (
+                        f"line {number} of {path} holds {what} in column {shown(name, _SHOWN)}, "
+                        "not a number"
+                    )
+    return f"{path} is not a table of numbers separated by commas"
+
+
+def _place(path: Path, row: int) -> str:
+    """Return the line of a row of numbers, as text for a message."""
+    with reading(path), _csv_text(path) as text:
+        return f"line {next(number for k, (number, _) in enumerate(_rows(text)) if k == row)}"
 
 
 def _check_csv_size(path: Path) -> None:
@@ -193,6 +243,12 @@ def _split_columns(path: Path, names: list[str], table: np.ndarray[Any, Any]) ->
     inputs = [i for i in range(len(names)) if i not in {*label, *real}]
     if len(label) > 1 or (label and real):
         raise DataError(f"{path}: targets must be one column label, or columns y..., not both")
+    for row, column in zip(*np.nonzero(~np.isfinite(table)), strict=True):
+        if column not in label:
+            raise DataError(
+                f"{_place(path, row)} of {path} holds {table[row, column]} in column "
+                f"{shown(names[column], _SHOWN)}: all numbers must be finite"
+            )
     content: dict[str, Any] = {"X": table[:, inputs]}
     if real:
         content["Y"] = table[:, real]
@@ -202,7 +258,7 @@ def _split_columns(path: Path, names: list[str], table: np.ndarray[Any, Any]) ->
         if not whole.all():
             row = int(np.argmin(whole))
             raise DataError(
-                f"label {values[row]} of sample {row} of {path} is not an integer: "
+                f"label {values[row]} of {_place(path, row)} of {path} is not an integer: "
                 "name a column of real targets y"
             )
         content["Y"] = values.astype(np.int64)
@@ -210,11 +266,12 @@ def _split_columns(path: Path, names: list[str], table: np.ndarray[Any, Any]) ->
 
 
 def _is_number(text: str) -> bool:
+    """Whether NumPy reads a text as a number: unlike Python, no 1_000, no digits but ASCII's."""
     try:
         float(text)
     except ValueError:
         return False
-    return True
+    return text.isascii() and "_" not in text
 
 
 _READERS = {".npz": _read_npz, ".h5": _read_hdf5, ".hdf5": _read_hdf5, ".csv": _read_csv}

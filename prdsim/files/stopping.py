@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while there are files to leave in order."""
+"""SIGINT, SIGTERM and SIGHUP while there are files to leave in order."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import threading
 from types import FrameType
 from typing import Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask to stop; the last comes when the terminal is closed."""
 
 
 class StopByException:
-    """While entered, SIGINT raises KeyboardInterrupt and SIGTERM SystemExit: ``finally`` runs.
+    """While entered, SIGINT raises KeyboardInterrupt, the others SystemExit: ``finally`` runs.
 
-    Signals that are ignored, as in background jobs, stay ignored. Handlers can be set in the
-    main thread only; in others, entering does nothing.
+    Signals that are ignored, as in background jobs or under nohup, stay ignored. Handlers can be
+    set in the main thread only; in others, entering does nothing.
     """
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ def whole_file(path: Path, *, force: bool) -> Iterator[tuple[Path, int]]:
     The block fills it, by descriptor or by name (which has the suffix of ``path``), without
     replacing it. With ``force`` it replaces an existing file, and has its permissions; of a
     symbolic link, the file that the link points to. Another hard link keeps the former content.
-    SIGINT and SIGTERM raise exceptions meanwhile, so that nothing is left behind.
+    SIGINT, SIGTERM and SIGHUP raise exceptions meanwhile, so that nothing is left behind.
 
     Raises `OutputError` if the file cannot be written, also for an `OSError` of the block; and what
     `check_name` raises, at the beginning, or if a file has appeared under the name meanwhile.

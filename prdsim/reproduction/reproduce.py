@@ -104,8 +104,9 @@ def _finished(config: RunConfig) -> bool:
 def _ensure(config: RunConfig, progress: bool) -> signal.Signals | None:
     """Make a run, or continue it; return the signal that stopped it, if any."""
     path = Path(str(config.output))
-    begun = path.exists()
-    return (resume(path, progress=progress) if begun else run(config, progress=progress)).signal
+    if path.exists():
+        return resume(path, progress=progress).signal
+    return run(config, progress=progress, remarks=False).signal  # a study's settings are meant
 
 
 def _assess(path: Path, say: Callable[[str], None], progress: bool) -> signal.Signals | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from math import isnan, nan
 
 from prdsim.config import RunConfig
+from prdsim.running.blame import blamed, suspects
 from prdsim.running.integrators import make_stepper
 from prdsim.trajectory import Trajectory
 
@@ -60,49 +61,42 @@ def _percent(share: float) -> str:
 
 
 def _instability(config: RunConfig, step_size: float, scalars: Mapping[str, float]) -> str:
-    if not _unstable(config, step_size, scalars):
+    measured = scalars.get("lambda_max", nan)  # not in files of format version 1
+    if config.adaptive or not step_size * measured > make_stepper(config).stability_limit:
         return ""
     limit, lambda_max = make_stepper(config).stability_limit, scalars["lambda_max"]
     return (
         f"step size {step_size:g} is beyond the stability limit of {config.integrator}, "
         f"{limit:g} / lambda_max = {limit / lambda_max:.2g} now; "
-        f"try {_stable(config, step_size, scalars)}"
+        f"try {_smaller(config, step_size, 16 * step_size * lambda_max)}"
     )
 
 
-def _unstable(config: RunConfig, step_size: float, scalars: Mapping[str, float]) -> bool:
-    measured = scalars.get("lambda_max", nan)  # not in files of format version 1
-    return not config.adaptive and step_size * measured > make_stepper(config).stability_limit
-
-
-def _stable(config: RunConfig, step_size: float, scalars: Mapping[str, float]) -> str:
-    return _smaller(config, step_size, 16 * step_size * scalars["lambda_max"])
-
-
-def remedy(config: RunConfig, step_size: float, reason: str, scalars: Mapping[str, float]) -> str:
+def remedy(config: RunConfig, step_size: float, reason: str, first: Mapping[str, float]) -> str:
     """Return the options to try after a divergence.
 
-    ``reason`` is the divergence in one line, as the file keeps it, ``scalars`` the last row (if
-    any).
+    ``reason`` is the divergence in one line, as the file keeps it, with the keys that are to blame;
+    ``first`` the first row of scalars, if there is one.
     """
+    keys = blamed(reason)
+    options = [s.option for s in suspects(config, step_size, first) if s.key in keys]
+    if options:
+        return " ".join(options)
     if reason.startswith("the step size fell"):
         return "larger --rtol and --atol, or a fixed-step integrator"
-    if not scalars:  # before the first step
-        return "a smaller --init-scale or --critic-warmup, or data of a smaller scale"
+    if not first:  # before the first step
+        unit = "--normalize unit, or " * (config.normalize == "none")
+        return f"{unit}data of a smaller scale"
     if config.adaptive:
         return f"--rtol {config.rtol / 10:.2g}"
-    if _unstable(config, step_size, scalars):
-        return _stable(config, step_size, scalars)
-    if reason.startswith(("W ", "a ")) and config.critic_step_size is not None:
-        return f"--critic-step-size {config.critic_step_size / 2:.2g}"
     return _smaller(config, step_size, 2)
 
 
 def remedy_of(trajectory: Trajectory, config: RunConfig) -> str:
     """Return the options to try after the divergence that a file records."""
-    last = {name: float(column[-1]) for name, column in trajectory.scalars.items() if len(column)}
+    first = {name: float(column[0]) for name, column in trajectory.scalars.items() if len(column)}
     step_size = float(trajectory.attributes["resolved"]["step_size"])
-    return remedy(config, step_size, trajectory.stop_reason, last)
+    return remedy(config, step_size, trajectory.stop_reason, first)
 
 
 def _smaller(config: RunConfig, step_size: float, factor: float) -> str:

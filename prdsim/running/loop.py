@@ -14,6 +14,7 @@ from prdsim.config import Resolved, RunConfig
 from prdsim.errors import DivergedError, PrdsimError
 from prdsim.progress import Progress
 from prdsim.running.accuracy import remedy, warnings_of
+from prdsim.running.blame import to_blame, with_blame
 from prdsim.running.ordered_calls import OrderedCalls
 from prdsim.running.simulation import Simulation
 from prdsim.running.stopping import StopRequest
@@ -82,14 +83,14 @@ class Loop:
     def go(self, progress: Progress, stop: StopRequest) -> Result:
         """Run until the end or a stop; raises the errors that `prdsim.run` lists."""
         simulation = self._simulation
+        for text in simulation.backend.notes:
+            progress.note(text)
         progress.start(*simulation.progress)
         try:
             if not self._first:
                 self._record(restart=True)
             while not simulation.finished and stop.signal is None:
-                simulation.advance(
-                    next_view=min(self._snapshots.next_time, self._scalars.next_time)
-                )
+                self._advance()
                 self._record()
                 loss = self._last.get("loss_sup", float("nan"))
                 progress.update(simulation.progress[0], simulation.step, loss)
@@ -106,6 +107,13 @@ class Loop:
         finally:
             self._later.close()
             progress.close()
+
+    def _advance(self) -> None:
+        next_view = min(self._snapshots.next_time, self._scalars.next_time)
+        try:
+            self._simulation.advance(next_view=next_view)
+        except DivergedError as error:  # adaptive steps shrank away
+            self._diverge(str(error).splitlines()[0].removeprefix("diverged: "))
 
     def _record(self, *, restart: bool = False) -> None:
         """Write the rows due after the last step, and commit if it is time."""
@@ -196,7 +204,8 @@ class Loop:
 
     def _diverge(self, reason: str) -> NoReturn:
         simulation = self._simulation
-        advice = remedy(simulation.config, simulation.resolved.step_size, reason, self._last)
+        reason = with_blame(reason, to_blame(simulation, self._first))
+        advice = remedy(simulation.config, simulation.resolved.step_size, reason, self._first)
         raise DivergedError(
             f"diverged: {reason}\n{self._writer.path} holds the run up to there; try {advice}"
         )

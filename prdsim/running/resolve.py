@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from prdsim.backends import get_backend
 from prdsim.config import Resolved, RunConfig
 from prdsim.running.integrators import AlternatingDescent, make_stepper
-from prdsim.running.step_size import automatic_step_size, round_down
+from prdsim.running.step_control import FIXED_FRACTION, round_down
+from prdsim.running.step_size import automatic_step_size
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
     from prdsim.backends.base import Backend
 
-# Automatic step sizes in units of 1 / lambda_max at t = 0. A fixed step of 1/16 follows the flow to
-# a few percent through the kinks of the score field, 1 chatters at them. An adaptive step reaches
-# its size in a few steps; it begins far below, since small weights begin at z = 0, on all kinks.
-_FIXED_FRACTION, _FIRST_ADAPTIVE_FRACTION = 1 / 16, 1e-3
+# In units of 1 / lambda_max at t = 0. An adaptive step reaches its size in a few steps; it begins
+# far below, since small weights begin at z = 0, on all kinks.
+_FIRST_ADAPTIVE_FRACTION = 1e-3
 _RAMP = 64  # steps until an automatic fixed step has its full size, if weights begin small
 
 
@@ -45,7 +45,7 @@ def automatic_step(
     config: RunConfig, X: HostArray, Y: HostArray, initial: dict[str, HostArray]
 ) -> float:
     """Return the step size for "auto": a fraction of `automatic_step_size`."""
-    fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else _FIXED_FRACTION
+    fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else FIXED_FRACTION
     return round_down(fraction * automatic_step_size(config, X, Y, initial))
 
 

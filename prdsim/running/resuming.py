@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,16 @@ def resume(
             recorded = Recorded(trajectory)
             config, longer = _config_to_resume(recorded, steps, end_time)
             data, beginning = recorded.data, recorded.beginning
-            before = [trajectory.attributes, *trajectory.sessions][-1].get("versions", {})
+            former = [trajectory.attributes, *trajectory.sessions][-1].get("versions", {})
             rows = _first_and_last_row(trajectory)
             # Without rows the run was killed before its first commit: start from the beginning.
-            point = writer.read_restart() if rows else None
+            before = _passed(recorded, config)
+            point = writer.read_restart(before=before) if rows else None
+            if point is not None and point.time >= before:
+                raise _finished(trajectory, again=False)
             plans = _plans(trajectory, config, point, longer=longer)
         with Simulation(config, *data, **beginning, restart=point) as simulation:
-            session = _session(simulation, before, lock=lock, say=say)
+            session = _session(simulation, former, lock=lock, say=say)
             if longer:
                 extend_trajectory(
                     writer,
@@ -81,6 +85,8 @@ def resume(
                     attributes=config_attributes(config),
                     carried=CARRIED_SINCE_2,
                 )
+                if before < inf:
+                    writer.read_restart(before=before)  # the copy begins at its newest
             if accept_new_bits and rows:
                 session["accepted_new_bits"] = writer.rows_after_restart
             writer.session(session)
@@ -174,24 +180,50 @@ def _config_to_resume(
         end_time=end_time if end_time is not None else config.end_time,
     )
     if trajectory.status is Status.FINISHED:
-        _require_something_left(trajectory, longer)
+        _require_something_left(recorded, longer)
     return longer, longer != config
 
 
-def _require_something_left(trajectory: Trajectory, config: RunConfig) -> None:
+def _require_something_left(recorded: Recorded, config: RunConfig) -> None:
     """Raise `ConfigError` if a finished run has reached the requested end."""
-    path = trajectory.path
-    if reaches(trajectory.restart_time, config.end_time):
-        raise ConfigError(
-            f"{path}: the run is finished at time {trajectory.time[-1]:g}; "
-            f"--end-time T with T > {trajectory.restart_time:.6g}, the end of its last step, "
-            "continues it"
-        )
+    trajectory = recorded.trajectory
+    if reaches(trajectory.restart_time, config.end_time) and _passed(recorded, config) == inf:
+        raise _finished(trajectory, again=_by_time(trajectory))
     if trajectory.restart_step >= config.step_limit:
         raise ConfigError(
-            f"{path}: the run is finished at step {trajectory.restart_step}; "
+            f"{trajectory.path}: the run is finished at step {trajectory.restart_step}; "
             f"--steps N with N > {trajectory.restart_step} continues it"
         )
+
+
+def _passed(recorded: Recorded, config: RunConfig) -> float:
+    """Return a later end that the last step has passed, else infinity.
+
+    States within that step are interpolated: it is to be taken again, from an earlier restart
+    state.
+    """
+    former, end = recorded.config.end_time, config.end_time
+    if former is None or end is None or end <= former or not _by_time(recorded.trajectory):
+        return inf
+    return end if reaches(recorded.trajectory.restart_time, end) else inf
+
+
+def _by_time(trajectory: Trajectory) -> bool:
+    """Whether rows are planned by time; the last of those by step is not in a longer run."""
+    return all(
+        plan.dtype.kind == "f"
+        for plan in (trajectory.planned_snapshots, trajectory.planned_scalars)
+    )
+
+
+def _finished(trajectory: Trajectory, *, again: bool) -> ConfigError:
+    """Return the error of a run that has reached its end; whether its last step can be repeated."""
+    end, passed = trajectory.time[-1], trajectory.restart_time
+    later = f"T > {end:g}" if again else f"T > {passed:.6g}, the end of its last step,"
+    return ConfigError(
+        f"{trajectory.path}: the run is finished at time {end:g}; "
+        f"--end-time T with {later} continues it"
+    )
 
 
 def _first_and_last_row(trajectory: Trajectory) -> tuple[dict[str, float], ...]:

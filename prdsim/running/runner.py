@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prdsim import __version__
 from prdsim.config import Resolved, RunConfig
+from prdsim.config.effects import SAMPLE_KEYS, without_effect
 from prdsim.datasets import Dataset
 from prdsim.datasets.configured import files_of, load_data
 from prdsim.files.whole import refuse_inputs
@@ -36,6 +37,7 @@ def run(
     resolved: Resolved | None = None,
     stored_chart: Mapping[str, HostArray] | None = None,
     progress: Progress | bool = False,
+    remarks: bool = True,
     **keys: Any,
 ) -> Result:
     """Run a simulation and write its trajectory file.
@@ -51,9 +53,12 @@ def run(
             chart, ``stored_chart``.
         progress: True shows on stderr a description of the run with its predicted memory, then a
             bar on a terminal, lines elsewhere; or your own `Progress`.
+        remarks: Whether to tell of keys that were given and have no effect, and of classes without
+            samples: on the display, or in the log ``prdsim``.
 
     Returns:
-        How the run ended; an interrupted run (SIGINT, SIGTERM) can be resumed from ``path``.
+        How the run ended; an interrupted run (SIGINT, SIGTERM, SIGHUP) can be resumed from
+        ``path``.
 
     Raises:
         ConfigError: a key or value is invalid, the output exists or is the data's own file, or the
@@ -66,8 +71,13 @@ def run(
     config = (config or RunConfig()).replace(**keys)
     path = Path(config.output or default_name())
     check_target(path, force=config.force)
+    display = shown(progress)
+    for text in without_effect(config, _replaced(data)) if remarks else ():
+        display.remark(text)
     plans = plans_of(config)  # too many rows are refused before any work
     dataset = load_data(config, data)
+    for text in dataset.notes if remarks else ():
+        display.remark(text)
     if data is None:
         refuse_inputs([path], files_of(config))
     else:
@@ -75,7 +85,7 @@ def run(
     with Simulation(
         config, dataset.X, dataset.Y, initial=initial, resolved=resolved, stored_chart=stored_chart
     ) as simulation:
-        layout, display = layout_of(simulation, dataset, plans), shown(progress)
+        layout = layout_of(simulation, dataset, plans)
         with (
             StopRequest() as stop,
             TrajectoryWriter.create(
@@ -85,6 +95,13 @@ def run(
             if progress is True:
                 announce(simulation.describe())
             return Loop(simulation, writer, *plans).go(display, stop)
+
+
+def _replaced(data: tuple[ArrayLike, ArrayLike] | Dataset | None) -> tuple[str, ...]:
+    """Return the keys in whose place data are given: a `Dataset` is used unchanged."""
+    if data is None:
+        return ()
+    return (*SAMPLE_KEYS, "normalize", "target") if isinstance(data, Dataset) else SAMPLE_KEYS
 
 
 def default_name() -> str:

@@ -86,6 +86,7 @@ class Simulation:
         self.backend = backend or backend_of(config, resolved)
         self.dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
         self.stepper = make_stepper(config)
+        self._given = X, Y, initial
         chart_name = (resolved or config).chart
         if chart_name == "auto":
             k = self.backend
@@ -123,6 +124,14 @@ class Simulation:
 
     def __exit__(self, *exception: object) -> None:
         self._contexts.close()
+
+    def anew(self, config: RunConfig) -> Simulation:
+        """Return a run of the same data from t = 0 with another configuration.
+
+        It begins with the arrays that were given to this one, or those that the seed draws.
+        """
+        X, Y, initial = self._given
+        return Simulation(config, X, Y, initial=initial, backend=self.backend)
 
     # -- stepping ------------------------------------------------------------------------------
 
@@ -252,7 +261,7 @@ class Simulation:
     # -- observing -----------------------------------------------------------------------------
 
     def describe(self) -> str:
-        """Return one line with sizes, backend, chart and predicted memory."""
+        """Return one line with data, diffusion, sizes, backend, chart and predicted memory."""
         sizes, resolved = self.dimensions, self.resolved
         needed = needed_bytes(self.config, sizes, self.backend, resolved.chart)
         count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
@@ -261,6 +270,7 @@ class Simulation:
         if self.config.critic_step_size is not None and self.config.adversary:
             rate = f"; critic's speed beta = {resolved.critic_rate:.3g}"
         return (
+            f"{self.config.dataset}, {self.config.adversary_in_words}; "
             f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
             f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
             f"{resolved.chart} chart{rate}; about {size_text(needed)} of memory for arrays"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_FLOOR, Decimal
 from math import isfinite, isnan, sqrt
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from prdsim.physics.gradients import forward, tangent_kernel_product
 from prdsim.physics.model import Model, build_model
 from prdsim.physics.randomness import Stream, generator
 from prdsim.physics.state import State
+from prdsim.running.step_control import round_down
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
@@ -46,7 +46,8 @@ def automatic_step_size(
         )
     if not largest > 0.0:
         raise ConfigError(
-            "step_size auto: the tangent kernel is zero (U and V frozen, or all inactive); "
+            "step_size auto: the tangent kernel is zero (U and V frozen, all neurons inactive, or "
+            "data so small that products vanish); "
             "give --step-size a number"
         )
     return round_down(1.0 / largest)
@@ -58,7 +59,7 @@ def largest_kernel_eigenvalue(model: Model, state: State) -> float:
     J is the Jacobian of Z (d_out, n) in the arrays of U, V that move. K, of order d_out n, is
     symmetric and positive semidefinite; it is never formed. lambda_max is a rate, per unit of time:
     without diffusion, Euler steps are stable below 2 / lambda_max. It is 0 if neither U nor V
-    moves, and NaN if products overflow. The same state gives the same bits.
+    moves, and NaN if products or the pre-activations overflow. The same state gives the same bits.
 
     Costs some 20 products with K, each about a velocity without its critic. Call it in the
     backend's `active` context. The workspace is overwritten; the state is only read.
@@ -66,6 +67,8 @@ def largest_kernel_eigenvalue(model: Model, state: State) -> float:
     if not {"U", "V"} & set(model.moving):
         return 0.0
     kernel = _Kernel(model, state)
+    if not model.backend.all_finite(model.work.A):  # gates of NaN are closed: K would be 0
+        return float("nan")
     return _lanczos(kernel, generator(model.seed, Stream.KRYLOV_START).standard_normal(kernel.size))
 
 
@@ -114,10 +117,3 @@ class _Kernel:
         k.to_device(np.reshape(vector, self._shape), work.E)
         tangent_kernel_product(self._model, self._state, work.E, self._velocity)
         return k.to_host(work.Z).astype(np.float64).reshape(-1)
-
-
-def round_down(value: float) -> float:
-    """Return a positive number rounded down to two significant digits."""
-    number = Decimal(str(value))  # by its shortest text: 0.29 stays 0.29
-    unit = Decimal(1).scaleb(number.adjusted() - 1)
-    return float(number.quantize(unit, rounding=ROUND_FLOOR))

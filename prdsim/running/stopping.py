@@ -9,7 +9,7 @@ from prdsim.files.stopping import StopByException
 
 
 class StopRequest(StopByException):
-    """The first SIGINT or SIGTERM only sets `signal`, which is obeyed between two steps.
+    """The first SIGINT, SIGTERM or SIGHUP only sets `signal`, which is obeyed between two steps.
 
     The second one raises at once.
     """

@@ -84,7 +84,7 @@ def curves(table: Table, measure: str, over: str, by: Sequence[str] = ()) -> lis
     names = list(table.columns)
     keys = names[1 : names.index("state")]  # between the member's name and its state
     _require(table, measure, keys, over, by)
-    fine = next((key for key in _FINENESS if key in keys and key not in (over, *by)), None)
+    fine = next((key for key in _FINENESS if key in keys and key not in (over, *by)), "")
     others = set(keys) - {over, *by, "seed", fine}
     if others:
         raise ConfigError(f"{min(others)} varies, too: give --by {min(others)}")
@@ -113,7 +113,7 @@ def _curve(
     rows: Sequence[Mapping[str, Any]],
     measure: str,
     over: str,
-    fine: str | None,
+    fine: str,
 ) -> Curve:
     found = {
         (row.get(fine), row[over], row.get("seed")): row[measure]

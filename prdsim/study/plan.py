@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from prdsim.config import RunConfig
-from prdsim.config.files import from_settings, read_toml
+from prdsim.config.files import from_text, parted, read_toml
 from prdsim.errors import ConfigError
 from prdsim.study.axes import MOST_MEMBERS, Axis, Settings, axis, crossed, from_option, zipped
 from prdsim.words import shown
@@ -114,7 +114,7 @@ def load_plan(
     axes = {key: axis(key, listed) for key, listed in _table(values, "vary").items()}
     joint = [zipped(table) for table in _tables(values, "together")]
     explicit = _tables(values, "member")
-    base = {**values, **from_settings(settings)}
+    base = {**values, **{key: from_text(key, text) for key, text in parted(settings)}}
     for key, value in base.items():
         if isinstance(value, dict | list):
             raise ConfigError(f"{shown(key)}: not a part of a study; vary, together or member are")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -327,10 +328,11 @@ class TrajectoryWriter(WritableFile):
         with self._writing():
             self._clear_uncommitted()
 
-    def read_restart(self) -> RestartPoint:
+    def read_restart(self, *, before: float = inf) -> RestartPoint:
         """Return the newest committed exact state, its checksum verified.
 
-        If its slot is damaged, the other is used, and kept until a new state is committed.
+        If its slot is damaged, or its time not below ``before``, the other is used, and kept until
+        a new state is committed; if that is of no use either, the newest is the answer.
 
         Raises:
             TrajectoryError: none was ever committed.
@@ -342,14 +344,17 @@ class TrajectoryWriter(WritableFile):
                 f"{self.path} holds no state to resume from (its run ended before the first "
                 "commit, or it was repaired without one); run it again with --force"
             )
+        found = []
         for candidate in (slot, 1 - slot):
             point = read_restart_slot(self._map, self._fd, candidate)
             # A state later than the committed one was never committed, nor were its rows.
             if point is not None and (
                 point.step == step if candidate == slot else 0 <= point.step <= step
             ):
-                self._restart = self._next_restart = (candidate, point.step, point.time)
-                return point
+                found.append((candidate, point))
+        for candidate, point in [each for each in found if each[1].time < before] or found:
+            self._restart = self._next_restart = (candidate, point.step, point.time)
+            return point
         raise DamagedTrajectoryError(
             f"both restart states in {self.path} are damaged (their checksums fail); the "
             "snapshots can still be read, but the run cannot be continued"

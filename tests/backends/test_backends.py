@@ -14,6 +14,7 @@ from support_backends import SPECIAL, SUBNORMAL, elementwise, failures, precisio
 import prdsim.backends
 from prdsim.backends import backend_names, backend_status, get_backend, register_backend
 from prdsim.backends.base import Backend
+from prdsim.backends.numba import NumbaBackend
 from prdsim.backends.numpy import NumpyBackend
 from prdsim.errors import BackendUnavailableError, ConfigError
 from prdsim.verification.operations import large_results
@@ -139,6 +140,52 @@ def test_auto_explains_itself_where_nothing_works():
         pytest.skip("CuPy is installed")
     with pytest.raises(BackendUnavailableError, match="CuPy is not installed"):
         get_backend("auto", precision="tf32")
+
+
+def no_product(*_, **__):
+    """A product that is not computed."""
+
+
+def test_a_backend_that_does_not_multiply_is_refused(monkeypatch):
+    monkeypatch.setattr(NumpyBackend, "gemm", no_product)
+    with pytest.raises(BackendUnavailableError) as caught:
+        get_backend("numpy", precision="float32")
+    first, second = str(caught.value).splitlines()
+    assert first == "backend numpy: does not work here (a product is wrong);"
+    assert second == "reinstall numpy, or choose another backend"
+    assert caught.value.exit_code == 4
+
+
+def test_a_backend_that_fails_as_it_is_made_is_unavailable(monkeypatch):
+    monkeypatch.setattr(prdsim.backends, "_REGISTERED", {})
+    register_backend("mine", lambda *_: {}["nothing"])
+    monkeypatch.setenv("MINE_LEVEL", "9")
+    with pytest.raises(BackendUnavailableError) as caught:
+        get_backend("mine")
+    first, second = str(caught.value).splitlines()
+    assert first == "backend mine: does not work here (nothing);"
+    assert second == "correct or unset MINE_LEVEL"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
+def test_a_run_says_why_auto_passed_over_a_backend(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(NumbaBackend, "gemm", no_product)
+    for name in os.environ:
+        if name.startswith("NUMBA_"):
+            monkeypatch.delenv(name)
+    keys = {"dataset": "digits", "samples": 8, "width": 6, "steps": 2, "output": "a.h5"}
+    keys |= {"integrator": "gd", "step_size": 0.01, "force": True}
+    monkeypatch.chdir(tmp_path)
+    said = (
+        "backend numba: does not work here (a product is wrong); reinstall numba, or "
+        "choose another backend; auto takes numpy instead"
+    )
+    assert prdsim.run(**keys, progress=True).resolved.backend == "numpy"
+    assert said in capsys.readouterr().err.splitlines()
+    with pytest.warns(Warning, match="auto takes numpy instead") as told:
+        prdsim.run(**keys)
+    assert [str(warning.message) for warning in told] == [said]
+    assert not backend_status("numba").available
 
 
 # -- registering one -------------------------------------------------------------------------------

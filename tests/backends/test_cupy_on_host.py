@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gpu_evidence
@@ -352,19 +353,43 @@ def unavailable(name: str = "cupy") -> list[str]:
 
 
 def test_cupy_is_not_installed(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "cupy", None)  # as Python marks what cannot be found
     first, second = unavailable()
     assert first == "backend cupy: CuPy is not installed;"
     assert second.startswith("pip install 'prdsim[cuda13]'")
 
 
-def test_cupy_is_installed_but_broken(monkeypatch, tmp_path):
-    (tmp_path / "cupy.py").write_text("raise ImportError('libfoo.so: cannot open\\nmore')")
+@pytest.fixture
+def folder(monkeypatch, tmp_path) -> Iterator[Path]:
+    """Where Python looks for modules first; no CuPy is imported yet, and none afterwards."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    yield tmp_path
+    sys.modules.pop("cupy", None)
+
+
+@pytest.mark.parametrize("name", ["cupy", "cupy.py"])
+def test_a_folder_or_module_that_only_has_its_name_is_not_cupy(folder, name):
+    if name == "cupy" and importlib.util.find_spec("cupy") is not None:
+        pytest.skip("CuPy is installed, and found before any folder without code")
+    path = folder / name
+    path.touch() if path.suffix else path.mkdir()
+    first, second = unavailable()
+    assert first == f"backend cupy: CuPy is not installed ({path} only has its name);"
+    assert second.startswith("pip install 'prdsim[cuda13]'")
+    auto = get_backend("auto")
+    assert (auto.name, auto.notes) == ("numba", ())
+
+
+@pytest.mark.parametrize("kind", ["ImportError", "AttributeError"])
+def test_cupy_is_installed_but_broken(folder, kind):
+    (folder / "cupy.py").write_text(f"raise {kind}('libfoo.so: cannot open\\nmore')")
     first, second = unavailable()
     assert "installed but cannot be imported (libfoo.so: cannot open)" in first
     assert "pip install" in second
+    auto = get_backend("auto")
+    assert auto.name == "numba"
+    assert auto.notes == (f"{first} {second}; auto takes numba instead",)
 
 
 def test_no_driver_or_an_old_one(monkeypatch, cupy):
@@ -412,10 +437,19 @@ def test_a_device_but_no_libraries(monkeypatch, cupy, what):
     assert "pip install 'prdsim[cuda13]' or 'prdsim[cuda12]'" in second
 
 
-def test_auto_falls_back_silently_and_prefers_a_device(monkeypatch, cupy):
+def test_auto_prefers_a_device_and_says_only_what_is_broken(monkeypatch, cupy):
     assert get_backend("auto").name == "cupy"
-    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 0)
-    assert get_backend("auto").name == "numba"
+    absent = [CUDARuntimeError(35, "cudaErrorInsufficientDriver")]
+    absent += [CUDARuntimeError(100, "cudaErrorNoDevice")]
+    for count in (lambda: 0, *map(failing, absent)):
+        monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", count)
+        backend = get_backend("auto")
+        assert (backend.name, backend.notes) == ("numba", ())
+    broken = CUDARuntimeError(999, "cudaErrorUnknown")
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", failing(broken))
+    (note,) = get_backend("auto").notes
+    assert "CuPy finds no CUDA device (cudaErrorUnknown: Unknown);" in note
+    assert note.endswith("; auto takes numba instead")
 
 
 def test_nothing_imports_cupy_on_the_cpu():

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from support import names
 from support_cli import ROOT, TINY, recorded
-from support_runs import assert_same_trajectory
+from support_runs import assert_same_trajectory, stop_at
 
 import prdsim
+from prdsim.cli.summary import finish
 from prdsim.errors import TrajectoryError
 from prdsim.trajectory import Status
 
@@ -37,6 +38,7 @@ KEYS = {
     "snapshots": "every:100",
     "restart_seconds": 0.1,
 }
+KEYS_OF_20 = {**KEYS, "steps": 20}
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 
@@ -105,6 +107,36 @@ def test_a_signal_while_the_program_starts(number, start, tmp_path):
             assert trajectory.check() == []
             assert trajectory.status is Status.INTERRUPTED
             assert trajectory.restart_step >= 0
+
+
+def test_a_terminal_that_is_closed_asks_to_stop_unless_that_is_ignored(run, tmp_path):
+    """SIGHUP is SIGTERM; nohup ignores it before the program begins."""
+    for handler, handled in ((signal.SIG_DFL, True), (signal.SIG_IGN, False)):
+        signal.signal(signal.SIGHUP, handler)
+        assert run("--version").code == 0
+        now = signal.getsignal(signal.SIGHUP)
+        assert (now == signal.getsignal(signal.SIGTERM)) is handled
+        assert (now == signal.SIG_IGN) is not handled
+        path = tmp_path / f"{handled}.h5"
+        result = prdsim.run(**KEYS_OF_20, output=str(path), progress=stop_at(9, signal.SIGHUP))
+        assert (result.stop_reason, result.step) == (
+            ("interrupted", 9) if handled else ("finished", 20)
+        )
+        assert result.signal == (signal.SIGHUP if handled else None)
+
+
+def test_a_run_that_was_hung_up_has_its_exit_code_though_nobody_listens(tmp_path, monkeypatch):
+    result = prdsim.run(
+        **KEYS_OF_20, output=str(tmp_path / "a.h5"), progress=stop_at(9, signal.SIGHUP)
+    )
+    closed, other = os.openpty()
+    os.close(closed)
+    with monkeypatch.context() as patch:
+        terminal = open(other, "w", closefd=False)  # noqa: SIM115 - closing it would write again
+        patch.setattr(sys, "stdout", terminal)
+        assert finish(result) == 129
+    os.dup2(os.open(os.devnull, os.O_WRONLY), other)
+    terminal.close()
 
 
 def test_two_signals_in_quick_succession(start, tmp_path, whole):

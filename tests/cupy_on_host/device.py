@@ -68,7 +68,7 @@ class DeviceArray:
         np.copyto(self._host, arr)
 
     def get(
-        self, stream: Stream | None = None, out: np.ndarray | None = None, blocking: bool = True
+        self, stream: Stream | None = None, *, out: np.ndarray | None = None, blocking: bool = True
     ) -> np.ndarray:
         module = self._module
         stream = stream or module.current_stream()
@@ -342,15 +342,15 @@ class HostCupy:
         self._pinned: dict[int, int] = {}  # size by address
         self._default = Stream(self)
         self.cuda = SimpleNamespace(
-            Device=lambda number=0: Device(self, number),
-            Stream=lambda non_blocking=False: Stream(self, non_blocking),
+            Device=lambda device=0: Device(self, device),
+            Stream=lambda *, non_blocking=False: Stream(self, non_blocking),
             alloc_pinned_memory=self._alloc_pinned_memory,
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             compiler=SimpleNamespace(CompileException=CompileException),
             runtime=SimpleNamespace(
                 getDeviceCount=lambda: self.devices,
-                getDeviceProperties=lambda number: {
-                    "name": f"host stand-in {number}".encode(),
+                getDeviceProperties=lambda device: {
+                    "name": f"host stand-in {device}".encode(),
                     "major": 9,
                     "minor": 0,
                 },
@@ -423,9 +423,9 @@ class HostCupy:
         memory = self.live[address][1]()
         return bool((memory[:_GUARD] == _MARK).all() and (memory[-_GUARD:] == _MARK).all())
 
-    def _alloc_pinned_memory(self, nbytes: int) -> Any:
-        memory = (ctypes.c_char * nbytes)()
-        self._pinned[ctypes.addressof(memory)] = nbytes
+    def _alloc_pinned_memory(self, size: int) -> Any:
+        memory = (ctypes.c_char * size)()
+        self._pinned[ctypes.addressof(memory)] = size
         return memory
 
     def is_pinned(self, array: np.ndarray) -> bool:

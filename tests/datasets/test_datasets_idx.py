@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from prdsim.datasets import available_datasets, idx, load_dataset
+from prdsim.datasets.fetch import check_dataset
 from prdsim.errors import DataError
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -58,7 +59,7 @@ def test_plain_and_gzip_are_told_by_content(tmp_path, suffix, pack):
         assert found[tuple(image.ravel() / 255)] == label
 
 
-@pytest.mark.parametrize("sub", ["", "mnist"])
+@pytest.mark.parametrize("sub", ["", "mnist", "MNIST/raw"])
 @pytest.mark.parametrize("place", ["data_dir", "environment", "cache"])
 def test_places(tmp_path, monkeypatch, place, sub):
     roots = {name: tmp_path / name for name in ("data_dir", "environment")}
@@ -73,6 +74,21 @@ def test_places(tmp_path, monkeypatch, place, sub):
     assert info.samples == {"test": 6}
     assert info.hint is not None
     assert info.hint.startswith("train not found: get it with `prdsim data fetch mnist`, or name ")
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_files_as_torchvision_lays_them_out_and_as_older_copies_are_named(tmp_path, suffix):
+    """Both sets in one folder: those of torchvision tell them apart, their names do not."""
+    write(tmp_path / "MNIST" / "raw", suffix=suffix)
+    fashion = write(
+        tmp_path / "FashionMNIST" / "raw", encode(IMAGE_ARRAY[:2]), encode(LABEL_ARRAY[:2])
+    )
+    for name in (IMAGES, LABELS):
+        (fashion / name).rename(fashion / f"{name.replace('-idx', '.idx')}{suffix}")
+    assert load(tmp_path).X.shape == (12, 6)
+    assert load(tmp_path, "fashion-mnist").X.shape == (12, 2)
+    states = {file.path for file in check_dataset("fashion-mnist", data_dir=tmp_path)}
+    assert states == {None, *fashion.iterdir()}
 
 
 def test_the_folder_of_the_name_comes_first(tmp_path):

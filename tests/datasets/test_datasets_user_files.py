@@ -96,14 +96,23 @@ BAD_CSV = {
     "empty": ("", "the first line must name the columns"),
     "names alone": ("a,b,y\n", "is empty: it has no line of numbers"),
     "no names": ("1,2,3\n4,5,6\n", "the first line must name the columns"),
-    "text": ("a,y\n1,2\n3,four\n", "could not convert string 'four'"),
-    "ragged": ("a,b,y\n1,2,3\n4,5\n", "number of columns changed"),
-    "columns": ("a,b,c,y\n1,2,3\n", "has 4 column names, but 3 columns"),
-    "missing value": ("a,b,y\n1,,3\n", "could not convert string ''"),
-    "nan": ("a,y\nnan,1\n", r"X of mine.csv holds nan at \[0, 0\]"),
-    "real label": ("a,label\n1,0\n2,0.5\n", "label 0.5 of sample 1 of .* is not an integer"),
-    "nan label": ("a,label\n1,nan\n", "label nan of sample 0 of .* is not an integer"),
-    "negative label": ("a,label\n1,-1\n", "label -1 of sample 0 of mine.csv is negative"),
+    # Lines count from 1, as editors do: the line of names, and lines that are empty, included.
+    "text": (
+        "a,y\n1,2\n\n3,four\n",
+        "line 4 of .*mine.csv holds 'four' in column y, not a number$",
+    ),
+    "quoted": ('a,y\n"1","2"\n', "line 2 of .*mine.csv holds '\"1\"' in column a, not a number$"),
+    "underscore": ("a,y\n1,2\n1_0,2\n", "line 3 of .*mine.csv holds '1_0' in column a"),
+    "ragged": ("a,b,y\n1,2,3\n4,5\n", "line 3 of .* has 2 values, but line 1 names 3 columns$"),
+    "columns": ("a,b,c,y\n1,2,3\n", "line 2 of .* has 3 values, but line 1 names 4 columns$"),
+    "semicolons": ("a;y\n1;2\n", "line 2 of .* holds '1;2' in column a;y, not a number$"),
+    "missing value": ("a,b,y\n1,,3\n", "line 2 of .* holds nothing in column b, not a number$"),
+    "blanks": ("a,y\n1,2\n  \n", "line 3 of .* has 1 value, but line 1 names 2 columns$"),
+    "nan": ("a,y\n1,1\nnan,1\n", "line 3 of .* holds nan in column a: all numbers must be finite"),
+    "infinite y": ("a,y\n\n1,1\n1,inf\n", "line 4 of .* holds inf in column y: all numbers"),
+    "real label": ("a,label\n1,0\n2,0.5\n", "label 0.5 of line 3 of .* is not an integer"),
+    "nan label": ("a,label\n1,nan\n", "label nan of line 2 of .* is not an integer"),
+    "negative label": ("a,label\n1,-1\n", "label -1 of line 2 of mine.csv is negative"),
     "both": ("a,label,y\n1,1,1\n", "one column label, or columns y..., not both"),
     "no inputs": ("y\n1\n", r"X of mine.csv is empty: its shape is \(1 x 0\)"),
 }
@@ -115,6 +124,29 @@ def test_bad_csv(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(DataError, match=message):
         load(path)
+
+
+def test_a_row_of_zeros_is_named_by_its_line(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("a,b,label\n1,1,1\n\n0,0,0\n")
+    with pytest.raises(DataError, match=r"^line 4 of mine\.csv has norm 0 and cannot be scaled"):
+        load(path, normalize="unit")
+
+
+def test_classes_without_a_sample_are_told(tmp_path):
+    """Labels that begin at 1, or were left out: the network gets an output for each class."""
+    path = write_npz(tmp_path / "mine.npz", X=X, Y=LABELS)
+    assert load(path).notes == ()
+    path = write_npz(tmp_path / "mine.npz", X=X, Y=LABELS + 1)
+    dataset = load(path)
+    assert dataset.Y.shape == (4, 8)
+    assert dataset.notes == (
+        "mine.npz: no sample has label 0 (1 of 4 classes, 0 to 3); each has an output all the same",
+    )
+    assert load(path, target="inputs").notes == ()
+    path = write_npz(tmp_path / "mine.npz", X=X, Y=LABELS * 10)
+    (note,) = load(path, target="scalar").notes
+    assert "no sample has label 1, 2, 3, 4, 5, ... (18 of 21 classes, 0 to 20)" in note
 
 
 def test_csv_that_is_no_text(tmp_path):

@@ -59,7 +59,8 @@ def test_progress_of_a_run_to_a_time_is_told_in_time(tmp_path):
 
 def test_lines_tell_step_loss_and_time_left(tmp_path):
     stream = io.StringIO()
-    prdsim.run(**KEYS, output=str(tmp_path / "run.h5"), progress=Shown(stream, 0.0))
+    keys = {**KEYS, "output": str(tmp_path / "run.h5"), "remarks": False}
+    prdsim.run(**keys, progress=Shown(stream, 0.0))
     lines = stream.getvalue().splitlines()
     assert len(lines) == 20
     assert lines[-1].startswith("20 of 20  step 20  L_sup ")

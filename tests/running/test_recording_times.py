@@ -141,6 +141,31 @@ def test_a_finished_run_goes_on_to_a_later_time(integrator, backend, tmp_path):
     assert all(time > 0.62 and steps[time] == steps_before_passing for time in missing)
 
 
+@METHODS
+def test_a_finished_run_goes_on_within_its_last_step(integrator, backend, tmp_path):
+    """The end is reached, not passed, though it lies within a step that has been taken."""
+    keys = {
+        "integrator": integrator,
+        "backend": backend,
+        "snapshots": "times:every:0.5",
+        "scalars": "times:every:0.01",
+        "end_time": 0.62,
+    }
+    path, straight = tmp_path / "run.h5", tmp_path / "straight.h5"
+    run(path, **keys)
+    before = rows_by_time(path)
+    with prdsim.open_trajectory(path) as trajectory:
+        end = (0.62 + trajectory.restart_time) / 2
+    result = prdsim.resume(path, end_time=end)
+    expected = run(straight, **{**keys, "end_time": end})
+    assert (result.stop_reason, result.step, result.time) == ("finished", expected.step, end)
+    assert same_bits(dict(result.state), dict(expected.state))
+    assert_same_points(path, straight)
+    for old, new, whole in zip(before, rows_by_time(path), rows_by_time(straight), strict=True):
+        assert list(new.items())[: len(old)] == list(old.items())
+        assert whole.items() <= new.items()  # nothing between the ends is missing
+
+
 def test_a_run_recorded_by_step_goes_on_to_a_later_time(tmp_path):
     keys = {"integrator": "rk4", "steps": 1000, "snapshots": "every:4", "scalars": "every:3"}
     path, straight = tmp_path / "run.h5", tmp_path / "straight.h5"
@@ -238,15 +263,18 @@ def test_going_on_where_a_step_ended_at_a_planned_time_but_for_rounding(tmp_path
 
 # -- refusals --------------------------------------------------------------------------------------
 
+BY_STEP = {"integrator": "rk4", "steps": 1000, "snapshots": "every:4"}
+AGAIN = r"finished at time 1\.3; --end-time T with T > 1\.3 continues it"
 PASSED = (
     r"finished at time 1\.3; --end-time T with T > 1\.35, the end of its last step, continues it"
 )
 REFUSED = [  # a finished run, how it is to go on, why not
     ({}, {"end_time": 1.2}, r"--end-time 1\.2: .*run\.h5 is planned for 1\.3; give a later end"),
-    ({"integrator": "rk4"}, {"end_time": None}, PASSED),
-    ({"integrator": "rk4"}, {"end_time": END}, PASSED),
-    ({"integrator": "rk4"}, {"end_time": 1.33}, PASSED),
-    ({"integrator": "rk4", "steps": 1000}, {"steps": 2000}, PASSED),
+    ({"integrator": "rk4"}, {"end_time": None}, AGAIN),
+    ({"integrator": "rk4"}, {"end_time": END}, AGAIN),
+    (BY_STEP, {"end_time": END}, PASSED),
+    (BY_STEP, {"end_time": 1.33}, PASSED),
+    ({"integrator": "rk4", "steps": 1000}, {"steps": 2000}, AGAIN),
     ({"steps": 3}, {"end_time": 2.0}, "finished at step 3; --steps N with N > 3 continues it"),
     (
         {"steps": 3, "end_time": None},

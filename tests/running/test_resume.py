@@ -149,7 +149,7 @@ def test_a_killed_and_stopped_run_is_continued_bit_for_bit(name, tmp_path, whole
 
 def test_stopped_again_and_again(tmp_path, whole):
     path = tmp_path / "run.h5"
-    for step, number in ((4, signal.SIGTERM), (5, signal.SIGINT), (11, signal.SIGTERM)):
+    for step, number in ((4, signal.SIGTERM), (5, signal.SIGINT), (11, signal.SIGHUP)):
         stop = stop_at(step, number)
         go = (
             prdsim.resume(path, progress=stop)

@@ -26,7 +26,8 @@ from prdsim.physics.charts import CHARTS
 from prdsim.physics.gradients import forward, tangent_kernel_product
 from prdsim.physics.state import State
 from prdsim.running import step_size
-from prdsim.running.step_size import automatic_step_size, largest_kernel_eigenvalue, round_down
+from prdsim.running.step_control import round_down
+from prdsim.running.step_size import automatic_step_size, largest_kernel_eigenvalue
 
 positive = st.floats(1e-300, 1e300, allow_nan=False)
 TRAINABLES = ("U,V,W,a", "U", "V", "U,V")
@@ -222,6 +223,16 @@ def test_auto_is_refused_where_the_kernel_is_zero():
     problem = random_problem(1)
     problem.X[:] = 0.0
     with pytest.raises(ConfigError, match="tangent kernel is zero"):
+        automatic(problem)
+
+
+def test_pre_activations_that_overflow_are_no_kernel_of_zero():
+    """U X is infinity minus infinity: NaN, whose gates are closed."""
+    problem = random_problem(1)
+    problem.X[:] = 1.7e308
+    problem.initial["U"][:] = 10.0
+    problem.initial["U"][:, ::2] *= -1.0
+    with pytest.raises(ConfigError, match="products with the tangent kernel overflow"):
         automatic(problem)
 
 
