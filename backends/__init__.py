@@ -11,8 +11,9 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from prdsim.arguments import choice, integer
 from prdsim.errors import (
     BackendAbsentError,
     BackendUnavailableError,
@@ -20,6 +21,7 @@ from prdsim.errors import (
     PrdsimError,
     did_you_mean,
 )
+from prdsim.symbols import Precision
 from prdsim.words import first_line
 
 if TYPE_CHECKING:
@@ -78,7 +80,10 @@ def get_backend(
     """
     if name == "auto":
         return _first_available(precision, threads)
-    kind, _, device = name.partition(":")
+    choice("precision", precision, get_args(Precision))
+    if threads is not None:
+        integer("threads", threads, least=1)
+    kind, _, device = str(name).partition(":")
     if kind not in backend_names():
         others = f"choose auto, {', '.join(backend_names())}"
         hint = did_you_mean(kind, backend_names()) or others

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 __version__ = "0.2.0"
 
@@ -15,12 +16,31 @@ _HOMES = {
     "run": "prdsim.running.runner",
     "resume": "prdsim.running.resuming",
     "Simulation": "prdsim.running.simulation",
+    "Result": "prdsim.running.loop",
+    "Observation": "prdsim.running.observing",
     "Trajectory": "prdsim.trajectory",
     "open_trajectory": "prdsim.trajectory",
     "load_dataset": "prdsim.datasets",
     "get_backend": "prdsim.backends",
     "open_study": "prdsim.study.results",
+    "History": "prdsim.analysis",
+    "history": "prdsim.analysis",
+    "PrdsimError": "prdsim.errors",
+    "ConfigError": "prdsim.errors",
+    "DataError": "prdsim.errors",
+    "TrajectoryError": "prdsim.errors",
+    "NotATrajectoryError": "prdsim.errors",
+    "DamagedTrajectoryError": "prdsim.errors",
+    "TrajectoryLockedError": "prdsim.errors",
+    "ResumeMismatchError": "prdsim.errors",
+    "OutputError": "prdsim.errors",
+    "ReportError": "prdsim.errors",
+    "BackendUnavailableError": "prdsim.errors",
+    "BackendAbsentError": "prdsim.errors",
+    "StudyError": "prdsim.errors",
+    "DivergedError": "prdsim.errors",
 }
+_PACKAGES = ("analysis", "errors", "figures")
 
 __all__ = ["__version__", *sorted(_HOMES)]
 
@@ -29,7 +49,9 @@ if not (Path(__file__).parent / "backends").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"prdsim.{name}")
     try:
         home = _HOMES[name]
     except KeyError:
@@ -40,4 +62,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_PACKAGES})

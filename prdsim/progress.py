@@ -33,6 +33,16 @@ def warn(text: str) -> None:
     warnings.warn(text, stacklevel=3)
 
 
+def noted(say: Say) -> Say:
+    """Return a function that says a line, and logs it."""
+
+    def say_and_log(text: str) -> None:
+        LOG.warning("%s", text)
+        say(text)
+
+    return say_and_log
+
+
 def show_line(text: str, stream: TextIO | None) -> None:
     """Print a line at once, if there is a stream."""
     if stream is not None:
@@ -40,7 +50,7 @@ def show_line(text: str, stream: TextIO | None) -> None:
 
 
 class Meter:
-    """Shows the progress of some work: a bar on a terminal, a line every few seconds elsewhere.
+    """Shows the progress of some work: a bar on a terminal or in a notebook, lines elsewhere.
 
     Nothing is shown without a stream. ``bar`` holds options of tqdm.
     """
@@ -49,8 +59,10 @@ class Meter:
         self._stream, self._seconds = stream, seconds
         self._next = time.monotonic() + seconds
         self._bar: Any = None
-        if stream is not None and stream.isatty():
-            from tqdm import tqdm
+        if stream is not None and (_in_notebook(stream) or stream.isatty()):
+            with warnings.catch_warnings():  # that there could be a widget
+                warnings.simplefilter("ignore")
+                from tqdm.auto import tqdm
 
             self._bar = tqdm(file=stream, dynamic_ncols=True, **bar)
 
@@ -176,19 +188,26 @@ class _Dispensable:
     """Writes to a stream, ignoring failures: a lost terminal or full log must not end the work."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self.stream = stream
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):  # broken pipe, full disk; a closed stream
-            self._stream.write(text)
+            self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         with suppress(OSError, ValueError):
-            self._stream.flush()
+            self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
+
+
+def _in_notebook(stream: TextIO) -> bool:
+    """Whether Jupyter shows a stream: it is no terminal, but bars are drawn there."""
+    if isinstance(stream, _Dispensable):
+        stream = stream.stream
+    return type(stream).__module__.startswith("ipykernel.")
 
 
 def progress_stream(stream: TextIO | None = None) -> TextIO | None:

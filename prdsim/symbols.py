@@ -8,6 +8,7 @@ ARRAYS = ("U", "V", "W", "a")
 """The four arrays of a state, by the paper's symbols, in the order of every listing."""
 
 Split = Literal["train", "test"]
+Precision = Literal["float64", "float32", "tf32"]
 Normalization = Literal["unit", "none"]
 Target = Literal["labels", "scalar", "inputs"]
 

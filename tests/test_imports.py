@@ -71,6 +71,17 @@ def test_public_names_are_there_and_others_are_not():
         prdsim.nothing  # noqa: B018
 
 
+def test_errors_and_results_are_public():
+    import prdsim.errors
+
+    errors = {name for name in vars(prdsim.errors) if name.endswith("Error")}
+    assert {"PrdsimError", "ConfigError"} < errors < {*prdsim.__all__}
+    assert {"History", "Observation", "Result", "Trajectory"} < {*prdsim.__all__}
+    assert prdsim.figures.draw is not None
+    assert prdsim.analysis.History is prdsim.History
+    assert {"analysis", "errors", "figures"} < {*dir(prdsim)}
+
+
 def test_the_run_function_is_not_hidden_by_a_module():
     assert callable(prdsim.run)
     assert callable(prdsim.resume)

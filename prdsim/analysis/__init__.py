@@ -5,15 +5,9 @@ recording of arrays made by `recording_of`, and read one snapshot at a time.
 """
 
 from prdsim.analysis.group import Measure
+from prdsim.analysis.labels import by_label, told_apart
 from prdsim.analysis.patterns.measures import GROUPS, History, history
-from prdsim.analysis.recording import (
-    Recording,
-    Snapshot,
-    by_label,
-    open_recording,
-    recording_of,
-    told_apart,
-)
+from prdsim.analysis.recording import Recording, Snapshot, open_recording, recording_of
 from prdsim.analysis.run_tables import neuron_table, scaling_like, scaling_table, subspace_table
 from prdsim.analysis.stability.growth import growth_of
 from prdsim.analysis.table import Table, to_json

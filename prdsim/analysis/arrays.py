@@ -23,7 +23,7 @@ def real_array(name: str, values: ArrayLike, *, ndim: int) -> Reals:
 
     Raises `ConfigError` for anything else; the message calls the array ``name``.
     """
-    array = np.asarray(values)
+    array = as_array(name, values)
     require_real(name, array.dtype)
     if array.ndim != ndim:
         raise ConfigError(f"{name} must have {ndim} axes, but its shape is {array.shape}")
@@ -32,6 +32,14 @@ def real_array(name: str, values: ArrayLike, *, ndim: int) -> Reals:
     if not np.isfinite(array).all():
         raise ConfigError(f"{name} holds NaN or infinity: measures need finite numbers")
     return array.astype(np.float64, copy=False)
+
+
+def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    """Return an array; raises `ConfigError` for rows of different lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise ConfigError(f"{name} is not an array: its rows differ in length") from None
 
 
 def require_real(name: str, dtype: np.dtype[Any]) -> None:

@@ -8,17 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from prdsim.analysis.patterns.measures import MEANINGS, History, history
-from prdsim.analysis.recording import Recording, by_label, recording_of, told_apart
+from prdsim.analysis.labels import by_label, told_apart
+from prdsim.analysis.patterns.measures import MEANINGS, History, groups_named, history
+from prdsim.analysis.recording import Recording, recording_of
 from prdsim.analysis.table import Table
+from prdsim.arguments import each, number
 from prdsim.convergence.report import NOT_ASSESSED, Report, error_text
 from prdsim.errors import ConfigError
 from prdsim.trajectory import Trajectory
+from prdsim.words import shown
 
 _LONGEST_HEAD = 20  # characters of a label that the head of a column holds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Measures of runs at one time, by label: ``values[label][name]`` is (runs,), in their order.
 
@@ -33,6 +36,10 @@ class Comparison:
     left_out: dict[str, str]
     notes: tuple[str, ...] = ()
     reports: dict[str, list[Report | None]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        runs = [f"{len(self.seeds[label])} {label}" for label in self.values]
+        return f"<Comparison at t = {self.time:.6g}: {shown(', '.join(runs), 200)}>"
 
     def discretization(self, name: str) -> str:
         """Describe how far a measure can be trusted: its largest relative error in any run."""
@@ -93,7 +100,7 @@ def compare(
     sources: Iterable[Trajectory | Recording],
     *,
     time: float | None = None,
-    groups: Iterable[str] | None = None,
+    groups: str | Iterable[str] | None = None,
     progress: Callable[[Iterable[Recording]], Iterable[Recording]] = iter,
 ) -> Comparison:
     """Measure runs at one time, by default the end of the shortest, grouped by label.
@@ -103,16 +110,18 @@ def compare(
     Raises `ConfigError` for fewer than two runs, a time that they do not share, or groups of
     measures that cannot be computed.
     """
-    recordings = told_apart(recording_of(source) for source in sources)
+    if isinstance(sources, Trajectory | Recording):
+        sources = [sources]
+    recordings = told_apart(map(recording_of, each("sources", sources, "runs", least=0)))
     if len(recordings) < 2:
         raise ConfigError("compare needs at least two runs, such as with.h5 without.h5")
     end = min(float(run.time[-1]) for run in recordings)
-    at = end if time is None else time
+    at = end if time is None else number("time", time)
     if not 0.0 <= at <= end * (1 + 1e-5):  # the end is shown with six digits
         raise ConfigError(
             f"time {at:g} is not between 0 and {end:.6g}, where the shortest run ends"
         )
-    chosen = None if groups is None else list(groups)
+    chosen = groups_named(groups)
     found = {
         id(run): history(run, chosen, snapshots=[run.nearest(at)]) for run in progress(recordings)
     }

@@ -6,22 +6,28 @@ Snapshots are read one at a time, so that a file of any size is analyzed in the 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from prdsim.analysis.arrays import require_real
+from prdsim.analysis.arrays import as_array, real_array, require_real
+from prdsim.arguments import each, instance, integer, number, wrong
 from prdsim.backends.arrays import HostArray as Array
-from prdsim.config import RunConfig, keys_of
+from prdsim.config import RunConfig
+from prdsim.config.files import config_of
 from prdsim.convergence.report import NOT_ASSESSED, FoundReport, look_up
 from prdsim.errors import ConfigError, DamagedTrajectoryError, TrajectoryError
+from prdsim.notebook import html_table
 from prdsim.recorded import Recorded
+from prdsim.symbols import ARRAYS
 from prdsim.trajectory import SnapshotArray, Trajectory, open_trajectory
+from prdsim.words import shown
 
 Snapshots = Array | SnapshotArray
 
@@ -45,7 +51,7 @@ _AXES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Snapshot:
     """One recorded state with the initial one; U (m, d_in), V (d_out, m), float64.
 
@@ -61,6 +67,10 @@ class Snapshot:
     W: Array | None = None
     a: Array | None = None
 
+    def __repr__(self) -> str:
+        m, d_in = self.U.shape
+        return f"<Snapshot of step {self.step}, t = {self.time:.6g}: m = {m}, d_in = {d_in}>"
+
     @property
     def weights(self) -> dict[str, Array]:
         """U, V, W, a by name; check with `Recording.require_critic` that W and a exist."""
@@ -74,7 +84,7 @@ class Snapshot:
         return self.U - self.U_0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recording:
     """Weights over K snapshots, U (K, m, d_in) and V (K, d_out, m), with data on their run.
 
@@ -103,6 +113,19 @@ class Recording:
 
     def __len__(self) -> int:
         return len(self.step)
+
+    def __repr__(self) -> str:
+        facts = [self.label, f"{len(self)} snapshots", *([self.status] if self.status else [])]
+        return f"<Recording {shown(self.name)}: {shown(', '.join(facts), 200)}>"
+
+    def _repr_html_(self) -> str:
+        facts = {"run": self.label, "status": self.status, "snapshots": len(self)}
+        shapes = {
+            name: getattr(self, name).shape[1:]
+            for name in ARRAYS
+            if getattr(self, name) is not None
+        }
+        return html_table(f"Recording {self.name}", {**facts, **shapes})
 
     @property
     def label(self) -> str:
@@ -190,7 +213,8 @@ class Recording:
         return self.at(index).weights
 
     def at(self, index: int) -> Snapshot:
-        """Read one snapshot; a negative index counts from the last."""
+        """Read one snapshot; the index is as for `place`."""
+        index = self.place(index)
         U_0, V_0 = self.initial
         U, V = _float64(self.U[index]), _float64(self.V[index])
         W, a = (None if x is None else _float64(x[index]) for x in (self.W, self.a))
@@ -199,9 +223,18 @@ class Recording:
     def __iter__(self) -> Iterator[Snapshot]:
         return (self.at(index) for index in range(len(self)))
 
+    def place(self, index: int) -> int:
+        """Return the index of a snapshot from 0; a negative one counts from the last.
+
+        Raises `ConfigError` if there is no such snapshot.
+        """
+        if not -len(self) <= integer("snapshot", index) < len(self):
+            raise ConfigError(f"there is no snapshot {index}: they are 0 to {len(self) - 1}")
+        return range(len(self))[index]
+
     def nearest(self, time: float) -> int:
         """Return the index of the snapshot nearest to a time."""
-        return int(np.argmin(np.abs(self.time - time)))
+        return int(np.argmin(np.abs(self.time - number("time", time))))
 
 
 def recording_of(
@@ -214,7 +247,7 @@ def recording_of(
     X: ArrayLike | None = None,
     Y: ArrayLike | None = None,
     grid: tuple[int, int] | None = None,
-    config: RunConfig | None = None,
+    config: RunConfig | Mapping[str, Any] | None = None,
     name: str = "arrays",
 ) -> Recording:
     """Return a recording of a trajectory, or of arrays: U (K, m, d_in), V (K, d_out, m) and more.
@@ -229,12 +262,14 @@ def recording_of(
     if isinstance(U, Trajectory):
         return _of_trajectory(U)
     if V is None:
-        raise ConfigError("a recording of arrays needs U (K, m, d_in) and V (K, d_out, m)")
+        what = "an open trajectory, a recording, or arrays U (K, m, d_in) and V (K, d_out, m)"
+        raise wrong("source", what, U)
+    instance("name", name, str, "text")
     given = {"U": U, "V": V, "W": W, "a": a, "X": X, "Y": Y}
-    arrays = {key: np.asarray(value) for key, value in given.items() if value is not None}
+    arrays = {key: as_array(key, value) for key, value in given.items() if value is not None}
     _check_shapes(arrays, grid)
     count = len(arrays["U"])
-    times = np.arange(count, dtype=float) if time is None else np.asarray(time, dtype=float)
+    times = np.arange(count, dtype=float) if time is None else real_array("time", time, ndim=1)
     if times.shape != (count,):
         raise ConfigError(f"time has shape {times.shape}, but U holds {count} snapshots")
     samples = (arrays["X"], arrays["Y"]) if {"X", "Y"} <= arrays.keys() else None
@@ -247,48 +282,9 @@ def recording_of(
         W=arrays.get("W"),
         a=arrays.get("a"),
         grid=grid,
-        config=config,
+        config=None if config is None else config_of(config),
         load_samples=None if samples is None else lambda: samples,
     )
-
-
-def told_apart(recordings: Iterable[Recording]) -> list[Recording]:
-    """Return recordings with labels that show all differences other than the seed.
-
-    Runs of one label then differ only in their initial draw, and may be averaged; those with and
-    without diffusion only in that. The critic's keys count only among runs that have a critic.
-    """
-    runs = [replace(run, apart="") for run in recordings]
-    configs = [run.config for run in runs if run.config is not None]
-    differing = _differing(configs, "data", "network", "time")
-    critics = _differing([config for config in configs if config.adversary], "adversary")
-    return [
-        replace(run, apart=_values(run.config, differing, critics)) if run.config else run
-        for run in runs
-    ]
-
-
-def by_label(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:
-    """Group recordings by label, those without diffusion first."""
-    found: dict[str, list[Recording]] = {}
-    for recording in recordings:
-        found.setdefault(recording.label, []).append(recording)
-    return dict(sorted(found.items(), key=lambda item: not item[0].startswith("without diffusion")))
-
-
-def _differing(configs: Sequence[RunConfig], *groups: str) -> list[str]:
-    """Return the relevant keys of some groups in which configurations differ."""
-    keys = [key for key in keys_of(*groups) if key not in _NOT_COMPARED]
-    return [key for key in keys if len({str(getattr(config, key)) for config in configs}) > 1]
-
-
-def _values(config: RunConfig, differing: list[str], critics: list[str]) -> str:
-    keys = [*differing, *(critics if config.adversary else [])]
-    return ", ".join(f"{key} = {getattr(config, key)}" for key in keys)
-
-
-_NOT_COMPARED = ("seed", "data_dir", "diffusion", "diffusivity", "steps", "end_time")
-"""Keys that differ between initial draws, appear in labels, or only determine the end."""
 
 
 @contextmanager
@@ -361,8 +357,11 @@ def _check_shapes(arrays: Mapping[str, Array], grid: tuple[int, int] | None) -> 
                     f"{key} has shape {array.shape}; it must be {shape} with {axis} = "
                     f"{sizes[axis]}, as the other arrays have"
                 )
-    if grid is not None and grid[0] * grid[1] != sizes["d_in"]:
-        raise ConfigError(f"a grid of {grid[0]} x {grid[1]} does not hold {sizes['d_in']} inputs")
+    if grid is not None:
+        sides = [integer("grid", side, least=1) for side in each("grid", grid, "rows and columns")]
+        if len(sides) != 2 or sides[0] * sides[1] != sizes["d_in"]:
+            shape = " x ".join(map(str, sides))
+            raise ConfigError(f"a grid of {shape} does not hold {sizes['d_in']} inputs")
 
 
 def _float64(array: Array) -> Array:

@@ -15,10 +15,10 @@ from prdsim.analysis.stability.coupling_history import CouplingHistory, replay_c
 from prdsim.analysis.stability.equilibrium import find_equilibrium
 from prdsim.analysis.stability.turing import Stability, assess_stability
 from prdsim.analysis.table import Table
-from prdsim.analysis.theory.bernoulli import fit_bernoulli, plateau
+from prdsim.analysis.theory.bernoulli import plateau
 from prdsim.analysis.theory.forces import FORCES, SYMBOLS, forces_of
 from prdsim.analysis.theory.scaling import Scaling, measure_scaling
-from prdsim.analysis.theory.theorem_report import theorem_report
+from prdsim.analysis.theory.theorem_report import recorded_residual, theorem_report
 from prdsim.errors import DataError, PrdsimError
 from prdsim.progress import Say, automatic_progress, silent
 from prdsim.trajectory import Trajectory
@@ -96,12 +96,12 @@ def subspace_table(source: Trajectory | Recording) -> Table:
 # -- scaling ---------------------------------------------------------------------------------------
 
 
-def scaling_like(recording: Recording | None) -> Scaling:
+def scaling_like(source: Trajectory | Recording | None) -> Scaling:
     """Measure how reaction and diffusion scale at initial draws like a run's, if one is given.
 
     It gives ``init_scale`` and ``output_init``; sizes and inputs are those of `measure_scaling`.
     """
-    config = None if recording is None else recording.config
+    config = None if source is None else recording_of(source).config
     if config is None:
         return measure_scaling()
     return measure_scaling(init_scale=config.init_scale, output_init=config.output_init)
@@ -124,11 +124,12 @@ def scaling_table(scaling: Scaling) -> Table:
 # -- theorems --------------------------------------------------------------------------------------
 
 
-def theorem_table(recording: Recording) -> Table:
+def theorem_table(source: Trajectory | Recording) -> Table:
     """Return a row per snapshot of Theorems 1 and 2; verdicts and the Bernoulli fit as notes.
 
     Raises `ConfigError` unless the run has the theorems' set-up, `DataError` if lambda_0 is 0.
     """
+    recording = recording_of(source)
     report = theorem_report(recording.file)
     constants = report.constants
     notes = (
@@ -143,16 +144,23 @@ def theorem_table(recording: Recording) -> Table:
 
 def _residual_notes(recording: Recording) -> list[str]:
     """Describe r and K fitted to the recorded residual, and its final level."""
-    scalars = recording.file.scalars
-    time, rho = scalars["time"], scalars["residual_norm"]
+    residual = recorded_residual(recording.file)
     try:
-        fit, rest = fit_bernoulli(time, rho**2), plateau(time, rho)
+        fit = residual.fit()
+        notes = [
+            f"fitted: r = {fit.r:.4g} +- {fit.r_error:.2g}, K = {fit.K:.4g} +- {fit.K_error:.2g}"
+        ]
     except DataError as error:
-        return [f"fitted: {error}"]
-    return [
-        f"fitted: r = {fit.r:.4g} +- {fit.r_error:.2g}, K = {fit.K:.4g} +- {fit.K_error:.2g}",
-        f"residual at the end {rest.level:.4g}, {'settled' if rest.settled else 'not settled'}",
-    ]
+        notes = [f"fitted: {error}"]
+    if residual.ends is not None:
+        limit = f"{residual.resolution:.2g}, what tolerance and rounding resolve"
+        return [*notes, f"residual from t = {residual.ends:.4g} on: below {limit}; not fitted"]
+    try:
+        rest = plateau(residual.time, residual.norm)
+    except DataError as error:
+        return [*notes, str(error)]
+    settled = "settled" if rest.settled else "not settled"
+    return [*notes, f"residual at the end {rest.level:.4g}, {settled}"]
 
 
 # -- couplings -------------------------------------------------------------------------------------
@@ -184,7 +192,7 @@ def coupling_table(history: CouplingHistory) -> Table:
 
 
 def stability_of(
-    recording: Recording, *, equilibrium: bool = False, say: Say = silent
+    source: Trajectory | Recording, *, equilibrium: bool = False, say: Say = silent
 ) -> Stability:
     """Return the leading modes at a recording's last snapshot, without and with diffusion.
 
@@ -193,6 +201,7 @@ def stability_of(
     problems. ``say`` is called with a progress text now and then.
     Raises `ConfigError` if it lacks W, a or the configuration, or the memory does not suffice.
     """
+    recording = recording_of(source)
     weights = recording.weights(-1)
     config = recording.settings.replace(precision="float64")
     X, Y = recording.samples

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from prdsim.words import shown
+
 _SHOWN_ROWS = 7  # of a long table, as text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """Columns of equal length by name; ``heads`` are their titles in words.
 
@@ -28,6 +30,10 @@ class Table:
     wide: bool = False
     notes: tuple[str, ...] = ()
     margin: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        count = len(next(iter(self.columns.values()), ()))
+        return f"<Table {shown(self.title, 200)}: {count} rows of {len(self.columns)} columns>"
 
     @property
     def rows(self) -> list[dict[str, Any]]:

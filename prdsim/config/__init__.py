@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -26,12 +25,13 @@ from pydantic import (
     model_validator,
 )
 
+from prdsim.config.brief import Brief
 from prdsim.config.messages import explain
 from prdsim.config.presets import PRESETS
 from prdsim.errors import ConfigError
 from prdsim.running.tableaux import TABLEAUX
 from prdsim.schedule import Rule
-from prdsim.symbols import ARRAYS, Normalization, Split, Target
+from prdsim.symbols import ARRAYS, Normalization, Precision, Split, Target
 from prdsim.words import shown, shown_value
 
 __all__ = [
@@ -69,7 +69,7 @@ def _key(group: str, default: Any, help_text: str) -> Any:
     return Field(default, description=help_text, json_schema_extra={"group": group})
 
 
-class RunConfig(BaseModel):
+class RunConfig(Brief):
     """The definition of a run; immutable.
 
     Keywords are the keys of the configuration table. Unknown keys, wrong types and values out of
@@ -139,7 +139,7 @@ class RunConfig(BaseModel):
     steps: Size | None = _key("time", None, "largest number of accepted steps")
 
     backend: str = _key("computing", "auto", "auto, numpy, numba, cupy; cupy:1 picks a device")
-    precision: Literal["float64", "float32", "tf32"] = _key(
+    precision: Precision = _key(
         "computing", "float64", "precision of all arrays; tf32 on cupy only"
     )
     chart: Literal["auto", "weight", "range", "gram"] = _key(

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from prdsim.arguments import file_path, wrong
 from prdsim.config import RunConfig
 from prdsim.config.messages import ContradictionError
 from prdsim.errors import ConfigError
@@ -138,3 +139,17 @@ def _as_people_write(text: str) -> Any:
     if re.fullmatch(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", text, re.IGNORECASE):
         return float(text)
     return text
+
+
+def config_of(given: RunConfig | Mapping[str, Any] | str | Path | None) -> RunConfig:
+    """Return what a caller in Python means: a configuration, its keys, a TOML file, the defaults.
+
+    Raises `ConfigError`.
+    """
+    if given is None or isinstance(given, RunConfig):
+        return given or RunConfig()
+    if isinstance(given, Mapping):
+        return RunConfig(**{str(key): value for key, value in given.items()})
+    if isinstance(given, str | Path):
+        return load_config(file_path("config", given))
+    raise wrong("config", "a RunConfig, a mapping of its keys, or the path of a TOML file", given)

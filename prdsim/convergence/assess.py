@@ -13,8 +13,17 @@ import numpy as np
 
 from prdsim import __version__
 from prdsim.analysis import GROUPS, Recording, history, open_recording
+from prdsim.arguments import flag, function, number
 from prdsim.convergence.judgment import HEADLINE, JudgedNumber, judge
-from prdsim.convergence.replays import Replay, ReplayPlan, Stopped, ensure, plan_of, remove
+from prdsim.convergence.replays import (
+    Replay,
+    ReplayPlan,
+    Stopped,
+    ensure,
+    plan_of,
+    refuse_others,
+    remove,
+)
 from prdsim.convergence.report import ReplayRecord, Report, replay_folder, report_path, write_report
 from prdsim.errors import ConfigError, DataError, DivergedError, TrajectoryLockedError
 from prdsim.files.lock import folder_held
@@ -62,13 +71,17 @@ def converge(
         progress: Show the progress of each replay.
 
     Raises:
-        ConfigError: the run is not finished, the time is outside it, or a report exists.
+        ConfigError: an argument is invalid, the run is not finished, the time is outside it, or a
+            report exists.
         DivergedError: the run itself diverged.
         TrajectoryError: a file cannot be read, or another process is writing it.
         BackendUnavailableError: the run's backend is unavailable.
         OutputError: a replay or the report cannot be written.
     """
-    if not 0.0 < accuracy < 1.0:
+    flag("force", force)
+    flag("progress", progress)
+    function("say", say, "of a line of text")
+    if not 0.0 < number("accuracy", accuracy) < 1.0:
         raise ConfigError(f"accuracy {accuracy:g} is not between 0 and 1; 0.01 is one percent")
     with open_recording(path) as recording:
         trajectory = recording.trajectory
@@ -96,6 +109,7 @@ def converge(
 
 def _make(plan: ReplayPlan, folder: Path, say: Callable[[str], None], progress: bool) -> Stopped:
     """Make all replays; return the signal that stopped one, if any."""
+    refuse_others(plan)
     try:
         for number, replay in enumerate(plan.replays, start=1):
             say(f"replay {number} of {len(plan.replays)}: {replay.name}, {replay.setting}")
@@ -123,7 +137,8 @@ def _index(recording: Recording, trajectory: Trajectory, time: float | None) -> 
             "prdsim resume continues it"
         )
     end = float(recording.time[-1])
-    if time is not None and not 0.0 < time <= end * (1 + 1e-5):  # shown with six digits
+    latest = end * (1 + 1e-5)  # shown with six digits
+    if time is not None and not 0.0 < number("time", time) <= latest:
         raise ConfigError(f"--time {time:g} is not between 0 and {end:.6g}, where the run ends")
     index = len(recording) - 1 if time is None else recording.nearest(time)
     if recording.time[index] <= 0.0:

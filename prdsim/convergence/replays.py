@@ -31,6 +31,7 @@ from prdsim.recorded import Recorded
 from prdsim.running.resuming import resume
 from prdsim.running.runner import run
 from prdsim.trajectory import Status, Trajectory, open_trajectory
+from prdsim.trajectory.create import remove_strays
 
 Stopped = signal.Signals | None
 
@@ -125,11 +126,14 @@ def _resolved_config(
         step_size=resolved.step_size,
         end_time=end,
         steps=None,
-        snapshots="times:geometric:2",
-        scalars="times:geometric:2",
+        snapshots=_ENDS,
+        scalars=_ENDS,
         store_data=True,
         force=True,
     )
+
+
+_ENDS = "times:geometric:2"
 
 
 def _tighter(config: RunConfig, resolved: Resolved, factor: float) -> tuple[RunConfig, Resolved]:
@@ -183,11 +187,9 @@ def ensure(plan: ReplayPlan, replay: Replay, progress: Progress | bool = False) 
     """Make a replay, or continue it; return the signal that stopped it, if any.
 
     A finished or diverged replay is kept; one with other settings is made again. Divergence is not
-    an error here: the replay's file records it. Raises `OutputError` if its name is that of a link,
-    which may lead to somebody's file.
+    an error here: the replay's file records it. Raises as `refuse_others`.
     """
-    if replay.path.is_symlink():
-        raise OutputError(f"{replay.path} is a link, not a replay: move it away")
+    _refuse_other(replay.path)
     status = _status(replay, plan.dataset)
     if status in (Status.FINISHED, Status.DIVERGED):
         return None
@@ -206,17 +208,36 @@ def ensure(plan: ReplayPlan, replay: Replay, progress: Progress | bool = False) 
     return None
 
 
-def _status(replay: Replay, dataset: Dataset) -> Status | None:
-    """Return the status of a replay's file; None if it is missing, damaged or of another replay.
+def refuse_others(plan: ReplayPlan) -> None:
+    """Raise `OutputError` if the name of a replay is that of a file that is none; it stays."""
+    for replay in plan.replays:
+        _refuse_other(replay.path)
 
-    A replay is not user data: an unreadable one is made again.
-    """
+
+def _refuse_other(path: Path) -> None:
+    """Refuse a link, which may lead to somebody's file, and what cannot be told from one."""
+    if path.is_symlink():
+        raise OutputError(f"{path} is a link, not a replay: move it away")
+    if path.exists() and not _is_replay(path):
+        raise OutputError(f"{path} is not a replay of converge, which needs the name: move it away")
+
+
+def _is_replay(path: Path) -> bool:
+    """Whether a file says that it was made under this name, and recorded as replays are."""
+    try:
+        with open_trajectory(path) as there:
+            config = there.config
+    except (NotATrajectoryError, DamagedTrajectoryError):
+        return False
+    named = Path(str(config.get("output"))).parts[-2:] == path.parts[-2:]
+    return named and config.get("snapshots") == config.get("scalars") == _ENDS
+
+
+def _status(replay: Replay, dataset: Dataset) -> Status | None:
+    """Return the status of a replay's file; None if it is missing, or of another replay."""
     if not replay.path.exists():
         return None
-    with (
-        suppress(NotATrajectoryError, DamagedTrajectoryError),
-        open_trajectory(replay.path) as there,
-    ):
+    with open_trajectory(replay.path) as there:
         if there.attributes.get("config_sha256") != replay.config.sha256():
             return None
         given = {**replay.initial, "X": dataset.X, "Y": dataset.Y}
@@ -226,13 +247,12 @@ def _status(replay: Replay, dataset: Dataset) -> Status | None:
             np.array_equal(array, given[name].astype(precision)) for name, array in kept.items()
         )
         return there.status if same else None
-    return None
 
 
 def remove(plan: ReplayPlan, folder: Path) -> None:
     """Remove the replays' files, and their folder if nothing else is in it."""
     for replay in plan.replays:
-        for path in folder.glob(f"*{replay.path.name}*"):
-            path.unlink()
+        replay.path.unlink()
+        remove_strays(replay.path)
     with suppress(OSError):  # the user has put files there
         folder.rmdir()

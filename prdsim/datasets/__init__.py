@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from prdsim.arguments import integer
 from prdsim.datasets import idx
 from prdsim.datasets.base import Dataset, Source, fingerprint, finish, make_source, prepare
 from prdsim.datasets.reading import expanded, reading
@@ -74,7 +76,17 @@ def load_dataset(
         DataError: The data are missing, malformed, too few, not finite, or of norm 0 under "unit".
         ConfigError: An argument is invalid.
     """
-    _check_options(samples, seed, split)
+    _check_options(
+        samples,
+        seed,
+        dataset=name_or_path,
+        split=split,
+        normalize=normalize,
+        target=target,
+        data_dir=data_dir,
+        outputs=outputs,
+        correlation_length=correlation_length,
+    )
     name = str(name_or_path)
     if name == "synthetic":
         if samples is None:
@@ -115,7 +127,7 @@ def from_arrays(
     real targets. Y may be None with ``target="inputs"``. The other arguments and the errors are
     those of `load_dataset`.
     """
-    _check_options(samples, seed, "train")
+    _check_options(samples, seed, dataset=name, normalize=normalize, target=target)
     source = make_source(name, name, X, Y, grid)
     return prepare(source, samples=samples, seed=seed, normalize=normalize, target=target)
 
@@ -176,13 +188,12 @@ def _describe_idx(name: str, data_dir: str | Path | None) -> DatasetInfo:
     return DatasetInfo(name, description, location, samples, "; ".join(hints) or None)
 
 
-def _check_options(samples: int | None, seed: int, split: Split) -> None:
-    if samples is not None and samples < 1:
-        raise ConfigError(f"samples must be 1 or more, not {samples}")
-    if not 0 <= seed < 2**64:
-        raise ConfigError(f"seed must be in [0, 2^64), not {seed}")
-    if split not in ("train", "test"):
-        raise ConfigError(f'split must be "train" or "test", not {split!r}')
+def _check_options(samples: int | None, seed: int, **keys: Any) -> None:
+    """Raise `ConfigError` for what a configuration cannot hold, None for all samples apart."""
+    from prdsim.config import RunConfig  # heavier than all that lists and fetches data
+
+    integer("seed", seed, least=0, most=2**64 - 1)
+    RunConfig(**keys, **({} if samples is None else {"samples": samples}))
 
 
 def _load_digits(split: Split) -> Source:

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prdsim.datasets.reading import check_memory
-from prdsim.errors import ConfigError, DataError
+from prdsim.errors import DataError
+from prdsim.notebook import html_table
 from prdsim.physics.randomness import Stream, generator
 from prdsim.symbols import Normalization, Target
+from prdsim.words import shown
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """The samples of one run, one per column.
 
@@ -38,6 +40,13 @@ class Dataset:
     fingerprint: str
     description: str
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Dataset {shown(self.name)}: {shown(self.description, 200)}>"
+
+    def _repr_html_(self) -> str:
+        facts = {"description": self.description, "X": self.X.shape, "Y": self.Y.shape}
+        return html_table(f"Dataset {self.name}", {**facts, "SHA-256": self.fingerprint})
 
 
 def sample_place(row: int) -> str:
@@ -127,8 +136,6 @@ def finish(
     rows = source.X[chosen].astype(np.float64) / source.scale
     if normalize == "unit":
         rows /= _norms(source, rows, chosen)[:, None]
-    elif normalize != "none":
-        raise ConfigError(f'normalize must be "unit" or "none", not {normalize!r}')
     X = np.ascontiguousarray(rows.T)
     Y = _targets(source, chosen, X, target)
     grid = "" if source.grid is None else f" ({source.grid[0]} x {source.grid[1]})"
@@ -184,8 +191,6 @@ def _targets(
     """Y, shape (d_out, n), for each meaning of ``target``; see `prdsim.datasets.load_dataset`."""
     if target == "inputs":
         return X.copy()
-    if target not in ("labels", "scalar"):
-        raise ConfigError(f'target must be "labels", "scalar" or "inputs", not {target!r}')
     if source.Y is None:
         raise DataError(f'{source.description} has no Y: the only target without Y is "inputs"')
     if source.classes is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
+from prdsim.arguments import wrong
 from prdsim.config import RunConfig
 from prdsim.datasets import Dataset, from_arrays, idx, load_dataset
 from prdsim.datasets.base import require_representable
@@ -16,7 +17,8 @@ def load_data(
 ) -> Dataset:
     """Return the data set of a configuration, or one of ``data`` (X, Y) with its settings.
 
-    Raises `DataError` also for data that are beyond the range of the configuration's precision.
+    Raises `ConfigError` for ``data`` that are no pair, `DataError` also for data that are beyond
+    the range of the configuration's precision.
     """
     dataset = _load(config, data)
     require_representable(dataset, config.array_precision)
@@ -27,6 +29,8 @@ def _load(config: RunConfig, data: tuple[ArrayLike, ArrayLike] | Dataset | None)
     if isinstance(data, Dataset):
         return data
     if data is not None:
+        if not isinstance(data, tuple | list) or len(data) != 2:
+            raise wrong("data", "a pair (X, Y) of arrays, one sample a row, or a Dataset", data)
         return from_arrays(
             *data, seed=config.seed, normalize=config.normalize, target=config.target
         )

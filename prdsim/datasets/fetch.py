@@ -108,7 +108,7 @@ def _all_wanted(name: str) -> list[Wanted]:
     manifest = idx.manifest()
     if name not in manifest:
         ships = "it comes with prdsim" if name in ("synthetic", "digits") else "unknown"
-        hint = did_you_mean(name, manifest) or f"choose from {', '.join(manifest)}"
+        hint = did_you_mean(str(name), manifest) or f"choose from {', '.join(manifest)}"
         raise ConfigError(f'no files to fetch or check for "{name}": {ships}; {hint}')
     return [Wanted(file, **known) for file, known in manifest[name]["files"].items()]
 

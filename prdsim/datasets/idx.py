@@ -21,6 +21,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from prdsim.arguments import file_path
 from prdsim.datasets.base import Source, make_source
 from prdsim.datasets.reading import check_declared, expanded, reading
 from prdsim.errors import DataError
@@ -71,7 +72,7 @@ def search_folders(name: str, data_dir: str | Path | None) -> list[Path]:
 
 def data_roots(data_dir: str | Path | None) -> list[Path]:
     """``data_dir`` and PRDSIM_DATA_DIR, if given, and the user's cache, best first."""
-    given = [] if data_dir is None else [data_dir]
+    given: list[str | Path] = [] if data_dir is None else [file_path("data_dir", data_dir)]
     given += filter(None, [os.environ.get("PRDSIM_DATA_DIR")])
     return [expanded(root) for root in (*given, platformdirs.user_cache_dir("prdsim"))]
 

@@ -32,8 +32,6 @@ def make_synthetic(
         raise ConfigError(
             f"correlation_length must be 0 to {_LONGEST:g} pixels, not {correlation_length}"
         )
-    if outputs < 1:
-        raise ConfigError(f"outputs must be 1 or more, not {outputs}")
     d_in = GRID[0] * GRID[1]
     needed = 8 * (3 * n * d_in + (n + TEACHER_WIDTH) * outputs)
     what = f"{n} synthetic samples of {outputs} outputs"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from prdsim.analysis import History
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.figures.request import Histories, Request, draws
-from prdsim.figures.style import annotate, line_of, new_figure
+from prdsim.figures.style import annotate, body_of, draw_curve, legend_of_all, line_of, new_figure
 
 
 def _over_time(runs: Sequence[History], name: str) -> tuple[Array, Array]:
@@ -33,19 +34,37 @@ def draw_measure(axes: Axes, histories: Histories, name: str, *, over: str = "")
         look = line_of(label, list(histories))
         color = look["color"]
         time, values = _over_time(runs, name)
-        axes.plot(time, values.mean(axis=0), **look, label=label)
+        draw_curve(axes, time, values.mean(axis=0), **look, label=label)
         if len(runs) > 1:
-            low, high = values.min(axis=0), values.max(axis=0)
-            axes.fill_between(time, low, high, color=color, alpha=0.35, linewidth=0)
+            draw_band(axes, time, values.min(axis=0), values.max(axis=0), color, 0.35)
         if over:
             low, high = (_over_time(runs, f"{over}_{q}")[1].mean(axis=0) for q in ("q05", "q95"))
-            axes.fill_between(time, low, high, color=color, alpha=0.12, linewidth=0)
+            draw_band(axes, time, low, high, color, 0.12)
 
 
-def time_axis(axes: Axes, histories: Histories, *, log: bool) -> None:
-    """Label the time axis; if logarithmic, it begins at the first snapshot after t = 0."""
+def draw_band(axes: Axes, time: Array, low: Array, high: Array, color: str, alpha: float) -> None:
+    """Draw a range over time; that of a single time as a bar."""
+    if len(time) == 1:
+        axes.vlines(time, low, high, color=color, alpha=alpha, linewidth=8)
+    else:
+        axes.fill_between(time, low, high, color=color, alpha=alpha, linewidth=0)
+
+
+_POINTS = (("o", 6), ("x", 4), ("s", 4), ("+", 6))  # shapes and sizes, in the order of labels
+
+
+def draw_points(axes: Axes, histories: Histories, name: str) -> None:
+    """Draw a measure that takes few values as points, one a snapshot of each run: no means."""
+    for (label, runs), (mark, size) in zip(histories.items(), cycle(_POINTS), strict=False):
+        look = {"color": line_of(label, list(histories))["color"], "fillstyle": "none"}
+        for run in runs:
+            axes.plot(run.time, run[name], mark, markersize=size, **look)
+    axes.set_ylim(bottom=0)
+
+
+def time_axis(axes: Axes, times: Array, *, log: bool) -> None:
+    """Label the time axis of times; if logarithmic, it begins at the first one after t = 0."""
     axes.set_xlabel("time t")
-    times = np.concatenate([run.time for runs in histories.values() for run in runs])
     positive = times[times > 0]
     if log and len(positive):
         axes.set_xscale("log")
@@ -53,6 +72,11 @@ def time_axis(axes: Axes, histories: Histories, *, log: bool) -> None:
             axes.set_xlim(positive.min(), positive.max())
     elif len(positive):
         axes.set_xlim(0, positive.max())
+
+
+def times_of(histories: Histories) -> Array:
+    """Return the times of all histories, one after the other."""
+    return np.concatenate([run.time for runs in histories.values() for run in runs])
 
 
 def value_axis(panels: Sequence[Axes], label: str) -> None:
@@ -109,12 +133,13 @@ _LAYERS = (
 def draw_distances(request: Request) -> Figure:
     """Draw the distances of u_j and v_j from their initial values, by label."""
     histories = request.histories("distances")
-    figure = new_figure(9.0, 3.6)
-    for axes, (title, name, symbol) in zip(figure.subplots(1, 2), _LAYERS, strict=True):
+    figure = new_figure(9.0, 3.8)
+    body = body_of(figure)
+    for axes, (title, name, symbol) in zip(body.subplots(1, 2), _LAYERS, strict=True):
         draw_measure(axes, histories, f"{name}_mean", over=name)
         axes.set(title=title, ylabel=f"distance {symbol}")
         axes.set_ylim(bottom=0)
-        time_axis(axes, histories, log=request.log_time)
-        axes.legend(loc="upper left")
+        time_axis(axes, times_of(histories), log=request.log_time)
+    legend_of_all(body)
     annotate(figure, request.recordings, band_note(histories, neurons=True))
     return figure

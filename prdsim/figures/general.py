@@ -12,13 +12,13 @@ from prdsim.analysis import scaling_like
 from prdsim.analysis.theory.forces import FORCES
 from prdsim.analysis.theory.scaling import ScalingRow, Sizes
 from prdsim.figures.request import Request, draws
-from prdsim.figures.style import GRAY, WITH, WITHOUT, new_figure
+from prdsim.figures.style import GRAY, WITH, WITHOUT, body_of, legend_of_all, new_figure
 
 _SYMBOLS = {
     "reaction_U": r"$\|R^u_j\|$",
-    "diffusion_U": r"$\|D^u_j\|$",
+    "diffusion_U": r"$\|\Delta^u_j\|$",
     "reaction_V": r"$\|R^v_j\|$",
-    "diffusion_V": r"$\|D^v_j\|$",
+    "diffusion_V": r"$\|\Delta^v_j\|$",
 }
 _SIZES = {
     "n": "samples n",
@@ -40,8 +40,9 @@ def draw_scaling(request: Request) -> Figure:
     first run.
     """
     scaling = scaling_like(request.recordings[0] if request.recordings else None)
-    figure = new_figure(12.0, 10.0)
-    panels = figure.subplots(len(FORCES), len(Sizes._fields), sharey="row")
+    figure = new_figure(12.0, 10.4)
+    body = body_of(figure)
+    panels = body.subplots(len(FORCES), len(Sizes._fields), sharey="row")
     for row, quantity in zip(panels, FORCES, strict=True):
         rows = [scaling.row(quantity, varied) for varied in Sizes._fields]
         for axes, found in zip(row, rows, strict=True):
@@ -51,7 +52,7 @@ def draw_scaling(request: Request) -> Figure:
         row[0].set_ylabel(f"{_SYMBOLS[quantity]}, root mean square")
     for axes, varied in zip(panels[-1], Sizes._fields, strict=True):
         axes.set_xlabel(_SIZES[varied])
-    panels[0, 0].legend(loc="upper left", fontsize=7)
+    legend_of_all(body)
     symbols = (_SIZES[varied].split()[-1] for varied in Sizes._fields)
     base = ", ".join(f"{s} = {size}" for s, size in zip(symbols, scaling.base, strict=True))
     figure.suptitle(
@@ -104,7 +105,7 @@ def draw_schematic(_: Request) -> Figure:
     _draw_arrow(axes, (1.35, -0.45), (6.95, -1.75), WITH)
     _write(axes, (3.6, 1.92), "supervision: reaction alone", WITHOUT)
     _write(axes, (3.6, 0.38), r"$\dot u_j = R^u_j(u_j, v_j)$", "black")
-    _write(axes, (3.6, -0.42), r"$\dot u_j = R^u_j(u_j, v_j) + D^u_j(\nabla^2 u_j)$", "black")
+    _write(axes, (3.6, -0.42), r"$\dot u_j = R^u_j(u_j, v_j) + D\,\Delta^u_j(u_j, v_j)$", "black")
     _write(axes, (3.6, -2.0), "with the adversary: reaction and diffusion", WITH)
     axes.set_title(
         "Neurons $(u_j, v_j)$ as a ring of cells, shaded by their departure from the mean",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -10,8 +12,10 @@ from prdsim.figures.request import Request, draws, needs_images, needs_input_ima
 from prdsim.figures.style import (
     DARK,
     annotate,
+    color_bar,
     colors_of,
-    extended,
+    draw_curve,
+    head,
     largest,
     mosaic,
     mosaic_height,
@@ -42,13 +46,13 @@ def draw_input(request: Request) -> Figure:
 
 @draws("filters", "hidden filters u_j as images", needs_images, needs_neurons, poster="3, 7, 8")
 def draw_filters(request: Request) -> Figure:
-    """Draw u_j at chosen times: one row per run, on one color scale."""
+    """Draw u_j at chosen times: one row per run, all on one color scale."""
     return _draw_mosaics(request, changes=False)
 
 
 @draws("changes", "changes u_j(t) - u_j(0) of filters as images", needs_images, needs_neurons)
 def draw_changes(request: Request) -> Figure:
-    """Draw u_j(t) - u_j(0) at chosen times: one row per run, on one color scale."""
+    """Draw u_j(t) - u_j(0) at chosen times: one row per run, all on one color scale."""
     return _draw_mosaics(request, changes=True)
 
 
@@ -57,29 +61,24 @@ def _draw_mosaics(request: Request, *, changes: bool) -> Figure:
     shown = [request.snapshots(run) for run in runs]
     if changes:  # nothing has changed at the start
         shown = [[k for k in indices if k > 0] or indices for indices in shown]
+    rows = [
+        [(now.change if changes else now.U)[neurons] for now in map(run.at, indices)]
+        for run, indices in zip(runs, shown, strict=True)
+    ]
+    limit = largest(chain(*rows))
     columns = max(map(len, shown))
     height = mosaic_height(len(neurons), 3.1) + 0.35
     figure = new_figure(3.1 * columns + 1.2, height * len(runs) + 0.4)
     panels = figure.subplots(len(runs), columns, squeeze=False)
-    for row, (run, indices) in enumerate(zip(runs, shown, strict=True)):
-        snapshots = map(run.at, indices)
-        images = [(now.change if changes else now.U)[neurons] for now in snapshots]
+    for row, (run, indices, images) in enumerate(zip(runs, shown, rows, strict=True)):
         letter = f"({'abcdefgh'[row % 8]}) " if len(runs) > 1 else ""
-        limit = largest(images)
-        for column, axes in enumerate(panels[row]):
-            if column >= len(images):
-                axes.set_axis_off()
-                continue
-            drawn = show_image(axes, mosaic(images[column], run.pixels), limit)
-            time = run.time[indices[column]]
-            axes.set_title(f"{letter}{run.label}, t = {time:.4g}")
-        symbol = "u_j(t) - u_j(0)" if changes else "u_j(t)"
-        figure.colorbar(
-            drawn,
-            ax=panels[row],
-            label=f"entries of ${symbol}$",
-            extend=extended(np.concatenate(images), limit),
-        )
+        for axes in panels[row, len(images) :]:
+            axes.set_axis_off()
+        for axes, k, image in zip(panels[row], indices, images, strict=False):
+            show_image(axes, mosaic(image, run.pixels), limit)
+            axes.set_title(f"{letter}{run.label}, t = {run.time[k]:.4g}")
+    symbol = "u_j(t) - u_j(0)" if changes else "u_j(t)"
+    color_bar(figure, panels, f"entries of ${symbol}$", chain(*rows))
     annotate(figure, runs, f"{len(neurons)} neurons")
     return figure
 
@@ -98,31 +97,29 @@ def draw_features(request: Request) -> Figure:
     The image is input ``sample`` of the run itself; the title says if runs' inputs differ.
     """
     runs, neurons = request.runs, request.chosen_neurons()
-    figure = new_figure(10.0, (mosaic_height(len(neurons), 4.6) + 0.5) * len(runs) + 0.4)
+    figure = new_figure(10.0, (mosaic_height(len(neurons), 4.6) + 0.6) * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 2, squeeze=False, width_ratios=(1.25, 1.0))
     inputs, final = _inputs(request), [run.at(-1) for run in runs]
     top = max(float((now.U @ x).max()) for now, x in zip(final, inputs, strict=True))
-    shown = zip(panels, runs, final, inputs, colors_of(runs), strict=True)
-    for (maps, features), run, now, x, color in shown:
-        images = now.U[neurons] * x
-        limit = largest([images])
-        drawn = show_image(maps, mosaic(images, run.pixels), limit)
+    images = [now.U[neurons] * x for now, x in zip(final, inputs, strict=True)]
+    limit = largest(images)
+    shown = zip(panels, runs, final, inputs, images, colors_of(runs), strict=True)
+    for (maps, features), run, now, x, image, color in shown:
+        show_image(maps, mosaic(image, run.pixels), limit)
         maps.set_title(f"{run.label}, t = {now.time:.4g}: maps $u_j \\circ x$")
-        label = "entries of $u_j \\circ x$"
-        figure.colorbar(drawn, ax=maps, label=label, extend=extended(images, limit))
         for time, U, look in (
             (0.0, now.U_0, {"color": DARK, "linestyle": "--"}),
             (now.time, now.U, {"color": color}),
         ):
             h = np.sort(np.maximum(U @ x, 0.0))[::-1]
-            features.plot(np.arange(1, len(h) + 1), h, **look, label=f"t = {time:.4g}")
+            draw_curve(features, np.arange(1, len(h) + 1), h, **look, label=f"t = {time:.4g}")
         features.set(
-            title="hidden features, largest first",
             xlabel="rank of the neuron",
             ylabel=r"$\mathrm{relu}(u_j \cdot x)$",
             ylim=(0, 1.05 * top if top > 0 else 1.0),
         )
-        features.legend()
+        head(features, "hidden features, largest first")
+    color_bar(figure, panels[:, 0], "entries of $u_j \\circ x$", images)
     whose = "" if _all_equal(inputs) else " of each run, which differ"
     annotate(figure, runs, f"input {request.sample}{whose}")
     return figure
@@ -135,13 +132,13 @@ def draw_top(request: Request) -> Figure:
     d_out = runs[0].V.shape[1]
     figure = new_figure(11.0, (min(1.2 + 0.16 * d_out, 5.0) + 0.4) * len(runs) + 0.3)
     panels = figure.subplots(len(runs), 3, squeeze=False)
-    for row, run in zip(panels, runs, strict=True):
-        now = run.at(-1)
-        columns = (now.V_0[:, neurons], now.V[:, neurons], (now.V - now.V_0)[:, neurons])
-        limit = largest(columns)
+    final = [run.at(-1) for run in runs]
+    columns = [[V[:, neurons] for V in (now.V_0, now.V, now.V - now.V_0)] for now in final]
+    limit = largest(chain(*columns))
+    for row, run, now, images in zip(panels, runs, final, columns, strict=True):
         names = ("$v_j(0)$", f"$v_j(t)$, t = {now.time:.4g}", "$v_j(t) - v_j(0)$")
-        for axes, image, name in zip(row, columns, names, strict=True):
-            drawn = show_image(axes, image, limit)
+        for axes, image, name in zip(row, images, names, strict=True):
+            show_image(axes, image, limit)
             axes.set_aspect("auto")
             axes.set(title=f"{run.label}: {name}", xlabel="neuron j, of those chosen")
             axes.set_yticks([0, d_out - 1])
@@ -149,8 +146,7 @@ def draw_top(request: Request) -> Figure:
             numbers = [str(neuron) for neuron in neurons]
             axes.set_xticks(np.arange(len(neurons))[every], numbers[every], rotation=90, fontsize=6)
         row[0].set_ylabel("output i")
-        over = extended(np.concatenate(columns), limit)
-        figure.colorbar(drawn, ax=row, label="entries", extend=over)
+    color_bar(figure, panels, "entries", chain(*columns))
     annotate(figure, runs, f"{len(neurons)} neurons")
     return figure
 

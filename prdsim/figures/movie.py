@@ -19,6 +19,8 @@ from prdsim.errors import ConfigError, OutputError
 from prdsim.figures.request import FigureKind, Request, needs_images, needs_neurons
 from prdsim.figures.style import (
     annotate,
+    draw_curve,
+    head,
     largest,
     line_of,
     mosaic,
@@ -106,12 +108,12 @@ def _frame(
     top.colorbar(images[0], ax=panels, label="$u_j(t) - u_j(0)$", extend="both")
     axes = bottom.subplots()
     for run in runs:
-        mean = [hidden_distances(U, run.initial[0]).mean() for U in run.U]
-        axes.plot(run.time, mean, **line_of(run.label, labels), label=run.label)
+        mean = np.array([hidden_distances(U, run.initial[0]).mean() for U in run.U])
+        draw_curve(axes, run.time, mean, **line_of(run.label, labels), label=run.label)
     if len(times) > 1:
         axes.set_xscale("symlog", linthresh=float(times[1]) or 1.0)
     axes.set(xlabel="time t", ylabel="mean distance")
-    axes.legend(loc="upper left")
+    head(axes, "")
     return figure, images, titles, axes.axvline(times[0], color="k", linewidth=0.8)
 
 

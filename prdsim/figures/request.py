@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from textwrap import fill
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,17 +14,20 @@ from prdsim.analysis import History, Recording, by_label, history, told_apart
 from prdsim.analysis.patterns.embedding import require_tsne
 from prdsim.analysis.patterns.neurons import hidden_distances
 from prdsim.analysis.theory.theorem_report import check_set_up
+from prdsim.arguments import choice, each, flag, function, integer, number
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.errors import ConfigError
 from prdsim.figures.style import SUFFIXES, without_formulas
+from prdsim.words import shown
 
 Histories = dict[str, list[History]]
 """The histories of the runs of each label."""
 
-Neurons = Literal["displacement", "random"] | tuple[int, ...]
+Neurons = Literal["displacement", "random"] | Sequence[int]
+Embedding = Literal["pca", "tsne"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Request:
     """The runs of a figure, and the options that choose the parts shown.
 
@@ -32,22 +35,29 @@ class Request:
     "random" (by ``seed``), ``count`` of them; ``times`` picks the nearest snapshots (None: the
     first, one in between and the last); ``sample`` is the number of the input image; ``embedding``
     is "pca" or "tsne"; ``log_time`` draws time logarithmically. ``progress`` may wrap loops.
+    Raises `ConfigError` for what none of them can be; sequences of numbers become tuples.
     """
 
     recordings: tuple[Recording, ...]
     neurons: Neurons = "displacement"
     count: int = 24
     seed: int = 0
-    times: tuple[float, ...] | None = None
+    times: Sequence[float] | None = None
     sample: int = 0
-    embedding: Literal["pca", "tsne"] = "pca"
+    embedding: Embedding = "pca"
     log_time: bool = False
     progress: Callable[[Iterable[int]], Iterable[int]] = iter
     _histories: dict[tuple[int, tuple[str, ...]], History] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        shown = tuple(_with_readable_label(run) for run in told_apart(self.recordings))
-        object.__setattr__(self, "recordings", shown)
+        for name, value in _checked(self).items():
+            object.__setattr__(self, name, value)
+        readable = tuple(_with_readable_label(run) for run in told_apart(self.recordings))
+        object.__setattr__(self, "recordings", readable)
+
+    def __repr__(self) -> str:
+        names = shown(", ".join(run.name for run in self.recordings), 200)
+        return f"<Request for figures of {len(self.recordings)} runs: {names}>"
 
     @property
     def runs(self) -> list[Recording]:
@@ -95,15 +105,35 @@ class Request:
             )
         m = widths.pop()
         if isinstance(self.neurons, tuple):
-            wrong = [j for j in self.neurons if not 0 <= j < m]
-            if wrong:
-                raise ConfigError(f"there is no neuron {wrong[0]}: they are 0 to {m - 1}")
+            absent = [j for j in self.neurons if not 0 <= j < m]
+            if absent:
+                raise ConfigError(f"there is no neuron {absent[0]}: they are 0 to {m - 1}")
             return np.array(self.neurons)
         count = min(self.count, m)
         if self.neurons == "random":
             return np.sort(np.random.default_rng(self.seed).choice(m, count, replace=False))
         moved = sum(hidden_distances(run.U[-1], run.U[0]) for run in self.runs)
         return np.sort(np.argsort(-moved, kind="stable")[:count])
+
+
+def _checked(request: Request) -> dict[str, object]:
+    """Return the options of a request that are sequences as tuples; raises `ConfigError`."""
+    integer("count", request.count, least=1)
+    integer("seed", request.seed, least=0)
+    integer("sample", request.sample, least=0)
+    choice("embedding", request.embedding, get_args(Embedding))
+    flag("log_time", request.log_time)
+    function("progress", request.progress, "that wraps a loop, such as tqdm")
+    found: dict[str, object] = {}
+    if request.times is not None:
+        times = each("times", request.times, "numbers")
+        found["times"] = tuple(number("times", time) for time in times)
+    if isinstance(request.neurons, str):
+        choice("neurons", request.neurons, ("displacement", "random"))
+    else:
+        indices = each("neurons", request.neurons, "indices, or displacement, or random")
+        found["neurons"] = tuple(integer("neurons", index) for index in indices)
+    return found
 
 
 def _with_readable_label(run: Recording) -> Recording:
@@ -160,6 +190,13 @@ def needs_images(request: Request) -> None:
     """Require that inputs are images; raises `ConfigError`."""
     for run in request.runs:
         _ = run.pixels
+
+
+def needs_course(request: Request) -> None:
+    """Require two snapshots of every run; raises `ConfigError`."""
+    for run in request.recordings:
+        if len(run) < 2:
+            raise ConfigError(f"{run.name}: holds its initial state alone; nothing has moved yet")
 
 
 def needs_neurons(request: Request) -> None:

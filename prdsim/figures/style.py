@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from math import isqrt, prod
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from prdsim.analysis import Recording, by_label
 from prdsim.backends.arrays import HostArray as Array
@@ -62,6 +63,13 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def body_of(figure: Figure) -> SubFigure:
+    """Return the part of a new figure between its title and the line below; see `legend_of_all`."""
+    body = figure.subfigures()
+    assert isinstance(body, SubFigure)
+    return body
+
+
 def color_of(label: str, labels: Sequence[str]) -> str:
     """Return a label's color: blue without, red with diffusion, others in their order."""
     fixed: dict[str, str] = {}
@@ -86,6 +94,42 @@ def line_of(label: str, labels: Sequence[str]) -> dict[str, Any]:
     return {"color": color_of(label, labels), "linestyle": dashes}
 
 
+def draw_curve(axes: Axes, x: Array, y: Array, **look: Any) -> None:
+    """Draw a curve; one of so few points that no line may show has markers."""
+    few: Any = {"marker": "o", "markersize": 4} if len(x) < 3 else {}
+    axes.plot(x, y, **few, **look)
+
+
+def share_axes(panels: Iterable[Axes]) -> None:
+    """Give panels the same axes, so that they can be compared; call it before they are drawn."""
+    first, *others = panels
+    for axes in others:
+        axes.sharex(first)
+        axes.sharey(first)
+
+
+def head(axes: Axes, title: str, *, columns: int = 4, **look: Any) -> None:
+    """Put the legend of a panel above it, where it crosses nothing, and the title above that."""
+    _, labels = axes.get_legend_handles_labels()
+    rows = -(-len(labels) // columns)
+    if rows:
+        place: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+        axes.legend(**place, ncols=columns, fontsize=7)
+    axes.set_title(title, pad=6 + 13 * rows, **look)
+
+
+def legend_of_all(body: SubFigure) -> None:
+    """Put one legend for all panels of a part of a figure above them, where it crosses nothing."""
+    found: dict[str, Any] = {}
+    for axes in body.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(str(label), handle)
+    longest = max(len(line) for label in found for line in label.splitlines())
+    fitting = int(0.9 * _LETTERS * body.bbox.width / body.dpi / (longest + 8))  # with its line
+    columns = max(1, min(fitting, len(found)))
+    body.legend(list(found.values()), list(found), loc="outside upper center", ncols=columns)
+
+
 def without_formulas(text: str) -> str:
     """Return a text in which matplotlib finds no formula."""
     return text.replace("$", r"\$")
@@ -100,7 +144,8 @@ def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> No
     words = ["; ".join(dict.fromkeys(run.setting for run in recordings))]
     if seeds:
         words[0] += f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-    figure.suptitle(" | ".join([*words, *filter(None, notes)]), fontsize=8.5)
+    title = " | ".join([*words, *filter(None, notes)])
+    figure.suptitle(fill(title, round(_TITLE_LETTERS * figure.get_figwidth())), fontsize=8.5)
     unfinished = "; ".join(f"{run.name}: {run.status}" for run in recordings if not run.complete)
     reports = [
         [run.assessed(float(run.time[-1])).report for run in runs]
@@ -115,7 +160,7 @@ def annotate(figure: Figure, recordings: Sequence[Recording], *notes: str) -> No
     )
 
 
-_LETTERS = 15  # per inch, of the line below a figure
+_LETTERS, _TITLE_LETTERS = 15, 14  # per inch, of the line below a figure, and of that above
 
 
 def largest(arrays: Iterable[Array]) -> float:
@@ -128,9 +173,10 @@ def largest(arrays: Iterable[Array]) -> float:
 
 
 def _mosaic_shape(count: int) -> tuple[int, int]:
-    """Return the rows and columns of a mosaic, a little wider than it is high."""
-    columns = max(1, int(np.ceil(np.sqrt(1.4 * count))))
-    return -(-count // columns), columns
+    """Return the rows and columns of a mosaic: the fewest empty places, at most twice as wide."""
+    squarest = isqrt(count - 1) + 1
+    shapes = [(-(-count // columns), columns) for columns in range(squarest, count + 1)]
+    return min((shape for shape in shapes if shape[1] <= 2 * shape[0]), key=prod)
 
 
 def mosaic_height(count: int, width: float) -> float:
@@ -163,10 +209,21 @@ def show_image(axes: Axes, image: Array, limit: float, *, signed: bool = True) -
     )
 
 
-def extended(image: Array, limit: float) -> str:
-    """Return which ends of a color bar are exceeded, as `Figure.colorbar` names them."""
-    above, below = bool(np.nanmax(image) > limit), bool(np.nanmin(image) < -limit)
-    return {(0, 0): "neither", (1, 0): "max", (0, 1): "min", (1, 1): "both"}[(above, below)]
+def color_bar(figure: Figure, panels: Any, label: str, images: Iterable[Array]) -> None:
+    """Add the color bar of panels that show images on one scale; its ends say what exceeds it."""
+    rows = len(panels)
+    panels = [axes for axes in np.ravel(panels) if axes.images]
+    shown = panels[0].images[0]
+    limit = shown.get_clim()[1]
+    values = np.concatenate([np.ravel(image) for image in images])
+    above, below = bool(values.max() > limit), bool(values.min() < -limit)
+    ends = {(0, 0): "neither", (1, 0): "max", (0, 1): "min", (1, 1): "both"}[above, below]
+    look: Any = {"aspect": BAR_ASPECT * rows, "extendfrac": 0.04 / rows}
+    figure.colorbar(shown, ax=panels, label=label, extend=ends, **look)
+
+
+BAR_ASPECT = 25
+"""Length over width of a color bar for each row of panels, so that it is as wide as for one."""
 
 
 def write_figure(figure: Figure, path: Path, *, dpi: float = 150.0, force: bool = True) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from prdsim.analysis import Recording, Snapshot, by_label
@@ -14,9 +17,26 @@ from prdsim.analysis.patterns.entries import excess_kurtosis, normal_distance
 from prdsim.analysis.patterns.neurons import coefficient_of_variation, gini, hidden_distances
 from prdsim.analysis.patterns.order import morans_i, peak_wavelength, radial_spectrum
 from prdsim.analysis.patterns.subspace import trajectory_shares
-from prdsim.figures.curves import band_note, draw_measure, time_axis
-from prdsim.figures.request import Request, draws, needs_plane
-from prdsim.figures.style import DARK, annotate, colors_of, line_of, new_figure
+from prdsim.backends.arrays import HostArray as Array
+from prdsim.figures.curves import band_note, draw_measure, draw_points, time_axis, times_of
+from prdsim.figures.request import Request, draws, needs_course, needs_plane
+from prdsim.figures.style import (
+    BAR_ASPECT,
+    DARK,
+    annotate,
+    body_of,
+    colors_of,
+    draw_curve,
+    head,
+    legend_of_all,
+    line_of,
+    new_figure,
+    share_axes,
+)
+
+Panels = NDArray[Any]
+Runs = Sequence[Recording]
+Snapshots = Sequence[Snapshot]
 
 
 @draws(
@@ -29,83 +49,90 @@ def draw_symmetry(request: Request) -> Figure:
     runs = request.runs
     on_grid = all(run.grid is not None for run in runs)
     columns = 4 if on_grid else 2
-    figure = new_figure(3.1 * columns, 2.7 * len(runs) + 0.5)
+    figure = new_figure(3.1 * columns, 3.0 * len(runs) + 0.5)
     panels = figure.subplots(len(runs), columns, squeeze=False)
-    for letter, row, run, color in zip("abcdefgh", panels, runs, colors_of(runs), strict=False):
-        now = run.at(-1)
-        _draw_entries(row[0], now, color)
-        row[0].set_title(f"({letter}) {run.label}, t = {now.time:.4g}", loc="left")
-        _draw_distances(row[1], now, color)
-        if on_grid:
-            _draw_morans_i(row[2], run, now, color)
-            _draw_spectrum(row[3], run, now, color)
     for column in panels.T:
-        _share_limits(list(column))
+        share_axes(column)
+    final = [run.at(-1) for run in runs]
+    _draw_entries(panels[:, 0], runs, final)
+    _draw_distances(panels[:, 1], runs, final)
+    if on_grid:
+        _draw_morans_i(panels[:, 2], runs, final)
+        _draw_spectra(panels[:, 3], runs, final)
     annotate(figure, runs)
     return figure
 
 
-def _draw_entries(axes: Axes, now: Snapshot, color: str) -> None:
-    """Draw the density of the entries of U, a normal one of the same scale, and the initial one."""
-    entries = now.U.ravel()
-    scale = float(np.sqrt(np.mean(entries**2))) or 1.0
-    bins = np.linspace(-6 * scale, 6 * scale, 121)
-    counts, _ = np.histogram(entries, bins)
-    density = counts / (entries.size * np.diff(bins))
-    axes.stairs(density, bins, color=color, label="U", linewidth=1.5)
-    middle = (bins[1:] + bins[:-1]) / 2
-    axes.plot(middle, norm.pdf(middle, scale=scale), "k--", linewidth=1, label="normal")
-    axes.set_yscale("log")
-    axes.set_ylim(max(0.3 / (entries.size * (bins[1] - bins[0])), 1e-12), 2.5 * density.max())
-    axes.set(xlabel="entries $u_{jk}(t)$", ylabel="density")
-    axes.legend(loc="upper left", fontsize=7)
-    words = f"KS {normal_distance(now.U):.3f}\nkurtosis {excess_kurtosis(now.U):.2f}"
-    _numbers(axes, words)
+def _draw_entries(column: Panels, runs: Runs, final: Snapshots) -> None:
+    """Draw the density of the entries of U, and a normal one of the same scale; bins are shared."""
+    scales = [float(np.sqrt(np.mean(now.U**2))) or 1.0 for now in final]
+    bins = np.linspace(-6 * max(scales), 6 * max(scales), 121)
+    middle, width = (bins[1:] + bins[:-1]) / 2, bins[1] - bins[0]
+    least, most = [], []
+    shown = zip("abcdefgh", column, runs, final, scales, colors_of(runs), strict=False)
+    for letter, axes, run, now, scale, color in shown:
+        counts, _ = np.histogram(now.U, bins)
+        density = counts / (now.U.size * width)
+        axes.stairs(density, bins, color=color, label="U", linewidth=1.5)
+        axes.plot(middle, norm.pdf(middle, scale=scale), "k--", linewidth=1, label="normal")
+        axes.set(xlabel="entries $u_{jk}(t)$", ylabel="density")
+        least.append(max(0.3 / (now.U.size * width), 1e-12))
+        most.append(2.5 * density.max())
+        numbers = f"KS {normal_distance(now.U):.3f}, kurtosis {excess_kurtosis(now.U):.2f}"
+        head(axes, f"({letter}) {run.label}, t = {now.time:.4g}\n{numbers}", fontsize=8)
+    column[0].set(yscale="log", ylim=(min(least), max(most)))
 
 
-def _draw_distances(axes: Axes, now: Snapshot, color: str) -> None:
-    distances = hidden_distances(now.U, now.U_0)
-    axes.hist(distances, bins=_bins(distances), color=color, alpha=0.8)
-    axes.set(xlabel=r"$\|u_j(t) - u_j(0)\|$", ylabel="neurons")
-    if distances.any():
-        words = f"CV {coefficient_of_variation(distances):.3f}\nGini {gini(distances):.3f}"
-        _numbers(axes, words)
+def _draw_distances(column: Panels, runs: Runs, final: Snapshots) -> None:
+    distances = [hidden_distances(now.U, now.U_0) for now in final]
+    bins = _bins(distances)
+    for axes, moved, color in zip(column, distances, colors_of(runs), strict=True):
+        axes.hist(moved, bins=bins, color=color, alpha=0.8)
+        axes.set(xlabel=r"$\|u_j(t) - u_j(0)\|$", ylabel="neurons")
+        if moved.any():
+            numbers = f"CV {coefficient_of_variation(moved):.3f}, Gini {gini(moved):.3f}"
+            axes.set_title(numbers, fontsize=8)
 
 
-def _draw_morans_i(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
-    start, end = morans_i(now.U_0, run.pixels), morans_i(now.U, run.pixels)
-    start, end = start[np.isfinite(start)], end[np.isfinite(end)]
-    bins = _bins(np.concatenate([start, end]))
-    axes.hist(end, bins=bins, color=color, alpha=0.8, label=f"t = {now.time:.4g}")
-    axes.stairs(*np.histogram(start, bins), color=DARK, linewidth=1, label="t = 0")
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.set(xlabel="Moran's I of $u_j$", ylabel="neurons")
-    axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend
-    axes.legend(loc="upper left", fontsize=7)
-    if len(end):
-        _numbers(axes, f"mean {end.mean():.3f}")
+def _draw_morans_i(column: Panels, runs: Runs, final: Snapshots) -> None:
+    pairs = [
+        [_finite(morans_i(U, run.pixels)) for U in (now.U_0, now.U)]
+        for run, now in zip(runs, final, strict=True)
+    ]
+    bins = _bins([values for pair in pairs for values in pair])
+    shown = zip(column, final, pairs, colors_of(runs), strict=True)
+    for axes, now, (start, end), color in shown:
+        axes.hist(end, bins=bins, color=color, alpha=0.8, label=f"t = {now.time:.4g}")
+        axes.stairs(*np.histogram(start, bins), color=DARK, linewidth=1, label="t = 0")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set(xlabel="Moran's I of $u_j$", ylabel="neurons")
+        head(axes, f"mean {end.mean():.3f}" if len(end) else "", fontsize=8)
 
 
-def _draw_spectrum(axes: Axes, run: Recording, now: Snapshot, color: str) -> None:
+def _draw_spectra(column: Panels, runs: Runs, final: Snapshots) -> None:
     """Draw the mean radial power spectra of u_j(0) and of the changes; frequency 1/wavelength."""
-    shown = ((now.U_0, "$u_j(0)$", DARK, "--"), (now.change, "change", color, "-"))
-    for filters, name, shade, dashes in shown:
-        frequency, power = radial_spectrum(filters, run.pixels)
-        mean = power.mean(axis=0, keepdims=True)
-        if mean.any():
-            axes.plot(frequency, mean[0], color=shade, linestyle=dashes, label=name)
-    axes.set(xlabel="spatial frequency [1/pixel]", ylabel="power per mode")
-    axes.set_yscale("log")
-    if axes.lines:
-        axes.legend(loc="center right", fontsize=7)
-    if mean.any():
-        words = f"peak at {peak_wavelength(frequency, mean)[0]:.3g} pixels"
-        axes.set_title(words, loc="right", fontsize=8)
+    for axes, run, now, color in zip(column, runs, final, colors_of(runs), strict=True):
+        shown = ((now.U_0, "$u_j(0)$", DARK, "--"), (now.change, "change", color, "-"))
+        for filters, name, shade, dashes in shown:
+            frequency, power = radial_spectrum(filters, run.pixels)
+            mean = power.mean(axis=0, keepdims=True)
+            if mean.any():
+                look = {"color": shade, "linestyle": dashes, "label": name}
+                draw_curve(axes, frequency, mean[0], **look)
+        axes.set(xlabel="spatial frequency [1/pixel]", ylabel="power per mode", yscale="log")
+        peak = f"peak at {peak_wavelength(frequency, mean)[0]:.3g} pixels" if mean.any() else ""
+        head(axes, peak, fontsize=8)
+
+
+_PEAKS = "wavelength_change"
 
 
 @draws("order", "measures of symmetry and order over time")
 def draw_order(request: Request) -> Figure:
-    """Draw the measures of symmetry, homogeneity and order over time, a band over runs."""
+    """Draw the measures of symmetry, homogeneity and order over time, a band over runs.
+
+    Peak wavelengths are those of the grid's few rings: the mean of two is the peak of neither.
+    """
     shown = [
         ("spread", "cv_U", r"CV of $\|u_j(t) - u_j(0)\|$"),
         ("spread", "gini_U", r"Gini of $\|u_j(t) - u_j(0)\|$"),
@@ -116,30 +143,34 @@ def draw_order(request: Request) -> Figure:
     if all(run.grid is not None for run in request.recordings):
         shown += [
             ("order", "morans_i_U", "mean Moran's I of $u_j$"),
-            ("order", "wavelength_change", "peak wavelength of changes [pixel]"),
+            ("order", _PEAKS, "peak wavelength of changes [pixel]"),
             ("order", "correlation_length_change", "correlation length of changes [pixel]"),
         ]
     histories = request.histories(*dict.fromkeys(group for group, _, _ in shown))
     rows = 2
     columns = -(-len(shown) // rows)
-    figure = new_figure(3.0 * columns, 5.2)
-    panels = figure.subplots(rows, columns).ravel()
+    figure = new_figure(3.0 * columns, 5.5)
+    body = body_of(figure)
+    panels = body.subplots(rows, columns).ravel()
     for axes, (_, name, title) in zip(panels, shown, strict=False):
-        draw_measure(axes, histories, name)
-        axes.set_title(title)
-        time_axis(axes, histories, log=request.log_time)
+        (draw_points if name == _PEAKS else draw_measure)(axes, histories, name)
+        axes.set_title(title, fontsize=8.5)
+        time_axis(axes, times_of(histories), log=request.log_time)
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
-    panels[0].legend()
-    annotate(figure, request.recordings, band_note(histories, neurons=False))
+    legend_of_all(body)
+    points = "points: the peak of each run" * any(name == _PEAKS for _, name, _ in shown)
+    notes = filter(None, (band_note(histories, neurons=False), points))
+    annotate(figure, request.recordings, "; ".join(notes))
     return figure
 
 
-@draws("subspace", "variance of the path in its first k directions")
+@draws("subspace", "variance of the path in its first k directions", needs_course)
 def draw_subspace(request: Request) -> Figure:
     """Draw the share of the trajectory's variance in its first k principal directions."""
-    figure = new_figure(4.6, 3.4)
-    axes = figure.subplots()
+    figure = new_figure(5.0, 3.8)
+    body = body_of(figure)
+    axes = body.subplots()
     members = by_label(request.recordings)
     for label, runs in members.items():
         for number, run in enumerate(runs):
@@ -159,7 +190,7 @@ def draw_subspace(request: Request) -> Figure:
         ylim=(None, 1.01),
     )
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    axes.legend(loc="lower right")
+    legend_of_all(body)
     annotate(figure, request.recordings)
     return figure
 
@@ -168,17 +199,24 @@ def draw_subspace(request: Request) -> Figure:
 def draw_embedding(request: Request) -> Figure:
     """Draw the neurons u_j(t) in the plane, first and last, colored by their distances."""
     runs = request.runs
-    figure = new_figure(8.4, 3.4 * len(runs) + 0.4)
+    figure = new_figure(8.4, 4.0 * len(runs) + 0.4)
     panels = figure.subplots(len(runs), 2, squeeze=False)
     final = [run.at(-1) for run in runs]
     moved = [hidden_distances(now.U, now.U_0) for now in final]
     top = max(float(distances.max()) for distances in moved) or 1.0
-    for row, run, now, distances in zip(panels, runs, final, moved, strict=True):
-        for axes, U, time in ((row[0], now.U_0, 0.0), (row[1], now.U, now.time)):
-            points, names = _plane(U, request)
+    for column, name, times in (
+        (panels[:, 0], "U_0", [0.0] * len(runs)),
+        (panels[:, 1], "U", [now.time for now in final]),
+    ):
+        planes = [_plane(getattr(now, name), request) for now in final]
+        limits = _bins([points for points, _ in planes])
+        shown = zip(column, runs, planes, moved, times, strict=True)
+        for axes, run, (points, names), distances, time in shown:
             dots = axes.scatter(*points.T, c=distances, s=14, cmap="viridis", vmin=0, vmax=top)
             axes.set(title=f"{run.label}, t = {time:.4g}", xlabel=names[0], ylabel=names[1])
-        figure.colorbar(dots, ax=row, label=r"$\|u_j(t) - u_j(0)\|$ at last")
+            axes.set(xlim=(limits[0], limits[-1]), ylim=(limits[0], limits[-1]), aspect="equal")
+    bar: Any = {"label": r"$\|u_j(t) - u_j(0)\|$ at last", "aspect": BAR_ASPECT * len(runs)}
+    figure.colorbar(dots, ax=panels, **bar)
     annotate(figure, runs)
     return figure
 
@@ -192,20 +230,14 @@ def _plane(U: np.ndarray, request: Request) -> tuple[np.ndarray, tuple[str, str]
     return points, (first, second)
 
 
-def _bins(values: np.ndarray) -> list[float]:
-    """Return 41 edges of bins around the values, whatever their spread."""
+def _bins(arrays: Sequence[Array]) -> list[float]:
+    """Return 41 edges of bins around the values of all arrays, whatever their spread."""
+    values = np.concatenate([np.ravel(array) for array in arrays])
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
     pad = 0.02 * (high - low) or 0.5
     edges: list[float] = np.linspace(low - pad, high + pad, 41).tolist()
     return edges
 
 
-def _numbers(axes: Axes, words: str) -> None:
-    axes.text(0.97, 0.95, words, transform=axes.transAxes, ha="right", va="top", fontsize=8)
-
-
-def _share_limits(column: list[Axes]) -> None:
-    """Give the panels of a column the same range, so that rows can be compared."""
-    low, high = zip(*(axes.get_xlim() for axes in column), strict=True)
-    for axes in column:
-        axes.set_xlim(min(low), max(high))
+def _finite(values: Array) -> Array:
+    return values[np.isfinite(values)]

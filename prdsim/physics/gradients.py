@@ -8,8 +8,9 @@ s = 1/sqrt(d_out m) and s_c = 1/sqrt(m_c). Indicators are 1{x >= 0} throughout, 
     L_sup = 1/2 ||Z - Y||_F^2                L_adv = sum_p g(z_p)
     L_aug = L_sup - D L_adv                  G = grad_z g
 
-The generator descends L_aug: dU/dt = R^u + D D^u and dV/dt = R^v + D D^v, with the reaction from
-the residual Y - Z and the diffusion from G. Both enter only through the drive E = (Y - Z) + D G.
+The generator descends L_aug: dU/dt = R^u + D Delta^u and dV/dt = R^v + D Delta^v, with the reaction
+from the residual Y - Z and the diffusion from G. Both enter only through the drive
+E = (Y - Z) + D G.
 
 Equation numbers are those of docs/mathematics.md, where each is derived. Functions work in the
 model's workspace; each lists the arrays that it reads and leaves there. Backends fuse some of the
@@ -69,9 +70,9 @@ def generator_velocity(
     """out = alpha (dU/dt, dV/dt) + beta out with dU/dt = s B X^T, dV/dt = s E H^T, eq. 5.
 
     B = (V^T E) * 1{A >= 0}. With E = Y - Z these are the reaction terms R^u, R^v, with E = G the
-    diffusion terms D^u, D^v, with E = (Y - Z) + D G the whole velocity. Only arrays that move are
-    written; ``out`` may be the state itself. U's velocity is in the chart's coordinates: s B M^T,
-    or s B (Gram). Reads A of the last `forward`; overwrites B.
+    diffusion terms Delta^u, Delta^v, with E = (Y - Z) + D G the whole velocity. Only arrays that
+    move are written; ``out`` may be the state itself. U's velocity is in the chart's
+    coordinates: s B M^T, or s B (Gram). Reads A of the last `forward`; overwrites B.
     """
     work, matrix = model.work, model.chart.pull_matrix
     U, V = (getattr(out, name) if name in model.moving else None for name in "UV")

@@ -51,8 +51,8 @@ class Observer:
     def observe(self, state: State, *, step: int) -> dict[str, float]:
         """Return the scalars of a state by the names of the file format.
 
-        Norms are Frobenius norms; ``diffusion_norm`` is that of D D^u and D D^v, the terms as
-        they enter the velocity, and 0 without diffusion. Losses and norms that need penalty
+        Norms are Frobenius norms; ``diffusion_norm`` is that of D Delta^u and D Delta^v, the terms
+        as they enter the velocity, and 0 without diffusion. Losses and norms that need penalty
         points draw their own, which leaves the run's untouched.
         """
         forward(self._model, state)

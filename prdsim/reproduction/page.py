@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -12,30 +12,32 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from prdsim import __version__
 from prdsim.analysis import Recording
 from prdsim.analysis.comparison import Comparison
 from prdsim.analysis.patterns.measures import MEANINGS
-from prdsim.config import PRESETS, RunConfig
 from prdsim.figures import FIGURES
 from prdsim.reproduction.plan import Picture, run_command
+from prdsim.reproduction.sentences import introduction, study
 
 
 @dataclass(frozen=True)
 class Shown:
-    """The pictures of a study (or of none, with an empty name), their files and their runs."""
+    """The pictures of a study (or of none, with an empty name), their files and their runs.
+
+    ``runs`` are those of the study; each picture shows some of them.
+    """
 
     name: str
+    runs: Sequence[Recording]
     pictures: Sequence[tuple[Picture, Path, Sequence[Recording]]]
     comparison: Comparison | None
 
 
-def make_page(shown: Sequence[Shown], plans: Mapping[str, Sequence[RunConfig]], seeds: int) -> str:
-    """Return the page as HTML; pictures are named relative to it."""
-    configs = [config for plan in plans.values() for config in plan]
-    poster = next((c for c in configs if c.preset == "poster"), RunConfig(preset="poster"))
-    # Commands are for the folder of the page.
-    moved = [config.replace(output=f"runs/{Path(str(config.output)).name}") for config in configs]
+def make_page(shown: Sequence[Shown]) -> str:
+    """Return the page as HTML; pictures are named relative to it.
+
+    All that it says of runs is read from them.
+    """
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -44,11 +46,11 @@ def make_page(shown: Sequence[Shown], plans: Mapping[str, Sequence[RunConfig]], 
         keep_trailing_newline=True,
     )
     text = files("prdsim.reproduction").joinpath("page.html.j2").read_text(encoding="utf-8")
+    runs = [run for part in shown for run in part.runs]
+    # Commands are for the folder of the page.
+    moved = [run.settings.replace(output=f"runs/{run.name}.h5") for run in runs]
     return environment.from_string(text).render(
-        version=__version__,
-        runs=len(configs),
-        seeds="one initial draw" if seeds == 1 else f"{seeds} initial draws",
-        preset=", ".join(f"{key} = {getattr(poster, key)}" for key in PRESETS["poster"]),
+        intro=introduction([picture for part in shown for picture, *_ in part.pictures], runs),
         sections=[_section(part) for part in shown],
         commands=[run_command(config) for config in moved],
     )
@@ -57,7 +59,8 @@ def make_page(shown: Sequence[Shown], plans: Mapping[str, Sequence[RunConfig]], 
 def _section(part: Shown) -> dict[str, Any]:
     comparison = part.comparison
     return {
-        "name": part.name,
+        "id": part.name or "general",
+        "about": study(part.runs, comparison) if comparison else (),
         "figures": [_figure(*picture, comparison) for picture in part.pictures],
         "comparison": comparison,
         "rows": _rows(comparison) if comparison else (),
@@ -85,9 +88,8 @@ def _number(comparison: Comparison, name: str) -> str:
             return f"{MEANINGS[name]}: unavailable"
         parts.append(f"{_spread(values[name])} {label}")
     text = f"{MEANINGS[name]}: {', '.join(parts)}"
-    if len(parts) == 2:
-        text += f" (higher in {comparison.higher(name)} pairs)"
-    return text
+    pairs = f"higher in {comparison.higher(name)} pairs; " if len(parts) == 2 else ""
+    return f"{text} ({pairs}discretization {comparison.discretization(name)})"
 
 
 def _spread(values: np.ndarray) -> str:

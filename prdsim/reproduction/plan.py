@@ -41,7 +41,7 @@ class Picture:
 
 _DISTANCES = Picture(
     "distances",
-    "Distance from several initial draws, hidden and top layer",
+    "Distances from the initial weights, hidden and top layer",
     "all",
     "1",
     ("distance_U_mean", "distance_V_mean"),
@@ -49,7 +49,7 @@ _DISTANCES = Picture(
 )
 _SYMMETRY = Picture(
     "symmetry",
-    "Breakdown of symmetry and homogeneity",
+    "Symmetry and homogeneity",
     "first",
     "5",
     ("cv_U", "gini_U", "ks_U", "morans_i_U", "inactive_neurons"),
@@ -88,8 +88,8 @@ _IMAGES = (
     *_GROWTH,
 )
 _SYNTHETIC = (
-    Picture("filters", "Pattern formation on synthetic data without diffusion", "without", "7"),
-    Picture("filters", "Pattern formation on synthetic data with diffusion", "with", "8"),
+    Picture("filters", "Hidden filters on synthetic data, without diffusion", "without", "7"),
+    Picture("filters", "Hidden filters on synthetic data, with diffusion", "with", "8"),
     _DISTANCES,
     Picture("input", "Input image of the features", "first", "2"),
     Picture("features", "Features of the input image", "first", "4"),

@@ -83,7 +83,7 @@ def reproduce(
                 return Outcome(page, stopped)
     shown = [_draw_study(folder, study, plans[study.name], say) for study in studies]
     shown.append(_draw_general(folder, plans[studies[0].name], say))
-    write_whole(page, make_page(shown, plans, seeds).encode(), force=force)
+    write_whole(page, make_page(shown).encode(), force=force)
     say(str(page))
     return Outcome(page)
 
@@ -154,7 +154,7 @@ def _draw(
         write(picture.figure, request, path)
         say(str(path))
         files.append((picture, path.relative_to(folder), chosen))
-    return Shown(name, files, comparison)
+    return Shown(name, runs if comparison else (), files, comparison)
 
 
 def _chosen(picture: Picture, runs: Sequence[Recording]) -> list[Recording]:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from prdsim.config import Resolved, RunConfig
 from prdsim.errors import DivergedError, PrdsimError
-from prdsim.progress import Progress
+from prdsim.notebook import html_table
+from prdsim.progress import LOG, Progress
 from prdsim.running.accuracy import remedy, warnings_of
 from prdsim.running.blame import to_blame, with_blame
+from prdsim.running.observing import Observation, Observer
 from prdsim.running.ordered_calls import OrderedCalls
 from prdsim.running.simulation import Simulation
 from prdsim.running.stopping import StopRequest
@@ -30,15 +32,16 @@ _LOSSES = {
     "loss_critic": "the critic's loss",
 }
 _COMMIT_SECONDS = 1.0  # between commits of scalars alone, so that readers see progress
+_UNASSESSED = "not assessed"  # but by `prdsim.convergence`, later
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """How a run ended.
 
     ``state`` holds U, V, W, a at ``time``, the end time or that of the last step; ``first`` and
     ``last`` the scalars of the initial and the last recorded state, by the names of the file
-    format. ``signal`` is the one that interrupted the run, if any.
+    format. ``signal`` is the one that interrupted the run, if any; ``stop`` leaves it None.
     """
 
     path: Path
@@ -57,6 +60,23 @@ class Result:
         """Signs that the run is inaccurate, with remedies."""
         return warnings_of(self.config, self.resolved.step_size, self.last)
 
+    def __repr__(self) -> str:
+        end = f"<Result: {self._end}; L_sup {self._losses}; "
+        return f"{end}discretization error {_UNASSESSED}; {self.path}>"
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, object] = {"end": self._end, "supervised loss L_sup": self._losses}
+        facts |= {"discretization error": _UNASSESSED, "file": self.path}
+        return html_table("Result", facts)
+
+    @property
+    def _end(self) -> str:
+        return f"{self.stop_reason} at t = {self.time:.6g}, step {self.step}"
+
+    @property
+    def _losses(self) -> str:
+        return f"{self.first['loss_sup']:.6g} -> {self.last['loss_sup']:.6g}"
+
 
 class Loop:
     """Advances a run, records what is due, commits, until the end or a stop.
@@ -72,29 +92,38 @@ class Loop:
         snapshots: Sequence[float],
         scalars: Sequence[float],
         recorded: Sequence[Mapping[str, float]] = (),
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._simulation, self._writer = simulation, writer
         begun = (simulation.step, simulation.time) if recorded else ()
         self._snapshots, self._scalars = Agenda(snapshots, *begun), Agenda(scalars, *begun)
         self._first, self._last = recorded or ({}, {})
+        self._observers = observers
+        self._unseen: list[Mapping[str, float]] = []
         self._committed = self._restarted = time.monotonic()
         self._later = OrderedCalls(behind=simulation.backend.asynchronous)
 
     def go(self, progress: Progress, stop: StopRequest) -> Result:
-        """Run until the end or a stop; raises the errors that `prdsim.run` lists."""
+        """Run until the end or a stop; raises the errors that `prdsim.run` lists.
+
+        An error of the caller's code is raised once the file is in order.
+        """
         simulation = self._simulation
+        LOG.info("%s: %s", self._writer.path, simulation.describe())
         for text in simulation.backend.notes:
             progress.note(text)
         progress.start(*simulation.progress)
         try:
             if not self._first:
                 self._record(restart=True)
-            while not simulation.finished and stop.signal is None:
+            self._show(stop)
+            while not simulation.finished and not stop.due():
                 self._advance()
                 self._record()
                 loss = self._last.get("loss_sup", float("nan"))
                 progress.update(simulation.progress[0], simulation.step, loss)
-            return self._end(stop)
+                self._show(stop)
+            result = self._end(stop)
         except DivergedError as error:
             reason = str(error).splitlines()[0].removeprefix("diverged: ")
             self._commit_end(Status.DIVERGED, reason)
@@ -107,6 +136,24 @@ class Loop:
         finally:
             self._later.close()
             progress.close()
+        for text in result.warnings:
+            LOG.warning("%s: %s", result.path, text)
+        if stop.failure is not None:
+            stop.failure.add_note(_left(result))
+            raise stop.failure
+        return result
+
+    def _show(self, stop: StopRequest) -> None:
+        """Show the observers the rows recorded since the last call."""
+        rows, self._unseen = self._unseen, []
+        if not rows or not self._observers:
+            return
+        with self._simulation.paused():
+            for row in rows:
+                observation = Observation(self._simulation, row)
+                for observer in self._observers:
+                    stop.call(observer, observation)
+                observation.close()
 
     def _advance(self) -> None:
         next_view = min(self._snapshots.next_time, self._scalars.next_time)
@@ -147,6 +194,7 @@ class Loop:
             if not isfinite(row[name]):
                 self._diverge(f"{words} is not finite at step {self._simulation.step}")
         self._last = row
+        self._unseen.append(row)
         self._first = self._first or self._last
         self._later(self._writer.scalars, self._simulation.step, self._last)
 
@@ -167,6 +215,8 @@ class Loop:
         step = self._simulation.step
         self._later(self._writer.commit, status, stop_step=step, stop_reason=reason)
         self._later.wait()
+        because = f" ({reason})" if reason else ""
+        LOG.info("%s: %s at step %d%s", self._writer.path, status, step, because)
 
     def _end(self, stop: StopRequest) -> Result:
         """Leave a file from which the run can be continued; return how it ended."""
@@ -174,7 +224,7 @@ class Loop:
         self._require_finite()
         self._write_restart(time.monotonic())
         status = Status.FINISHED if simulation.finished else Status.INTERRUPTED
-        reason = stop.signal.name if status is Status.INTERRUPTED and stop.signal else ""
+        reason = stop.reason if status is Status.INTERRUPTED else ""
         self._commit_end(status, reason)
         return Result(
             path=self._writer.path,
@@ -209,3 +259,13 @@ class Loop:
         raise DivergedError(
             f"diverged: {reason}\n{self._writer.path} holds the run up to there; try {advice}"
         )
+
+
+def _left(result: Result) -> str:
+    """Say what a run whose caller's code failed has left."""
+    if result.stop_reason == Status.FINISHED:
+        return f"the run was finished: {result.path} holds it"
+    return (
+        f"the run was interrupted at step {result.step}; "
+        f"prdsim.resume({str(result.path)!r}) continues it"
+    )

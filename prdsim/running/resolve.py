@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from prdsim.backends import get_backend
 from prdsim.config import Resolved, RunConfig
+from prdsim.physics.charts import cheapest_chart
+from prdsim.physics.state import Dimensions
 from prdsim.running.integrators import AlternatingDescent, make_stepper
 from prdsim.running.step_control import FIXED_FRACTION, round_down
 from prdsim.running.step_size import automatic_step_size
@@ -47,6 +49,13 @@ def automatic_step(
     """Return the step size for "auto": a fraction of `automatic_step_size`."""
     fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else FIXED_FRACTION
     return round_down(fraction * automatic_step_size(config, X, Y, initial))
+
+
+def chart_of(config: RunConfig, sizes: Dimensions, backend: Backend) -> str:
+    """Return the chart of a run: the one given, or the cheapest on a backend."""
+    if config.chart != "auto":
+        return config.chart
+    return cheapest_chart(sizes, backend.dtype.itemsize, backend.rates[backend.precision])
 
 
 def backend_of(config: RunConfig, resolved: Resolved | None) -> Backend:

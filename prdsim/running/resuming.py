@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from prdsim.arguments import file_path, flag
 from prdsim.config import RunConfig
 from prdsim.errors import (
     ConfigError,
@@ -17,13 +19,14 @@ from prdsim.errors import (
     ResumeMismatchError,
 )
 from prdsim.physics.state import RestartPoint
-from prdsim.progress import Progress, Say
+from prdsim.progress import Progress, Say, noted
 from prdsim.recorded import Recorded
 from prdsim.running.accuracy import remedy_of
 from prdsim.running.loop import Loop, Result
+from prdsim.running.observing import Observer, observers_of
 from prdsim.running.runner import config_attributes, environment, plan_of, shown
 from prdsim.running.simulation import CARRIED_SINCE_2, Simulation
-from prdsim.running.stopping import StopRequest
+from prdsim.running.stopping import Condition, StopRequest
 from prdsim.schedule import Plan, Rule, extended, reaches
 from prdsim.trajectory import (
     SCALARS,
@@ -43,6 +46,8 @@ def resume(
     accept_new_bits: bool = False,
     lock: bool = True,
     progress: Progress | bool = False,
+    stop: Condition | None = None,
+    observe: Observer | Sequence[Observer] = (),
 ) -> Result:
     """Continue an interrupted or killed run, or a finished one to a later end.
 
@@ -51,18 +56,24 @@ def resume(
     those recorded is said; rows that the file already holds are compared, never rewritten. With
     ``accept_new_bits`` rows after the last restart state are withdrawn and computed anew, for a
     machine on which they differ; the file records it. ``lock`` is as in `RunConfig`; a run that
-    began without one goes on without.
+    began without one goes on without. The others are as in `prdsim.run`.
 
     Raises:
-        ConfigError: nothing is left to do, or the new end is earlier than planned.
+        ConfigError: an argument is invalid, nothing is left to do, or the new end is earlier than
+            planned.
         TrajectoryError: the file cannot be read, is being written, or is not the same run.
         DivergedError: the run diverged, before or now.
+        What ``stop`` or an observer raises: the run has ended as by Ctrl-C.
     """
-    path, display = Path(path), shown(progress)
+    path, display = file_path("path", path), shown(progress)
+    stopping, observers = StopRequest(stop), observers_of(observe)
+    given = {"steps": steps, "end_time": end_time, "lock": lock}
+    RunConfig(**{key: value for key, value in given.items() if value is not None})
+    flag("accept_new_bits", accept_new_bits)
     with open_trajectory(path) as trajectory:
         lock = lock and Recorded(trajectory).config.lock
-    say = display.note
-    with StopRequest() as stop, TrajectoryWriter.open(path, locked=lock, say=say) as writer:
+    say = noted(display.note)
+    with stopping, TrajectoryWriter.open(path, locked=lock, say=say) as writer:
         with open_trajectory(path) as trajectory:
             recorded = Recorded(trajectory)
             config, longer = _config_to_resume(recorded, steps, end_time)
@@ -92,7 +103,7 @@ def resume(
             writer.session(session)
             if accept_new_bits and rows:
                 writer.rewind()
-            return Loop(simulation, writer, *plans, rows).go(display, stop)
+            return Loop(simulation, writer, *plans, rows, observers).go(display, stopping)
 
 
 def _session(

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prdsim import __version__
+from prdsim.arguments import wrong
 from prdsim.config import Resolved, RunConfig
 from prdsim.config.effects import SAMPLE_KEYS, without_effect
+from prdsim.config.files import config_of
 from prdsim.datasets import Dataset
 from prdsim.datasets.configured import files_of, load_data
 from prdsim.files.whole import refuse_inputs
-from prdsim.progress import Progress, announce, automatic_progress
+from prdsim.progress import Progress, announce, automatic_progress, noted
 from prdsim.running.loop import Loop, Result
+from prdsim.running.observing import Observer, observers_of
 from prdsim.running.simulation import RESTART_SCALARS, Simulation
-from prdsim.running.stopping import StopRequest
+from prdsim.running.stopping import Condition, StopRequest
 from prdsim.schedule import Plan, Rule
 from prdsim.trajectory import Layout, TrajectoryWriter
 from prdsim.trajectory.create import check_target
@@ -30,20 +33,23 @@ if TYPE_CHECKING:
 
 
 def run(
-    config: RunConfig | None = None,
+    config: RunConfig | Mapping[str, Any] | str | Path | None = None,
     *,
     data: tuple[ArrayLike, ArrayLike] | Dataset | None = None,
     initial: Mapping[str, HostArray] | None = None,
     resolved: Resolved | None = None,
     stored_chart: Mapping[str, HostArray] | None = None,
     progress: Progress | bool = False,
+    stop: Condition | None = None,
+    observe: Observer | Sequence[Observer] = (),
     remarks: bool = True,
     **keys: Any,
 ) -> Result:
     """Run a simulation and write its trajectory file.
 
     Args:
-        config: The configuration; keywords ``keys`` replace some of its keys.
+        config: The configuration, a mapping of its keys, or the path of a TOML file; keywords
+            ``keys`` replace some of them.
         data: (X, Y) in place of ``dataset``, one sample a row: X (n, d_in), Y (n, d_out) or
             integer labels (n,). All samples are used; ``samples`` is ignored. A `Dataset` is used
             unchanged.
@@ -52,13 +58,17 @@ def run(
         resolved: The resolved settings of an earlier run, to be used again, with the arrays of its
             chart, ``stored_chart``.
         progress: True shows on stderr a description of the run with its predicted memory, then a
-            bar on a terminal, lines elsewhere; or your own `Progress`.
+            bar on a terminal or in a notebook, lines elsewhere; or your own `Progress`.
+        stop: An event (`threading.Event`), or a function without arguments: once it is set, or
+            returns what counts as true, the run ends as by Ctrl-C. It is asked after every step.
+        observe: A function, or several, called with an `Observation` at every row of scalars. It
+            cannot change the run.
         remarks: Whether to tell of keys that were given and have no effect, and of classes without
             samples: on the display, or in the log ``prdsim``.
 
     Returns:
-        How the run ended; an interrupted run (SIGINT, SIGTERM, SIGHUP) can be resumed from
-        ``path``.
+        How the run ended; an interrupted run (SIGINT, SIGTERM, SIGHUP, ``stop``) can be resumed
+        from ``path``.
 
     Raises:
         ConfigError: a key or value is invalid, the output exists or is the data's own file, or the
@@ -67,11 +77,13 @@ def run(
         BackendUnavailableError: the backend cannot work here.
         OutputError: the file cannot be written.
         DivergedError: numbers became infinite or NaN; the file holds the run up to there.
+        What ``stop`` or an observer raises: the run has ended as by Ctrl-C.
     """
-    config = (config or RunConfig()).replace(**keys)
+    display, stopping, observers = shown(progress), StopRequest(stop), observers_of(observe)
+    inputs = [Path(config)] if isinstance(config, str | Path) else []
+    config = config_of(config).replace(**keys)
     path = Path(config.output or default_name())
     check_target(path, force=config.force)
-    display = shown(progress)
     for text in without_effect(config, _replaced(data)) if remarks else ():
         display.remark(text)
     plans = plans_of(config)  # too many rows are refused before any work
@@ -79,22 +91,24 @@ def run(
     for text in dataset.notes if remarks else ():
         display.remark(text)
     if data is None:
-        refuse_inputs([path], files_of(config))
+        inputs += files_of(config)
     else:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
+    refuse_inputs([path], inputs)
     with Simulation(
         config, dataset.X, dataset.Y, initial=initial, resolved=resolved, stored_chart=stored_chart
     ) as simulation:
         layout = layout_of(simulation, dataset, plans)
         with (
-            StopRequest() as stop,
+            stopping,
             TrajectoryWriter.create(
-                path, layout, force=config.force, locked=config.lock, say=display.note
+                path, layout, force=config.force, locked=config.lock, say=noted(display.note)
             ) as writer,
         ):
             if progress is True:
                 announce(simulation.describe())
-            return Loop(simulation, writer, *plans).go(display, stop)
+            loop = Loop(simulation, writer, *plans, observers=observers)
+            return loop.go(display, stopping)
 
 
 def _replaced(data: tuple[ArrayLike, ArrayLike] | Dataset | None) -> tuple[str, ...]:
@@ -110,9 +124,14 @@ def default_name() -> str:
 
 
 def shown(progress: Progress | bool) -> Progress:
-    """Return the progress display: the caller's, one that suits stderr, or none."""
+    """Return the progress display: the caller's, one that suits stderr, or none.
+
+    Raises `ConfigError` for anything else.
+    """
     if isinstance(progress, bool):
         return automatic_progress() if progress else Progress()
+    if not isinstance(progress, Progress):
+        raise wrong("progress", "true, false, or a prdsim.progress.Progress", progress)
     return progress
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
+from prdsim.arguments import integer, number
 from prdsim.config import STEP_LIMIT, Resolved, RunConfig
+from prdsim.config.files import config_of
 from prdsim.errors import ConfigError, PrdsimError
 from prdsim.files.small import size_text
-from prdsim.physics.charts import cheapest_chart, make_chart, range_factors
+from prdsim.physics.charts import make_chart, range_factors
 from prdsim.physics.gradients import begin_step, forward, velocity
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import Model, dimensions_of
 from prdsim.physics.state import RestartPoint, State
 from prdsim.running.allocation import allocate
+from prdsim.running.inputs import at_precision, check_beginning, check_initial, check_samples
 from prdsim.running.integrators import AlternatingDescent, make_stepper
 from prdsim.running.memory import check_memory, needed_bytes
-from prdsim.running.resolve import backend_of, resolve
+from prdsim.running.resolve import backend_of, chart_of, resolve
 from prdsim.running.runge_kutta import RungeKutta
 from prdsim.running.step_control import Controller, FixedSteps, StepControl
 from prdsim.running.step_size import largest_kernel_eigenvalue
@@ -40,19 +41,6 @@ RESTART_SCALARS = ("step_size", "previous_error", *CARRIED_SINCE_2)
 """Scalars of a run's `RestartPoint` besides step and time."""
 
 
-def _at_precision(initial: Mapping[str, HostArray], precision: str) -> dict[str, HostArray]:
-    """Return initial arrays as a run begins with them; raises `ConfigError` for an overflow."""
-    with np.errstate(over="ignore"):
-        found = {name: array.astype(precision) for name, array in initial.items()}
-    for name, array in found.items():
-        if not np.isfinite(array).all():
-            raise ConfigError(
-                f"{name} at t = 0 holds numbers that are not finite in {precision}: "
-                "lower --init-scale"
-            )
-    return found
-
-
 class Simulation:
     """One run: enter it as a context, `advance` it, observe it.
 
@@ -60,8 +48,8 @@ class Simulation:
     ``resolved`` and ``stored_chart`` (`Chart.arrays`) repeat those of an earlier run; without them
     they follow from ``config``. It goes on from ``restart``, if given, else begins at t = 0. A
     ``backend`` given as an instance takes precedence over ``config`` and ``resolved``.
-    Raises `ConfigError` if the run does not fit into memory or begins with arrays that are not
-    finite, and `BackendUnavailableError`.
+    Raises `ConfigError` if an argument is invalid, the run does not fit into memory or begins with
+    arrays that are not finite, and `BackendUnavailableError`.
 
     Example::
 
@@ -72,7 +60,7 @@ class Simulation:
 
     def __init__(
         self,
-        config: RunConfig,
+        config: RunConfig | Mapping[str, Any],
         X: HostArray,
         Y: HostArray,
         *,
@@ -82,23 +70,23 @@ class Simulation:
         restart: RestartPoint | None = None,
         backend: Backend | None = None,
     ) -> None:
-        self.config = config
+        self.config = config = config_of(config)
+        check_samples(X, Y)
+        check_beginning(X, resolved, stored_chart, restart, backend)
         self.backend = backend or backend_of(config, resolved)
         self.dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
         self.stepper = make_stepper(config)
         self._given = X, Y, initial
-        chart_name = (resolved or config).chart
-        if chart_name == "auto":
-            k = self.backend
-            chart_name = cheapest_chart(self.dimensions, k.dtype.itemsize, k.rates[k.precision])
+        chart_name = resolved.chart if resolved else chart_of(config, self.dimensions, self.backend)
         check_memory(config, self.dimensions, self.backend, chart_name)
         if chart_name == "range" and not stored_chart:
             stored_chart = dict(zip("QR", range_factors(X), strict=True))
             if not resolved and len(stored_chart["R"]) == X.shape[0]:
                 chart_name = "weight"  # full rank: nothing to gain
-        first = dict(initial or draw_initial(config, self.dimensions))
-        self.initial = _at_precision(first, config.array_precision)
-        self.resolved = resolved or resolve(config, self.backend, X, Y, first, chart_name)
+        first = draw_initial(config, self.dimensions) if initial is None else initial
+        check_initial(first, self.dimensions)
+        self.initial = at_precision(first, config.array_precision)
+        self.resolved = resolved or resolve(config, self.backend, X, Y, dict(first), chart_name)
         self.step = 0
         self.time = 0.0
         self.evaluations = 0
@@ -133,6 +121,18 @@ class Simulation:
         X, Y, initial = self._given
         return Simulation(config, X, Y, initial=initial, backend=self.backend)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Run the code of others: the backend's context is left meanwhile, then entered anew."""
+        self._contexts.close()
+        try:
+            yield
+        finally:
+            self._contexts.enter_context(self.backend.active())
+
+    def __repr__(self) -> str:
+        return f"<Simulation at t = {self.time:.6g}, step {self.step}: {self.describe()}>"
+
     # -- stepping ------------------------------------------------------------------------------
 
     @property
@@ -160,7 +160,7 @@ class Simulation:
         of the next state to be viewed, which gd must know. Raises `DivergedError` if an adaptive
         step size has shrunk to nothing.
         """
-        for _ in range(steps):
+        for _ in range(integer("steps", steps, least=0)):
             if self.finished:
                 return
             if self.stepper.adaptive:
@@ -267,8 +267,9 @@ class Simulation:
         count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
         threads = f", {count}" if resolved.device == "cpu" else ""
         rate = ""
-        if self.config.critic_step_size is not None and self.config.adversary:
-            rate = f"; critic's speed beta = {resolved.critic_rate:.3g}"
+        beta = resolved.critic_rate  # unknown in files of version 1
+        if beta is not None and self.config.critic_step_size is not None and self.config.adversary:
+            rate = f"; critic's speed beta = {beta:.3g}"
         return (
             f"{self.config.dataset}, {self.config.adversary_in_words}; "
             f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
@@ -283,7 +284,7 @@ class Simulation:
         for gd only if `advance` was given ``next_view``. Raises `PrdsimError` for a time before the
         last step (a fault in the caller).
         """
-        if time is None or time >= self.time:
+        if time is None or number("time", time) >= self.time:
             return self.state
         if self._view is None or time < self.time - self._taken * (1 + 1e-9):
             raise PrdsimError(f"time {time:g} is not within the last step, up to {self.time:g}")

@@ -10,10 +10,10 @@ import numpy as np
 from prdsim.backends import get_backend
 from prdsim.config import RunConfig
 from prdsim.datasets.configured import load_data
-from prdsim.physics.charts import cheapest_chart
 from prdsim.physics.model import dimensions_of
 from prdsim.physics.state import Dimensions, entries
 from prdsim.running.memory import needed_bytes
+from prdsim.running.resolve import chart_of
 from prdsim.running.runner import plans_of
 from prdsim.study.plan import Plan
 from prdsim.trajectory import SCALARS
@@ -41,9 +41,7 @@ def forecast(plan: Plan) -> Forecast:
         config = member.config
         sizes = sizes_of(config)
         backend = get_backend(config.backend, precision=config.precision, threads=config.threads)
-        chart: str = config.chart
-        if chart == "auto":
-            chart = cheapest_chart(sizes, backend.dtype.itemsize, backend.rates[backend.precision])
+        chart = chart_of(config, sizes, backend)
         memory = max(memory, needed_bytes(config, sizes, backend, chart))
         disk += _disk(config, sizes)
         operations += _operations(sizes, chart)

@@ -13,24 +13,29 @@ from typing import Any, Self
 
 import numpy as np
 
+from prdsim.arguments import file_path
 from prdsim.errors import DamagedTrajectoryError, TrajectoryError
 from prdsim.files import lock
 from prdsim.files.json_text import read_json
+from prdsim.notebook import html_table
 from prdsim.trajectory.arrays import NamedArrays, SnapshotArray
 from prdsim.trajectory.check import Problem, check_content, check_recovery
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
+from prdsim.trajectory.labeled import to_pandas, to_xarray
 from prdsim.trajectory.layout import scalar_columns
 from prdsim.trajectory.rows import ascend, read_rows, read_snapshot, rolling_crc
 from prdsim.trajectory.sessions import SESSIONS, Session, unpack
 
 _JSON_ATTRIBUTES = ("config", "resolved", "versions")
+_TOLD = ("dataset", "samples", "diffusion", "diffusivity", "integrator", "seed")  # in notebooks
 
 
 def open_trajectory(path: str | os.PathLike[str]) -> Trajectory:
     """Open a trajectory for reading, even while it is being written; a context manager.
 
     Raises:
+        ConfigError: not a path.
         TrajectoryError: missing or unreadable.
         NotATrajectoryError: another program's file, or a newer format.
         DamagedTrajectoryError: truncated, or its structure is damaged.
@@ -42,11 +47,12 @@ class Trajectory:
     """A trajectory as of its last commit (or of the last `refresh`); a context manager.
 
     `U`, `V`, `W`, `a` are array-like over the snapshots of `step` and `time`; `scalars`,
-    `initial`, `chart`, `data` map names to arrays (`chart` and `data` may be empty).
+    `initial`, `chart`, `data` map names to arrays (`chart` and `data` may be empty). Pickled, it is
+    its absolute path, opened again where it is loaded.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = file_path("path", path)
         self._open()
 
     def _open(self) -> None:
@@ -341,6 +347,17 @@ class Trajectory:
         """Verify the commit records and the restart states, which a resume needs."""
         return check_recovery(self._map, self._fd, self.is_being_written)
 
+    def to_xarray(self, group: str = "snapshots") -> Any:
+        """Return the rows of a group, "snapshots" or "scalars", as an `xarray.Dataset` in memory.
+
+        Raises `ConfigError` if xarray is not installed, `DamagedTrajectoryError` as reading does.
+        """
+        return to_xarray(self, group)
+
+    def to_pandas(self) -> Any:
+        """Return the scalars as a `pandas.DataFrame`, indexed by step; raises as `to_xarray`."""
+        return to_pandas(self)
+
     def close(self) -> None:
         """Close the file; arrays that were read stay valid."""
         self._file.close()
@@ -351,5 +368,15 @@ class Trajectory:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self.path.absolute(),)
+
     def __repr__(self) -> str:
         return f"<trajectory {self.path}: {self._record.snapshot_rows} snapshots, {self.status}>"
+
+    def _repr_html_(self) -> str:
+        (m, d_in), (m_c, d_out) = self.U.shape[1:], self.W.shape[1:]
+        run = {name: self.config[name] for name in _TOLD if name in self.config}
+        sizes = {"U": f"{m} x {d_in}", "V": f"{d_out} x {m}", "W": f"{m_c} x {d_out}", "a": m_c}
+        rows = {"status": self.status, "snapshots": self._record.snapshot_rows}
+        return html_table(self.path, {**rows, **sizes, **run})

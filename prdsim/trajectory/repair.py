@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prdsim.arguments import file_path
 from prdsim.errors import ConfigError, DamagedTrajectoryError, OutputError, TrajectoryLockedError
 from prdsim.files import lock
 from prdsim.physics.state import RestartPoint
@@ -78,7 +79,7 @@ def repair_trajectory(
         NotATrajectoryError, TrajectoryError: no trajectory, or it cannot be read.
         OutputError: the output cannot be written.
     """
-    path, output = Path(path), Path(output)
+    path, output = file_path("path", path), file_path("output", output)
     with closing(open_file(path)) as file:
         if output.exists() and os.path.samestat(os.fstat(file.fileno()), output.stat()):
             raise ConfigError(f"{output} is the damaged file itself; name another output")

@@ -81,7 +81,7 @@ def test_an_unknown_group_is_refused(recording):
 
 def test_snapshots_may_be_chosen(recording, measured):
     for absent in (5, -6):
-        with pytest.raises(IndexError):
+        with pytest.raises(ConfigError, match=f"there is no snapshot {absent}: they are 0 to 4"):
             history(recording, ["rank"], snapshots=[absent])
     chosen = history(recording, ["rank"], snapshots=[3, -1, 0])
     assert chosen.step.tolist() == [15, 20, 0]

@@ -120,7 +120,7 @@ def test_times_grid_and_kind_of_numbers_must_fit_too():
         recording_of(**given, time=[0, 1])
     with pytest.raises(ConfigError, match="a grid of 2 x 4 does not hold 6 inputs"):
         recording_of(**given, grid=(2, 4))
-    with pytest.raises(ConfigError, match=r"needs U \(K, m, d_in\) and V"):
+    with pytest.raises(ConfigError, match=r"arrays U \(K, m, d_in\) and V"):
         recording_of(given["U"])
     with pytest.raises(ConfigError, match=r"U .*complex128"):
         recording_of(given["U"] + 0j, given["V"])

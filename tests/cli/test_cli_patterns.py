@@ -220,7 +220,7 @@ def test_one_file_that_exists_stops_all_figures(run, folder):
         (["analyze", "a.h5", "--format", "xml"], ["xml"]),
         (["compare"], ["compare needs at least two runs"]),
         (["compare", "a.h5"], ["compare needs at least two runs"]),
-        (["compare", "a.h5", "b.h5", "--time", "nan"], ["time nan is not between 0 and 1"]),
+        (["compare", "a.h5", "b.h5", "--time", "nan"], ["time: must be a finite number, got nan"]),
         (["compare", "a.h5", "b.h5", "--time", "7"], ["time 7 is not between 0 and 1"]),
         (["compare", "a.h5", "b.h5", "--time", "-1"], ["time -1 is not between 0 and 1"]),
         (["plot", "distances"], ["distances: name at least one run to draw"]),

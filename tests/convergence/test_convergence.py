@@ -436,9 +436,10 @@ def test_a_run_is_judged_at_the_snapshot_nearest_to_a_time(fine, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        *(({"time": t}, "is not between 0 and 0.4, where the run ends") for t in (0, -1, 0.5, NAN)),
+        *(({"time": t}, "is not between 0 and 0.4, where the run ends") for t in (0, -1, 0.5)),
         ({"time": 0.01}, "the nearest snapshot is the initial state"),
-        *(({"accuracy": a}, "is not between 0 and 1") for a in (0.0, 1.0, -0.1, NAN)),
+        *(({"accuracy": a}, "is not between 0 and 1") for a in (0.0, 1.0, -0.1)),
+        *(({key: NAN}, f"{key}: must be a finite number, got nan") for key in ("time", "accuracy")),
     ],
     ids=str,
 )
@@ -684,13 +685,21 @@ def test_a_damaged_report_is_never_taken_for_none(run, tmp_path, words):
         refused(answer, 3, "a.converge.json is not JSON; replace it with prdsim converge --force")
 
 
-def test_a_damaged_replay_is_made_anew(run, tmp_path):
+def test_a_file_with_the_name_of_a_replay_is_refused_and_stays(run, tmp_path):
+    """Of any kind: a text, a damaged file, a run of the user's own, even made under that name."""
     make_run(tmp_path / "a.h5", **GD)
-    whole = run("converge", "a.h5").out
-    (tmp_path / "a.converge").mkdir()
-    (tmp_path / "a.converge" / "finer.h5").write_text("not a trajectory")
-    assert run("converge", "a.h5", "--force").out == whole
-    assert not (tmp_path / "a.converge").exists()
+    folder = tmp_path / "a.converge"
+    folder.mkdir()
+    own = make_run(folder / "twin-2.h5", seed=3, **GD).read_bytes()
+    for content in (b"mine", own[:5000], own):
+        (folder / "twin-2.h5").write_bytes(content)
+        answer = run("converge", "a.h5")
+        words = "a.converge/twin-2.h5 is not a replay of converge, which needs the name: move it"
+        refused(answer, 3, words)
+        assert {p.name: p.read_bytes() for p in folder.iterdir()} == {"twin-2.h5": content}
+    (folder / "twin-2.h5").rename(folder / "my-twin-2.h5")
+    assert run("converge", "a.h5").code in (0, 1)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {"my-twin-2.h5": own}
 
 
 def test_a_critic_with_updates_of_its_own_is_named_in_settings_and_remedies(run, tmp_path):

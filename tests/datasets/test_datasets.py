@@ -120,13 +120,13 @@ def test_random_fields_at_both_ends_of_the_correlation_length():
     [
         ({"correlation_length": -1.0}, "correlation_length"),
         ({"correlation_length": float("nan")}, "correlation_length"),
-        ({"outputs": 0}, "outputs must be 1"),
-        ({"samples": 0}, "samples must be 1"),
+        ({"outputs": 0}, "outputs: must be at least 1, got 0"),
+        ({"samples": 0}, "samples: must be at least 1, got 0"),
         ({"samples": None}, "need a number of samples"),
-        ({"seed": -1}, "seed must be in"),
-        ({"split": "valid"}, 'split must be "train" or "test"'),
-        ({"normalize": "max"}, 'normalize must be "unit" or "none"'),
-        ({"target": "label"}, 'target must be "labels", "scalar" or "inputs"'),
+        ({"seed": -1}, "seed: must be at least 0, got -1"),
+        ({"split": "valid"}, "split: must be one of train, test"),
+        ({"normalize": "max"}, "normalize: must be one of unit, none"),
+        ({"target": "label"}, "target: must be one of labels, scalar, inputs"),
     ],
 )
 def test_options_without_meaning(options, message):

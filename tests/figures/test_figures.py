@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import signal
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,9 +14,12 @@ import numpy as np
 import pytest
 from matplotlib.animation import FFMpegWriter
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 from PIL import Image
 from support_runs import arrays_of, make_diverged, make_interrupted, make_pair, make_run, opened
 
+import prdsim
 from prdsim.analysis import (
     forces_of,
     history,
@@ -30,6 +34,7 @@ from prdsim.analysis.patterns.order import morans_i
 from prdsim.analysis.patterns.subspace import trajectory_shares
 from prdsim.analysis.theory.forces import FORCES
 from prdsim.analysis.theory.scaling import Sizes, measure_scaling
+from prdsim.analysis.theory.theorem_report import recorded_residual, theorem_report
 from prdsim.errors import ConfigError, OutputError
 from prdsim.figures import FIGURES, Request, check, draw, general, movie, write
 from prdsim.figures.curves import value_axis
@@ -111,6 +116,21 @@ def assert_labeled(figure) -> None:
             assert axes.get_ylabel()
 
 
+def assert_legends_cross_nothing(figure) -> None:
+    """Every legend is within the figure, outside of all panels, of texts and of other legends."""
+    figure.draw_without_rendering()
+    legends = [legend.get_window_extent() for legend in figure.findobj(Legend)]
+    others = [axes.bbox for axes in panels(figure, colorbars=True)]
+    texts = [figure.texts, *([a.title, a._left_title, a.xaxis.label] for a in figure.axes)]
+    texts += [axes.get_xticklabels() for axes in panels(figure)]
+    others += [text.get_window_extent() for some in texts for text in some if text.get_text()]
+    for number, legend in enumerate(legends):
+        assert figure.bbox.x0 <= legend.x0 < legend.x1 <= figure.bbox.x1
+        assert legend.y1 <= figure.bbox.y1
+        for other in others + legends[number + 1 :]:
+            assert not legend.overlaps(other.padded(-1)), (legend, other)
+
+
 # -- all figures, all runs -------------------------------------------------------------------------
 
 
@@ -122,17 +142,32 @@ def test_every_figure_draws_every_choice_of_runs(runs, name, which):
     if name != "schematic":
         assert_labeled(figure)
     if len(which) == 4:  # drawing in full is slow
-        assert rendered(figure)
+        assert_legends_cross_nothing(figure)
 
 
 @pytest.mark.parametrize("name", DRAWN)
 @pytest.mark.parametrize("log", [False, True], ids=["linear", "log"])
 def test_every_figure_draws_the_smallest_run(one, name, log):
+    if name == "subspace":  # a path of one point has no direction
+        with pytest.raises(ConfigError, match="one: holds its initial state alone"):
+            draw(name, [one])
+        return
     figure = draw(name, [one], log_time=log)
     if log:
         assert rendered(figure)
     if FIGURES[name].needs_run and name != "input":
         assert "one: interrupted at step 1 of 20" in figure.get_supxlabel()
+
+
+def test_curves_of_one_snapshot_are_marked(one):
+    for name in ("distances", "order", "forces", "growth", "dispersion", "features"):
+        figure = draw(name, [one])
+        lines = [
+            line for axes in panels(figure) for line in axes.lines if line.get_label()[0] != "_"
+        ]
+        assert lines
+        assert all(line.get_marker() not in ("None", "") for line in lines), name
+    assert any(axes.collections for axes in panels(draw("forces", [one])))  # bars in place of bands
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +232,7 @@ def test_a_figure_of_runs_needs_one(name):
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("filtres", {}, "filtres: no such figure; choose from distances, input"),
+        ("filtres", {}, "filtres: no such figure; did you mean filters?"),
         ("movie", {}, "movie is a movie"),
         ("filters", {"neurons": (3, 7)}, "there is no neuron 7: they are 0 to 6"),
         ("input", {"sample": 10}, "there is no sample 10: they are 0 to 9"),
@@ -326,17 +361,25 @@ def test_the_input_is_the_sample_that_is_asked_for(runs):
 
 
 def test_a_mosaic_lays_images_out_in_rows():
-    images = np.arange(4 * 2).reshape(4, 2)
+    images = np.arange(3 * 2).reshape(3, 2)
     x = np.nan
     expected = [
-        [x, x, x, x, x, x, x, x, x, x, x, x],
-        [x, 0, 1, x, x, 2, 3, x, x, 4, 5, x],
-        [x, x, x, x, x, x, x, x, x, x, x, x],
-        [x, x, x, x, x, x, x, x, x, x, x, x],
-        [x, 6, 7, x, x, x, x, x, x, x, x, x],
-        [x, x, x, x, x, x, x, x, x, x, x, x],
+        [x, x, x, x, x, x, x, x],
+        [x, 0, 1, x, x, 2, 3, x],
+        [x, x, x, x, x, x, x, x],
+        [x, x, x, x, x, x, x, x],
+        [x, 4, 5, x, x, x, x, x],
+        [x, x, x, x, x, x, x, x],
     ]
     np.testing.assert_array_equal(mosaic(images, (1, 2)), expected)
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "rows"),
+    [(1, 1, 1), (2, 2, 1), (4, 2, 2), (7, 4, 2), (10, 4, 3), (12, 4, 3), (24, 6, 4), (400, 20, 20)],
+)
+def test_a_mosaic_leaves_few_places_empty(count, columns, rows):
+    assert mosaic(np.zeros((count, 1)), (1, 1)).shape == (3 * rows, 3 * columns)
 
 
 @pytest.mark.parametrize("name", ["filters", "changes"])
@@ -344,17 +387,50 @@ def test_filters_are_shown_at_the_times_in_their_titles(runs, name):
     figure = draw(name, runs[:2], neurons=(5, 0, 2), times=(0.0, 0.26, 1.0))
     at = [0, 1, 4] if name == "filters" else [1, 4]
     shown = iter(panels(figure))
+    limits = set()  # one for both rows
     for letter, run in zip("ab", runs[:2], strict=True):
-        limits = set()
         for k in at:
             axes, now = next(shown), run.at(k)
             weights = now.U if name == "filters" else now.change
             assert np.array_equal(image(axes), mosaic(weights[[5, 0, 2]], (8, 8)), equal_nan=True)
             assert axes.get_title() == f"({letter}) {run.label}, t = {now.time:.4g}"
             limits.add(axes.images[0].get_clim())
-        ((low, high),) = limits
-        assert low == -high < 0
+    ((low, high),) = limits
+    assert low == -high < 0
     assert next(shown, None) is None
+
+
+def test_what_is_the_same_in_both_rows_looks_the_same(runs):
+    for name, groups in (
+        ("filters", [slice(None)]),
+        ("changes", [slice(None)]),
+        ("features", [slice(None, None, 2)]),
+        ("top", [slice(None)]),
+        ("patterns", [[0, 1, 3, 4], [2, 5]]),
+    ):
+        figure = draw(name, runs[:2])
+        shown = np.array(panels(figure), dtype=object)
+        for group in groups:
+            assert len({axes.images[0].get_clim() for axes in shown[group]}) == 1, name
+        assert len(panels(figure, colorbars=True)) - len(shown) == len(groups), name
+    for name, pairs in (
+        ("symmetry", [(0, 4), (1, 5), (2, 6), (3, 7)]),
+        ("forces", [(0, 1), (3, 4)]),  # reaction and diffusion of a layer
+        ("growth", [(0, 1)]),
+        ("ranking", [(0, 1)]),
+        ("stability", [(0, 2), (1, 3)]),
+        ("embedding", [(0, 2), (1, 3)]),
+        ("dispersion", [(0, 1), (2, 3), (0, 2)]),
+    ):
+        shown = panels(draw(name, runs[:2]))
+        for first, second in ((shown[i], shown[j]) for i, j in pairs):
+            assert first.get_xlim() == second.get_xlim(), name
+            assert first.get_ylim() == second.get_ylim(), name
+            bins = [
+                [patch.get_x() for patch in a.patches if hasattr(patch, "get_x")]
+                for a in (first, second)
+            ]
+            assert bins[0] == bins[1]
 
 
 def test_by_default_first_last_and_one_snapshot_between_are_shown(runs):
@@ -465,7 +541,7 @@ def test_symmetry_counts_every_neuron_and_every_entry(runs):
         *bars, outline = row[2].patches
         assert sum(bar.get_height() for bar in bars) == outline.get_data().values.sum() == 7
         assert not outline.get_fill()  # first and last are told apart without color
-        assert f"mean {morans_i(now.U, (8, 8)).mean():.3f}" in [t.get_text() for t in row[2].texts]
+        assert row[2].get_title() == f"mean {morans_i(now.U, (8, 8)).mean():.3f}"
         assert [line.get_label() for line in row[3].lines] == ["$u_j(0)$", "change"]
     for column in np.reshape(panels(figure), (2, 4)).T:
         assert column[0].get_xlim() == column[1].get_xlim()
@@ -478,6 +554,16 @@ def test_order_shows_measures_over_time(runs):
     for axes, name in zip(shown, names, strict=True):
         for line, run in zip(axes.lines, runs[:2], strict=True):
             assert np.array_equal(line.get_ydata(), history(run)[name], equal_nan=True), name
+
+
+def test_a_peak_wavelength_is_never_a_mean_over_runs(runs):
+    axes = panels(draw("order", runs))[6]
+    assert len(axes.lines) == 4  # each run has its points: without, without, with, with
+    for line, run in zip(axes.lines, (runs[0], runs[2], runs[1], runs[3]), strict=True):
+        assert np.array_equal(line.get_ydata(), history(run)["wavelength_change"], equal_nan=True)
+        assert line.get_linestyle() == "None"
+    assert not axes.collections  # nor bands
+    assert len({line.get_marker() for line in axes.lines[::2]}) == 2
 
 
 def test_ticks_are_apart_and_whole_where_they_count():
@@ -518,10 +604,12 @@ def test_the_label_of_a_movies_distances_fits(runs):
 
 
 def test_the_subspace_is_the_sum_of_shares(runs):
-    (axes,) = panels(draw("subspace", runs))
+    figure = draw("subspace", runs)
+    (axes,) = panels(figure)
     for line, run in zip(axes.lines, (runs[0], runs[2], runs[1], runs[3]), strict=True):
         assert np.array_equal(line.get_ydata(), np.cumsum(trajectory_shares(run.U)))
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+    (legend,) = figure.findobj(Legend)
+    assert [text.get_text() for text in legend.get_texts()] == [
         "without diffusion",
         "with diffusion",
     ]
@@ -533,6 +621,8 @@ def test_the_embedding_colors_neurons_by_their_distance(runs):
         now = runs[1].at(-1)
         for axes in (first, last):
             dots = axes.collections[0]
+            assert axes.get_aspect() == 1.0
+            assert axes.get_xlim() == axes.get_ylim()
             assert np.array_equal(dots.get_array(), hidden_distances(now.U, now.U_0))
             assert dots.get_offsets().shape == (7, 2)
 
@@ -579,29 +669,133 @@ def test_curves_are_told_apart_without_color(runs):
     for name in ("distances", "forces", "order", "subspace"):
         for axes in panels(draw(name, runs[:2])):
             lines = [line for line in axes.lines if line.get_label() in ALL_LABELS]
-            styles = [str(line._unscaled_dash_pattern) for line in lines]
+            styles = [str((line._unscaled_dash_pattern, line.get_marker())) for line in lines]
             assert len(set(styles)) == len(styles)
     without, driven = panels(draw("growth", runs[:2]))
     assert [line.get_label() for line in without.lines] == ["mean over neurons, all of it reaction"]
     for axes in (driven, panels(draw("dispersion", runs[:2]))[-1]):
         assert len(axes.lines) == 3
         assert len({str(line._unscaled_dash_pattern) for line in axes.lines}) == 3
-        assert {line.get_marker() for line in axes.lines} == {"None"}  # it would hide the dashes
+        dashed = [line for line in axes.lines if line.get_linestyle() != "-"]
+        assert {line.get_marker() for line in dashed} == {"None"}  # it would hide the dashes
+    assert driven.lines[0].get_marker() == "o"  # where the snapshots are
+    assert "dots: 5 of 5 snapshots" in driven.figure.get_suptitle()
     modes = panels(draw("stability", runs[:1]))[0].lines[:3]
     assert len({line.get_marker() for line in modes}) == 3
 
 
 def test_forces_that_are_0_are_said_where_the_axis_cannot_show_them(runs):
     for which, scale, words in (
-        ([0], "linear", []),
-        ([1], "log", []),
-        ([0, 1], "log", ["0 without diffusion"]),
+        ([0], "log", "\n0 without diffusion"),
+        ([1], "log", ""),
+        ([0, 1], "log", "\n0 without diffusion"),
     ):
         shown = np.reshape(panels(draw("forces", [runs[k] for k in which])), (2, -1))
         for reaction, diffusion in shown[:, :2]:
             assert reaction.get_yscale() == "log"
             assert diffusion.get_yscale() == scale
-            assert [text.get_text() for text in diffusion.texts] == words
+            assert diffusion.get_title().endswith(
+                f"$D\\,\\|\\Delta^u_j\\|${words}".replace(
+                    "u_j", "u_j" if diffusion is shown[0, 1] else "v_j"
+                )
+            )
+
+
+def test_the_state_whose_stability_is_shown_is_named(runs):
+    titles = [axes.get_title() for axes in panels(draw("stability", runs[:2]))[::2]]
+    for title, label in zip(titles, ALL_LABELS, strict=True):
+        assert title.startswith(f"state reached {label}, t = 1:\n")
+
+
+def test_patterns_have_the_sign_that_is_nearer_to_the_change(runs):
+    shown = np.reshape(panels(draw("patterns", runs[:2], count=7)), (2, 3))
+    aligned = 0
+    for first, last, change in shown:
+        tiles = [image(axes)[~np.isnan(image(axes))] for axes in (first, last, change)]
+        run = runs[int(first is shown[1, 0])]
+        moved = mosaic(run.at(-1).change, (8, 8))
+        assert np.array_equal(tiles[2], moved[~np.isnan(moved)])
+        for pattern in (first, last):
+            for product in _products_by_tile(image(pattern), image(change)):
+                assert product >= 0.0
+                aligned += product > 0.0
+    assert aligned > 10  # the others have not moved
+
+
+def _products_by_tile(one: np.ndarray, other: np.ndarray):
+    """The scalar products of the images of two mosaics."""
+    for row in range(0, len(one), 10):
+        for column in range(0, one.shape[1], 10):
+            tile = slice(row + 1, row + 9), slice(column + 1, column + 9)
+            yield float(np.nansum(one[tile] * other[tile]))
+
+
+def test_diffusivity_and_diffusion_have_different_letters(runs):
+    for name in ("forces", "scaling", "schematic"):
+        texts = [text.get_text() for text in draw(name, runs[:2]).findobj(Text)]
+        assert not any("D^" in text for text in texts), name
+        assert any(r"\Delta^u_j" in text for text in texts), name
+
+
+# -- theorems --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def theory(tmp_path_factory):
+    """Runs of the theorems' set-up, without and with diffusion, to the residual's resolution."""
+    folder = tmp_path_factory.mktemp("theory")
+    keys = {"preset": "theory", "dataset": "digits", "samples": 3, "width": 300, "rtol": 2e-4}
+    keys |= {"backend": "numpy", "threads": 1, "trainable": "U,W,a", "diffusivity": 0.05}
+    keys |= {"snapshots": "times:geometric:6", "scalars": "times:every:0.5", "end_time": 40.0}
+    paths = [
+        prdsim.run(**keys, diffusion=side, output=str(folder / f"{side}.h5")).path
+        for side in (False, True)
+    ]
+    with opened(paths) as recordings:
+        yield recordings
+
+
+def test_theorems_are_shown_over_the_logarithm_of_time_with_their_ratio(theory):
+    figure = draw("theorems", theory)
+    assert_legends_cross_nothing(figure)
+    shown = np.reshape(panels(figure), (4, 2))
+    for axes in shown.ravel():
+        assert axes.get_xscale() == "log"
+        assert axes.get_xlim() == (theory[0].time[1], theory[0].time[-1])
+    for axes, run, number in zip(shown[0], theory, (1, 2), strict=True):
+        report = theorem_report(run.file)
+        assert axes.get_title().endswith(f"\n{getattr(report, f'theorem_{number}').ratios}")
+        assert "bound / largest distance" in axes.get_title()
+    for row in shown[[0, 1, 3]]:
+        assert row[0].get_ylim() == row[1].get_ylim()
+
+
+def test_what_a_run_does_not_resolve_is_neither_shown_nor_fitted(theory):
+    figure = draw("bernoulli", theory)
+    assert_legends_cross_nothing(figure)
+    without, driven = panels(figure)
+    residual = recorded_residual(theory[0].file)
+    assert residual.ends is not None
+    assert residual.norm.min() < residual.resolution < residual.norm[0]
+    measured, _, fit = without.lines
+    assert measured.get_ydata().min() > residual.resolution
+    assert fit.get_xdata()[-1] == measured.get_xdata()[-1] < residual.ends
+    limit = f"{residual.resolution:.2g}, its tolerance and rounding"
+    assert (
+        without.get_title() == f"without diffusion:\nfrom t = {residual.ends:.3g} on below {limit}"
+    )
+    assert len(driven.lines) == 4  # and the plateau
+    assert without.get_ylim() == driven.get_ylim()
+
+
+def test_theorems_over_the_initial_state_alone_are_refused(theory):
+    (alone,) = (
+        replace(run, U=run.U[:1], time=run.time[:1], step=run.step[:1]) for run in theory[:1]
+    )
+    with pytest.raises(
+        ConfigError, match="False: holds its initial state alone; nothing has moved"
+    ):
+        draw("theorems", [alone])
 
 
 def test_forces_are_shown_over_time_and_each_neurons_at_the_end(runs):

@@ -13,19 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support_cli import Run, caller
-from support_runs import Killed, kill_at, stop_at
+from support_runs import Killed, kill_at, opened, stop_at
 from test_docs import check_command
 
 import prdsim
-from prdsim.analysis.comparison import Comparison
+from prdsim.analysis.comparison import Comparison, compare
 from prdsim.analysis.theory.scaling import Sizes, measure_scaling
 from prdsim.convergence.judgment import judge
 from prdsim.convergence.report import Report
 from prdsim.errors import DataError
 from prdsim.figures import general
 from prdsim.progress import Progress
-from prdsim.reproduction import available_studies, plan, reproduce
+from prdsim.reproduction import available_studies, plan, reproduce, sentences
 from prdsim.reproduction.page import Shown, make_page
+from prdsim.reproduction.sentences import introduction, study
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, open_trajectory
 
@@ -122,7 +123,12 @@ def test_the_page_names_every_picture_and_nothing_that_is_not_there(whole):
     assert page.count("<figcaption>") == len(pictures)
     for picture in (*plan._IMAGES, *plan.GENERAL):
         assert picture.title in html.unescape(page)
-    assert "from 4 runs: 2 initial draws" in page
+    text = html.unescape(page)
+    assert "<p>Figures 1, 2, 3, 4, 5 and 6 of Rout's poster" in text
+    assert f"drawn by prdsim {prdsim.__version__} from 4 runs.</p>" in text
+    assert "4 runs of 2 initial draws (seeds 0 and 1), each without and with diffusion" in text
+    for name in pictures:  # at full size
+        assert f'<a href="{name}"><img src="{name}"' in page
     assert str(whole.parent) not in page
 
 
@@ -141,15 +147,50 @@ def test_the_page_says_how_far_its_numbers_can_be_trusted(whole):
     assert page.count("<th>discretization</th>") == 1
     rows = page.count("<tr><td>")
     assert page.count("<td>not assessed</td></tr>") == rows > 30
-    assert "runs without them are not assessed" in page
+    assert "No run was assessed by prdsim converge." in page
+    assert page.count("; discretization not assessed)") == sum(
+        len(picture.numbers) for picture in plan._IMAGES
+    )
     row = judge("gini_U", 1.004, [1.0, 1.0], [1.004], accuracy=0.01, ratio=2.0)
     report = Report("i", "c", 1.0, 1, 1.0, 1, 0.01, "gd", "0", "today", (), (row,))
     values = {"one": {"gini_U": np.ones(1)}}
     comparison = Comparison(1.0, values, {"one": [0]}, {}, reports={"one": [report]})
-    page = make_page([Shown("<script>alert(1)</script>", (), comparison)], {}, seeds=1)
+    with opened([whole / "runs" / "digits-without-0.h5"]) as runs:
+        page = make_page([Shown("<script>alert(1)</script>", runs, [], comparison)])
+    assert "is the largest relative error of 1 of the 1 runs" in page
     assert "<td>0.4 %</td></tr>" in page
     assert "<script" not in page  # a data set may have any name
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 5
+
+
+def test_the_page_says_of_runs_what_is_in_their_files(whole, monkeypatch):
+    names = ("digits-without-0", "digits-with-0")
+    with opened([whole / "runs" / f"{name}.h5" for name in names]) as runs:
+        comparison = compare(runs, groups=["spread"])
+        text = " ".join(study(runs, comparison))
+        assert "2 runs of 1 initial draw (seed 0), without and with diffusion from the same" in text
+        assert "; diffusivity D = 1; to t = 1." in text
+        assert (
+            "Data set digits; of the preset poster: init_scale = 0.1, critic_warmup = 0.5" in text
+        )
+        assert "; set in addition or instead: samples = 16, width = 8, " in text
+        assert "256" not in text  # the preset's
+        assert text.endswith(
+            "Numbers are those of one draw. No run was assessed by prdsim converge."
+        )
+        monkeypatch.setattr(sentences, "__version__", "9.9")
+        (schematic, *_) = plan.GENERAL
+        made = f"drawn by prdsim 9.9 from 2 runs, made by prdsim {prdsim.__version__}."
+        assert introduction([schematic], runs) == f"Figure 6 of {sentences._POSTER}, {made}"
+        assert introduction(plan._THEORY, runs) == f"3 figures, {made}"
+
+
+def test_the_page_is_read_on_any_screen(whole):
+    page = (whole / "index.html").read_text()
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
+    assert "@media (prefers-color-scheme: dark)" in page
+    assert re.search(r"img {[^}]*max-width: 100%;[^}]*background: #fff;", page)
+    assert page.count('<div class="table"><table>') == page.count("<table>")  # they scroll alone
 
 
 def test_runs_of_the_first_draw_are_assessed_once(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 
 import pytest
@@ -153,6 +154,26 @@ def test_notes_are_lines_now_and_then_or_change_in_place(clock, monkeypatch):
         say("half of it")
     assert "half of it [00:00]" in terminal.getvalue()
     assert "\n" not in terminal.getvalue()
+
+
+def test_a_notebook_gets_a_bar_that_may_be_a_widget(monkeypatch):
+    """The stream of Jupyter is no terminal; the tour, tests/test_tour.py, shows the bar there."""
+
+    class OutStream(io.StringIO):
+        __module__ = "ipykernel.iostream"
+
+    stream = OutStream()
+    monkeypatch.setattr(sys, "stderr", stream)
+    progress = automatic_progress()
+    progress.start(0.0, 2.0)
+    progress.update(1.0, 3, 0.5)
+    progress.note("a note")
+    progress.close()
+    assert "a note\n" in stream.getvalue()
+    assert re.search(r"50%\|.*\| 1/2 \[.*, step 3, L_sup=0.5\]", stream.getvalue())
+    import tqdm.auto
+
+    assert type(progress._meter._bar) is tqdm.auto.tqdm
 
 
 def test_without_a_stream_nothing_is_shown(monkeypatch):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,12 @@ from prdsim.analysis.recording import Recording, recording_of
 from prdsim.analysis.stability.growth import GROWTH
 from prdsim.analysis.table import Table
 from prdsim.analysis.theory.forces import FORCE_NORMS
-from prdsim.errors import ConfigError, PrdsimError
+from prdsim.arguments import each, function, known_name
+from prdsim.errors import PrdsimError
+from prdsim.notebook import html_table
 from prdsim.trajectory import Trajectory
+from prdsim.trajectory.labeled import library
+from prdsim.words import shown
 
 _ALL = (DISTANCES, SPREAD, ENTRIES, ORDER, ACTIVITY, RANK, GROWTH, FORCE_NORMS)
 GROUPS: Mapping[str, Group] = {group.name: group for group in _ALL}
@@ -31,7 +36,7 @@ MEANINGS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History:
     """Measures by name, each (K,), at the ``step`` and ``time`` of K snapshots.
 
@@ -46,6 +51,35 @@ class History:
     def __getitem__(self, name: str) -> Reals:
         return self.values[name]
 
+    def __repr__(self) -> str:
+        names = shown(", ".join(self.values), 100)
+        return f"<History of {len(self.values)} measures at {len(self.time)} snapshots: {names}>"
+
+    def _repr_html_(self) -> str:
+        ends = {name: f"{x[0]:.5g} -> {x[-1]:.5g}" for name, x in self.values.items() if len(x)}
+        return html_table(f"History of {len(self.time)} snapshots, first -> last", ends)
+
+    def to_pandas(self) -> Any:
+        """Return the measures as a `pandas.DataFrame`, indexed by step.
+
+        Raises `ConfigError` if pandas is not installed.
+        """
+        pandas = library("pandas", "to_pandas")
+        index = pandas.Index(self.step, name="step")
+        return pandas.DataFrame({"time": self.time, **self.values}, index=index)
+
+    def to_xarray(self) -> Any:
+        """Return the measures along step and time as an `xarray.Dataset`, with their meaning.
+
+        Raises `ConfigError` if xarray is not installed.
+        """
+        xarray = library("xarray", "to_xarray")
+        measures = {
+            name: ("step", values, {"long_name": MEANINGS[name]})
+            for name, values in self.values.items()
+        }
+        return xarray.Dataset(measures, {"step": self.step, "time": ("step", self.time)})
+
     def table(self, title: str) -> Table:
         """Return the measures as a table, one snapshot per row."""
         columns = {"step": self.step, "time": self.time, **self.values}
@@ -54,25 +88,27 @@ class History:
 
 def history(
     source: Trajectory | Recording,
-    groups: Iterable[str] | None = None,
+    groups: str | Iterable[str] | None = None,
     *,
     snapshots: Iterable[int] | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> History:
     """Compute groups of measures at each snapshot (or at those given), one in memory at a time.
 
-    ``groups`` are among `GROUPS`; None takes all that can be computed, with the reasons for others
-    in ``left_out``. ``progress`` may wrap the loop over snapshots, as tqdm does.
+    ``groups`` are among `GROUPS`, one or several; None takes all that can be computed, with the
+    reasons for others in ``left_out``. ``progress`` may wrap the loop over snapshots, as tqdm does.
 
     Raises:
-        ConfigError: an unknown group, or one that needs data missing from the recording.
-        IndexError: there is no such snapshot.
+        ConfigError: an unknown group, or one that needs data missing from the recording; an
+            argument that is invalid, or no such snapshot.
         DamagedTrajectoryError: a snapshot's checksum fails.
     """
     recording = recording_of(source)
-    computes, left_out = _prepared(recording, groups)
-    every = range(len(recording))
-    chosen = list(every) if snapshots is None else [every[index] for index in snapshots]
+    function("progress", progress, "that wraps a loop, such as tqdm")
+    computes, left_out = _prepared(recording, groups_named(groups))
+    chosen = list(range(len(recording)))
+    if snapshots is not None:
+        chosen = [recording.place(k) for k in each("snapshots", snapshots, "indices")]
     rows: list[Values] = []
     for index in progress(chosen):
         snapshot = recording.at(index)
@@ -87,7 +123,7 @@ def _prepared(
 ) -> tuple[list[Compute], dict[str, str]]:
     """Prepare the groups; those not requested by name may be left out, with the reason."""
     if names is not None:
-        return [_group(name).prepare(recording) for name in names], {}
+        return [GROUPS[name].prepare(recording) for name in names], {}
     computes, left_out = [], {}
     for group in _ALL:
         if group.on_demand:
@@ -99,9 +135,9 @@ def _prepared(
     return computes, left_out
 
 
-def _group(name: str) -> Group:
-    try:
-        return GROUPS[name]
-    except KeyError:
-        known = ", ".join(GROUPS)
-        raise ConfigError(f"{name}: no such group of measures; choose from {known}") from None
+def groups_named(groups: str | Iterable[str] | None) -> list[str] | None:
+    """Return the names of groups, one or several; None for all. Raises `ConfigError`."""
+    if groups is None:
+        return None
+    names = [groups] if isinstance(groups, str) else each("groups", groups, "names", least=0)
+    return [known_name(name, GROUPS, "group of measures") for name in names]

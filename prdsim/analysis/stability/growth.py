@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prdsim.analysis.group import Compute, Group, Measure, Values, summarized, summary
-from prdsim.analysis.recording import Recording, Snapshot
+from prdsim.analysis.recording import Recording, Snapshot, recording_of
 from prdsim.analysis.snapshot_model import SnapshotModel, settings_of
 from prdsim.config import RunConfig
 from prdsim.physics.charts import range_factors
 from prdsim.physics.gradients import forward, residual, score_field
 from prdsim.physics.model import Model
 from prdsim.physics.state import State
+from prdsim.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
@@ -207,11 +208,12 @@ def growth_rates(
     return Growth(settings_of(U, W, diffusivity), X, Y, backend=backend).rates(U, V, W, a)
 
 
-def growth_of(recording: Recording) -> Growth:
-    """Return an evaluator of the growth of a recording's neurons at its snapshots.
+def growth_of(source: Trajectory | Recording) -> Growth:
+    """Return an evaluator of the growth of a run's neurons at its snapshots.
 
     Raises `ConfigError` if it lacks the configuration or the samples.
     """
+    recording = recording_of(source)
     return Growth(recording.settings, *recording.samples)
 
 

@@ -5,8 +5,8 @@ with diffusion from a frozen critic, and the joint flow.
 
 An eigenvalue determines stability at an equilibrium. A verdict is therefore given only at a
 reaction equilibrium, ||R|| <= tolerance, and for the flow without diffusion. The other half of the
-Turing condition is conditional: the flow with diffusion is not at rest there (unless D^u and D^v
-vanish), so its Jacobian describes how fast two neighboring solutions separate,
+Turing condition is conditional: the flow with diffusion is not at rest there (unless Delta^u and
+Delta^v vanish), so its Jacobian describes how fast two neighboring solutions separate,
 d(delta)/dt = J delta, while the common drift and the gates leave J unchanged. The rate of the
 drive, ||dE/dt|| / ||E||, shows how long that is: slower growth is over before it becomes visible (a
 frozen critic pulls Z to Y + D G, where E = 0 and every C_j vanishes). Elsewhere eigenvalues are
@@ -47,10 +47,11 @@ class Stability:
     """Leading modes of the three flows at one state, and the conclusions from them.
 
     ``modes`` holds "reaction" and, with diffusion in the configuration, "frozen" and "joint";
-    ``reaction_norm`` is ||R||, ``diffusion_norm`` ||D (D^u, D^v)||, the constant pull that moves
-    the state away while the modes grow. ``interpolation_nulls`` is the least number of null modes
-    at Z = Y, the excess of coordinates over residuals, N - n d_out; ``rescaling_nulls`` that of the
-    directions (u_j, -v_j), null at every equilibrium, and among the former at Z = Y.
+    ``reaction_norm`` is ||R||, ``diffusion_norm`` ||D (Delta^u, Delta^v)||, the constant pull that
+    moves the state away while the modes grow. ``interpolation_nulls`` is the least number of
+    null modes at Z = Y, the excess of coordinates over residuals, N - n d_out;
+    ``rescaling_nulls`` that of the directions (u_j, -v_j), null at every equilibrium, and among the
+    former at Z = Y.
     """
 
     modes: Mapping[Flow, Modes]
@@ -167,7 +168,7 @@ def assess_stability(
 
 
 def _velocity_norm(jacobian: Linearization, *, diffusion: bool) -> float:
-    """||R||, or ||D (D^u, D^v)||, over the trainable arrays."""
+    """||R||, or ||D (Delta^u, Delta^v)||, over the trainable arrays."""
     model, k = jacobian.model, jacobian.model.backend
     with k.active():
         out = State.empty(k, model.state_shapes, jacobian.moving)

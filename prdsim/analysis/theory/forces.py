@@ -1,8 +1,9 @@
 """Reaction and diffusion of every neuron: the norms that the paper's Theorem 3 compares.
 
-Row j of R^u and D^u, column j of R^v and D^v (paper eqs. 48-55) drive neuron j, du_j/dt = R^u_j +
-D D^u_j and dv_j/dt = R^v_j + D D^v_j (eq. 4). The equations are those of
-`prdsim.physics.gradients`; here they are evaluated at weights on the host, a snapshot at a time.
+Row j of R^u and Delta^u, column j of R^v and Delta^v (D^u and D^v in the paper, eqs. 48-55) drive
+neuron j, du_j/dt = R^u_j + D Delta^u_j and dv_j/dt = R^v_j + D Delta^v_j (eq. 4). The equations
+are those of `prdsim.physics.gradients`; here they are evaluated at weights on the host, a snapshot
+at a time.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prdsim.analysis.group import Compute, Group, Values, summarized, summary
-from prdsim.analysis.recording import Recording, Snapshot
+from prdsim.analysis.recording import Recording, Snapshot, recording_of
 from prdsim.analysis.snapshot_model import SnapshotModel, settings_of
 from prdsim.config import RunConfig
 from prdsim.physics.charts import column_sums, row_sums
 from prdsim.physics.gradients import forward, generator_velocity, residual, score_field
 from prdsim.physics.state import State
+from prdsim.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import Array, HostArray
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
 
 SYMBOLS = {
     "reaction_U": "||R^u_j||",
-    "diffusion_U": "D ||D^u_j||",
+    "diffusion_U": "D ||Delta^u_j||",
     "reaction_V": "||R^v_j||",
-    "diffusion_V": "D ||D^v_j||",
+    "diffusion_V": "D ||Delta^v_j||",
 }
 FORCES = tuple(SYMBOLS)
 """The fields of `ForceNorms`."""
@@ -38,7 +40,7 @@ FORCES = tuple(SYMBOLS)
 class ForceNorms:
     """Norms of reaction and diffusion by neuron j, each (m,), float64.
 
-    Reaction: ||R^u_j||, ||R^v_j||. Diffusion: D ||D^u_j||, D ||D^v_j||, as it enters the
+    Reaction: ||R^u_j||, ||R^v_j||. Diffusion: D ||Delta^u_j||, D ||Delta^v_j||, as it enters the
     velocity; 0 without diffusion.
     """
 
@@ -120,11 +122,12 @@ def force_norms(
     return Forces(settings_of(U, W, diffusivity), X, Y, backend=backend).norms(U, V, W, a)
 
 
-def forces_of(recording: Recording) -> Forces:
-    """Return an evaluator of reaction and diffusion for a recording's snapshots.
+def forces_of(source: Trajectory | Recording) -> Forces:
+    """Return an evaluator of reaction and diffusion for a run's snapshots.
 
     Raises `ConfigError` if it lacks the configuration or the samples.
     """
+    recording = recording_of(source)
     return Forces(recording.settings, *recording.samples)
 
 

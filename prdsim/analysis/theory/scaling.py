@@ -64,7 +64,7 @@ BOUNDS = {
     "reaction_V": Exponents(1, 1, -0.5, 0.5),
     "diffusion_V": Exponents(1, 1, 2, 0.5),
 }
-"""The paper's bounds on ||R^u_j||, ||D^u_j||, ||R^v_j||, ||D^v_j||, up to constants (Theorem 3)."""
+"""Theorem 3: the paper's bounds on the norms, up to constants."""
 
 INDEPENDENT = {
     "reaction_U": Exponents(0.5, 0, -0.5, -0.5),
@@ -89,7 +89,7 @@ COHERENT = {
 def initial_mean_squares(
     X: HostArray, Y: HostArray, m: int, *, init_scale: float = 1.0, output_init: str = "rademacher"
 ) -> dict[str, float]:
-    """Return the expected squares of ||R^u_j||, ||D^u_j||, ||R^v_j||, ||D^v_j|| at the start.
+    """Return the expected squares of the norms at the start.
 
     Expectation over the initial draw of U, V, W, a with m neurons, given X (d_in, n) and Y
     (d_out, n), D = 1; by the names of `FORCES`. With s^2 = 1/(d_out m), sigma = ``init_scale``,
@@ -98,8 +98,8 @@ def initial_mean_squares(
 
         E||R^u_j||^2 = s^2 sum_pq [k_0 (y_p.y_q + (1 - 1/m) k_1) + (f/m) k_1] x_p.x_q
         E||R^v_j||^2 = s^2 sum_pq [k_1 (y_p.y_q + (1 - 1/m) k_1) + k_2/m]
-        E||D^u_j||^2 = s^2 d_out sum_pq k_0 c_pq x_p.x_q
-        E||D^v_j||^2 = s^2 d_out sum_pq k_1 c_pq,   c_pq = (pi - arccos rho_pq) / (2 pi)
+        E||Delta^u_j||^2 = s^2 d_out sum_pq k_0 c_pq x_p.x_q
+        E||Delta^v_j||^2 = s^2 d_out sum_pq k_1 c_pq,   c_pq = (pi - arccos rho_pq) / (2 pi)
 
     with rho the correlation k_1(p, q) / sqrt(k_1(p, p) k_1(q, q)) of the predictions at x_p and
     x_q. Reaction: exact, at any sizes; the terms in 1/m are the neuron's own part of Z. Diffusion:

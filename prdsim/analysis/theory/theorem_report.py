@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 
 from prdsim.analysis.arrays import Numbers
-from prdsim.analysis.theory.bounds import Constants, check_unit_inputs, paper_mu, theorem_constants
+from prdsim.analysis.theory.bernoulli import BernoulliFit, fit_bernoulli
+from prdsim.analysis.theory.bounds import (
+    Constants,
+    check_unit_inputs,
+    empirical_kernel,
+    extreme_eigenvalues,
+    paper_mu,
+    theorem_constants,
+)
 from prdsim.analysis.theory.verdicts import Scores, TheoremReport, follow, judge_bounds
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DataError
@@ -59,6 +68,51 @@ def recorded_constants(trajectory: Trajectory) -> Constants:
     """
     config, X, Y = _set_up(trajectory)
     return _constants(trajectory, X, Y, _recorded_scores(trajectory, config, X.shape[1]))
+
+
+@dataclass(frozen=True)
+class Residual:
+    """The recorded ``norm`` ||z - y|| (k,) at ``time`` (k,), which ``resolution`` limits.
+
+    Below that it is error: U is only known to the tolerance of a step, and to rounding.
+    """
+
+    time: Numbers
+    norm: Numbers
+    resolution: float
+
+    @property
+    def ends(self) -> float | None:
+        """The time of the first record that is not above the resolution; None without one."""
+        below = self.norm <= self.resolution
+        return float(self.time[np.argmax(below)]) if below.any() else None
+
+    @property
+    def resolved(self) -> tuple[Numbers, Numbers]:
+        """Times and norms of the records before that one."""
+        kept = self.time < (np.inf if self.ends is None else self.ends)
+        return self.time[kept], self.norm[kept]
+
+    def fit(self) -> BernoulliFit:
+        """Fit the Bernoulli equation to the records that are resolved; raises `DataError`."""
+        time, norm = self.resolved
+        return fit_bernoulli(time, norm**2)
+
+
+def recorded_residual(trajectory: Trajectory) -> Residual:
+    """Return the residual of a run with the theorems' set-up; raises as `theorem_report` does.
+
+    An error dU within tolerance and rounding moves z by J dU, at most sqrt(lambda_max(H)) ||dU||_F
+    since J J^T = H.
+    """
+    config, X, _ = _set_up(trajectory)
+    U = trajectory.U[0]
+    rtol, atol = (config.rtol, config.atol) if config.adaptive else (0.0, 0.0)
+    error = (rtol + np.finfo(U.dtype).eps) * np.linalg.norm(U) + atol * sqrt(U.size)
+    _, lambda_max = extreme_eigenvalues(empirical_kernel(U, X))
+    scalars = trajectory.scalars
+    resolution = float(sqrt(lambda_max) * error)
+    return Residual(scalars["time"], scalars["residual_norm"], resolution)
 
 
 def _set_up(trajectory: Trajectory) -> tuple[RunConfig, Numbers, Numbers]:

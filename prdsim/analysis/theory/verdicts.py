@@ -110,16 +110,21 @@ class JudgedBound:
     premises: tuple[Premise, ...]
     verdict: BoundVerdict
 
-    def line(self) -> str:
-        """Return the verdict in one line, and the tightness of the bound where it was judged."""
+    @property
+    def ratios(self) -> str:
+        """The tightness where the bound was judged, in words; empty if nothing moved there."""
         until = self.verdict.judged_until
         judged = self.tightness[self.time <= (-np.inf if until is None else until)]
         if not np.any(np.isfinite(judged)):
-            return f"{self.name}: {self.verdict.text}"
+            return ""
         return (
-            f"{self.name}: {self.verdict.text}; bound / largest distance {np.nanmin(judged):.3g} "
-            f"at the tightest, {judged[-1]:.3g} at the end"
+            f"bound / largest distance {np.nanmin(judged):.3g} at the tightest, "
+            f"{judged[-1]:.3g} at the end"
         )
+
+    def line(self) -> str:
+        """Return the verdict in one line, and the tightness of the bound where it was judged."""
+        return "; ".join(filter(None, (f"{self.name}: {self.verdict.text}", self.ratios)))
 
 
 @dataclass(frozen=True)
