@@ -54,6 +54,7 @@ def command() -> None:
 )
 @click.option("--retry-failed", is_flag=True, help="try failed members again")
 @click.option("--detach", is_flag=True, help="go on in the background, whatever ends here")
+@click.option("--plan-only", is_flag=True, help="make the folder; others do the work")
 @click.option("--dry-run", is_flag=True, help="show the plan, and what it needs; do nothing")
 def start(
     study: Path | None,
@@ -66,6 +67,7 @@ def start(
     scheduler_file: Path | None,
     retry_failed: bool,
     detach: bool,
+    plan_only: bool,
     dry_run: bool,
 ) -> int:
     """Run all members of a study, or those that are left.
@@ -85,6 +87,9 @@ def start(
     if output is None:
         raise ConfigError("name the folder of the study, such as -o study")
     folder = StudyFolder.create(output, plan)
+    if plan_only:
+        say(f"{len(plan.members)} members; prdsim sweep run {shell_word(output)} works on them")
+        return 0
     if detach:
         return _detached(folder)
     count = workers or len(os.sched_getaffinity(0))

@@ -12,6 +12,7 @@ from prdsim.errors import ConfigError
 from prdsim.study.folder import State, StudyFolder
 from prdsim.study.table import look, study_table
 from prdsim.trajectory import Trajectory, open_trajectory
+from prdsim.trajectory.labeled import library
 from prdsim.words import shown
 
 if TYPE_CHECKING:
@@ -57,12 +58,10 @@ class Study(Mapping[str, Trajectory]):
 
         Raises `ConfigError` without pandas.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ConfigError("pandas is not installed: pip install 'prdsim[sweep]'") from None
+        pandas = library("pandas", "frame")
         table = study_table(self._folder, look(self._folder))
-        return pd.DataFrame(dict(table.columns)).set_index("member")
+        frame: pd.DataFrame = pandas.DataFrame(dict(table.columns))
+        return frame.set_index("member")
 
     def where(self, **settings: object) -> list[str]:
         """Return the names of finished members with some settings, such as ``seed=0``.

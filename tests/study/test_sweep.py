@@ -28,6 +28,8 @@ def run(monkeypatch, capsys):
 
 def test_elements_of_a_job_array_make_the_same_table(tmp_path, run, whole):
     folder = study(tmp_path / "s", *SMALL)
+    told = run(*words(folder.path, "--plan-only"))
+    assert (told.code, told.out.startswith("8 members; prdsim sweep run ")) == (0, True)
     for number in (3, 1, 4, 2):
         assert run("sweep", "run", folder.path, "--member", f"{number}/4").code == 0
     assert study_table(folder).to_csv().encode() == whole
