@@ -24,6 +24,8 @@ from prdsim.errors import (
 from prdsim.symbols import Precision
 from prdsim.words import first_line
 
+from .notices import listening as listening
+
 if TYPE_CHECKING:
     from .base import Backend
 
@@ -35,6 +37,7 @@ _SHIPPED = {
     "numpy": ("numpy", "NumpyBackend"),
 }  # module and factory, in the order in which "auto" tries them
 _REGISTERED: dict[str, Factory] = {}
+_CALLED = {"gpu": "cupy", "cuda": "cupy"}  # by other programs
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def get_backend(
     kind, _, device = str(name).partition(":")
     if kind not in backend_names():
         others = f"choose auto, {', '.join(backend_names())}"
-        hint = did_you_mean(kind, backend_names()) or others
+        meant = _CALLED.get(kind.lower(), kind)
+        hint = did_you_mean(meant, backend_names()) or others
         raise ConfigError(f"backend {name!r}: no such backend; {hint}")
     from .base import require_product  # imports NumPy
 

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from . import numba_cache, numba_kernels
+from . import numba_cache, numba_kernels, numba_notices
 from .arrays import HostArray as Array
 from .numba_cache import compiled
 from .numba_fused import NumbaFused
@@ -42,6 +42,7 @@ class NumbaBackend(NumpyBackend):
         super().__init__(precision, threads, device)
         most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
         self.threads = min(self.threads, most)
+        numba_notices.begin()
         numba_kernels.launch_threads()
         numba_kernels.load_blas(self.dtype)
         self.notes = numba_cache.trouble()

@@ -10,20 +10,27 @@ import os
 import signal
 import sys
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
 from prdsim import __version__
+from prdsim.backends import listening
 from prdsim.errors import DamagedTrajectoryError, PrdsimError
 from prdsim.files.stopping import SIGNALS
+from prdsim.progress import announce
 from prdsim.words import shown
 
 from .shared_options import HintingGroup
 from .terminal import complain, say
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 _VERBS = {
     "run": "Run a simulation and write its trajectory file.",
     "resume": "Continue a run, bit for bit.",
+    "list": "List the runs of a folder: settings that differ, status, losses.",
     "inspect": "Summarize a trajectory file, even while it is being written.",
     "repair": "Save what is whole in a damaged trajectory file.",
     "analyze": "Measure the patterns of a run: tables, CSV or JSON.",
@@ -36,7 +43,13 @@ _VERBS = {
     "bench": "Time a step on this machine, for every backend and chart.",
     "backends": "Show which backends work on this machine, and why others do not.",
     "data": "List, fetch and check the data sets.",
+    "completion": "Print the line that makes a shell complete commands.",
 }
+
+
+def module_of(verb: str) -> str:
+    """Return the name of a verb's module."""
+    return f"{__name__}.{'list_runs' if verb == 'list' else verb}"  # `list` is Python's here
 
 
 class _Verbs(HintingGroup):
@@ -48,8 +61,19 @@ class _Verbs(HintingGroup):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in _VERBS:
             return None
-        command: click.Command = import_module(f".{name}", __name__).command
+        command: click.Command = import_module(module_of(name)).command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the verbs and options that begin so, without importing the verbs."""
+        from click.shell_completion import CompletionItem
+
+        verbs = [
+            CompletionItem(name, help=text)
+            for name, text in _VERBS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -77,9 +101,7 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by nohup and background jobs
             signal.signal(number, _stopped)
     try:
-        # Not through click's own main, which exits with 1 if the output is closed.
-        with _program.make_context("prdsim", sys.argv[1:]) as context:
-            code = _program.invoke(context)
+        code = _invoked()
         if sys.stdout is not None:  # None after >&-
             sys.stdout.flush()
     except click.exceptions.Exit as end:
@@ -106,6 +128,17 @@ def main() -> None:
     except Exception as error:
         code = report(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _invoked() -> object:
+    """Do what the command line says, or tell a shell how it may go on; return the exit code."""
+    if instruction := os.environ.get("_PRDSIM_COMPLETE"):
+        from .completion import answer
+
+        return answer(_program, instruction)
+    # Not through click's own main, which exits with 1 if the output is closed.
+    with listening(announce), _program.make_context("prdsim", sys.argv[1:]) as context:
+        return _program.invoke(context)
 
 
 def _drop_output() -> None:

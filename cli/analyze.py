@@ -11,12 +11,14 @@ import click
 from prdsim.errors import ConfigError
 from prdsim.vocabulary import GROUPS, TABLES
 
+from .choices import RUNS, some
 from .shared_options import takes_table_output
 from .terminal import say
 
 if TYPE_CHECKING:
     from prdsim.analysis import Recording, Table
     from prdsim.convergence.report import FoundReport
+    from prdsim.progress import Say
 
 
 def _list_of_measures() -> str:
@@ -33,10 +35,26 @@ MEASURES are some of those below; if omitted, those down to forces except growth
 {_list_of_measures()}
 """,
 )
-@click.argument("words", metavar="RUN.h5 [MEASURES]...", nargs=-1, required=True)
+@click.argument(
+    "words",
+    metavar="RUN.h5 [MEASURES]...",
+    nargs=-1,
+    required=True,
+    shell_complete=some(GROUPS, TABLES, files=RUNS),
+)
 @takes_table_output
 def command(words: tuple[str, ...], form: str | None, output: Path | None, force: bool) -> int:
     """Measure; see the help above."""
+    from prdsim.progress import noting
+
+    with noting() as note:
+        note("loading")
+        return _analyze(words, form, output, note, force=force)
+
+
+def _analyze(
+    words: tuple[str, ...], form: str | None, output: Path | None, note: Say, *, force: bool
+) -> int:
     from prdsim.analysis import open_recording, scaling_like, scaling_table
 
     from .output import deliver, files_and_names, table_format
@@ -44,19 +62,21 @@ def command(words: tuple[str, ...], form: str | None, output: Path | None, force
     paths, measures = files_and_names(words, {**GROUPS, **TABLES}, "measure")
     form = table_format(form, output, force=force, inputs=paths)
     if measures == ["scaling"] and not paths:
+        note("computing scaling")
         text = _text({}, {"scaling": scaling_table(scaling_like(None))}, form)
-        deliver(text, output, force=force)
-        return 0
-    with open_recording(_only(paths)) as recording:
-        found = recording.assessed(float(recording.time[-1]))
-        tables = _with_errors(_tables(recording, measures), found)
-        about = {
-            "run": recording.name,
-            "label": recording.label,
-            "status": recording.status,
-            "discretization": _errors(found) if form == "json" else _words(found),
-        }
-        text = _text(about, tables, form)
+    else:
+        note("reading and verifying")
+        with open_recording(_only(paths)) as recording:
+            found = recording.assessed(float(recording.time[-1]))
+            tables = _with_errors(_tables(recording, measures, note), found)
+            about = {
+                "run": recording.name,
+                "label": recording.label,
+                "status": recording.status,
+                "discretization": _errors(found) if form == "json" else _words(found),
+            }
+            text = _text(about, tables, form)
+    note("")
     deliver(text, output, force=force)
     return 0
 
@@ -93,21 +113,26 @@ def _errors(found: FoundReport) -> dict[str, Any]:
     return {"state": report.words(), "time": report.time, "errors": errors}
 
 
-def _tables(recording: Recording, measures: list[str]) -> dict[str, Table]:
+def _tables(recording: Recording, measures: list[str], note: Say) -> dict[str, Table]:
     """Compute the requested tables, in the order of the list."""
     from prdsim.analysis import history
     from prdsim.analysis.run_tables import RUN_TABLES
-    from prdsim.progress import noting, tracked
+    from prdsim.backends import listening
+    from prdsim.progress import announced_after, tracked
 
     groups = [name for name in GROUPS if name in measures] if measures else None
     tables: dict[str, Table] = {}
     if groups or groups is None:
+        note("")
         found = history(recording, groups, progress=lambda rows: tracked(rows, "snapshots"))
         for name, reason in found.left_out.items():
             say(f"{name} left out: {reason}", err=True)
         tables["snapshots"] = found.table(f"{len(recording)} snapshots")
-    with noting() as note:
-        tables |= {name: RUN_TABLES[name](recording, note) for name in TABLES if name in measures}
+    with listening(announced_after(note)):
+        for name in TABLES:
+            if name in measures:
+                note(f"computing {name}")
+                tables[name] = RUN_TABLES[name](recording, note)
     return tables
 
 

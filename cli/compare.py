@@ -7,12 +7,20 @@ from pathlib import Path
 
 import click
 
+from prdsim.vocabulary import GROUPS
+
+from .choices import RUNS, some
 from .shared_options import takes_table_output
 from .terminal import say
 
 
 @click.command(name="compare")
-@click.argument("words", metavar="RUN.h5... [MEASURES]...", nargs=-1)
+@click.argument(
+    "words",
+    metavar="RUN.h5... [MEASURES]...",
+    nargs=-1,
+    shell_complete=some(GROUPS, files=RUNS),
+)
 @click.option("--time", type=float, help="compare at this time  [the end of the shortest run]")
 @takes_table_output
 def command(
@@ -24,16 +32,21 @@ def command(
     deviation, and in how many pairs of equal seed a measure is higher with diffusion. MEASURES are
     those of prdsim analyze that have a row per snapshot; if omitted, all but growth.
     """
-    from prdsim.analysis import GROUPS, open_recording, to_json
-    from prdsim.analysis.comparison import compare
-    from prdsim.progress import tracked
+    from prdsim.progress import noting, tracked
+
+    with noting() as note:
+        note("loading")
+        from prdsim.analysis import open_recording, to_json
+        from prdsim.analysis.comparison import compare
 
     from .output import deliver, files_and_names, table_format
 
     paths, names = files_and_names(words, GROUPS, "measure")
     form = table_format(form, output, force=force, inputs=paths)
     with ExitStack() as stack:
-        runs = [stack.enter_context(open_recording(path)) for path in paths]
+        runs = [
+            stack.enter_context(open_recording(path)) for path in tracked(paths, "runs verified")
+        ]
         comparison = compare(
             runs, time=time, groups=names or None, progress=lambda items: tracked(items, "runs")
         )

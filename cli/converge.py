@@ -11,6 +11,7 @@ import click
 
 from prdsim.convergence.judgment import JudgedNumber, percent
 
+from .shared_options import takes_format, takes_run
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -18,20 +19,14 @@ if TYPE_CHECKING:
 
 
 @click.command(name="converge")
-@click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
+@takes_run
 @click.option(
     "--accuracy", type=float, default=0.01, metavar="SHARE", help="relative change allowed  [0.01]"
 )
 @click.option("--time", type=float, help="judge at this time  [the end of the run]")
 @click.option("--force", is_flag=True, help="replace the report")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json"]),
-    default="table",
-    help="of the printed report  [table]",
-)
-def command(path: Path, accuracy: float, time: float | None, force: bool, form: str) -> int:
+@takes_format("of the printed report  [table]")
+def command(path: Path, accuracy: float, time: float | None, force: bool, form: str | None) -> int:
     """Assess how far a run's numbers can be trusted.
 
     Replays the finished run at two finer tolerances or step sizes, and computes two twins whose
@@ -43,8 +38,11 @@ def command(path: Path, accuracy: float, time: float | None, force: bool, form: 
     reproduce. Ctrl-C stops; repeat the command to continue. Exit code 1 if a headline measure has
     not converged.
     """
-    from prdsim.convergence.assess import converge
-    from prdsim.progress import announce
+    from prdsim.progress import announce, noting
+
+    with noting() as note:
+        note("loading")
+        from prdsim.convergence.assess import converge
 
     outcome = converge(path, accuracy=accuracy, time=time, force=force, say=announce, progress=True)
     if outcome.report is None:
@@ -54,9 +52,9 @@ def command(path: Path, accuracy: float, time: float | None, force: bool, form: 
     return 0 if outcome.report.holds else 1
 
 
-def _text(run: Path, target: Path, report: Report, form: str) -> str:
+def _text(run: Path, target: Path, report: Report, form: str | None) -> str:
     from prdsim.analysis.patterns.measures import MEANINGS
-    from prdsim.analysis.table import Table
+    from prdsim.table import Table
 
     if form == "json":
         return target.read_text()

@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING
 import click
 
 from prdsim.errors import DataError
+from prdsim.vocabulary import DOWNLOADED
 
+from .choices import some
 from .shared_options import HintingGroup
 from .terminal import say
 
 if TYPE_CHECKING:
     from prdsim.datasets.fetch import FileStatus
 
-_data_dir = click.option("--data-dir", metavar="FOLDER", help="folder that holds the data sets")
+_data_dir = click.option(
+    "--data-dir",
+    metavar="FOLDER",
+    help="folder that holds the data sets",
+    shell_complete=some(files=()),
+)
+_downloaded = some(DOWNLOADED)
 _as_json = click.option("--json", "as_json", is_flag=True, help="print JSON")
 
 
@@ -51,7 +59,7 @@ def list_datasets(data_dir: str | None, as_json: bool) -> int:
 
 
 @command.command(name="fetch")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=_downloaded)
 @_data_dir
 @click.option("--mirror", metavar="URL", help="folder to download from, instead of the defaults")
 @click.option("--force", is_flag=True, help="replace existing files that are wrong")
@@ -90,7 +98,7 @@ def fetch_datasets(
 
 
 @command.command(name="check")
-@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=_downloaded)
 @_data_dir
 @_as_json
 def check_datasets(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> int:

@@ -14,6 +14,7 @@ from prdsim.errors import DamagedTrajectoryError, ReportError
 from prdsim.files.small import size_text
 from prdsim.words import shell_word, shown
 
+from .shared_options import takes_run
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -34,15 +35,20 @@ _SHOWN = (
 
 
 @click.command(name="inspect")
-@click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
+@takes_run
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @click.option("--check", is_flag=True, help="verify every checksum; exit code 3 for damage")
 def command(path: Path, as_json: bool, check: bool) -> int:
     """Summarize a trajectory file. Works while the file is being written, without disturbing it."""
+    from prdsim.progress import noting
     from prdsim.trajectory import open_trajectory
 
     with open_trajectory(path) as trajectory:
-        problems = trajectory.check() if check else []
+        problems = []
+        if check:
+            with noting() as note:
+                note("verifying")
+                problems = trajectory.check()
         damaged = any(problem.is_damage for problem in problems)
         try:
             report, text, unread = _summary(trajectory)

@@ -10,7 +10,9 @@ import click
 from prdsim.config import RunConfig, group_of
 from prdsim.config.messages import literals
 
-_SHORT = {"output": ["-o"]}
+from .choices import of_key
+
+_SHORT = {"output": ["-o"], "samples": ["-n"], "width": ["-m"]}  # n and m as in the paper
 
 
 class ConfigCommand(click.Command):
@@ -19,6 +21,16 @@ class ConfigCommand(click.Command):
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.params.extend(_option(key) for key in RunConfig.model_fields)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; what other programs call --gpu or --cuda is a backend here."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in ("--gpu", "--cuda"):
+                raise
+            hint = f"No such option '{error.option_name}'; did you mean --backend cupy?"
+            raise click.NoSuchOption(error.option_name, hint, ctx=ctx) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under the headings of their groups."""
@@ -53,6 +65,7 @@ def _option(key: str) -> click.Option:
         metavar=_metavar(field.annotation),
         default=None,
         help=help_text,
+        shell_complete=of_key(key),
     )
 
 

@@ -10,19 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from prdsim import vocabulary
 from prdsim.errors import ConfigError, PrdsimError
 from prdsim.files.small import make_folder
 from prdsim.words import shown
 
 from . import report
+from .choices import RUNS, some
 from .terminal import say
 
 if TYPE_CHECKING:
     from prdsim.figures import FigureKind
+    from prdsim.progress import Say
 
 
 @click.command(name="plot")
-@click.argument("words", metavar="[RUN.h5]... [FIGURE]...", nargs=-1)
+@click.argument(
+    "words",
+    metavar="[RUN.h5]... [FIGURE]...",
+    nargs=-1,
+    shell_complete=some(vocabulary.FIGURES, files=RUNS),
+)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="a file, or a folder  [this folder]"
 )
@@ -30,7 +38,12 @@ if TYPE_CHECKING:
     "--format", "form", type=click.Choice(["png", "pdf", "svg", "gif", "mp4"]), help="[png; gif]"
 )
 @click.option("--force", is_flag=True, help="overwrite files")
-@click.option("--neurons", metavar="WHICH", help="displacement, random, or 3,17,29  [displacement]")
+@click.option(
+    "--neurons",
+    metavar="WHICH",
+    help="displacement, random, or 3,17,29  [displacement]",
+    shell_complete=some(("displacement", "random")),
+)
 @click.option("--count", type=click.IntRange(1, 400), default=24, help="neurons shown  [24]")
 @click.option("--times", metavar="T,T,...", help="times to show  [first, one between, last]")
 @click.option("--sample", type=click.IntRange(0), default=0, help="number of the input image  [0]")
@@ -46,8 +59,17 @@ def command(words: tuple[str, ...], **options: Any) -> int:
 
     Missing data are reported before any figure is drawn. A figure that fails does not stop others.
     """
+    from prdsim.progress import noting
+
+    with noting() as note:
+        return _plot(words, options, note)
+
+
+def _plot(words: tuple[str, ...], options: dict[str, Any], note: Say) -> int:
+    note("loading matplotlib")
     from prdsim.figures import FIGURES
 
+    note("")
     from .output import check_output, files_and_names
 
     paths, names = files_and_names(words, FIGURES, "figure")
@@ -57,8 +79,9 @@ def command(words: tuple[str, ...], **options: Any) -> int:
         return 0
 
     from prdsim.analysis import open_recording
+    from prdsim.backends import listening
     from prdsim.figures import Request, check, write
-    from prdsim.progress import tracked
+    from prdsim.progress import announced_after, tracked_after
 
     if not paths and any(kind.needs_run for kind in kinds):
         raise ConfigError(f"{', '.join(names)}: name at least one run to draw, such as run.h5")
@@ -68,7 +91,10 @@ def command(words: tuple[str, ...], **options: Any) -> int:
         folder = None  # no folder to create
         check_output(targets.values(), force=options["force"], inputs=paths)
     with ExitStack() as stack:
+        stack.enter_context(listening(announced_after(note)))
+        note("reading and verifying")
         runs = tuple(stack.enter_context(open_recording(path)) for path in paths)
+        note("")
         for run in runs:
             if not run.complete:
                 say(f"{run.name}: {run.status}", err=True)
@@ -81,11 +107,16 @@ def command(words: tuple[str, ...], **options: Any) -> int:
             seed=options["seed"],
             embedding=options["embedding"],
             log_time=options["log_time"],
-            progress=lambda items: tracked(items, "snapshots"),
+            progress=tracked_after(note, "snapshots"),
+            say=note,
         )
 
         def draw(name: str) -> None:
-            write(name, request, targets[name], dpi=options["dpi"], force=options["force"])
+            note(f"drawing {name}")
+            try:
+                write(name, request, targets[name], dpi=options["dpi"], force=options["force"])
+            finally:
+                note("")
             say(targets[name])
 
         code = _for_each(names, lambda name: check(name, request, targets[name]))

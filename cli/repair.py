@@ -8,11 +8,12 @@ import click
 
 from prdsim.words import shell_word
 
+from .shared_options import takes_run
 from .terminal import say
 
 
 @click.command(name="repair")
-@click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
+@takes_run
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="the repaired file"
 )

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import click
 
+from prdsim.vocabulary import STUDIES
+
+from .choices import some
 from .shared_options import settings_option
 from .terminal import say
 
@@ -26,8 +29,11 @@ from .terminal import say
     multiple=True,
     metavar="NAME",
     help="mnist, digits, synthetic, theory; may be repeated  [all that are present]",
+    shell_complete=some(STUDIES),
 )
-@click.option("--data-dir", help="folder that holds downloaded data sets")
+@click.option(
+    "--data-dir", help="folder that holds downloaded data sets", shell_complete=some(files=())
+)
 @click.option("--seeds", type=click.IntRange(1, 100), help="initial draws of each  [3]")
 @click.option("--quick", is_flag=True, help="one draw; the accuracy of numbers is not assessed")
 @settings_option("set a key of all runs; may be repeated")
@@ -49,7 +55,11 @@ def command(
     continue.
     """
     from prdsim.config.files import load_config
-    from prdsim.reproduction import available_studies, reproduce
+    from prdsim.progress import noting
+
+    with noting() as note:
+        note("loading")
+        from prdsim.reproduction import available_studies, reproduce
 
     values = load_config(settings=["preset=poster", *settings]).model_dump(exclude_unset=True)
     given = {setting.partition("=")[0].strip().replace("-", "_") for setting in settings}

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from .shared_options import takes_run
+
 
 @click.command(name="resume")
-@click.argument("path", metavar="RUN.h5", type=click.Path(path_type=Path))
+@takes_run
 @click.option("--end-time", type=click.FloatRange(min=0, min_open=True), help="new end")
 @click.option("--steps", type=click.IntRange(min=1), help="new total number of steps")
 @click.option(

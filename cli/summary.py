@@ -42,6 +42,7 @@ def _summarize(result: Result) -> None:
         f"largest {last['distance_V_max']:.4f}",
         f"  drift of the invariants  {invariants_in_words(last)}",
         "  discretization error     not assessed",
+        f"  wall time                {_pace(result)}",
         f"  file                     {result.path} ({size_text(result.path.stat().st_size)})",
     ]
     say("\n".join(lines))
@@ -51,9 +52,15 @@ def _summarize(result: Result) -> None:
     if result.signal is not None:
         say(f"interrupted; continue with: prdsim resume {path}", err=True)
         return
-    say(f"next: prdsim converge {path}    how far these numbers can be trusted")
-    say(f"      prdsim inspect {path}    a summary of the file")
-    say(f"      prdsim resume {path} {_longer(result)}    continue the run")
+    nexts = (
+        (f"plot {path} distances", "how far neurons moved; prdsim plot lists the figures"),
+        (f"analyze {path}", "the measures of its patterns"),
+        (f"converge {path}", "how far these numbers can be trusted"),
+        (f"inspect {path}", "a summary of the file"),
+        (f"resume {path} {_longer(result)}", "continue the run"),
+    )
+    for head, (words, purpose) in zip(("next:", *4 * ("     ",)), nexts, strict=True):
+        say(f"{head} prdsim {words}    {purpose}")
 
 
 def _longer(result: Result) -> str:
@@ -73,8 +80,16 @@ def _longer(result: Result) -> str:
 
 def _place(result: Result) -> str:
     """Describe where a run ended: time and step, the planned one first."""
-    places = f"step {result.step}", f"time {result.time:.6g}"
+    places = f"step {result.step}", f"t = {result.time:.6g}"
     return ", ".join(places if result.config.end_time is None else reversed(places))
+
+
+def _pace(result: Result) -> str:
+    """Give the wall time, and that of a step if there were two."""
+    step = (
+        "" if math.isnan(result.step_seconds) else f", {1e3 * result.step_seconds:.3g} ms per step"
+    )
+    return f"{result.seconds:.2f} s{step}"
 
 
 def _method(result: Result) -> str:

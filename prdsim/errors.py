@@ -81,8 +81,13 @@ class DivergedError(PrdsimError):
     exit_code = 5
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return "did you mean <the nearest known word>?", or nothing if none is near."""
+def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
+    """Return "did you mean <the nearest known word>?", or nothing if none is near.
+
+    ``before`` is what stands before the word, such as an option.
+    """
     from difflib import get_close_matches  # needed by errors alone
 
-    return "".join(f"did you mean {close}?" for close in get_close_matches(word, list(known), n=1))
+    return "".join(
+        f"did you mean {before}{close}?" for close in get_close_matches(word, list(known), n=1)
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -52,19 +53,32 @@ def show_line(text: str, stream: TextIO | None) -> None:
 class Meter:
     """Shows the progress of some work: a bar on a terminal or in a notebook, lines elsewhere.
 
-    Nothing is shown without a stream. ``bar`` holds options of tqdm.
+    Nothing is shown without a stream. ``ticks`` keeps the bar's clock going where moves are rare.
+    ``bar`` holds options of tqdm.
     """
 
-    def __init__(self, stream: TextIO | None, *, seconds: float = 5.0, **bar: Any) -> None:
+    def __init__(
+        self, stream: TextIO | None, *, seconds: float = 5.0, ticks: bool = False, **bar: Any
+    ) -> None:
         self._stream, self._seconds = stream, seconds
         self._next = time.monotonic() + seconds
         self._bar: Any = None
+        self._ended, self._ticker = (
+            threading.Event(),
+            threading.Thread(target=self._tick, daemon=True),
+        )
         if stream is not None and (_in_notebook(stream) or stream.isatty()):
             with warnings.catch_warnings():  # that there could be a widget
                 warnings.simplefilter("ignore")
                 from tqdm.auto import tqdm
 
             self._bar = tqdm(file=stream, dynamic_ncols=True, **bar)
+            if ticks:
+                self._ticker.start()
+
+    def _tick(self) -> None:
+        while not self._ended.wait(0.5):
+            self._bar.refresh()
 
     def move(self, done: float, label: str | None = None) -> None:
         """Move the bar and change its label; it is redrawn a few times a second."""
@@ -95,6 +109,9 @@ class Meter:
 
     def close(self) -> None:
         """End the display; a bar stays visible unless ``leave`` is False."""
+        self._ended.set()
+        if self._ticker.is_alive():
+            self._ticker.join()  # else it could draw the bar once more
         if self._bar is not None:
             self._bar.close()
 
@@ -121,12 +138,51 @@ class Progress:
         """Tell at once what the user should know; a warning unless the run is shown."""
         warn(text)
 
+    def busy(self, text: str) -> None:
+        """Tell of work that takes seconds, before it is done; not shown."""
+
     def remark(self, text: str) -> None:
         """Tell of a setting that may not do what was meant; in the log unless the run is shown."""
         LOG.warning(text)
 
     def close(self) -> None:
         """Report that no more updates will follow."""
+
+
+class _TimeLeft:
+    """The time left of a run, from the pace of its steps after the first, which may compile."""
+
+    def __init__(self, done: float, total: float) -> None:
+        self._begun, self._total = done, total
+        self._first: tuple[float, float] | None = None
+
+    def after(self, done: float) -> str:
+        """Return the time left in words; nothing before the second step."""
+        now = time.monotonic()
+        if self._first is None and done > self._begun:
+            self._first = done, now
+        if self._first is None or done <= self._first[0]:
+            return ""
+        first, since = self._first
+        seconds = (now - since) / (done - first) * (self._total - done)
+        return f"  {seconds:.0f} s left" if seconds < _A_CENTURY else "  years left"
+
+
+class Told(Progress):
+    """Tells a function of a run that is a part of other work: how far it has come, and the rest."""
+
+    def __init__(self, say: Say, what: str) -> None:
+        self._say, self._what = say, what
+
+    def start(self, done: float, total: float) -> None:
+        """Tell that the run begins."""
+        self._total, self._left = total, _TimeLeft(done, total)
+        self._say(self._what)
+
+    def update(self, done: float, step: int, loss: float) -> None:  # noqa: ARG002
+        """Tell how far it has come."""
+        left = self._left.after(done)
+        self._say(f"{self._what}: {done:.4g} of {self._total:g}, step {step}{left}")
 
 
 class Shown(Progress):
@@ -138,8 +194,7 @@ class Shown(Progress):
 
     def start(self, done: float, total: float) -> None:
         """Draw the bar, if the stream is a terminal."""
-        self._total = total
-        self._first: tuple[float, float] | None = None
+        self._total, self._left = total, _TimeLeft(done, total)
         self._meter = Meter(
             self._stream,
             seconds=self._seconds,
@@ -152,20 +207,11 @@ class Shown(Progress):
     def update(self, done: float, step: int, loss: float) -> None:
         """Move the bar, or print a line if it is time."""
         assert self._meter is not None, "start comes first"
-        now = time.monotonic()
-        if self._first is None:  # the first step may compile: its time does not represent the rest
-            self._first = done, now
-        left = self._left(done, now, *self._first)
+        left = self._left.after(done)
         self._meter.move(done, f"{left}, step {step}, L_sup={loss:.4g}")
         if self._meter.due():
             text = f"{done:.4g} of {self._total:g}  step {step}  L_sup {loss:.6g}{left}"
             self._meter.line(text)
-
-    def _left(self, done: float, now: float, first: float, begun: float) -> str:
-        if done <= first:
-            return ""
-        seconds = (now - begun) / (done - first) * (self._total - done)
-        return f"  {seconds:.0f} s left" if seconds < _A_CENTURY else "  years left"
 
     def note(self, text: str) -> None:
         """Print the text, above the bar if there is one."""
@@ -173,6 +219,10 @@ class Shown(Progress):
             show_line(text, self._stream)
         else:
             self._meter.note(text)
+
+    def busy(self, text: str) -> None:
+        """Print the text as a note."""
+        self.note(text)
 
     def remark(self, text: str) -> None:
         """Print the text as a note."""
@@ -233,7 +283,7 @@ def automatic_progress(stream: TextIO | None = None) -> Progress:
 def tracked(items: Iterable[_Item], what: str, *, seconds: float = 5.0) -> Iterator[_Item]:
     """Yield items, showing how many are done: a bar on a terminal, lines elsewhere."""
     listed = list(items)
-    bar = {"desc": what, "total": len(listed), "leave": False}
+    bar: dict[str, Any] = {"desc": what, "total": len(listed), "leave": False}
     with Meter(progress_stream(), seconds=seconds, **bar) as meter:
         for done, item in enumerate(listed):
             if meter.due():
@@ -246,14 +296,44 @@ def tracked(items: Iterable[_Item], what: str, *, seconds: float = 5.0) -> Itera
 def noting(*, seconds: float = 5.0) -> Iterator[Say]:
     """Yield a function that shows a text about work of unknown length: in place on a terminal.
 
-    Elsewhere it prints a line every few seconds.
+    Elsewhere it prints a line every few seconds. An empty text removes what is shown.
     """
-    bar = {"bar_format": "{desc} [{elapsed}]", "mininterval": 0, "leave": False}
-    with Meter(progress_stream(), seconds=seconds, **bar) as meter:
+    bar: dict[str, Any] = {"bar_format": "{desc} [{elapsed}]", "mininterval": 0, "leave": False}
+    bar["delay"] = 1e-6  # not before there is a text
+    meter: Meter | None = None
 
-        def note(text: str) -> None:
+    def note(text: str) -> None:
+        nonlocal meter
+        if text:
+            meter = meter or Meter(progress_stream(), seconds=seconds, ticks=True, **bar)
             meter.move(0, text)
             if meter.due():
                 meter.line(text)
+        elif meter is not None:
+            meter.close()
+            meter = None
 
+    try:
         yield note
+    finally:
+        note("")
+
+
+def tracked_after(note: Say, what: str) -> Callable[[Iterable[_Item]], Iterator[_Item]]:
+    """Return a function that yields items as `tracked` does, in place of what ``note`` shows."""
+
+    def loop(items: Iterable[_Item]) -> Iterator[_Item]:
+        note("")
+        return tracked(items, what)
+
+    return loop
+
+
+def announced_after(note: Say) -> Say:
+    """Return a function that prints lines at once, in place of what ``note`` shows."""
+
+    def say(text: str) -> None:
+        note("")
+        announce(text)
+
+    return say

@@ -14,7 +14,7 @@ from prdsim.config import Resolved, RunConfig, config_sha256
 from prdsim.datasets.configured import load_data
 from prdsim.errors import ConfigError, DamagedTrajectoryError, ResumeMismatchError
 from prdsim.running.tableaux import TABLEAUX
-from prdsim.trajectory import Trajectory
+from prdsim.trajectory import Glance, Trajectory
 from prdsim.trajectory.schema import TEXTS
 
 
@@ -29,7 +29,7 @@ class Recorded:
 
     def __init__(self, trajectory: Trajectory) -> None:
         self.trajectory = trajectory
-        self.config = _checked_config(trajectory)
+        self.config = checked_config(trajectory)
         self.resolved = _checked_resolved(trajectory)
         for problem in _disagreements(trajectory, self.config, self.resolved):
             raise _damaged(trajectory, problem)
@@ -76,13 +76,14 @@ class Recorded:
         return dataset.X, dataset.Y
 
 
-def _damaged(trajectory: Trajectory, problem: str) -> DamagedTrajectoryError:
+def _damaged(trajectory: Trajectory | Glance, problem: str) -> DamagedTrajectoryError:
     return DamagedTrajectoryError(
         f"{trajectory.path} is damaged: {problem}; restore it from a copy"
     )
 
 
-def _checked_config(trajectory: Trajectory) -> RunConfig:
+def checked_config(trajectory: Trajectory | Glance) -> RunConfig:
+    """Return the configuration of a file, checked as `Recorded` does, with the same errors."""
     values = trajectory.config
     if config_sha256(values) != trajectory.attributes.get("config_sha256"):
         raise ResumeMismatchError(

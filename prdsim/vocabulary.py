@@ -1,4 +1,4 @@
-"""Names that `prdsim analyze` takes, and their meaning; its help must import nothing heavier."""
+"""Names that commands take, and their meaning: help and completion import nothing heavier."""
 
 GROUPS = {
     "distances": "||u_j(t) - u_j(0)||, ||v_j(t) - v_j(0)||: mean, spread, quantiles",
@@ -22,3 +22,40 @@ TABLES = {
     "scaling": "how reaction and diffusion scale at the initial draw",
 }
 """Other tables of a run; see `prdsim.analysis.run_tables`."""
+
+FIGURES = (
+    "distances",
+    "input",
+    "filters",
+    "changes",
+    "features",
+    "top",
+    "symmetry",
+    "order",
+    "subspace",
+    "embedding",
+    "forces",
+    "scaling",
+    "schematic",
+    "theorems",
+    "bernoulli",
+    "growth",
+    "patterns",
+    "dispersion",
+    "ranking",
+    "stability",
+    "movie",
+)
+"""Figures that `prdsim plot` draws; see `prdsim.figures.FIGURES`."""
+
+DOWNLOADED = ("mnist", "fashion-mnist")
+"""Data sets that `prdsim data fetch` gets; see `prdsim.datasets.idx.manifest`."""
+
+DATASETS = ("synthetic", "digits", *DOWNLOADED)
+"""Data sets known by name; see `prdsim.datasets.load_dataset`."""
+
+DATA_SUFFIXES = (".npz", ".h5", ".hdf5", ".csv")
+"""Suffixes of the user's own data files; see `prdsim.datasets.user_files`."""
+
+STUDIES = ("mnist", "digits", "synthetic", "theory")
+"""Parts of the page of `prdsim reproduce`, in its order; see `prdsim.reproduction.plan`."""

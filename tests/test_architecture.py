@@ -22,7 +22,7 @@ LAYERS = (
     "prdsim.backends",
     "prdsim.physics",
     "prdsim.datasets prdsim.trajectory",
-    "prdsim.recorded",
+    "prdsim.recorded prdsim.listing",
     "prdsim.running",
     "prdsim.convergence",
     "prdsim.analysis prdsim.verification prdsim.timing",

@@ -10,8 +10,8 @@ from prdsim.analysis.patterns.measures import GROUPS, History, history
 from prdsim.analysis.recording import Recording, Snapshot, open_recording, recording_of
 from prdsim.analysis.run_tables import neuron_table, scaling_like, scaling_table, subspace_table
 from prdsim.analysis.stability.growth import growth_of
-from prdsim.analysis.table import Table, to_json
 from prdsim.analysis.theory.forces import forces_of
+from prdsim.table import Table, to_json
 
 __all__ = [
     "GROUPS",

@@ -11,10 +11,10 @@ import numpy as np
 from prdsim.analysis.labels import by_label, told_apart
 from prdsim.analysis.patterns.measures import MEANINGS, History, groups_named, history
 from prdsim.analysis.recording import Recording, recording_of
-from prdsim.analysis.table import Table
 from prdsim.arguments import each, number
 from prdsim.convergence.report import NOT_ASSESSED, Report, error_text
 from prdsim.errors import ConfigError
+from prdsim.table import Table
 from prdsim.trajectory import Trajectory
 from prdsim.words import shown
 

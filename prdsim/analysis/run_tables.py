@@ -14,13 +14,13 @@ from prdsim.analysis.recording import Recording, recording_of
 from prdsim.analysis.stability.coupling_history import CouplingHistory, replay_couplings
 from prdsim.analysis.stability.equilibrium import find_equilibrium
 from prdsim.analysis.stability.turing import Stability, assess_stability
-from prdsim.analysis.table import Table
 from prdsim.analysis.theory.bernoulli import plateau
 from prdsim.analysis.theory.forces import FORCES, SYMBOLS, forces_of
 from prdsim.analysis.theory.scaling import Scaling, measure_scaling
 from prdsim.analysis.theory.theorem_report import recorded_residual, theorem_report
 from prdsim.errors import DataError, PrdsimError
-from prdsim.progress import Say, automatic_progress, silent
+from prdsim.progress import Say, Told, silent
+from prdsim.table import Table
 from prdsim.trajectory import Trajectory
 
 _HEADS = {
@@ -242,8 +242,8 @@ RUN_TABLES: dict[str, Callable[[Recording, Say], Table]] = {
     "subspace": lambda run, _: subspace_table(run),
     "neurons": lambda run, _: neuron_table(run),
     "theorems": lambda run, _: theorem_table(run),
-    "couplings": lambda run, _: coupling_table(
-        replay_couplings(run.file, progress=automatic_progress())
+    "couplings": lambda run, say: coupling_table(
+        replay_couplings(run.file, progress=Told(say, f"{run.name} again"))
     ),
     "stability": lambda run, say: stability_table(stability_of(run, say=say)),
     "equilibrium": lambda run, say: stability_table(stability_of(run, equilibrium=True, say=say)),

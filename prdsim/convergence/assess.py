@@ -28,7 +28,7 @@ from prdsim.convergence.report import ReplayRecord, Report, replay_folder, repor
 from prdsim.errors import ConfigError, DataError, DivergedError, TrajectoryLockedError
 from prdsim.files.lock import folder_held
 from prdsim.files.small import make_folder
-from prdsim.progress import silent
+from prdsim.progress import noting, silent
 from prdsim.running.accuracy import remedy_of
 from prdsim.trajectory import Status, Trajectory, open_trajectory
 
@@ -101,7 +101,10 @@ def converge(
             stopped = _make(plan, folder, say, progress)
             if stopped is not None:
                 return Assessment(target, None, stopped)
-            report = _report(recording, trajectory, index, plan, accuracy)
+            with noting() as note:
+                if progress:
+                    note("measuring the run and its replays")
+                report = _report(recording, trajectory, index, plan, accuracy)
             write_report(report, target, force=force)
             remove(plan, folder)
     return Assessment(target, report)

@@ -36,6 +36,7 @@ from prdsim.figures.style import (
     share_axes,
     show_image,
 )
+from prdsim.progress import Told
 
 _SNAPSHOTS = 12  # number of snapshots for growth rates, evenly spaced in the file
 _MARKS = {"reaction": (WITHOUT, "s", 5), "frozen": (YELLOW, "o", 9), "joint": (WITH, "x", 4)}
@@ -155,7 +156,7 @@ def draw_ranking(request: Request) -> Figure:
     panels = figure.subplots(1, len(runs), squeeze=False)[0]
     share_axes(panels)
     for axes, run, color in zip(panels, runs, colors_of(runs), strict=True):
-        found = replay_couplings(run.file)
+        found = replay_couplings(run.file, progress=Told(request.say, f"{run.name} again"))
         moved = found.span_shares[found.distances > 0]
         share = f"{np.median(moved):.3f}" if len(moved) else "none moved"
         axes.plot(found.leading, found.distances, ".", color=color, alpha=0.6)
@@ -179,7 +180,7 @@ def draw_stability(request: Request) -> Figure:
     for column in panels.T:
         share_axes(column)
     for row, run in zip(panels, runs, strict=True):
-        found = stability_of(run)
+        found = stability_of(run, say=request.say)
         for flow, modes in found.modes.items():
             color, mark, size = _MARKS[flow]
             marks: Any = {"color": color, "marker": mark, "ms": size, "markeredgewidth": 1.5}

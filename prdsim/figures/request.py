@@ -18,6 +18,7 @@ from prdsim.arguments import choice, each, flag, function, integer, number
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.errors import ConfigError
 from prdsim.figures.style import SUFFIXES, without_formulas
+from prdsim.progress import Say, silent
 from prdsim.words import shown
 
 Histories = dict[str, list[History]]
@@ -34,7 +35,8 @@ class Request:
     ``neurons`` are indices, "displacement" (those that moved most, in all runs shown together) or
     "random" (by ``seed``), ``count`` of them; ``times`` picks the nearest snapshots (None: the
     first, one in between and the last); ``sample`` is the number of the input image; ``embedding``
-    is "pca" or "tsne"; ``log_time`` draws time logarithmically. ``progress`` may wrap loops.
+    is "pca" or "tsne"; ``log_time`` draws time logarithmically. ``progress`` may wrap loops;
+    ``say`` is told of other long work now and then.
     Raises `ConfigError` for what none of them can be; sequences of numbers become tuples.
     """
 
@@ -47,6 +49,7 @@ class Request:
     embedding: Embedding = "pca"
     log_time: bool = False
     progress: Callable[[Iterable[int]], Iterable[int]] = iter
+    say: Say = silent
     _histories: dict[tuple[int, tuple[str, ...]], History] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

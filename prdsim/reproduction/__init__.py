@@ -1,6 +1,6 @@
 """All figures of the poster from one call: runs, pictures, numbers and a page that shows them."""
 
-from prdsim.reproduction.plan import STUDIES, Study, available_studies
+from prdsim.reproduction.plan import Study, available_studies
 from prdsim.reproduction.reproduce import Outcome, reproduce
 
-__all__ = ["STUDIES", "Outcome", "Study", "available_studies", "reproduce"]
+__all__ = ["Outcome", "Study", "available_studies", "reproduce"]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from prdsim.config import RunConfig
 from prdsim.datasets import available_datasets
 from prdsim.errors import ConfigError, DataError
+from prdsim.vocabulary import STUDIES
 
 Which = Literal["all", "first", "without", "with", "none"]
 
@@ -139,9 +140,6 @@ class Study:
                         "diffusivity cannot be 0: half of the runs are with diffusion"
                     )
                 yield config
-
-
-STUDIES = ("mnist", "digits", "synthetic", "theory")
 
 
 _THEORY_KEYS = {

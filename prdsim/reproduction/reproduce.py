@@ -19,7 +19,7 @@ from prdsim.figures import Request, write
 from prdsim.files import posix
 from prdsim.files.small import make_folder
 from prdsim.files.whole import write_whole
-from prdsim.progress import tracked
+from prdsim.progress import noting, tracked, tracked_after
 from prdsim.reproduction.page import Shown, make_page
 from prdsim.reproduction.plan import GENERAL, Picture, Study
 from prdsim.running.resuming import resume
@@ -150,8 +150,16 @@ def _draw(
     for picture in pictures:
         chosen = _chosen(picture, runs)
         path = folder / "figures" / name / f"{picture.stem}.png"
-        request = Request(tuple(chosen), **picture.options, _histories=shared)
-        write(picture.figure, request, path)
+        with noting() as note:
+            note(f"drawing {picture.stem}")
+            request = Request(
+                tuple(chosen),
+                **picture.options,
+                progress=tracked_after(note, "snapshots"),
+                say=note,
+                _histories=shared,
+            )
+            write(picture.figure, request, path)
         say(str(path))
         files.append((picture, path.relative_to(folder), chosen))
     return Shown(name, runs if comparison else (), files, comparison)

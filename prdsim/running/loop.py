@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,6 +18,7 @@ from prdsim.running.accuracy import remedy, warnings_of
 from prdsim.running.blame import to_blame, with_blame
 from prdsim.running.observing import Observation, Observer
 from prdsim.running.ordered_calls import OrderedCalls
+from prdsim.running.pace import Pace
 from prdsim.running.simulation import Simulation
 from prdsim.running.stopping import StopRequest
 from prdsim.schedule import Agenda
@@ -42,6 +43,8 @@ class Result:
     ``state`` holds U, V, W, a at ``time``, the end time or that of the last step; ``first`` and
     ``last`` the scalars of the initial and the last recorded state, by the names of the file
     format. ``signal`` is the one that interrupted the run, if any; ``stop`` leaves it None.
+    ``seconds`` is the wall-clock time of this call, and ``step_seconds`` that of a step after its
+    first, NaN without a second.
     """
 
     path: Path
@@ -54,6 +57,8 @@ class Result:
     last: Mapping[str, float]
     resolved: Resolved
     signal: signal.Signals | None = None
+    seconds: float = 0.0
+    step_seconds: float = nan
 
     @property
     def warnings(self) -> list[str]:
@@ -102,6 +107,7 @@ class Loop:
         self._unseen: list[Mapping[str, float]] = []
         self._committed = self._restarted = time.monotonic()
         self._later = OrderedCalls(behind=simulation.backend.asynchronous)
+        self._pace = Pace()
 
     def go(self, progress: Progress, stop: StopRequest) -> Result:
         """Run until the end or a stop; raises the errors that `prdsim.run` lists.
@@ -122,6 +128,7 @@ class Loop:
                 self._record()
                 loss = self._last.get("loss_sup", float("nan"))
                 progress.update(simulation.progress[0], simulation.step, loss)
+                self._pace.step()
                 self._show(stop)
             result = self._end(stop)
         except DivergedError as error:
@@ -237,6 +244,8 @@ class Loop:
             last=self._last,
             resolved=simulation.resolved,
             signal=stop.signal if status is Status.INTERRUPTED else None,
+            seconds=self._pace.seconds,
+            step_seconds=self._pace.step_seconds,
         )
 
     def _require_finite(self, moment: float | None = None) -> None:

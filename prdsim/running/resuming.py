@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from prdsim.arguments import file_path, flag
+from prdsim.backends import listening
 from prdsim.config import RunConfig
 from prdsim.errors import (
     ConfigError,
@@ -86,7 +87,10 @@ def resume(
             if point is not None and point.time >= before:
                 raise _finished(trajectory, again=False)
             plans = _plans(trajectory, config, point, longer=longer)
-        with Simulation(config, *data, **beginning, restart=point) as simulation:
+        with (
+            listening(display.busy),
+            Simulation(config, *data, **beginning, restart=point) as simulation,
+        ):
             session = _session(simulation, former, lock=lock, say=say)
             if longer:
                 extend_trajectory(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prdsim import __version__
 from prdsim.arguments import wrong
+from prdsim.backends import listening
 from prdsim.config import Resolved, RunConfig
 from prdsim.config.effects import SAMPLE_KEYS, without_effect
 from prdsim.config.files import config_of
@@ -95,9 +96,17 @@ def run(
     else:
         config = config.replace(dataset=dataset.name, samples=dataset.X.shape[1])
     refuse_inputs([path], inputs)
-    with Simulation(
-        config, dataset.X, dataset.Y, initial=initial, resolved=resolved, stored_chart=stored_chart
-    ) as simulation:
+    with (
+        listening(display.busy),
+        Simulation(
+            config,
+            dataset.X,
+            dataset.Y,
+            initial=initial,
+            resolved=resolved,
+            stored_chart=stored_chart,
+        ) as simulation,
+    ):
         layout = layout_of(simulation, dataset, plans)
         with (
             stopping,

@@ -12,7 +12,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from prdsim.errors import (
     TrajectoryError,
 )
 from prdsim.files import posix
+from prdsim.files.json_text import read_json
 from prdsim.trajectory import commit
 from prdsim.trajectory.commit import CommitRecord
 from prdsim.trajectory.layout import (
@@ -39,7 +40,7 @@ from prdsim.trajectory.layout import (
     Layout,
     changes,
 )
-from prdsim.trajectory.schema import problems
+from prdsim.trajectory.schema import problems, problems_of
 from prdsim.trajectory.structure import Extent, StructureError, read_attributes, read_extents
 from prdsim.words import shown, shown_value
 
@@ -74,6 +75,19 @@ class FileMap:
         """Version of the file format."""
         version: int = self.attributes["format_version"]
         return version
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Return the JSON object in an attribute, {} without it."""
+        try:
+            value = read_json(self.attributes.get(name, "{}"))
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise DamagedTrajectoryError(
+                f"{self.path} is damaged: its attribute {name!r} is not a JSON object; "
+                "restore it from a copy"
+            )
+        return value
 
     def group(self, name: str) -> list[str]:
         """Return the names of a group's datasets."""
@@ -233,8 +247,8 @@ def open_file(path: Path) -> Any:
     return file
 
 
-def read_map(path: Path, fd: int) -> FileMap:
-    """Read the map of the file that is open at `fd`.
+def read_map(path: Path, fd: int, groups: Collection[str] | None = None) -> FileMap:
+    """Read the map of the file that is open at `fd`, or of some groups, which is faster.
 
     Raises:
         NotATrajectoryError: another program's file, or a newer format.
@@ -244,7 +258,7 @@ def read_map(path: Path, fd: int) -> FileMap:
         with _open_hdf5(path) as file:
             if not os.path.samestat(os.fstat(file.id.get_vfd_handle()), os.fstat(fd)):
                 raise TrajectoryError(f"{path} was replaced while it was opened; open it again")
-            return map_of(path, os.fstat(fd).st_size, file)
+            return map_of(path, os.fstat(fd).st_size, file, groups)
     except StructureError as error:
         raise _damaged(path, str(error)) from None
     except (PrdsimError, MemoryError):
@@ -295,11 +309,15 @@ def _check_format(path: Path, attributes: dict[str, Any]) -> None:
         )
 
 
-def map_of(path: Path, size: int, file: Any) -> FileMap:
+def map_of(path: Path, size: int, file: Any, groups: Collection[str] | None = None) -> FileMap:
     """Return the map of an HDF5 file; raises `NotATrajectoryError`, `StructureError`."""
     attributes = read_attributes(file)
     _check_format(path, attributes)
-    extents = read_extents(file, size)
+    extents = read_extents(file, size, groups)
+    if groups is not None:
+        for problem in problems_of(groups, attributes["format_version"], attributes, extents):
+            raise StructureError(problem)
+        return FileMap(path, size, attributes, (), (), extents)
     if "restart" not in file:
         raise StructureError("it lacks /restart")
     restart = read_attributes(file["restart"])
@@ -322,9 +340,11 @@ def read_record(filemap: FileMap, fd: int) -> CommitRecord:
             f"both commit records of {filemap.path} are damaged, so it is unknown what counts; "
             "restore it from a copy, or save what is whole by prdsim repair"
         )
-    capacity = {name: filemap[f"{name}/step"].shape[0] for name in ("scalars", "snapshots")}
-    if record.scalar_rows > capacity["scalars"] or record.snapshot_rows > capacity["snapshots"]:
-        raise _damaged(filemap.path, "its commit record counts more rows than it has")
+    counts = {"scalars": record.scalar_rows, "snapshots": record.snapshot_rows}
+    for name, count in counts.items():
+        steps = filemap.extents.get(f"{name}/step")  # None if the map is of other groups
+        if steps is not None and count > steps.shape[0]:
+            raise _damaged(filemap.path, "its commit record counts more rows than it has")
     wrong = record.out_of_range()
     if wrong:
         raise _damaged(filemap.path, f"its commit record holds {wrong}")

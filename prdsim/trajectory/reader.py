@@ -15,16 +15,21 @@ import numpy as np
 
 from prdsim.arguments import file_path
 from prdsim.errors import DamagedTrajectoryError, TrajectoryError
-from prdsim.files import lock
-from prdsim.files.json_text import read_json
 from prdsim.notebook import html_table
+from prdsim.trajectory import liveness
 from prdsim.trajectory.arrays import NamedArrays, SnapshotArray
 from prdsim.trajectory.check import Problem, check_content, check_recovery
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap, open_file, read_map, read_record
 from prdsim.trajectory.labeled import to_pandas, to_xarray
 from prdsim.trajectory.layout import scalar_columns
-from prdsim.trajectory.rows import ascend, read_rows, read_snapshot, rolling_crc
+from prdsim.trajectory.rows import (
+    ascend,
+    read_rows,
+    read_scalars,
+    read_snapshot,
+    rolling_crc,
+)
 from prdsim.trajectory.sessions import SESSIONS, Session, unpack
 
 _JSON_ATTRIBUTES = ("config", "resolved", "versions")
@@ -60,9 +65,9 @@ class Trajectory:
         try:
             self._map: FileMap = read_map(self.path, file.fileno())
             self._record = read_record(self._map, file.fileno())
-            self.config: dict[str, Any] = self._json("config")
+            self.config: dict[str, Any] = self._map.json("config")
             self.attributes: dict[str, Any] = {
-                name: self._json(name) if name in _JSON_ATTRIBUTES else value
+                name: self._map.json(name) if name in _JSON_ATTRIBUTES else value
                 for name, value in self._map.attributes.items()
             }
         except BaseException:
@@ -75,18 +80,6 @@ class Trajectory:
         """Drop rows read under an older commit."""
         self._scalar_rows: np.ndarray | None = None
         self._snapshot_rows: np.ndarray | None = None
-
-    def _json(self, name: str) -> dict[str, Any]:
-        try:
-            value = read_json(self._map.attributes.get(name, "{}"))
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise DamagedTrajectoryError(
-                f"{self.path} is damaged: its attribute {name!r} is not a JSON object; "
-                "restore it from a copy"
-            )
-        return value
 
     @property
     def _fd(self) -> int:
@@ -240,13 +233,7 @@ class Trajectory:
 
     def _scalar(self, name: str) -> np.ndarray:
         if self._scalar_rows is None:
-            rows = read_rows(self._map, self._fd, "scalars", slice(self._record.scalar_rows))
-            if rolling_crc(rows) != self._record.scalars_crc or not ascend(rows["step"]):
-                raise DamagedTrajectoryError(
-                    f"the scalars in {self.path} are damaged (their checksum fails); "
-                    "the snapshots can still be read, else restore the file from a copy"
-                )
-            self._scalar_rows = rows
+            self._scalar_rows = read_scalars(self._map, self._fd, self._record)
         column: np.ndarray = self._scalar_rows[name].copy()
         return column
 
@@ -300,10 +287,7 @@ class Trajectory:
         A status of "running" with no writer means that the run was killed. None: it cannot be
         known, for the writer takes no locks (``lock = false``), or this file system has none.
         """
-        begun = {"lock": self.config.get("lock", True)}
-        if not [begun, *self.sessions][-1].get("lock", True):
-            return None
-        return lock.is_held(self._fd)
+        return liveness.is_being_written(self._fd, self.config, self.sessions)
 
     def live_status(self) -> str:
         """Refresh, and return the status; "killed" if a running run has no writer.
@@ -316,9 +300,7 @@ class Trajectory:
             # In this order, so that a run that ends in between is not mistaken for a killed one.
             written = self.is_being_written()
             self.refresh()
-        if self.status is not Status.RUNNING or written:
-            return str(self.status)
-        return "killed" if written is False else "running or killed"
+        return liveness.live_status(self.status, written)
 
     def refresh(self) -> None:
         """Show the newest commit, even if the file was replaced; raises as `open_trajectory`."""

@@ -7,9 +7,11 @@ import zlib
 
 import numpy as np
 
+from prdsim.errors import DamagedTrajectoryError
 from prdsim.files import posix
 from prdsim.physics.state import RestartPoint
 from prdsim.symbols import ARRAYS
+from prdsim.trajectory.commit import CommitRecord
 from prdsim.trajectory.container import FileMap
 from prdsim.trajectory.layout import scalar_columns
 
@@ -64,6 +66,17 @@ def read_rows(filemap: FileMap, fd: int, group: str, rows: slice) -> np.ndarray:
     for name, column in columns.items():
         found[name] = column
     return found
+
+
+def read_scalars(filemap: FileMap, fd: int, record: CommitRecord) -> np.ndarray:
+    """Return the committed rows of /scalars; raises `DamagedTrajectoryError` for others."""
+    rows = read_rows(filemap, fd, "scalars", slice(record.scalar_rows))
+    if rolling_crc(rows) != record.scalars_crc or not ascend(rows["step"]):
+        raise DamagedTrajectoryError(
+            f"the scalars in {filemap.path} are damaged (their checksum fails); "
+            "the snapshots can still be read, else restore the file from a copy"
+        )
+    return rows
 
 
 def crc_of_rows(filemap: FileMap, fd: int, group: str, count: int) -> int:

@@ -5,7 +5,7 @@ Checked once, when a file is opened, against the declared tables; nothing later 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,22 @@ def problems(
     if len({*names, *RESERVED}) != len(names) + len(RESERVED):
         yield "the attributes of /restart name a dataset twice"
     yield from _of_restart(extents, restart_scalars, restart_arrays)
+
+
+def problems_of(
+    groups: Collection[str],
+    version: int,
+    attributes: Mapping[str, Any],
+    extents: Mapping[str, Extent],
+) -> Iterator[str]:
+    """Yield what is wrong with some groups of a file, /restart apart, as `problems` does."""
+    yield from _of_attributes(attributes)
+    rows = [row for row in declared_rows(version) if row.path.partition("/")[0] in groups]
+    missing = [row.path for row in rows if row.path not in extents]
+    if missing:
+        yield f"it lacks /{missing[0]}"
+        return
+    yield from _disagreements(rows, extents)
 
 
 def _of_attributes(attributes: Mapping[str, Any]) -> Iterator[str]:

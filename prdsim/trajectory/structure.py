@@ -8,7 +8,7 @@ since HDF5 opens the files that external storage and virtual datasets name.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +44,8 @@ class Extent:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
-def read_extents(file: Any, size: int) -> dict[str, Extent]:
-    """Return the datasets of a trajectory by path, in a file of `size` bytes.
+def read_extents(file: Any, size: int, groups: Collection[str] | None = None) -> dict[str, Extent]:
+    """Return the datasets of a trajectory by path, in a file of `size` bytes, or of some groups.
 
     In the root, datasets that no trajectory has (of another program) are left out.
     Raises `StructureError` for links to elsewhere, and for datasets that are no plain arrays.
@@ -55,9 +55,9 @@ def read_extents(file: Any, size: int) -> dict[str, Extent]:
     # By HDF5's own identifiers: h5py's objects take three times as long.
     extents: dict[str, Extent] = {}
     for name, is_group in _members(file.id, ""):
-        if not is_group:
+        if not is_group and groups is None:
             _add(extents, file.id, name, size, own=False)
-        elif name in GROUPS:
+        elif is_group and name in (groups or GROUPS):
             group = h5g.open(file.id, name.encode())
             for member, is_inner_group in _members(group, f"{name}/"):
                 if not is_inner_group:

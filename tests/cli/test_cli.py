@@ -121,13 +121,13 @@ def test_progress_goes_to_stderr_and_the_summary_to_stdout(run):
 @pytest.mark.parametrize(
     ("options", "end", "longer"),
     [
-        ("--steps 20", "step 20, time 2 ", "--steps 40"),
-        ("--end-time 1", "time 1, step 10 ", "--end-time 2"),
-        ("--end-time 1 --steps 20", "time 1, step 10 ", "--end-time 2"),
-        ("--end-time 1 --steps 6", "time 0.6, step 6 ", "--steps 12"),
-        ("--end-time 1 --steps 10", "time 1, step 10 ", "--end-time 2 --steps 20"),
+        ("--steps 20", "step 20, t = 2 ", "--steps 40"),
+        ("--end-time 1", "t = 1, step 10 ", "--end-time 2"),
+        ("--end-time 1 --steps 20", "t = 1, step 10 ", "--end-time 2"),
+        ("--end-time 1 --steps 6", "t = 0.6, step 6 ", "--steps 12"),
+        ("--end-time 1 --steps 10", "t = 1, step 10 ", "--end-time 2 --steps 20"),
         # One step, which passes twice the end time already.
-        ("--end-time 0.04", "time 0.04, step 1 ", "--end-time 0.2"),
+        ("--end-time 0.04", "t = 0.04, step 1 ", "--end-time 0.2"),
     ],
 )
 def test_what_the_summary_suggests_goes_on(run, options, end, longer):
@@ -144,15 +144,41 @@ def test_what_the_summary_suggests_goes_on(run, options, end, longer):
 
 def test_the_first_line_of_the_summary_says_how_the_run_was_computed(run):
     adaptive = run("run", *TINY, "--threads", 1, "-o", "a.h5").out.splitlines()[0]
-    pattern = r"finished at step 20, time [\d.e-]+ \(bs23, rtol 0\.001, (\d+) steps rejected, "
+    pattern = r"finished at step 20, t = [\d.e-]+ \(bs23, rtol 0\.001, (\d+) steps rejected, "
     found = re.match(pattern + r"(\d+) velocities; numpy, 1 thread\)$", adaptive)
     assert found
     rejected, velocities = map(int, found.groups())
     assert velocities == 1 + 3 * (20 + rejected)  # the last stage is the next step's first
     fixed = ("--integrator", "gd", "--step-size", 0.25, "--end-time", 2, "--threads", 2)
     answer = run("run", *TINY, *fixed, "-o", "b.h5")
-    line = "finished at time 2, step 8 (gd, step size 0.25, 8 velocities; numpy, 2 threads)"
+    line = "finished at t = 2, step 8 (gd, step size 0.25, 8 velocities; numpy, 2 threads)"
     assert answer.out.splitlines()[0] == line
+
+
+def test_the_summary_gives_the_pace_and_what_comes_next(run):
+    out = run("run", *TINY, "-o", "a.h5").out
+    assert re.search(r"\n  wall time +\d+\.\d\d s, [\d.]+ ms per step\n", out)
+    out = run("run", *TINY[:4], "--backend", "numpy", "--steps", 1, "-o", "b.h5").out
+    assert re.search(r"\n  wall time +\d+\.\d\d s\n", out)
+    nexts = re.findall(r"prdsim (.*?)    ", out.partition("next: ")[2])
+    assert [words.split()[0] for words in nexts] == [
+        "plot", "analyze", "converge", "inspect", "resume"
+    ]  # fmt: skip
+    for words in nexts[:2]:
+        assert run(*words.split()).code == 0
+
+
+def test_json_is_a_form_of_every_table(run):
+    run("run", *TINY, "-o", "a.h5")
+    run("run", *TINY, "--diffusion", "-o", "b.h5")
+    for words in (["analyze", "a.h5", "spread"], ["compare", "a.h5", "b.h5", "spread"]):
+        answer = run(*words, "--json")
+        assert answer.code == 0
+        assert "cv_U" in str(json.loads(answer.out))
+        assert answer.out == run(*words, "--format", "json").out
+        refused = run(*words, "--json", "--format", "csv")
+        assert (refused.code, refused.out) == (2, "")
+        assert "--json and --format csv: choose one" in refused.err
 
 
 # -- resume, inspect -------------------------------------------------------------------------------

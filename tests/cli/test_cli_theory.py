@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
+from support import Terminal
 from support_cli import caller
 from support_runs import make_diverged, make_pair, make_run
 
@@ -17,6 +19,7 @@ from prdsim.analysis import (
     recording_of,
 )
 from prdsim.analysis.run_tables import stability_of
+from prdsim.analysis.stability import modes
 from prdsim.analysis.stability.growth import growth_rates
 from prdsim.analysis.stability.turing import assess_stability
 from prdsim.analysis.theory.bounds import residual_bound
@@ -285,3 +288,24 @@ def test_a_run_without_diffusion_is_asked_what_its_critic_would_do(folder):
             found = stability_of(recording)
         assert list(found.modes) == ["reaction", "frozen", "joint"]
         assert found.diffusion_norm > 0.0
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("plot with-0.h5 ranking", ["drawing ranking", "with-0 again: 20 of 20, step 20"]),
+        ("plot with-0.h5 stability", ["drawing stability", " after ", "Jacobian products"]),
+        ("analyze with-0.h5 couplings", ["computing couplings", "with-0 again: 20 of 20, step"]),
+    ],
+)
+def test_long_work_is_shown_and_removed(run, monkeypatch, tmp_path, words, shown):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(modes, "_SMALL", 1)  # else small Jacobians are formed at once
+    output = ["-o", str(tmp_path / "out.png")] if words.startswith("plot") else []
+    assert run(*words.split(), *output).code == 0
+    text = terminal.getvalue()
+    for part in ("loading", "reading and verifying", *shown):
+        assert part in text
+    assert text.rpartition("\r")[2] == ""
+    assert "\n" not in text

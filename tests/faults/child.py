@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 import prdsim
 from faults.places import temporary_folder
 from faults.report import Broken
-from prdsim.cli import _VERBS, main
+from prdsim.cli import _VERBS, main, module_of
 
 CPU_SECONDS = 5  # more is a hang,
 PATIENCE = 20.0  # and so are as many seconds without a sign of life: the machine may be busy
@@ -229,7 +229,7 @@ def call(folder: Path, *arguments: object, hook: Hook = lambda _: nullcontext())
 def warm() -> None:
     """Import what any command needs; make the caches that first calls make."""
     os.environ["MPLBACKEND"] = "Agg"
-    for name in (*_LATE, *(f"prdsim.cli.{verb}" for verb in _VERBS)):
+    for name in (*_LATE, *map(module_of, _VERBS)):
         import_module(name)
     with temporary_folder() as folder:
         path = str(folder / "first.h5")

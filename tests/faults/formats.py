@@ -133,6 +133,7 @@ _INSPECT = (
     command("inspect run.h5 --json", 20),
     command("inspect run.h5 --check", 40, codes=frozenset({3})),
     command(f"{READ} run.h5", 90),
+    command("list --json", 20),
 )
 _USE = (
     command("analyze run.h5 neurons --format csv", 6),

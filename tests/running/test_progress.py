@@ -5,14 +5,28 @@ from __future__ import annotations
 import io
 import re
 import sys
+import time
+from math import isnan
+from typing import Any
 
 import pytest
 from support import Terminal
 from support_runs import KEYS
 
 import prdsim
-from prdsim import progress
-from prdsim.progress import Meter, Progress, Shown, automatic_progress, noting, progress_stream
+from prdsim import backends, progress
+from prdsim.backends.notices import COMPILING, tell
+from prdsim.backends.numpy import NumpyBackend
+from prdsim.progress import (
+    Meter,
+    Progress,
+    Shown,
+    Told,
+    announced_after,
+    automatic_progress,
+    noting,
+    progress_stream,
+)
 
 
 @pytest.fixture
@@ -109,6 +123,35 @@ def test_the_time_left_of_a_run_to_a_time_is_told_by_time(clock):
     ]
 
 
+def test_no_time_is_left_before_a_second_step(clock):
+    """A replay tells its beginning too, which is no step; the first one may compile for long."""
+    stream = io.StringIO()
+    shown = Shown(stream, seconds=5.0)
+    shown.start(0, 2000)
+    for done, now in ((0, 1.0), (1, 12.7), (2, 18.7)):
+        clock[0] = now
+        shown.update(done, done, 0.5)
+    assert stream.getvalue().splitlines() == [
+        "1 of 2000  step 1  L_sup 0.5",
+        "2 of 2000  step 2  L_sup 0.5  11988 s left",
+    ]
+
+
+def test_a_run_within_other_work_is_told_in_texts(clock):
+    texts: list[str] = []
+    told = Told(texts.append, "run again")
+    told.start(0.0, 4.0)
+    for done, step, now in ((0.0, 0, 1.0), (1.0, 1, 3.0), (2.0, 2, 5.0)):
+        clock[0] = now
+        told.update(done, step, 0.5)
+    assert texts == [
+        "run again",
+        "run again: 0 of 4, step 0",
+        "run again: 1 of 4, step 1",
+        "run again: 2 of 4, step 2  4 s left",
+    ]
+
+
 def test_the_time_left_is_not_told_to_the_digit_when_nobody_lives_to_see_the_end(clock):
     stream = io.StringIO()
     shown = Shown(stream, seconds=5.0)
@@ -146,7 +189,8 @@ def test_notes_are_lines_now_and_then_or_change_in_place(clock, monkeypatch):
         for now in (1.0, 5.0, 6.0, 11.0):
             clock[0] = now
             say(f"at {now:.0f}")
-    assert stream.getvalue() == "at 5\nat 11\n"
+        announced_after(say)("at once")
+    assert stream.getvalue() == "at 6\nat 11\nat once\n"  # five seconds after the first
     monkeypatch.undo()
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
@@ -154,6 +198,54 @@ def test_notes_are_lines_now_and_then_or_change_in_place(clock, monkeypatch):
         say("half of it")
     assert "half of it [00:00]" in terminal.getvalue()
     assert "\n" not in terminal.getvalue()
+
+
+def test_the_clock_of_a_note_goes_on_until_the_note_is_removed(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with noting() as say:
+        say("reading")
+        while "reading [00:01]" not in terminal.getvalue():
+            time.sleep(0.05)
+        say("")
+        shown = terminal.getvalue()
+        assert shown.endswith("\r")
+        assert shown.split("\r")[-2].strip() == ""  # the line is empty again
+        time.sleep(0.6)
+        assert terminal.getvalue() == shown
+
+
+class _Preparing(NumpyBackend):
+    """A backend that takes long before its first operation, and tells so twice."""
+
+    name = "preparing"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        for _ in range(2):
+            tell(COMPILING)
+
+
+def test_what_takes_long_is_told_before_the_run_is_described(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(backends, "_REGISTERED", {"preparing": _Preparing})
+    keys = {**KEYS, "backend": "preparing", "diffusion": True}
+    prdsim.run(**keys, output=str(tmp_path / "a.h5"), progress=True)
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert first == COMPILING
+    assert "; 7 neurons, " in second
+    prdsim.run(**keys, output=str(tmp_path / "b.h5"))  # not shown, and no warning
+    assert capsys.readouterr().err == ""
+    ended = prdsim.resume(tmp_path / "a.h5", 22, progress=True)
+    assert ended.step == 22
+    assert capsys.readouterr().err.startswith(f"{COMPILING}\n")
+
+
+def test_a_run_measures_its_pace(tmp_path):
+    result = prdsim.run(**KEYS, output=str(tmp_path / "a.h5"))
+    assert 0 < 19 * result.step_seconds < result.seconds
+    result = prdsim.run(**{**KEYS, "steps": 1}, output=str(tmp_path / "b.h5"))
+    assert isnan(result.step_seconds)
+    assert result.seconds > 0
 
 
 def test_a_notebook_gets_a_bar_that_may_be_a_widget(monkeypatch):

@@ -163,7 +163,7 @@ def test_its_summary_leaves_open_what_the_file_does_not_say(longer, run_v1, monk
     monkeypatch.setattr("prdsim.running.runner.automatic_progress", lambda: stop_at(13))
     answer = command("resume", run_v1, *longer)
     assert answer.code == 143
-    assert answer.out.startswith("interrupted at step 13, time 0.65 (gd, ")
+    assert answer.out.startswith("interrupted at step 13, t = 0.65 (gd, ")
     assert "? velocities" in answer.out
     answer = command("inspect", run_v1, "--check")
     assert answer.code == 0

@@ -20,11 +20,11 @@ from prdsim.analysis.patterns.order import ORDER
 from prdsim.analysis.patterns.subspace import RANK
 from prdsim.analysis.recording import Recording, recording_of
 from prdsim.analysis.stability.growth import GROWTH
-from prdsim.analysis.table import Table
 from prdsim.analysis.theory.forces import FORCE_NORMS
 from prdsim.arguments import each, function, known_name
 from prdsim.errors import PrdsimError
 from prdsim.notebook import html_table
+from prdsim.table import Table
 from prdsim.trajectory import Trajectory
 from prdsim.trajectory.labeled import library
 from prdsim.words import shown
