@@ -136,9 +136,9 @@ def stop(folder: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def status(folder: Path, as_json: bool) -> None:
     """Tell how far a study is, and which members failed, with their reasons."""
-    from prdsim.analysis.table import to_json
     from prdsim.study import StudyFolder
     from prdsim.study.table import look, study_table
+    from prdsim.table import to_json
 
     study = StudyFolder.open(folder)
     standings = look(study)
@@ -153,9 +153,9 @@ def status(folder: Path, as_json: bool) -> None:
 @takes_table_output
 def table(folder: Path, form: str | None, output: Path | None, force: bool) -> None:
     """Print the table of a study: settings, state and final scalars of every member."""
-    from prdsim.analysis.table import to_json
     from prdsim.study import StudyFolder
     from prdsim.study.table import study_table
+    from prdsim.table import to_json
 
     form = table_format(form, output, force=force)
     members = study_table(StudyFolder.open(folder))
@@ -192,10 +192,10 @@ def analyze(
     If rtol varies, too, its finest value is shown, and the difference from the next one as the
     discretization error.
     """
-    from prdsim.analysis.table import to_json
     from prdsim.study import StudyFolder
     from prdsim.study.effects import curves, effect_table
     from prdsim.study.table import study_table
+    from prdsim.table import to_json
 
     form = table_format(form, output, force=force)
     found = curves(study_table(StudyFolder.open(folder)), measure, over, by)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from prdsim.analysis.table import Table
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.errors import ConfigError, did_you_mean
 from prdsim.study.folder import State
+from prdsim.table import Table
 from prdsim.words import shown
 
 CONFIDENCE = 0.95

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prdsim.analysis.table import Table
 from prdsim.study.folder import DONE, Standing, State, StudyFolder
 from prdsim.study.plan import Member
+from prdsim.table import Table
 from prdsim.trajectory import SCALARS, open_trajectory
 
 _COUNTS = ("evaluations", "rejected_steps")

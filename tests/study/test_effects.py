@@ -10,10 +10,10 @@ import pytest
 from support_cli import caller
 from support_study import study
 
-from prdsim.analysis.table import Table
 from prdsim.errors import ConfigError
 from prdsim.study.drawing import draw_curves, draw_map
 from prdsim.study.effects import curves, effect_table, exponent, in_words
+from prdsim.table import Table
 
 
 def table(**axes: list[Any]) -> Table:
