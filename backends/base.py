@@ -14,7 +14,6 @@ others, which work on any library. Rules that hold for every operation:
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,6 +23,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from prdsim.errors import BackendUnavailableError, ConfigError
+from prdsim.files.cores import available_cores
 from prdsim.files.memory import available_bytes
 from prdsim.physics import randomness
 
@@ -86,7 +86,7 @@ class Backend(ABC):
             )
         self.precision = precision
         self.dtype = np.dtype("float64" if precision == "float64" else "float32")
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or available_cores()
 
     # -- memory and transfer -------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from prdsim.errors import PrdsimWarning
+
 WARM_UP = 2  # calls before recording: kernels are compiled and loaded, cuBLAS is set up
 
 
@@ -64,7 +66,7 @@ class Recorder:
             warnings.warn(
                 f"steps are issued to the device one operation at a time, because recording them "
                 f"as a CUDA graph failed ({self.failure}); results are the same, small runs slower",
-                RuntimeWarning,
+                PrdsimWarning,
                 stacklevel=2,
             )
             return None

@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,11 @@ import click
 
 from prdsim import __version__
 from prdsim.backends import listening
-from prdsim.errors import DamagedTrajectoryError, PrdsimError
+from prdsim.errors import EXIT_CODES, DamagedTrajectoryError, PrdsimError
 from prdsim.files.stopping import SIGNALS
 from prdsim.progress import announce
-from prdsim.words import shown
 
+from .failures import drop_unwritable, in_words, is_of_output
 from .shared_options import HintingGroup
 from .terminal import complain, say
 
@@ -80,7 +81,14 @@ class _Verbs(HintingGroup):
             formatter.write_dl(list(_VERBS.items()))
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+_CODES = "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+
+
+@click.group(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"Exit codes: {_CODES}.",
+)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def _program() -> None:
     """Simulate pattern formation in adversarial learning.
@@ -91,19 +99,15 @@ def _program() -> None:
 
 
 def main() -> None:
-    """Run the command line and exit: errors are one or two lines, never a traceback.
+    """Run the command line and exit, with one of `EXIT_CODES`.
 
-    Exit codes: 0 done, 1 failed verification, not converged or internal error, 2 usage or
-    configuration, 3 data or file, 4 backend unavailable, 5 diverged, 129 hung up, 130 interrupted,
-    141 nobody reads the output, 143 terminated.
+    Errors are one or two lines, never a traceback.
     """
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by nohup and background jobs
             signal.signal(number, _stopped)
     try:
         code = _invoked()
-        if sys.stdout is not None:  # None after >&-
-            sys.stdout.flush()
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.ClickException as error:
@@ -114,20 +118,23 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         say("interrupted", err=True)
         code = 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader of the output has quit: head, less
-        _drop_output()
-        code = 128 + signal.SIGPIPE
     except OSError as error:
-        # From the output, or for a name that no file can have: others are PrdsimErrors.
-        _drop_output()
-        what = "the output cannot be written"
-        if error.filename is not None:
-            what = f"{shown(error.filename)} cannot be used"
-        complain(f"prdsim: {what}: {error.strerror}")
-        code = 3
+        code = _failed(error)
     except Exception as error:
         code = report(error)
+    drop_unwritable()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(error: OSError) -> int:
+    """Say what an error of the system is about; return the exit code."""
+    if not is_of_output(error):
+        complain(f"prdsim: {in_words(error)}")
+    elif isinstance(error, BrokenPipeError):  # the reader of the output has quit: head, less
+        return 128 + signal.SIGPIPE
+    else:
+        complain(f"prdsim: the output cannot be written: {error.strerror}")
+    return 3
 
 
 def _invoked() -> object:
@@ -141,26 +148,22 @@ def _invoked() -> object:
         return _program.invoke(context)
 
 
-def _drop_output() -> None:
-    """Discard buffered output, which the interpreter would otherwise try to write on exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
 def _stopped(number: int, frame: object) -> None:  # noqa: ARG001
     """Exit at once. An exception during an import may be lost, or crash the interpreter.
 
     Verbs that must clean up handle the signals themselves meanwhile.
     """
-    os.write(2, b"interrupted\n")
+    with suppress(OSError):
+        os.write(2, b"interrupted\n")
     os._exit(128 + number)
 
 
 def report(error: Exception, about: str = "") -> int:
     """Print an error, in one line after its subject ``about`` if given; return the exit code."""
     if "PRDSIM_TRACEBACK" in os.environ:
-        import traceback
+        from traceback import format_exception
 
-        traceback.print_exception(error)
+        say("".join(format_exception(error)), err=True)
     if isinstance(error, PrdsimError):
         text = str(error)
         if isinstance(error, DamagedTrajectoryError) and sys.argv[1:2] != ["repair"]:
@@ -169,8 +172,8 @@ def report(error: Exception, about: str = "") -> int:
         complain(f"prdsim: {words}")
         return error.exit_code
     if isinstance(error, MemoryError):
-        say("prdsim: out of memory; lower --width or --samples", err=True)
-        return 1
+        complain("prdsim: out of memory; lower --width or --samples")
+        return 2
     complain(
         f"prdsim: internal error: {type(error).__name__}: {error}\n"
         "please report it, with the traceback that PRDSIM_TRACEBACK=1 shows"

@@ -12,6 +12,7 @@ import click
 from prdsim.words import shown
 
 from .choices import some
+from .shared_options import FILE_NAME
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument(
     "folder",
     default=".",
-    type=click.Path(path_type=Path),
+    type=FILE_NAME,
     metavar="[FOLDER]",
     shell_complete=some(files=()),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ import click
 
 from prdsim import vocabulary
 from prdsim.errors import ConfigError, PrdsimError
-from prdsim.files.small import make_folder
+from prdsim.files.small import folder_for_output
 from prdsim.words import shown
 
 from . import report
 from .choices import RUNS, some
+from .shared_options import FILE_NAME
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
     nargs=-1,
     shell_complete=some(vocabulary.FIGURES, files=RUNS),
 )
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="a file, or a folder  [this folder]"
-)
+@click.option("-o", "--output", type=FILE_NAME, help="a file, or a folder  [this folder]")
 @click.option(
     "--format", "form", type=click.Choice(["png", "pdf", "svg", "gif", "mp4"]), help="[png; gif]"
 )
@@ -120,9 +119,10 @@ def _plot(words: tuple[str, ...], options: dict[str, Any], note: Say) -> int:
             say(targets[name])
 
         code = _for_each(names, lambda name: check(name, request, targets[name]))
-        if code == 0 and folder is not None:
-            make_folder(folder)
-        return code or _for_each(names, draw)
+        if code:
+            return code
+        with folder_for_output(folder) if folder is not None else nullcontext():
+            return _for_each(names, draw)
 
 
 def _for_each(names: list[str], act: Callable[[str], None]) -> int:

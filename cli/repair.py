@@ -8,15 +8,13 @@ import click
 
 from prdsim.words import shell_word
 
-from .shared_options import takes_run
+from .shared_options import FILE_NAME, takes_run
 from .terminal import say
 
 
 @click.command(name="repair")
 @takes_run
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="the repaired file"
-)
+@click.option("-o", "--output", required=True, type=FILE_NAME, help="the repaired file")
 @click.option("--force", is_flag=True, help="overwrite the output")
 def command(path: Path, output: Path, force: bool) -> None:
     """Save what is whole in a damaged trajectory file as another file.

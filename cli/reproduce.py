@@ -11,7 +11,7 @@ import click
 from prdsim.vocabulary import STUDIES
 
 from .choices import some
-from .shared_options import settings_option
+from .shared_options import FILE_NAME, settings_option
 from .terminal import say
 
 
@@ -19,7 +19,7 @@ from .terminal import say
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FILE_NAME,
     default=Path("reproduction"),
     help="folder of runs, figures and the page  [reproduction]",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -14,6 +15,18 @@ from prdsim.vocabulary import DATASETS
 from prdsim.words import shown
 
 from .choices import RUNS, backends, settings, some
+
+
+class _FileName(click.Path):
+    """The name of a file or folder; whoever opens it says what is wrong with it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not os.fspath(value):
+            self.fail("the name is empty", param, ctx)
+        return Path(value)
+
+
+FILE_NAME = _FileName(path_type=Path)
 
 
 class HintingGroup(click.Group):
@@ -46,7 +59,7 @@ def takes_config(command: Callable[..., Any]) -> Callable[..., Any]:
     argument = click.argument(
         "config",
         required=False,
-        type=click.Path(path_type=Path),
+        type=FILE_NAME,
         callback=_no_data_set,
         shell_complete=some(files=(".toml",)),
     )
@@ -71,7 +84,7 @@ def takes_run(command: Callable[..., Any]) -> Callable[..., Any]:
     decorated: Callable[..., Any] = click.argument(
         "path",
         metavar="RUN.h5",
-        type=click.Path(path_type=Path),
+        type=FILE_NAME,
         shell_complete=some(files=RUNS),
     )(command)
     return decorated
@@ -114,7 +127,7 @@ def takes_format(help_text: str) -> Callable[..., Any]:
 def takes_table_output(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command --format, --json, --output and --force for tables."""
     output = click.option(
-        "-o", "--output", type=click.Path(path_type=Path), help="write to a .csv, .json, .txt file"
+        "-o", "--output", type=FILE_NAME, help="write to a .csv, .json, .txt file"
     )
     force = click.option("--force", is_flag=True, help="overwrite the output")
     given = takes_format("[table; with -o: by its suffix]")

@@ -12,7 +12,7 @@ import click
 from prdsim.words import shell_word
 
 from .output import deliver, table_format
-from .shared_options import HintingGroup, settings_option, takes_table_output
+from .shared_options import FILE_NAME, HintingGroup, settings_option, takes_table_output
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class _Sweep(HintingGroup):
         return super().parse_args(ctx, args if args[:1] and args[0] in known else ["start", *args])
 
 
-_FOLDER = click.argument("folder", type=click.Path(path_type=Path))
+_FOLDER = click.argument("folder", type=FILE_NAME)
 
 
 @click.group(cls=_Sweep, name="sweep")
@@ -42,16 +42,14 @@ def command() -> None:
 
 
 @command.command(name="start")
-@click.argument("study", metavar="[STUDY.toml]", required=False, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="folder of the study")
+@click.argument("study", metavar="[STUDY.toml]", required=False, type=FILE_NAME)
+@click.option("-o", "--output", type=FILE_NAME, help="folder of the study")
 @click.option("--vary", multiple=True, metavar="KEY=VALUES", help="an axis, such as seed=0:10")
 @settings_option("set a key of all members; may be repeated")
 @click.option("--workers", type=click.IntRange(1, 4096), help="processes  [the cores]")
 @click.option("--dask", is_flag=True, help="use Dask for the workers of this machine")
 @click.option("--scheduler", metavar="ADDRESS", help="use a running Dask scheduler")
-@click.option(
-    "--scheduler-file", type=click.Path(path_type=Path), help="use the scheduler that wrote it"
-)
+@click.option("--scheduler-file", type=FILE_NAME, help="use the scheduler that wrote it")
 @click.option("--retry-failed", is_flag=True, help="try failed members again")
 @click.option("--detach", is_flag=True, help="go on in the background, whatever ends here")
 @click.option("--plan-only", is_flag=True, help="make the folder; others do the work")
@@ -214,7 +212,7 @@ def analyze(
 @_OVER
 @_BY
 @click.option("--against", metavar="KEY", help="a second axis: draw a map")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="the figure")
+@click.option("-o", "--output", type=FILE_NAME, required=True, help="the figure")
 @click.option("--force", is_flag=True, help="overwrite the output")
 def plot(
     folder: Path,

@@ -5,14 +5,20 @@ Names, attributes and errors come from files and arguments of anyone.
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
+
 import click
 
 from prdsim.words import brief, visible
 
 
 def say(text: object, *, err: bool = False, nl: bool = True) -> None:
-    """Print a text, its control characters escaped."""
-    click.echo(visible(str(text)), err=err, nl=nl)
+    """Print a text, its control characters escaped.
+
+    Raises `OSError` if standard output cannot be written. Standard error is dispensable.
+    """
+    with suppress(OSError, ValueError) if err else nullcontext():
+        click.echo(visible(str(text)), err=err, nl=nl)
 
 
 def complain(text: str) -> None:

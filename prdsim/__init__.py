@@ -39,6 +39,7 @@ _HOMES = {
     "BackendAbsentError": "prdsim.errors",
     "StudyError": "prdsim.errors",
     "DivergedError": "prdsim.errors",
+    "UnreadableConfigError": "prdsim.errors",
 }
 _PACKAGES = ("analysis", "errors", "figures")
 

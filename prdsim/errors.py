@@ -8,6 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+EXIT_CODES = {
+    0: "done",
+    1: "a verification that failed, a run that has not converged, or an internal error",
+    2: "usage or configuration",
+    3: "data, a file, or the system",
+    4: "the backend is unavailable",
+    5: "diverged",
+    129: "the terminal was closed",
+    130: "interrupted (Ctrl-C)",
+    141: "the reader of the output has quit",
+    143: "terminated",
+}
+"""What each exit code of the command line says."""
+
 
 class PrdsimError(Exception):
     """Base of all errors below; itself raised only for internal failures."""
@@ -19,6 +33,12 @@ class ConfigError(PrdsimError):
     """A configuration key, value or command-line use that cannot work (exit code 2)."""
 
     exit_code = 2
+
+
+class UnreadableConfigError(ConfigError):
+    """A configuration file that is missing or cannot be read (exit code 3)."""
+
+    exit_code = 3
 
 
 class DataError(PrdsimError):
@@ -79,6 +99,10 @@ class DivergedError(PrdsimError):
     """Numbers of the run became infinite or NaN (exit code 5)."""
 
     exit_code = 5
+
+
+class PrdsimWarning(RuntimeWarning):
+    """What the command line shows of warnings: those of prdsim, not those of libraries."""
 
 
 def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:

@@ -16,7 +16,7 @@ from prdsim.analysis import neuron_table, recording_of
 from prdsim.analysis.comparison import compare
 from prdsim.convergence.assess import converge
 from prdsim.datasets import fetch
-from prdsim.errors import ConfigError, DataError, PrdsimError
+from prdsim.errors import ConfigError, DataError, PrdsimError, UnreadableConfigError
 from prdsim.figures import Request
 from prdsim.trajectory import repair_trajectory
 
@@ -181,7 +181,7 @@ REFUSED = {
 def test_what_cannot_be_meant_is_refused(call, names, folder):
     with pytest.raises(PrdsimError, match=REFUSED[call]) as caught:
         eval(call, names)
-    assert type(caught.value) in (ConfigError, DataError)
+    assert type(caught.value) in (ConfigError, UnreadableConfigError, DataError)
     assert str(caught.value).count("\n") == 0
     assert [path.name for path in folder.iterdir()] == ["a.h5"]
 

@@ -14,12 +14,12 @@ from prdsim.errors import ConfigError
 DEEP = 100_000
 
 
-def refused(*arguments, **keywords):
+def refused(*arguments, code=2, **keywords):
     begun = time.monotonic()
     with pytest.raises(ConfigError) as info:
         load_config(*arguments, **keywords)
     assert time.monotonic() - begun < 2
-    assert info.value.exit_code == 2
+    assert info.value.exit_code == code
     text = str(info.value)
     assert len(text) < 1000
     return text
@@ -59,7 +59,7 @@ def test_files(tmp_path, content, words):
 
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "c.toml")
-    assert "cannot be read" in (text := refused(tmp_path / "c.toml"))
+    assert "cannot be read" in (text := refused(tmp_path / "c.toml", code=3))
     assert "is a pipe, not a file" in text
 
 

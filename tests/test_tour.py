@@ -40,7 +40,7 @@ def shown(cell: NotebookNode) -> list[Any]:
         text = output.get("data", {}).get("text/plain", "")
         if output.output_type == "stream":
             found.append((output.name,))
-        elif text.startswith("<Figure"):
+        elif re.match(r"<\w*Figure size", text):
             found.append(sorted(output.data))
         else:
             found.append(re.sub(r"[\d.]+", "#", text))

@@ -12,7 +12,7 @@ from typing import Any
 from prdsim.arguments import file_path, wrong
 from prdsim.config import RunConfig
 from prdsim.config.messages import ContradictionError
-from prdsim.errors import ConfigError
+from prdsim.errors import ConfigError, UnreadableConfigError
 from prdsim.files.foreign import ForeignFileError, open_regular_file
 from prdsim.files.small import size_text
 from prdsim.words import shown
@@ -32,7 +32,7 @@ def load_config(
     ``path`` names a TOML file; ``settings`` are texts ``key=value`` as ``--set`` takes them;
     ``options`` maps keys to values or to the texts a command line gives. A relative ``output`` or
     ``data_dir`` is relative to the current folder. Raises `ConfigError`, also for a value that a
-    later layer overrides.
+    later layer overrides, and of its kind `UnreadableConfigError` for the file as such.
     """
     values: dict[str, Any] = {} if path is None else _flat(path)
 
@@ -75,11 +75,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         with open_regular_file(path) as file:
             content = file.read(_LARGEST + 1)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file") from None
+        is_file_name = {".", "/"} & set(str(path))  # else a word that was meant otherwise
+        kind = UnreadableConfigError if is_file_name else ConfigError
+        raise kind(f"{path}: no such configuration file") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UnreadableConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except ForeignFileError as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
+        raise UnreadableConfigError(f"{path}: cannot be read ({error})") from None
     if len(content) > _LARGEST:
         raise ConfigError(f"{path}: is larger than any configuration ({size_text(_LARGEST)})")
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +26,7 @@ from prdsim.convergence.replays import (
 from prdsim.convergence.report import ReplayRecord, Report, replay_folder, report_path, write_report
 from prdsim.errors import ConfigError, DataError, DivergedError, TrajectoryLockedError
 from prdsim.files.lock import folder_held
-from prdsim.files.small import make_folder
+from prdsim.files.small import folder_for_output
 from prdsim.progress import noting, silent
 from prdsim.running.accuracy import remedy_of
 from prdsim.trajectory import Status, Trajectory, open_trajectory
@@ -94,11 +93,10 @@ def converge(
             raise ConfigError(f"{target} exists; give --force to replace it")
         plan = plan_of(recording, trajectory, index)
         folder = replay_folder(trajectory.path)
-        make_folder(folder)
-        with folder_held(folder) as free:
+        with folder_for_output(folder), folder_held(folder) as free:
             if not free:
                 raise TrajectoryLockedError(f"another converge of {path} is at work: wait for it")
-            stopped = _make(plan, folder, say, progress)
+            stopped = _make(plan, say, progress)
             if stopped is not None:
                 return Assessment(target, None, stopped)
             with noting() as note:
@@ -110,19 +108,14 @@ def converge(
     return Assessment(target, report)
 
 
-def _make(plan: ReplayPlan, folder: Path, say: Callable[[str], None], progress: bool) -> Stopped:
+def _make(plan: ReplayPlan, say: Callable[[str], None], progress: bool) -> Stopped:
     """Make all replays; return the signal that stopped one, if any."""
     refuse_others(plan)
-    try:
-        for number, replay in enumerate(plan.replays, start=1):
-            say(f"replay {number} of {len(plan.replays)}: {replay.name}, {replay.setting}")
-            stopped = ensure(plan, replay, progress)
-            if stopped is not None:
-                return stopped
-    except BaseException:
-        with suppress(OSError):  # only an empty one is of no use
-            folder.rmdir()
-        raise
+    for place, replay in enumerate(plan.replays, start=1):
+        say(f"replay {place} of {len(plan.replays)}: {replay.name}, {replay.setting}")
+        stopped = ensure(plan, replay, progress)
+        if stopped is not None:
+            return stopped
     return None
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,7 +113,8 @@ def download(
                 reason = _reason(error).replace(temporary.name, wanted.name)
                 reasons.append(f"{mirror}: {reason}")
             finally:
-                temporary.unlink(missing_ok=True)
+                with suppress(OSError):  # it would hide the original error
+                    temporary.unlink(missing_ok=True)
     raise DataError(
         f"cannot download {wanted.name}: {'; '.join(reasons)}.\nTry again later, name another "
         "server with --mirror, or correct http_proxy and https_proxy if a proxy is needed"

@@ -14,6 +14,7 @@ from typing import Literal, TextIO
 from prdsim.datasets import idx
 from prdsim.datasets.download import Wanted, check_mirror, disk_errors, download
 from prdsim.errors import ConfigError, DataError, did_you_mean
+from prdsim.files.small import make_folder, not_left_empty
 
 _NOT_A_FILE = "it is not a file"
 
@@ -66,7 +67,8 @@ def fetch_dataset(
     Raises:
         DataError: A file cannot be downloaded, saved or verified, or a wrong one has its name. A
             wrong file never gets a name that it did not have before.
-        ConfigError: The name is not in the manifest, or ``mirror`` is not the URL of a folder.
+        ConfigError: The name is not in the manifest, ``mirror`` is not the URL of a folder, or the
+            folder's name is that of a file.
     """
     all_wanted = _all_wanted(name)
     mirrors = idx.manifest()[name]["mirrors"] if mirror is None else [mirror]
@@ -75,15 +77,16 @@ def fetch_dataset(
     files = [_examine(name, wanted, folder) for wanted in all_wanted]
     for file in files:
         _require_replaceable(file, force)
-    for i, wanted in enumerate(all_wanted):
-        if files[i].state == "ok":
-            continue
-        with disk_errors("create the folder", folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        path = folder / wanted.name
-        served_by = download(path, wanted, mirrors, force=force, stream=stream)
-        mirrors.sort(key=lambda url: url != served_by)  # it probably has the others too
-        files[i] = FileStatus(name, wanted.name, "ok", path, fetched=True)
+    with disk_errors("create the folder", folder):
+        new = make_folder(folder)
+    with not_left_empty(new):
+        for i, wanted in enumerate(all_wanted):
+            if files[i].state == "ok":
+                continue
+            path = folder / wanted.name
+            served_by = download(path, wanted, mirrors, force=force, stream=stream)
+            mirrors.sort(key=lambda url: url != served_by)  # it probably has the others too
+            files[i] = FileStatus(name, wanted.name, "ok", path, fetched=True)
     return files
 
 

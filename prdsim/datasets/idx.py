@@ -63,9 +63,12 @@ def search_folders(name: str, data_dir: str | Path | None) -> list[Path]:
     roots = data_roots(data_dir)
     if data_dir is not None and not roots[0].is_dir():
         raise DataError(f"no folder {roots[0]}: correct --data-dir (data_dir)")
+    *given, cache = roots
+    if not _is_closed(cache):  # of another user: it was not asked for
+        given.append(cache)
     return [
         folder
-        for root in roots
+        for root in given
         for folder in (root / name, root / _TORCHVISION.get(name, name) / "raw", root)
     ]
 
@@ -75,6 +78,15 @@ def data_roots(data_dir: str | Path | None) -> list[Path]:
     given: list[str | Path] = [] if data_dir is None else [file_path("data_dir", data_dir)]
     given += filter(None, [os.environ.get("PRDSIM_DATA_DIR")])
     return [expanded(root) for root in (*given, platformdirs.user_cache_dir("prdsim"))]
+
+
+def _is_closed(folder: Path) -> bool:
+    """Whether it cannot even be known what is in a folder."""
+    try:
+        (folder / "any").exists()
+    except OSError:
+        return True
+    return False
 
 
 def find(name: str, split: Split, data_dir: str | Path | None) -> tuple[Path, Path] | None:

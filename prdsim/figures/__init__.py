@@ -8,6 +8,9 @@ Example::
 
 from __future__ import annotations
 
+import prdsim.figures.importing  # noqa: F401 - before the first import of matplotlib
+
+# isort: split
 from collections.abc import Iterable
 from dataclasses import fields
 from importlib import import_module

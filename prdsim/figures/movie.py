@@ -53,7 +53,9 @@ def write_movie(
 
 def require_writer(path: Path) -> None:
     """Raise `ConfigError` if the format of the path's suffix cannot be written."""
-    if path.suffix == ".mp4" and not FFMpegWriter.isAvailable():
+    with settings():  # name the program, too
+        available = path.suffix != ".mp4" or FFMpegWriter.isAvailable()
+    if not available:
         raise ConfigError(f"{path}: mp4 needs ffmpeg, which is not on the PATH; name a .gif")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from math import isqrt, prod
 from pathlib import Path
 from textwrap import fill
@@ -51,16 +53,43 @@ _SETTINGS: Any = {
     "svg.hashsalt": "prdsim",
     "image.interpolation": "nearest",
 }
+_DEFAULTS: Any = {
+    name: value
+    for name, value in mpl.rcParamsDefault.items()
+    if name not in ("backend", "interactive")  # no matter of style
+}
 
 
-def settings() -> Any:
-    """Return a context in which figures are drawn and written in the style of prdsim."""
-    return mpl.rc_context(_SETTINGS)
+@contextmanager
+def settings() -> Iterator[None]:
+    """Draw and write figures in the style of prdsim meanwhile, whatever the user's settings are."""
+    with mpl.rc_context():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", mpl.MatplotlibDeprecationWarning)  # of its own defaults
+            mpl.rcParams.update(_DEFAULTS | _SETTINGS)
+        yield
+
+
+class StyledFigure(Figure):
+    """A figure that is drawn in the style of prdsim, whatever the settings are by then.
+
+    Parts of a figure, such as ticks, are made only when it is drawn: by `savefig`, or a notebook.
+    """
+
+    def draw(self, renderer: Any) -> None:
+        """Draw the figure."""
+        with settings():
+            super().draw(renderer)
+
+    def savefig(self, fname: Any, **keys: Any) -> None:
+        """Save the figure; arguments are matplotlib's."""
+        with settings():
+            super().savefig(fname, **keys)
 
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, sizes in inches; without pyplot, whose figures are global."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return StyledFigure(figsize=(width, height), layout="constrained")
 
 
 def body_of(figure: Figure) -> SubFigure:

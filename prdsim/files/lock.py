@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from prdsim.files.foreign import ForeignFileError, open_regular_file
 with suppress(ImportError):  # of a system that `posix.require_support` refuses
     import fcntl
 
+_HAS_THESE_LOCKS = sys.platform == "linux"
 _BYTE = 1 << 62
 _FLOCK = struct.Struct("@hhqqi4x")  # type, whence, start, length, process (0 for these locks)
 
@@ -39,8 +41,10 @@ def try_acquire(fd: int) -> bool:
 def is_held(fd: int) -> bool | None:
     """Whether another open file holds the lock of the file at `fd`; takes nothing.
 
-    None: the file system has no locks.
+    None: the file system has no locks, or another system has others.
     """
+    if not _HAS_THESE_LOCKS:
+        return None
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 1, 0)
     try:
         answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from prdsim.errors import OutputError
+from prdsim.errors import ConfigError, OutputError
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and its parents unless they exist; raises `OutputError`."""
+@contextmanager
+def folder_for_output(path: Path) -> Iterator[None]:
+    """Make a folder and its parents unless they exist; those that stay empty are removed again.
+
+    Raises `OutputError`, and `ConfigError` if a file has its name.
+    """
+    try:
+        new = make_folder(path)
+    except OSError as error:
+        raise OutputError(f"cannot create the folder {path}: {error.strerror}") from None
+    with not_left_empty(new):
+        yield
+
+
+def make_folder(path: Path) -> list[Path]:
+    """Make a folder and its parents unless they exist; return the new ones, innermost first.
+
+    Raises `OSError`, and `ConfigError` if a file has its name.
+    """
+    new = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be made: {error.strerror}") from None
+    except FileExistsError:
+        raise ConfigError(f"{path} is a file; name a folder") from None
+    return new
+
+
+@contextmanager
+def not_left_empty(folders: Iterable[Path]) -> Iterator[None]:
+    """Remove folders, innermost first, that nothing has come into."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # something has
+            for folder in folders:
+                folder.rmdir()
 
 
 def size_text(count: float) -> str:

@@ -17,7 +17,7 @@ from prdsim.convergence.report import look_up
 from prdsim.errors import ConfigError
 from prdsim.figures import Request, write
 from prdsim.files import posix
-from prdsim.files.small import make_folder
+from prdsim.files.small import folder_for_output
 from prdsim.files.whole import write_whole
 from prdsim.progress import noting, tracked, tracked_after
 from prdsim.reproduction.page import Shown, make_page
@@ -63,29 +63,33 @@ def reproduce(
         raise ConfigError(f"{page} exists; name another folder, or give --force to draw it again")
     plans = {study.name: list(study.runs(folder, seeds, **(keys or {}))) for study in studies}
     missing = {config.output for plan in plans.values() for config in plan if not _finished(config)}
-    for name in ("runs", "numbers", "figures", *(f"figures/{study.name}" for study in studies)):
-        make_folder(folder / name)
-    with posix.output_errors("replace", page):
-        page.unlink(missing_ok=True)
-    total, done = sum(map(len, plans.values())), 0
-    for name, configs in plans.items():
-        for config in configs:
-            done += 1
-            side = "with" if config.diffusion else "without"
-            say(f"run {done} of {total}: {name}, seed {config.seed}, {side} diffusion")
-            stopped = _ensure(config, progress) if config.output in missing else None
-            if stopped is not None:
-                return Outcome(page, stopped)
-    if assess:
-        for config in (config for plan in plans.values() for config in plan if config.seed == 0):
-            stopped = _assess(Path(str(config.output)), say, progress)
-            if stopped is not None:
-                return Outcome(page, stopped)
-    shown = [_draw_study(folder, study, plans[study.name], say) for study in studies]
-    shown.append(_draw_general(folder, plans[studies[0].name], say))
-    write_whole(page, make_page(shown).encode(), force=force)
-    say(str(page))
-    return Outcome(page)
+    with ExitStack() as folders:
+        names = ("", "runs", "numbers", "figures", *(f"figures/{study.name}" for study in studies))
+        for name in names:
+            folders.enter_context(folder_for_output(folder / name))
+        with posix.output_errors("replace", page):
+            page.unlink(missing_ok=True)
+        total, done = sum(map(len, plans.values())), 0
+        for name, configs in plans.items():
+            for config in configs:
+                done += 1
+                side = "with" if config.diffusion else "without"
+                say(f"run {done} of {total}: {name}, seed {config.seed}, {side} diffusion")
+                stopped = _ensure(config, progress) if config.output in missing else None
+                if stopped is not None:
+                    return Outcome(page, stopped)
+        if assess:
+            for config in (
+                config for plan in plans.values() for config in plan if config.seed == 0
+            ):
+                stopped = _assess(Path(str(config.output)), say, progress)
+                if stopped is not None:
+                    return Outcome(page, stopped)
+        shown = [_draw_study(folder, study, plans[study.name], say) for study in studies]
+        shown.append(_draw_general(folder, plans[studies[0].name], say))
+        write_whole(page, make_page(shown).encode(), force=force)
+        say(str(page))
+        return Outcome(page)
 
 
 def _finished(config: RunConfig) -> bool:

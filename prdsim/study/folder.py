@@ -19,9 +19,9 @@ from typing import Any
 from prdsim import __version__
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, PrdsimError, StudyError, TrajectoryError
-from prdsim.files import lock
+from prdsim.files import lock, posix
 from prdsim.files.json_text import read_json
-from prdsim.files.small import make_folder
+from prdsim.files.small import folder_for_output
 from prdsim.files.whole import write_whole
 from prdsim.study.plan import Member, Plan
 from prdsim.trajectory import Trajectory, open_trajectory
@@ -84,15 +84,16 @@ class StudyFolder:
                 )
             if len(former) == len(plan.members):
                 return cls(path, plan)
-        for name in ("members", "failures", "claims"):
-            make_folder(path / name)
         about = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "prdsim_version": __version__,
             **plan.to_dict(),
         }
-        write_whole(path / "study.json", json.dumps(about, indent=1).encode(), force=True)
+        with folder_for_output(path), posix.output_errors("write", path):
+            for name in ("members", "failures", "claims"):
+                (path / name).mkdir(exist_ok=True)
+            write_whole(path / "study.json", json.dumps(about, indent=1).encode(), force=True)
         return cls(path, plan)
 
     @classmethod

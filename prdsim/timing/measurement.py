@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from prdsim.backends import backend_names, backend_status, get_backend
 from prdsim.backends.arrays import HostArray
 from prdsim.config import RunConfig
 from prdsim.errors import PrdsimError
+from prdsim.files.cores import available_cores
 from prdsim.physics.charts import CHARTS
 from prdsim.progress import Say, silent
 from prdsim.timing.agreement import CHECKED_STEPS, Agreement, compare
@@ -123,7 +123,7 @@ def measure(
     errors of `Workload.of`.
     """
     workload = Workload.of(config)
-    threads = config.threads or len(os.sched_getaffinity(0))
+    threads = config.threads or available_cores()
     with start(REFERENCE, workload, threads) as contender:
         _, reference = contender.begin(CHECKED_STEPS)
     rows = [TimedContender(entry.label, entry.kind) for entry in entries]

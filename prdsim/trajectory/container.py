@@ -238,7 +238,7 @@ def open_file(path: Path) -> Any:
     except OSError as error:
         raise TrajectoryError(f"cannot read {path}: {error.strerror}") from error
     except ValueError:  # a NUL
-        raise TrajectoryError(f"cannot read {str(path)!r}: it is no file name") from None
+        raise TrajectoryError(f"cannot read {str(path)!r}: it is not a file name") from None
     start = file.read(len(_SIGNATURE))
     if start != _SIGNATURE:
         file.close()

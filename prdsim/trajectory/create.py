@@ -26,8 +26,8 @@ def check_target(path: Path, *, force: bool) -> None:
     """Refuse impossible outputs before any work is done.
 
     Raises:
-        ConfigError: the file exists and `force` is not given.
-        OutputError: the folder is missing, or the path is a folder, a device or a pipe.
+        ConfigError: the path is a folder; or the file exists and `force` is not given.
+        OutputError: the folder is missing, or the path is a device or a pipe.
     """
     with posix.output_errors("write", path):
         is_folder = path.is_dir()
@@ -35,7 +35,7 @@ def check_target(path: Path, *, force: bool) -> None:
         exists = os.path.lexists(path)
         folder = path.parent.is_dir()
     if is_folder:
-        raise OutputError(f"{path} is a folder; give the output a file name, such as run.h5")
+        raise ConfigError(f"{path} is a folder; give the output a file name, such as run.h5")
     if is_special:  # `--force` as root would replace even /dev/null
         raise OutputError(f"{path} is a device or a pipe; give the output a file name")
     if exists and not force:
@@ -110,10 +110,9 @@ def remove_strays(path: Path, fd: int | None = None) -> None:
     Those of living processes are locked and stay, but for a second name of the file itself, open
     at `fd`, whose lock the caller holds: its creator was killed between naming and unlinking.
     """
-    with posix.output_errors("clean up next to", path):
-        for stray in path.parent.glob(f".{glob.escape(_hidden(path))}.????????.tmp"):
-            with suppress(FileNotFoundError):  # its owner has just removed it
-                _remove_stray(stray, fd)
+    for stray in path.parent.glob(f".{glob.escape(_hidden(path))}.????????.tmp"):
+        with suppress(OSError):  # its owner has just removed it, or nobody may here
+            _remove_stray(stray, fd)
 
 
 def _hidden(path: Path) -> str:
@@ -150,7 +149,8 @@ def new_temporary(path: Path, *, locked: bool) -> tuple[Path, int]:
             pass
         except BaseException:
             os.close(fd)
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # it would hide the original error
+                temporary.unlink(missing_ok=True)
             raise
         os.close(fd)  # someone has taken it for a stray
 

@@ -118,6 +118,7 @@ def _copied(fd: int, name: Path, *, locked: bool) -> int:
         posix.publish_new(temporary, name)
     except BaseException:
         os.close(copy)
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it would hide the original error
+            temporary.unlink(missing_ok=True)
         raise
     return copy

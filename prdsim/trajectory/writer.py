@@ -89,11 +89,12 @@ class TrajectoryWriter(WritableFile):
 
         Raises:
             TrajectoryLockedError: it is being written.
-            OutputError: no permission to write, no locks.
+            OutputError: no permission to write, no locks, a system without the calls needed.
             NotATrajectoryError, DamagedTrajectoryError, TrajectoryError: it cannot be read.
         """
         shown = Path(path)
         open_file(shown).close()
+        posix.require_support()
         with posix.output_errors("write", shown):
             fd = open_for_writing(shown)
         try:

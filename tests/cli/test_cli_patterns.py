@@ -362,4 +362,4 @@ def test_the_folder_of_figures_is_made(run, folder):
     (folder / "file").write_text("")
     answer = run("plot", "a.h5", "subspace", "-o", "file/figures")
     assert answer.code == 3
-    assert "cannot be made: Not a directory" in answer.err
+    assert "cannot create the folder file/figures: Not a directory" in answer.err

@@ -16,6 +16,7 @@ from support import Problem, random_problem, same_bits
 
 from prdsim.backends import get_backend
 from prdsim.backends.cuda_graphs import WARM_UP
+from prdsim.errors import PrdsimWarning
 from prdsim.running.simulation import Simulation
 
 from .device import CUDARuntimeError, Graph, HostCupy, Stream
@@ -141,11 +142,11 @@ FAILURES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 
 @contextmanager
 def one_warning() -> Iterator[None]:
-    """Exactly one RuntimeWarning, in one line, that says what is lost and why."""
+    """Exactly one warning, in one line, that says what is lost and why."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    assert [warning.category for warning in caught] == [RuntimeWarning], "one warning"
+    assert [warning.category for warning in caught] == [PrdsimWarning], "one warning"
     text = str(caught[0].message)
     assert "recording them as a CUDA graph failed (cudaErrorStreamCaptureUnsupported" in text
     assert "results are the same" in text

@@ -236,7 +236,7 @@ def test_bench_speaks_json(run):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nothing.toml"], "no such configuration file"),
+        (["nothing"], "no such configuration file"),
         (["--set", "integrator=heun"], "only integrator gd, not heun"),
         (["--set", "widht=3"], "did you mean width?"),
         (["--backend", "nunba"], "did you mean numba?"),
