@@ -38,6 +38,7 @@ _VERBS = {
     "plot": "Draw figures of runs, and movies.",
     "compare": "Compare runs with diffusion to runs without.",
     "converge": "Assess how far a run's numbers can be trusted.",
+    "sweep": "Run a study: many runs that differ in a few settings.",
     "reproduce": "Reproduce all figures of the poster: runs, pictures, one page.",
     "verify": "Check that backends agree with the float64 reference.",
     "bench": "Time a step on this machine, for every backend and chart.",

@@ -22,6 +22,7 @@ _HOMES = {
     "open_trajectory": "prdsim.trajectory",
     "load_dataset": "prdsim.datasets",
     "get_backend": "prdsim.backends",
+    "open_study": "prdsim.study.results",
     "History": "prdsim.analysis",
     "history": "prdsim.analysis",
     "PrdsimError": "prdsim.errors",
@@ -36,6 +37,7 @@ _HOMES = {
     "ReportError": "prdsim.errors",
     "BackendUnavailableError": "prdsim.errors",
     "BackendAbsentError": "prdsim.errors",
+    "StudyError": "prdsim.errors",
     "DivergedError": "prdsim.errors",
     "UnreadableConfigError": "prdsim.errors",
 }

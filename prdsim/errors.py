@@ -79,6 +79,12 @@ class ReportError(PrdsimError):
     exit_code = 3
 
 
+class StudyError(PrdsimError):
+    """A folder that is not that of a study, or whose plan cannot be read (exit code 3)."""
+
+    exit_code = 3
+
+
 class BackendUnavailableError(PrdsimError):
     """A backend that is not installed, finds no device or does not work (exit code 4)."""
 

@@ -41,7 +41,7 @@ def files_of(folder: Path) -> list[Path]:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.name.endswith(SUFFIX)]
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", "it is no file name")
+        reason = getattr(error, "strerror", "it is not a file name")
         raise TrajectoryError(f"cannot list {folder}: {reason}") from error
     return [folder / name for name in sorted(names)]
 

@@ -145,7 +145,7 @@ def check_command(words: list[str]) -> None:
         if len(words) > 1:
             raise
         return
-    if name == "run":
+    if context.command_path == "prdsim run":
         values = dict(context.params)
         values.pop("config")
         load_config(settings=values.pop("settings"), options=given_options(values))

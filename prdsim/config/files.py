@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,20 +34,15 @@ def load_config(
     ``data_dir`` is relative to the current folder. Raises `ConfigError`, also for a value that a
     later layer overrides, and of its kind `UnreadableConfigError` for the file as such.
     """
-    values: dict[str, Any] = {} if path is None else _read_toml(path)
+    values: dict[str, Any] = {} if path is None else _flat(path)
 
     def put(key: str, value: Any) -> None:
         if key in values:
             _check_alone(key, values[key])
-        values[key] = _from_text(key, value) if isinstance(value, str) else value
+        values[key] = from_text(key, value) if isinstance(value, str) else value
 
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(
-                f"--set {shown(setting)}: must be key=value, such as --set samples=500"
-            )
-        put(key.strip().replace("-", "_"), text)
+    for key, text in parted(settings):
+        put(key, text)
     for key, value in (options or {}).items():
         put(key, value)
     try:
@@ -57,13 +52,25 @@ def load_config(
         raise ConfigError(f"{error}{where}") from None
 
 
+def parted(settings: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield keys and texts of settings ``key=value``; raises `ConfigError` for others."""
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(
+                f"--set {shown(setting)}: must be key=value, such as --set samples=500"
+            )
+        yield key.strip().replace("-", "_"), text
+
+
 def _check_alone(key: str, value: Any) -> None:
     """Raise `ConfigError` for a value that its key cannot have, whatever the other keys are."""
     with suppress(ContradictionError):
         RunConfig(**{key: value})
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the values of a TOML file; raises `ConfigError` if it cannot be read."""
     try:
         with open_regular_file(path) as file:
             content = file.read(_LARGEST + 1)
@@ -78,9 +85,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
     if len(content) > _LARGEST:
         raise ConfigError(f"{path}: is larger than any configuration ({size_text(_LARGEST)})")
     try:
-        values = _parsed(content.decode("utf-8-sig"))
+        return _parsed(content.decode("utf-8-sig"))
     except ValueError as error:
         raise ConfigError(f"{path}: is not valid TOML: {shown(error, 200)}") from None
+
+
+def _flat(path: Path) -> dict[str, Any]:
+    """Return the values of a file that has no tables."""
+    values = read_toml(path)
     for key, value in values.items():
         if isinstance(value, dict):
             raise ConfigError(
@@ -104,7 +116,7 @@ def _parsed(text: str) -> dict[str, Any]:
         raise ValueError("it holds a number that no key can have") from error
 
 
-def _from_text(key: str, text: str) -> Any:
+def from_text(key: str, text: str) -> Any:
     """Read a value as TOML would, and numbers and true, false also as people write them.
 
     A key that takes only text gets it as it is.

@@ -31,11 +31,20 @@ READING = (
     "plot FILE.h5 distances",
     "compare FILE.h5",
     "converge FILE.h5",
+    "sweep FILE.toml -o s",
     "verify FILE.toml",
     "bench FILE.toml",
     "data check mnist --data-dir FILE",
     "list FILE",
+    "sweep status FILE",
+    "sweep run FILE",
+    "sweep stop FILE",
+    "sweep table FILE",
+    "sweep analyze FILE loss_sup --over width",
+    "sweep plot FILE loss_sup --over width -o new.png",
 )
+OF_FILES = READING[:-8]
+"""The others are about a folder."""
 WRITING = (
     "run -o FILE.h5",
     "repair damaged.h5 -o FILE.h5",
@@ -46,6 +55,7 @@ WRITING = (
 WRITING_FOLDERS = (
     "plot a.h5 distances -o FILE",
     "reproduce --dataset digits -o FILE",
+    "sweep --vary seed=0:2 --set width=3 -o FILE",
     "data fetch mnist --data-dir FILE",
 )
 WITHOUT_FILES = ("backends", "completion bash")
@@ -105,7 +115,7 @@ def test_the_table_is_that_of_the_help_and_of_the_documentation(run: Run):
 def test_a_file_that_cannot_be_read(run, tmp_path, line):
     path = Path(named(line))
     assert_refused(run(*filled(line)), FILE, str(path))
-    if line not in READING[-2:]:  # which are about a folder
+    if line in OF_FILES:
         path.mkdir()
         assert_refused(run(*filled(line)), FILE, str(path))
         path.rmdir()
@@ -119,10 +129,10 @@ def test_a_file_that_cannot_be_read(run, tmp_path, line):
 def test_a_file_that_may_not_be_read(run, monkeypatch, shared_folder):
     """In our words, where click would tell the usage."""
     monkeypatch.chdir(shared_folder)
-    for line in READING[:-2]:
+    for line in OF_FILES:
         Path(named(line)).touch(0o000)
     with ordinary_user():
-        for line in READING[:-2]:
+        for line in OF_FILES:
             answer = run(*filled(line))
             assert_refused(answer, FILE, named(line), "Permission denied")
             assert "Usage" not in answer.err

@@ -1,0 +1,250 @@
+"""The folder of a study: its plan, and a trajectory a member, which is all that is durable.
+
+What a member's state is follows from its file, never from a list that could disagree with it:
+``study.json`` is the plan, ``members/NAME.h5`` a trajectory, ``failures/NAME.json`` the reason why
+there is none, ``claims/NAME`` what the process that works on a member holds a lock on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from prdsim import __version__
+from prdsim.config import RunConfig
+from prdsim.errors import ConfigError, PrdsimError, StudyError, TrajectoryError
+from prdsim.files import lock, posix
+from prdsim.files.json_text import read_json
+from prdsim.files.small import folder_for_output
+from prdsim.files.whole import write_whole
+from prdsim.study.plan import Member, Plan
+from prdsim.trajectory import Trajectory, open_trajectory
+
+FORMAT, FORMAT_VERSION = "prdsim-study", 1
+_LARGEST = 200_000_000  # bytes of a plan
+_DEATHS = 10
+"""Processes that may die on a member in a row, without a word and at the same step."""
+
+
+class State(StrEnum):
+    """What a member's files say."""
+
+    PLANNED = "planned"
+    RUNNING = "running"
+    BEGUN = "begun"  # interrupted or killed: it can be resumed
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+
+
+OPEN = (State.PLANNED, State.BEGUN)
+"""States of members that wait for a process."""
+
+DONE = (State.FINISHED, State.DIVERGED, State.FAILED)
+"""States that another start leaves alone."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The state of a member, with the step and time it has reached, and the reason of a failure."""
+
+    state: State
+    step: int = 0
+    time: float = 0.0
+    reason: str = ""
+
+
+class StudyFolder:
+    """A folder that holds a study; see `create` and `open`."""
+
+    def __init__(self, path: Path, plan: Plan) -> None:
+        self.path, self.plan = path, plan
+
+    @classmethod
+    def create(cls, path: Path, plan: Plan) -> StudyFolder:
+        """Make the folder of a study, or open it if it is there; members may have been added.
+
+        Raises:
+            ConfigError: it is the folder of a study with other members.
+            OutputError: it cannot be written.
+            StudyError: the plan in it cannot be read.
+        """
+        if (path / "study.json").exists():
+            former = {member.name for member in cls.open(path).plan.members}
+            if lost := former - {member.name for member in plan.members}:
+                raise ConfigError(
+                    f"{path} holds a study with {len(lost)} members that are not in this one, such "
+                    f"as {min(lost)}; name another folder"
+                )
+            if len(former) == len(plan.members):
+                return cls(path, plan)
+        about = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "prdsim_version": __version__,
+            **plan.to_dict(),
+        }
+        with folder_for_output(path), posix.output_errors("write", path):
+            for name in ("members", "failures", "claims"):
+                (path / name).mkdir(exist_ok=True)
+            write_whole(path / "study.json", json.dumps(about, indent=1).encode(), force=True)
+        return cls(path, plan)
+
+    @classmethod
+    def open(cls, path: Path) -> StudyFolder:
+        """Open the folder of a study.
+
+        Raises `StudyError` if it is none, or its plan cannot be read.
+        """
+        file = path / "study.json"
+        try:
+            content = file.read_bytes()[: _LARGEST + 1]
+            values = read_json(content.decode())
+            if not isinstance(values, dict) or values.get("format") != FORMAT:
+                raise ValueError("it is not a plan of prdsim")
+            if values.get("format_version") != FORMAT_VERSION:
+                raise ValueError(f"it has format version {values.get('format_version')!r}")
+            return cls(path, Plan.from_dict(values))
+        except FileNotFoundError:
+            raise StudyError(
+                f"{path} is not the folder of a study (it has no study.json)"
+            ) from None
+        except OSError as error:
+            raise StudyError(f"{file} cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise StudyError(f"{file} cannot be read: {error}") from None
+
+    def trajectory(self, member: Member) -> Path:
+        """Return the path of a member's trajectory."""
+        return self.path / "members" / f"{member.name}.h5"
+
+    def config(self, member: Member) -> RunConfig:
+        """Return a member's configuration, with its output."""
+        return member.config.replace(output=str(self.trajectory(member)))
+
+    def failure(self, member: Member) -> Path:
+        """Return the path of the reason why a member failed."""
+        return self.path / "failures" / f"{member.name}.json"
+
+    @property
+    def stop_file(self) -> Path:
+        """A file that stops whatever works on the study, as long as it exists."""
+        return self.path / "stop"
+
+    def standing(self, member: Member) -> Standing:
+        """Return the state of a member."""
+        path = self.trajectory(member)
+        if (reason := self._reason(member)) is not None:
+            return Standing(State.FAILED, reason=reason)
+        try:
+            with open_trajectory(path) as trajectory:
+                return _standing_of(trajectory, member)
+        except (TrajectoryError, PrdsimError) as error:
+            if not os.path.lexists(path):
+                return Standing(State.PLANNED)
+            return Standing(State.FAILED, reason=str(error))
+
+    def _reason(self, member: Member) -> str | None:
+        try:
+            text = self.failure(member).read_text()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return f"{self.failure(member)} cannot be read: {error.strerror}"
+        with suppress(ValueError):
+            values = json.loads(text)
+            if isinstance(values, dict):
+                return str(values.get("reason", "unknown"))
+        return "unknown: its record is damaged"
+
+    def record_failure(self, member: Member, reason: str, kind: str) -> None:
+        """Record why a member failed; it is left alone until `forget_failure`."""
+        about = {
+            "member": member.name,
+            "settings": member.settings,
+            "error": kind,
+            "reason": reason,
+        }
+        write_whole(self.failure(member), json.dumps(about, indent=1).encode(), force=True)
+
+    def forget_failure(self, member: Member) -> None:
+        """Let a failed member be tried again; a file that cannot be read is put aside."""
+        path = self.trajectory(member)
+        self.failure(member).unlink(missing_ok=True)
+        (self.path / "claims" / member.name).unlink(missing_ok=True)
+        if os.path.lexists(path) and self.damage(member):
+            number = 1
+            while (aside := path.with_suffix(f".{number}.damaged")).exists():
+                number += 1
+            path.rename(aside)
+
+    def damage(self, member: Member) -> str:
+        """Return what is damaged in a member's file, or why it is not its; empty if it is whole."""
+        standing = self.standing(member)
+        if standing.state is State.FAILED:
+            return standing.reason
+        with open_trajectory(self.trajectory(member)) as trajectory:
+            problems = [problem for problem in trajectory.check() if problem.is_damage]
+        return f"damaged: {problems[0]}" if problems else ""
+
+    @contextmanager
+    def claimed(self, member: Member) -> Iterator[bool]:
+        """Hold a member against all other processes; yield whether it was free.
+
+        Raises `StudyError` if its processes died again and again, which is recorded as a failure.
+        """
+        fd = os.open(self.path / "claims" / member.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            free = True
+            with suppress(
+                OSError
+            ):  # no locks here: the trajectory's name has one maker all the same
+                free = lock.try_acquire(fd)
+            yield free
+            if free:
+                os.ftruncate(fd, 0)  # an orderly end, whatever it was
+        finally:
+            os.close(fd)
+
+    def count_start(self, member: Member, step: int) -> int:
+        """Note that a process starts at a step; return how many died there without a word."""
+        path = self.path / "claims" / member.name
+        before = path.read_text().split("\n") if path.exists() else []
+        deaths = sum(line == str(step) for line in before)
+        with path.open("a") as file:
+            file.write(f"{step}\n")
+        return deaths
+
+    @staticmethod
+    def too_many(deaths: int) -> bool:
+        """Whether so many deaths are a failure of the member."""
+        return deaths >= _DEATHS
+
+
+def _standing_of(trajectory: Trajectory, member: Member) -> Standing:
+    live = trajectory.live_status()
+    states = {
+        "running": State.RUNNING,
+        "finished": State.FINISHED,
+        "diverged": State.DIVERGED,
+    }
+    reached = trajectory.scalars["time"]
+    time = float(reached[-1]) if len(reached) else 0.0
+    reason = trajectory.stop_reason if live == "diverged" else ""
+    if trajectory.attributes.get("config_sha256") != member.config.sha256():
+        return Standing(
+            State.FAILED, reason=f"{trajectory.path} holds another run; move it elsewhere"
+        )
+    return Standing(states.get(live, State.BEGUN), trajectory.reached_step, time, reason)
+
+
+def summary(standings: dict[str, Any]) -> str:
+    """Return how many members are in which state: 7 finished, 1 failed, 2 planned."""
+    counts = {state: sum(s.state is state for s in standings.values()) for state in State}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count)

@@ -1,0 +1,98 @@
+"""A study from beginning to end: what is finished is verified and kept, the rest is done."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prdsim.files.whole import write_whole
+from prdsim.progress import Meter, Say, progress_stream, silent
+from prdsim.running.stopping import StopRequest
+from prdsim.study.folder import DONE, OPEN, Standing, State, StudyFolder, summary
+from prdsim.study.pool import run_here
+from prdsim.study.table import look, study_table
+
+_PAUSE = 0.5  # seconds
+
+Engine = Callable[[StudyFolder, Callable[[], bool], Callable[[], bool]], None]
+"""Works on a study until nothing is open or the first function says stop.
+
+It calls the second one often, which shows progress, and returns whether members are open.
+"""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How a sweep ended: the state of every member, and the signal that stopped it, if any."""
+
+    standings: dict[str, Standing]
+    signal: signal.Signals | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether every member is finished."""
+        return all(s.state is State.FINISHED for s in self.standings.values())
+
+
+def local(workers: int) -> Engine:
+    """Return the engine of this machine: so many processes, a member at a time each."""
+    return lambda study, stopped, watch: run_here(study, workers, stopped, watch)
+
+
+def sweep(
+    study: StudyFolder,
+    engine: Engine,
+    *,
+    retry_failed: bool = False,
+    say: Say = silent,
+) -> Swept:
+    """Do what is left of a study, and write its table, ``table.csv``, from the files.
+
+    Finished members are verified by their checksums; a damaged one is a failure. ``retry_failed``
+    lets failed members be tried again.
+    """
+    _verify(study, say)
+    if retry_failed:
+        _forget_failures(study, say)
+    study.stop_file.unlink(missing_ok=True)
+    standings = look(study)
+    with StopRequest() as stop, Meter(progress_stream(), total=len(standings)) as meter:
+
+        def watch() -> bool:
+            nonlocal standings
+            standings = look(study, standings)
+            meter.move(sum(s.state in DONE for s in standings.values()), summary(standings))
+            if meter.due():
+                meter.line(summary(standings))
+            return any(s.state in OPEN for s in standings.values())
+
+        def stopped() -> bool:
+            return stop.signal is not None or study.stop_file.exists()
+
+        while not stopped():
+            if watch():
+                engine(study, stopped, watch)
+            elif all(s.state in DONE for s in standings.values()):
+                break
+            time.sleep(_PAUSE)  # others are at work on what is left
+    standings = look(study)
+    content = study_table(study, standings).to_csv().encode()
+    write_whole(study.path / "table.csv", content, force=True)
+    return Swept(standings, stop.signal)
+
+
+def _verify(study: StudyFolder, say: Say) -> None:
+    for member in study.plan.members:
+        if study.standing(member).state is State.FINISHED and (reason := study.damage(member)):
+            say(f"{member.name}: {reason}")
+            study.record_failure(member, reason, "damaged")
+
+
+def _forget_failures(study: StudyFolder, say: Say) -> None:
+    for member in study.plan.members:
+        standing = study.standing(member)
+        if standing.state is State.FAILED:
+            say(f"{member.name}: tried again after: {standing.reason}")
+            study.forget_failure(member)

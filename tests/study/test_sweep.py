@@ -1,0 +1,184 @@
+"""`prdsim sweep`: engines that give the same table, and what survives killing them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support_cli import caller
+from support_study import BASE, LARGE, SMALL, at_work, complete, settled, start, study, words
+
+import prdsim
+from prdsim.errors import ConfigError
+from prdsim.study import load_plan
+from prdsim.study.forecast import forecast
+from prdsim.study.table import study_table
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    return caller(monkeypatch, capsys)
+
+
+def test_elements_of_a_job_array_make_the_same_table(tmp_path, run, whole):
+    folder = study(tmp_path / "s", *SMALL)
+    told = run(*words(folder.path, "--plan-only"))
+    assert (told.code, told.out.startswith("8 members; prdsim sweep run ")) == (0, True)
+    for number in (3, 1, 4, 2):
+        assert run("sweep", "run", folder.path, "--member", f"{number}/4").code == 0
+    assert study_table(folder).to_csv().encode() == whole
+    told = run("sweep", "table", folder.path, "--format", "csv")
+    assert told.out.encode() == whole
+
+
+def disturbed(folder: Path, times: int, vary: tuple[str, ...]) -> bytes:
+    """Kill workers and their parent at random moments; return the table of the completed study."""
+    rng = random.Random(0)
+    for number in range(times):
+        parent = start(folder, "--workers", 2, vary=vary)
+        time.sleep(rng.uniform(0.3, 2.5))
+        workers = [pid for pid in at_work(folder) if pid != parent.pid]
+        if number % 2 and workers:
+            os.kill(rng.choice(workers), signal.SIGKILL)
+            time.sleep(0.2)
+        parent.kill()
+        parent.communicate()
+        assert settled(folder) == []  # no orphan is left
+    return complete(folder, "--workers", 2, vary=vary)
+
+
+def test_killing_workers_and_their_parent_loses_nothing(tmp_path, whole):
+    assert disturbed(tmp_path / "s", 2, SMALL) == whole
+
+
+@pytest.mark.slow
+def test_killing_them_ten_times_loses_nothing(tmp_path, whole_of_large):
+    assert disturbed(tmp_path / "s", 10, LARGE) == whole_of_large
+
+
+def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(tmp_path):
+    folder = tmp_path / "s"
+    long = ("--set", "steps=400000", "--set", "restart_seconds=0.1", "--workers", 2)
+    parent = start(folder, *long, vary=("seed=0:3",))
+    while len(list(folder.glob("members/*.h5"))) < 2:
+        time.sleep(0.05)
+    began = time.monotonic()
+    parent.send_signal(signal.SIGINT)
+    _, err = parent.communicate(timeout=60)
+    assert time.monotonic() - began < 10
+    assert parent.returncode == 130
+    assert "stopped; the same command goes on" in err
+    assert settled(folder) == []
+    with prdsim.open_trajectory(next(folder.glob("members/*.h5"))) as trajectory:
+        assert trajectory.live_status() == "interrupted"
+
+
+def test_a_study_with_failures_names_them_and_tries_again_when_asked(tmp_path, run):
+    folder = study(tmp_path / "s", "dataset=digits,gone.npz")
+    command = words(folder.path, "--workers", 1, vary=("dataset=digits,gone.npz",))
+    assert run("sweep", "run", folder.path).code == 0
+    told = run(*command)  # nothing is left to do
+    assert told.code == 1
+    assert "2 members: 1 finished, 1 failed" in told.out
+    assert "gone.npz" in told.out
+    told = run("sweep", "status", folder.path, "--json")
+    assert [row["state"] for row in json.loads(told.out)["members"]] == ["finished", "failed"]
+    told = run(*command, "--retry-failed")
+    assert "tried again after:" in told.out
+    assert told.code == 1
+
+
+def test_damage_is_found_when_a_study_goes_on(tmp_path, run):
+    folder = study(tmp_path / "s", "seed=0,1")
+    run("sweep", "run", folder.path)
+    path = folder.trajectory(folder.plan.members[1])
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    told = run(*words(folder.path, vary=("seed=0,1",)))
+    assert (told.code, "1 finished, 1 failed" in told.out) == (1, True)
+    told = run(*words(folder.path, "--retry-failed", vary=("seed=0,1",)))
+    assert (told.code, "2 finished" in told.out) == (0, True)
+    assert [p.read_bytes() for p in path.parent.glob("*.damaged")] == [bytes(content)]
+
+
+def test_a_stopped_study_waits_until_it_is_started_again(tmp_path, run):
+    folder = study(tmp_path / "s", "seed=0,1")
+    assert "stops all members" in run("sweep", "stop", folder.path).out
+    assert run("sweep", "run", folder.path).code == 0
+    assert "2 planned" in run("sweep", "status", folder.path).out
+    assert run(*words(folder.path, "--workers", 1, vary=("seed=0,1",))).code == 0
+    assert "2 finished" in run("sweep", "status", folder.path).out
+
+
+def test_detached_work_goes_on_by_itself(tmp_path, run, monkeypatch):
+    folder = study(tmp_path / "s", "seed=0,1")
+    run("sweep", "run", folder.path)
+    monkeypatch.setattr(sys, "argv", ["prdsim"])
+    told = run(*words(folder.path, "--detach", vary=("seed=0,1",)))
+    assert (told.code, "prdsim sweep status" in told.out) == (0, True)
+    log = folder.path / "sweep.log"
+    while "2 finished" not in log.read_text():
+        time.sleep(0.05)
+    assert settled(folder.path) == []
+
+
+def test_a_dry_run_shows_the_plan_and_makes_nothing(tmp_path, run):
+    told = run(*words(tmp_path / "s", "--dry-run", vary=LARGE))
+    assert told.code == 0
+    assert told.out.splitlines()[-1].startswith("40 members; up to ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_forecast_of_disk_is_what_the_files_take(tmp_path, run):
+    vary = ("width=100,300", "chart=weight,gram")
+    plan = load_plan(None, vary=vary, settings=[*BASE, "samples=200"])
+    folder = study(tmp_path / "s", *vary, settings=("samples=200",))
+    run("sweep", "run", folder.path)
+    taken = sum(path.stat().st_size for path in folder.path.glob("members/*.h5"))
+    assert 0.8 < forecast(plan).disk / taken < 1.25
+    assert forecast(plan).memory > 300 * 200 * 8  # A of the largest member
+
+
+def test_a_study_is_a_frame_and_its_trajectories(tmp_path, run):
+    pandas = pytest.importorskip("pandas")
+    folder = study(tmp_path / "s", "seed=0,1", "dataset=digits,gone.npz")
+    run("sweep", "run", folder.path)
+    found = prdsim.open_study(folder.path)
+    assert len(found) == 2
+    assert repr(found).endswith("2 of 4 members finished>")
+    (name,) = found.where(seed=1)
+    frame = found.frame()
+    assert isinstance(frame, pandas.DataFrame)
+    with found[name] as trajectory:
+        assert frame.loc[name, "loss_sup"] == trajectory.scalars["loss_sup"][-1]
+    assert sorted(frame["state"]) == ["failed", "failed", "finished", "finished"]
+    with pytest.raises(ConfigError, match="sed: no such configuration key"):
+        found.where(sed=1)
+    with pytest.raises(KeyError):
+        found["0123456789ab"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("sweep",), 2, "nothing varies"),
+        (("sweep", "--vary", "seed=0:2"), 2, "name the folder of the study"),
+        (("sweep", "gone.toml", "-o", "s"), 2, "gone.toml: no such configuration file"),
+        (("sweep", "status", "gone"), 3, "gone is not the folder of a study"),
+        (("sweep", "run", "gone"), 3, "gone is not the folder of a study"),
+        (("sweep", "-o", "s", "--vary", "seed=0:2", "--scheduler", "x"), 3, "does not answer"),
+    ],
+)
+def test_bad_input_is_an_error_in_words(tmp_path, monkeypatch, run, arguments, code, text):
+    if "--scheduler" in arguments:
+        pytest.importorskip("distributed")
+    monkeypatch.chdir(tmp_path)
+    told = run(*arguments)
+    assert (told.code, text in told.err) == (code, True), told.err
