@@ -38,7 +38,7 @@ def test_what_was_meant_is_suggested(run, tmp_path, arguments, words):
 
 def test_a_file_may_have_the_name_of_a_data_set_and_a_folder_is_none(run, tmp_path):
     (tmp_path / "mnist").mkdir()
-    assert_refused(run("run", "mnist"), FILE, "did you mean --dataset mnist?")
-    assert_refused(run("run", "a" * 9000), USAGE, "cannot be read (File name too long)")
+    assert_refused(run("run", "mnist"), USAGE, "did you mean --dataset mnist?")
+    assert_refused(run("run", "a" * 9000), FILE, "cannot be read (File name too long)")
     (tmp_path / "digits").write_text("width = 0\n")
     assert_refused(run("run", "digits"), USAGE, "width: must be at least 1")
