@@ -170,7 +170,7 @@ def test_a_study_is_a_frame_and_its_trajectories(tmp_path, run):
     [
         (("sweep",), 2, "nothing varies"),
         (("sweep", "--vary", "seed=0:2"), 2, "name the folder of the study"),
-        (("sweep", "gone.toml", "-o", "s"), 2, "gone.toml: no such configuration file"),
+        (("sweep", "gone.toml", "-o", "s"), 3, "gone.toml: no such configuration file"),
         (("sweep", "status", "gone"), 3, "gone is not the folder of a study"),
         (("sweep", "run", "gone"), 3, "gone is not the folder of a study"),
         (("sweep", "-o", "s", "--vary", "seed=0:2", "--scheduler", "x"), 3, "does not answer"),
