@@ -43,7 +43,7 @@ def shown(cell: NotebookNode) -> list[Any]:
         elif re.match(r"<\w*Figure size", text):
             found.append(sorted(output.data))
         else:
-            found.append(re.sub(r"[\d.]+", "#", text))
+            found.append(re.sub(r"[\d.]+(dev\d+)?", "#", text))
     return sorted(set(map(str, found)))  # a stream may come in parts
 
 

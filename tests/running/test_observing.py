@@ -87,13 +87,13 @@ def test_an_observer_cannot_change_a_bit(backend, tmp_path):
         if now.step == 5:
             prdsim.run(KEYS, steps=1, seed=9, output=str(tmp_path / "another.h5"))
 
-    before, error_state = threadpool_limits(None).get_original_num_threads(), np.geterr()
+    limits, error_state = threadpool_limits(None), np.geterr()
     keys = {"diffusion": True, "backend": backend, "threads": 2}
     make_run(tmp_path / "alone.h5", **keys)
     try:
         prdsim.run({**KEYS, **keys}, output=str(tmp_path / "watched.h5"), observe=meddle)
     finally:
-        threadpool_limits(before)
+        limits.restore_original_limits()
     assert np.geterr() == error_state
     assert_same_trajectory(tmp_path / "alone.h5", tmp_path / "watched.h5")
 
