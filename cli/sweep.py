@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from prdsim.errors import did_you_mean
 from prdsim.words import shell_word
 
 from .output import deliver, table_format
@@ -16,7 +18,7 @@ from .shared_options import FILE_NAME, HintingGroup, settings_option, takes_tabl
 from .terminal import say
 
 if TYPE_CHECKING:
-    from prdsim.study import Plan, StudyFolder, Swept
+    from prdsim.study import Member, Plan, StudyFolder, Swept
     from prdsim.study.folder import Standing
     from prdsim.study.sweep import Engine
 
@@ -25,8 +27,15 @@ class _Sweep(HintingGroup):
     """A group whose command is ``start`` unless another one is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        known = {*self.list_commands(ctx), *self.get_help_option_names(ctx)}
-        return super().parse_args(ctx, args if args[:1] and args[0] in known else ["start", *args])
+        return super().parse_args(ctx, args if self._names_another(ctx, args) else ["start", *args])
+
+    def _names_another(self, ctx: click.Context, args: list[str]) -> bool:
+        """Whether another command is named, is meant, or may be completed."""
+        if not args:
+            return ctx.resilient_parsing
+        names = self.list_commands(ctx)
+        meant = not Path(args[0]).suffix and bool(did_you_mean(args[0], names))
+        return args[0] in (*names, *self.get_help_option_names(ctx)) or meant
 
 
 _FOLDER = click.argument("folder", type=FILE_NAME)
@@ -86,6 +95,7 @@ def start(
         raise ConfigError("name the folder of the study, such as -o study")
     folder = StudyFolder.create(output, plan)
     if plan_only:
+        folder.resume()
         say(f"{len(plan.members)} members; prdsim sweep run {shell_word(output)} works on them")
         return 0
     if detach:
@@ -103,14 +113,26 @@ def start(
 @click.option("--attached", is_flag=True, hidden=True)
 def run(folder: Path, member: str | None, attached: bool) -> int:
     """Work on a study in this process: an element of a job array, or one more worker."""
-    from prdsim.study import StudyFolder
+    from prdsim.errors import StudyError
+    from prdsim.study import State, StudyFolder
     from prdsim.study.worker import chosen, end_with_parent, work
 
     if attached:
         end_with_parent()
     study = StudyFolder.open(folder)
-    done = work(study, chosen(study, member), say=say)
-    return 0 if done.signal is None else 128 + done.signal
+    if study.stop_file.exists() and not attached:
+        raise StudyError(
+            f"the study is stopped: remove {study.stop_file}, or go on by prdsim sweep"
+        )
+    members = chosen(study, member)
+    done = work(study, members, say=say)
+    if done.stopped:
+        return 128 + (done.signal or signal.SIGTERM)
+    if attached:  # by a sweep, which tells how members ended
+        return 0
+    standings = {each.name: study.standing(each) for each in members}
+    _failures(members, standings)
+    return 0 if all(s.state in (State.FINISHED, State.RUNNING) for s in standings.values()) else 1
 
 
 @command.command(name="stop")
@@ -191,12 +213,13 @@ def analyze(
     discretization error.
     """
     from prdsim.study import StudyFolder
-    from prdsim.study.effects import curves, effect_table
+    from prdsim.study.effects import curves, effect_table, fineness
     from prdsim.study.table import study_table
     from prdsim.table import to_json
 
     form = table_format(form, output, force=force)
-    found = curves(study_table(StudyFolder.open(folder)), measure, over, by)
+    study = StudyFolder.open(folder)
+    found = curves(study_table(study), measure, over, by, fineness(study.plan))
     effects = effect_table(found, measure, over)
     texts: dict[str, Callable[[], str]] = {
         "csv": effects.to_csv,
@@ -229,17 +252,24 @@ def plot(
     from prdsim.files.whole import check_name
     from prdsim.study import StudyFolder
     from prdsim.study.drawing import draw_curves, draw_map
-    from prdsim.study.effects import curves
+    from prdsim.study.effects import curves, fineness
     from prdsim.study.table import study_table
 
     if output.suffix not in SUFFIXES:
         raise ConfigError(f"{output}: end the name in one of {', '.join(SUFFIXES)}")
     check_name(output, force=force)
-    table = study_table(StudyFolder.open(folder))
+    study = StudyFolder.open(folder)
+    found = curves(
+        study_table(study),
+        measure,
+        over,
+        by if against is None else (against,),
+        fineness(study.plan),
+    )
     if against is None:
-        figure = draw_curves(curves(table, measure, over, by), measure, over)
+        figure = draw_curves(found, measure, over)
     else:
-        figure = draw_map(curves(table, measure, over, (against,)), measure, over, against)
+        figure = draw_map(found, measure, over, against)
     write_figure(figure, output, force=force)
     say(str(output))
 
@@ -277,18 +307,26 @@ def _describe(plan: Plan) -> None:
 def _finish(study: StudyFolder, swept: Swept) -> int:
     _report(study, swept.standings)
     say(f"table: {study.path / 'table.csv'}")
-    if swept.signal is not None:
+    if swept.stopped:
         say("stopped; the same command goes on", err=True)
-        return 128 + swept.signal
+        return 128 + (swept.signal or signal.SIGTERM)
     return 0 if swept.finished else 1
 
 
 def _report(study: StudyFolder, standings: dict[str, Standing]) -> None:
-    from prdsim.study.folder import State, summary
+    from prdsim.study.folder import summary
+
+    stopped = "; stopped" if study.stop_file.exists() else ""
+    say(f"{study.path}: {len(study.plan.members)} members: {summary(standings)}{stopped}")
+    _failures(study.plan.members, standings)
+
+
+def _failures(members: Iterable[Member], standings: dict[str, Standing]) -> None:
+    """Name the members that failed or diverged, with their reasons."""
+    from prdsim.study.folder import State
     from prdsim.study.plan import in_words
 
-    say(f"{study.path}: {len(study.plan.members)} members: {summary(standings)}")
-    for member in study.plan.members:
+    for member in members:
         standing = standings[member.name]
         if standing.state in (State.FAILED, State.DIVERGED):
             which = f"{member.name} ({in_words(member.settings)})"

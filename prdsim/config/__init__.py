@@ -173,7 +173,7 @@ class RunConfig(Brief):
 
     preset: Literal["poster", "theory"] | None = _key("preset", None, "a named set of defaults")
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:

@@ -21,6 +21,8 @@ from prdsim.words import shown
 MOST_MEMBERS = 100_000
 """Members of a study: every one is a file."""
 
+_LARGEST = 2**63
+
 Settings = dict[str, Any]
 
 
@@ -108,10 +110,12 @@ def _listed(key: str, values: object) -> list[Any]:
 
 def _of_list(key: str, text: str) -> list[Any]:
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{key}: {shown(text)} is not a list: {error}") from None
-    return list(value)
+        parsed = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{key}: {shown(text)} is not a list: {shown(error)}") from None
+    if set(parsed) != {"value"} or not isinstance(parsed["value"], list):
+        raise ConfigError(f"{key}: {shown(text)} is not a list")
+    return parsed["value"]
 
 
 def _of_range(key: str, text: str) -> list[Any] | None:
@@ -127,13 +131,23 @@ def _of_range(key: str, text: str) -> list[Any] | None:
         return None
     if len(bounds) == 3 and bounds[2] < 1:
         raise ConfigError(f"{key}: {shown(text)}: the step of a range is at least 1")
+    if any(abs(bound) > _LARGEST for bound in bounds):
+        raise ConfigError(f"{key}: {shown(text)}: no key takes numbers so large")
     numbers = range(*bounds)
     if len(numbers) > MOST_MEMBERS:
         raise ConfigError(f"{key}: {shown(text)} has more than {MOST_MEMBERS} values")
     return list(numbers)
 
 
-def _of_spacing(key: str, text: str, kind: str, rest: str) -> list[float]:
+def _of_spacing(key: str, text: str, kind: str, rest: str) -> list[Any]:
+    numbers = _spaced(key, text, kind, rest)
+    annotation = str(RunConfig.model_fields[key].annotation)
+    if "int" in annotation and "float" not in annotation:
+        return sorted({round(number) for number in numbers})
+    return numbers
+
+
+def _spaced(key: str, text: str, kind: str, rest: str) -> list[float]:
     problem = f"{key}: {shown(text)}: must be {kind}:FIRST:LAST:COUNT"
     try:
         first_text, last_text, count_text = rest.split(":")

@@ -23,6 +23,7 @@ from prdsim.study.table import look
 _ANSWER = "10s"  # time in which a scheduler answers
 _STOP_SECONDS = 10.0  # in which all members stop
 _PAUSE = 0.2
+_USELESS = 3  # workers in a row that end with an error
 
 
 def work_there(folder: str) -> int:
@@ -56,6 +57,7 @@ class OnCluster:
         do this.
         """
         tasks: dict[str, list[Any]] = {}
+        self._useless = 0
         with self._client() as client:
             while (left := watch()) or any(tasks.values()):
                 if stopped():
@@ -65,11 +67,25 @@ class OnCluster:
                 if client.status not in ("running", "connecting"):
                     raise StudyError(f"{self._where} is gone; the same command goes on")
                 workers = client.scheduler_info(n_workers=-1)["workers"]
-                tasks = {at: _at_work(tasks.get(at, [])) for at in workers}
+                tasks = {at: self._at_work(tasks.get(at, [])) for at in workers}
                 for at, worker in workers.items():
                     for _ in range(_slots(study, worker) - len(tasks[at]) if left else 0):
                         tasks[at].append(_submitted(client, study, at))
                 time.sleep(_PAUSE)
+
+    def _at_work(self, tasks: list[Any]) -> list[Any]:
+        """Return the tasks that are not done.
+
+        Raises `StudyError` for what no worker can do, or if one after the other ends with an error.
+        """
+        for task in tasks:
+            if task.status == "error":
+                raise StudyError(f"a worker cannot work on the study: {task.exception()}")
+            if task.status == "finished":
+                self._useless = self._useless + 1 if task.result() > 0 else 0
+        if self._useless > _USELESS:
+            raise StudyError("workers end with errors: prdsim sweep run STUDY there tells why")
+        return [task for task in tasks if not task.done()]
 
     @property
     def _where(self) -> str:
@@ -85,8 +101,10 @@ class OnCluster:
         if self._address or self._scheduler_file:
             where = {"address": self._address or None, "scheduler_file": self._scheduler_file}
             try:
+                if self._scheduler_file is not None:
+                    self._scheduler_file.open("rb").close()  # Dask would wait for it
                 client = Client(**_text(where), timeout=_ANSWER)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, LookupError, TypeError) as error:
                 raise StudyError(f"{self._where} does not answer: {error}") from None
             with client:
                 yield client
@@ -101,14 +119,6 @@ class OnCluster:
 
 def _text(where: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in where.items() if value}
-
-
-def _at_work(tasks: list[Any]) -> list[Any]:
-    """Return the tasks that are not done; raises `StudyError` for what no worker could do."""
-    for task in tasks:
-        if task.status == "error":
-            raise StudyError(f"a worker cannot work on the study: {task.exception()}")
-    return [task for task in tasks if not task.done()]
 
 
 def _on_devices(study: StudyFolder) -> bool:

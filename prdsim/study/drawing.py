@@ -59,7 +59,7 @@ def draw_map(found: Sequence[Curve], measure: str, over: str, against: str) -> F
         image = axes.imshow([curve.mean for curve in found], origin="lower", aspect="auto")
         axes.grid(visible=False)
         rows = [next(iter(curve.settings.values())) for curve in found]
-        axes.set_xticks(range(len(x)), [f"{value:g}" for value in x])
+        axes.set_xticks(range(len(x)), [str(value) for value in x.tolist()])
         axes.set_yticks(range(len(rows)), [str(value) for value in rows])
         axes.set(xlabel=over, ylabel=against)
         figure.colorbar(image, ax=axes, label=f"{measure}, mean over seeds")
@@ -69,7 +69,7 @@ def draw_map(found: Sequence[Curve], measure: str, over: str, against: str) -> F
 
 def _seeds(found: Sequence[Curve]) -> str:
     counts = sorted({curve.values.shape[1] for curve in found})
-    return f"{' or '.join(map(str, counts))} seeds"
+    return f"{' or '.join(map(str, counts))} seed{'s' * (counts != [1])}"
 
 
 def _annotate(figure: Figure, lines: Sequence[str]) -> None:

@@ -1,8 +1,8 @@
 """What a measure of a study does along an axis: curves over seeds, exponents, their errors.
 
 The spread is that over seeds. The discretization error is known if a study also varies what decides
-it, `rtol` (or `step_size`): values are those of its finest value, the error the largest relative
-difference from the next one.
+it, `rtol` of adaptive steps or `step_size` of fixed ones: values are those of its finest value, the
+error the largest relative difference from the next one.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import numpy as np
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.errors import ConfigError, did_you_mean
 from prdsim.study.folder import State
+from prdsim.study.plan import Plan
 from prdsim.table import Table
 from prdsim.words import shown
 
 CONFIDENCE = 0.95
-_FINENESS = ("rtol", "step_size")
-_RESAMPLES = 9999
 
 
 @dataclass(frozen=True)
@@ -74,17 +73,29 @@ class Exponent:
     high: float
 
 
-def curves(table: Table, measure: str, over: str, by: Sequence[str] = ()) -> list[Curve]:
+def fineness(plan: Plan) -> str:
+    """Return the key whose values decide the discretization error of a study; "" if none does."""
+    configs = [member.config for member in plan.members]
+    if "rtol" in plan.keys and all(config.adaptive for config in configs):
+        return "rtol"
+    fixed = all(not c.adaptive and not isinstance(c.step_size, str) for c in configs)
+    return "step_size" if "step_size" in plan.keys and fixed else ""
+
+
+def curves(
+    table: Table, measure: str, over: str, by: Sequence[str] = (), fine: str = ""
+) -> list[Curve]:
     """Return the curves of a measure over a key, one for every setting of the keys ``by``.
 
-    ``table`` is that of `prdsim.study.table.study_table`. Members that are not finished are left
-    out, with the seeds that lack a point. Raises `ConfigError` if a key does not vary, the measure
-    is unknown, another key varies, or no seed has all points.
+    ``table`` is that of `prdsim.study.table.study_table`, ``fine`` the study's `fineness`. Members
+    that are not finished are left out, with the seeds that lack a point. Raises `ConfigError` if a
+    key does not vary, the measure is unknown or no number, another key varies, or no seed has all
+    points.
     """
     names = list(table.columns)
     keys = names[1 : names.index("state")]  # between the member's name and its state
     _require(table, measure, keys, over, by)
-    fine = next((key for key in _FINENESS if key in keys and key not in (over, *by)), "")
+    fine = "" if fine in (over, *by) else fine
     others = set(keys) - {over, *by, "seed", fine}
     if others:
         raise ConfigError(f"{min(others)} varies, too: give --by {min(others)}")
@@ -116,20 +127,31 @@ def _curve(
     fine: str,
 ) -> Curve:
     found = {
-        (row.get(fine), row[over], row.get("seed")): row[measure]
+        (row.get(fine), row[over], None if over == "seed" else row.get("seed")): row[measure]
         for row in rows
         if row["state"] == State.FINISHED
     }
+    if None in found.values():
+        raise ConfigError(f"{measure} is not a number for some members")
     finest = sorted({row.get(fine) for row in rows}, key=_size)[:2]
-    x, seeds = sorted({row[over] for row in rows}), sorted({key[2] for key in found}, key=str)
+    x = sorted({row[over] for row in rows}, key=_place)
+    seeds = sorted({key[2] for key in found}, key=str)
     whole = [s for s in seeds if all((f, at, s) in found for f in finest for at in x)]
     if not whole:
         raise ConfigError(f"no seed is finished at every {over} ({_label(settings)})")
     levels = [np.array([[found[f, at, s] for s in whole] for at in x], dtype=float) for f in finest]
     error = None
     if len(levels) == 2:
-        error = float(np.max(np.abs(levels[1] - levels[0]) / np.abs(levels[0])))
-    return Curve(settings, np.array(x), levels[0], error)
+        change, value = np.abs(levels[1] - levels[0]), np.abs(levels[0])
+        error = float(np.max(change / np.where(change == 0, 1.0, value), initial=0.0))
+    numbers = all(isinstance(at, int | float) and not isinstance(at, bool) for at in x)
+    return Curve(settings, np.array(x, dtype=None if numbers else object), levels[0], error)
+
+
+def _place(value: Any) -> tuple[bool, float, str]:
+    """Return the place of a value on an axis: numbers in order, then all else by its text."""
+    is_number = isinstance(value, int | float)
+    return not is_number, float(value) if is_number else 0.0, str(value)
 
 
 def _size(value: Any) -> float:
@@ -139,25 +161,20 @@ def _size(value: Any) -> float:
 def exponent(curve: Curve) -> Exponent | None:
     """Return the exponent of a curve, None where logarithms do not exist or there are two points.
 
-    The interval is the bootstrap's over seeds (BCa), whose slopes are fitted one by one.
+    The interval is Student's over seeds, whose slopes are fitted one by one.
     """
     x = curve.x
     if len(x) < 3 or x.dtype.kind not in "if" or np.any(x <= 0) or np.any(curve.values <= 0):
         return None
     slopes = np.polyfit(np.log(x), np.log(curve.values), 1)[0]
     mean = float(slopes.mean())
-    if len(slopes) < 3 or np.ptp(slopes) <= 1e-9 * abs(mean):
+    count = len(slopes)
+    if count < 2:
         return Exponent(mean, float("nan"), float("nan"))
-    from scipy.stats import bootstrap
+    from scipy.special import stdtrit
 
-    found = bootstrap(
-        (slopes,),
-        np.mean,
-        confidence_level=CONFIDENCE,
-        n_resamples=_RESAMPLES,
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Exponent(mean, float(found.low), float(found.high))
+    half = stdtrit(count - 1, (1 + CONFIDENCE) / 2) * slopes.std(ddof=1) / np.sqrt(count)
+    return Exponent(mean, float(mean - half), float(mean + half))
 
 
 def effect_table(found: Sequence[Curve], measure: str, over: str) -> Table:

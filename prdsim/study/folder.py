@@ -20,14 +20,17 @@ from prdsim import __version__
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, PrdsimError, StudyError, TrajectoryError
 from prdsim.files import lock, posix
+from prdsim.files.foreign import ForeignFileError, open_regular_file
 from prdsim.files.json_text import read_json
 from prdsim.files.small import folder_for_output
 from prdsim.files.whole import write_whole
 from prdsim.study.plan import Member, Plan
 from prdsim.trajectory import Trajectory, open_trajectory
+from prdsim.words import shown
 
 FORMAT, FORMAT_VERSION = "prdsim-study", 1
 _LARGEST = 200_000_000  # bytes of a plan
+_LARGEST_REASON = 1_000_000  # bytes
 _DEATHS = 10
 """Processes that may die on a member in a row, without a word and at the same step."""
 
@@ -75,14 +78,14 @@ class StudyFolder:
             OutputError: it cannot be written.
             StudyError: the plan in it cannot be read.
         """
-        if (path / "study.json").exists():
-            former = {member.name for member in cls.open(path).plan.members}
-            if lost := former - {member.name for member in plan.members}:
+        if os.path.lexists(path / "study.json"):
+            before = cls.open(path).plan
+            if lost := {m.name for m in before.members} - {m.name for m in plan.members}:
                 raise ConfigError(
                     f"{path} holds a study with {len(lost)} members that are not in this one, such "
                     f"as {min(lost)}; name another folder"
                 )
-            if len(former) == len(plan.members):
+            if before == plan:
                 return cls(path, plan)
         about = {
             "format": FORMAT,
@@ -104,8 +107,8 @@ class StudyFolder:
         """
         file = path / "study.json"
         try:
-            content = file.read_bytes()[: _LARGEST + 1]
-            values = read_json(content.decode())
+            with open_regular_file(file) as opened:
+                values = read_json(opened.read(_LARGEST + 1).decode())
             if not isinstance(values, dict) or values.get("format") != FORMAT:
                 raise ValueError("it is not a plan of prdsim")
             if values.get("format_version") != FORMAT_VERSION:
@@ -117,8 +120,8 @@ class StudyFolder:
             ) from None
         except OSError as error:
             raise StudyError(f"{file} cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise StudyError(f"{file} cannot be read: {error}") from None
+        except (ValueError, ForeignFileError) as error:
+            raise StudyError(f"{file} cannot be read: {shown(error, 200)}") from None
 
     def trajectory(self, member: Member) -> Path:
         """Return the path of a member's trajectory."""
@@ -137,6 +140,12 @@ class StudyFolder:
         """A file that stops whatever works on the study, as long as it exists."""
         return self.path / "stop"
 
+    def resume(self) -> None:
+        """Let others work on the study again; raises `OutputError`."""
+        if os.path.lexists(self.stop_file):
+            with posix.output_errors("remove", self.stop_file):
+                self.stop_file.unlink()
+
     def standing(self, member: Member) -> Standing:
         """Return the state of a member."""
         path = self.trajectory(member)
@@ -151,17 +160,18 @@ class StudyFolder:
             return Standing(State.FAILED, reason=str(error))
 
     def _reason(self, member: Member) -> str | None:
+        path = self.failure(member)
         try:
-            text = self.failure(member).read_text()
+            with open_regular_file(path) as file:
+                values = read_json(file.read(_LARGEST_REASON))
         except FileNotFoundError:
             return None
         except OSError as error:
-            return f"{self.failure(member)} cannot be read: {error.strerror}"
-        with suppress(ValueError):
-            values = json.loads(text)
-            if isinstance(values, dict):
-                return str(values.get("reason", "unknown"))
-        return "unknown: its record is damaged"
+            return f"{path} cannot be read: {error.strerror}"
+        except (ValueError, ForeignFileError):
+            values = None
+        known = isinstance(values, dict) and "reason" in values
+        return str(values["reason"]) if known else f"unknown: {path} is damaged"
 
     def record_failure(self, member: Member, reason: str, kind: str) -> None:
         """Record why a member failed; it is left alone until `forget_failure`."""
@@ -199,7 +209,10 @@ class StudyFolder:
 
         Raises `StudyError` if its processes died again and again, which is recorded as a failure.
         """
-        fd = os.open(self.path / "claims" / member.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        path = self.path / "claims" / member.name
+        with posix.output_errors("write", path):
+            path.parent.mkdir(exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         try:
             free = True
             with suppress(
@@ -215,10 +228,11 @@ class StudyFolder:
     def count_start(self, member: Member, step: int) -> int:
         """Note that a process starts at a step; return how many died there without a word."""
         path = self.path / "claims" / member.name
-        before = path.read_text().split("\n") if path.exists() else []
-        deaths = sum(line == str(step) for line in before)
-        with path.open("a") as file:
-            file.write(f"{step}\n")
+        line = f"{step}\n".encode()
+        with posix.output_errors("write", path), path.open("a+b") as file:
+            file.seek(0)
+            deaths = file.readlines().count(line)
+            file.write(line)
         return deaths
 
     @staticmethod

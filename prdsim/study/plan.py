@@ -107,7 +107,8 @@ def load_plan(
 
     The file holds configuration keys, then ``[vary]`` with an axis a key, any number of
     ``[[together]]`` with keys that vary together, or ``[[member]]``, a list of settings in place of
-    axes. Axes of ``vary`` are crossed with those of the file, or replace them.
+    axes. Axes of ``vary`` are crossed with those of the file, or replace them; a key that varies
+    replaces the base's.
     Raises `ConfigError`.
     """
     values = {} if path is None else read_toml(path)
@@ -118,7 +119,11 @@ def load_plan(
     for key, value in base.items():
         if isinstance(value, dict | list):
             raise ConfigError(f"{shown(key)}: not a part of a study; vary, together or member are")
-    axes |= {each.keys[0]: each for each in map(from_option, vary)}
+    given = [from_option(text) for text in vary]
+    axes |= {each.keys[0]: each for each in given}
+    for number, each in enumerate(given):
+        if each.keys in [other.keys for other in given[:number]]:
+            raise ConfigError(f"{each.keys[0]}: varies in two ways; give it once")
     points = _points([*axes.values(), *joint], explicit)
     for key in ("output", "force", "lock"):
         if key in base:

@@ -40,7 +40,7 @@ class Children:
         path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
         self._running.append(
             subprocess.Popen(
-                [sys.executable, "-m", "prdsim", *words],
+                [sys.executable, "-P", "-m", "prdsim", *words],  # nothing of the present folder
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prdsim.arguments import file_path
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
 from prdsim.study.folder import State, StudyFolder
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def open_study(path: str | os.PathLike[str]) -> Study:
     """Open a study for analysis, even while it runs; raises `StudyError` for what is none."""
-    return Study(StudyFolder.open(Path(path)))
+    return Study(StudyFolder.open(file_path("path", path)))
 
 
 class Study(Mapping[str, Trajectory]):

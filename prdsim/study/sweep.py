@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from prdsim.errors import StudyError
 from prdsim.files.whole import write_whole
 from prdsim.progress import Meter, Say, progress_stream, silent
 from prdsim.running.stopping import StopRequest
 from prdsim.study.folder import DONE, OPEN, Standing, State, StudyFolder, summary
 from prdsim.study.pool import run_here
 from prdsim.study.table import look, study_table
+from prdsim.words import shell_word
 
 _PAUSE = 0.5  # seconds
+_IDLE = 3  # rounds of workers without a change
 
 Engine = Callable[[StudyFolder, Callable[[], bool], Callable[[], bool]], None]
 """Works on a study until nothing is open or the first function says stop.
@@ -25,9 +28,10 @@ It calls the second one often, which shows progress, and returns whether members
 
 @dataclass(frozen=True)
 class Swept:
-    """How a sweep ended: the state of every member, and the signal that stopped it, if any."""
+    """How a sweep ended: the state of every member, and whether it was stopped, by which signal."""
 
     standings: dict[str, Standing]
+    stopped: bool = False
     signal: signal.Signals | None = None
 
     @property
@@ -56,7 +60,7 @@ def sweep(
     _verify(study, say)
     if retry_failed:
         _forget_failures(study, say)
-    study.stop_file.unlink(missing_ok=True)
+    study.resume()
     standings = look(study)
     with StopRequest() as stop, Meter(progress_stream(), total=len(standings)) as meter:
 
@@ -71,16 +75,25 @@ def sweep(
         def stopped() -> bool:
             return stop.signal is not None or study.stop_file.exists()
 
+        idle = 0
         while not stopped():
+            before = standings
             if watch():
                 engine(study, stopped, watch)
+                watch()
+                idle = idle + 1 if standings == before else 0
             elif all(s.state in DONE for s in standings.values()):
                 break
+            if idle == _IDLE:
+                raise StudyError(
+                    f"no worker gets anything done: prdsim sweep run {shell_word(study.path)} "
+                    "tells why"
+                )
             time.sleep(_PAUSE)  # others are at work on what is left
     standings = look(study)
     content = study_table(study, standings).to_csv().encode()
     write_whole(study.path / "table.csv", content, force=True)
-    return Swept(standings, stop.signal)
+    return Swept(standings, stopped(), stop.signal)
 
 
 def _verify(study: StudyFolder, say: Say) -> None:

@@ -134,6 +134,8 @@ def chosen(study: StudyFolder, which: str | None) -> list[Member]:
     number, slash, count = which.partition("/")
     if not slash:
         return [study.plan.member(which)]
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+    numbers = f"{number}{count}"
+    known = numbers.isdecimal() and len(numbers) < 20
+    if not known or not count or not number or not 1 <= int(number) <= int(count):
         raise ConfigError(f"--member {shown(which)}: must be K/N with K from 1 to N, or a name")
     return members[int(number) - 1 :: int(count)]

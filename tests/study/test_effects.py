@@ -11,8 +11,9 @@ from support_cli import caller
 from support_study import study
 
 from prdsim.errors import ConfigError
+from prdsim.study import load_plan
 from prdsim.study.drawing import draw_curves, draw_map
-from prdsim.study.effects import curves, effect_table, exponent, in_words
+from prdsim.study.effects import curves, effect_table, exponent, fineness, in_words
 from prdsim.table import Table
 
 
@@ -39,7 +40,7 @@ WIDTHS, SEEDS = [16, 32, 64, 128], [0, 1, 2, 3]
 
 def test_a_power_law_is_found_with_its_spread_and_error():
     given = table(width=WIDTHS, seed=SEEDS, diffusion=[True, False], rtol=[0.1, 0.01])
-    with_, without = curves(given, "distance", "width", ["diffusion"])
+    with_, without = curves(given, "distance", "width", ["diffusion"], "rtol")
     assert with_.label == "with diffusion"
     np.testing.assert_allclose(with_.mean, 2 * without.mean)
     np.testing.assert_allclose(without.mean, 3 * np.array(WIDTHS) ** -0.5 * 1.15)
@@ -64,9 +65,9 @@ def test_the_interval_of_an_exponent_is_that_of_its_seeds():
     fitted = exponent(curve)
     assert fitted is not None
     assert fitted.slope == pytest.approx(np.mean(slopes))
-    half = 1.96 * np.std(slopes, ddof=1) / np.sqrt(12)
-    assert fitted.low == pytest.approx(np.mean(slopes) - half, abs=0.4 * half)
-    assert fitted.high == pytest.approx(np.mean(slopes) + half, abs=0.4 * half)
+    half = 2.201 * np.std(slopes, ddof=1) / np.sqrt(12)  # Student's with 11 degrees of freedom
+    assert fitted.low == pytest.approx(np.mean(slopes) - half, rel=1e-3)
+    assert fitted.high == pytest.approx(np.mean(slopes) + half, rel=1e-3)
 
 
 def test_seeds_that_lack_a_point_are_left_out():
@@ -88,6 +89,35 @@ def test_no_exponent_is_given_where_there_is_none():
     assert fitted is not None
     assert np.isnan(fitted.low)
     assert "interval" not in in_words(one_seed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (("rtol=1e-3,1e-4", "integrator=bs23,dopri5"), "rtol"),
+        (("rtol=1e-3,1e-4", "integrator=gd,bs23"), ""),  # gd has no tolerance
+        (("step_size=0.1,0.05", "integrator=rk4,gd"), "step_size"),
+        (("step_size=auto,0.05", "integrator=rk4,gd"), ""),  # which is finer?
+        (("step_size=0.1,0.05", "integrator=bs23,dopri5"), ""),  # the first step alone
+    ],
+)
+def test_the_error_comes_from_what_decides_it(settings, key):
+    assert fineness(load_plan(None, vary=settings, settings=["steps=3"])) == key
+
+
+def test_what_is_no_number_has_no_curve():
+    given = table(width=WIDTHS, seed=SEEDS)
+    given.columns["distance"][3] = float("nan")
+    with pytest.raises(ConfigError, match="distance is not a number for some members"):
+        curves(given, "distance", "width")
+
+
+def test_an_axis_of_words_and_numbers_is_ordered():
+    given = table(width=WIDTHS, seed=SEEDS)
+    given.columns["width"] = ["auto" if at == 16 else at for at in given.columns["width"]]
+    (curve,) = curves(given, "distance", "width")
+    assert curve.x.tolist() == [32, 64, 128, "auto"]
+    assert exponent(curve) is None
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def values(text: str) -> list[object]:
         ("diffusion=true,false", [True, False]),
         ("init-scale=linear:0:1:3", [0.0, 0.5, 1.0]),
         ("diffusivity=log:0.01:1:3", [0.01, pytest.approx(0.1), 1.0]),
+        ("width=log:64:512:4", [64, 128, 256, 512]),
         ('trainable=["U,V", "U"]', ["U,V", "U"]),
         ("dataset=digits,synthetic", ["digits", "synthetic"]),
         ("step_size=auto,0.1", ["auto", 0.1]),
@@ -47,6 +48,8 @@ def test_values_are_read_as_written(text, expected):
         ("seed=1,1", "seed: the value 1 is given twice"),
         ("seed=0:4:0", "seed: 0:4:0: the step of a range is at least 1"),
         ("seed=0:999999999", "seed: 0:999999999 has more than 100000 values"),
+        ("seed=0:1" + "0" * 30, "no key takes numbers so large"),
+        ("seed=[1]\ndiffusion=[true]", "is not a list"),
         ("diffusivity=log:0:1:3", "positive ends"),
         ("diffusivity=log:1:2", "diffusivity: log:1:2: must be log:FIRST:LAST:COUNT"),
         ("diffusivity=linear:0:inf:3", "with finite ends and a count from 2"),
@@ -107,6 +110,11 @@ def test_what_no_study_can_be_is_refused(tmp_path, text, words):
     with pytest.raises(ConfigError) as error:
         assert load_plan(path).members
     assert words in str(error.value)
+
+
+def test_a_key_varies_in_one_way():
+    with pytest.raises(ConfigError, match="seed: varies in two ways; give it once"):
+        load_plan(None, vary=["seed=0:2", "seed=5:7"])
 
 
 def test_too_many_members_are_refused_before_they_are_made():

@@ -82,7 +82,8 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(tmp_path):
 def test_a_study_with_failures_names_them_and_tries_again_when_asked(tmp_path, run):
     folder = study(tmp_path / "s", "dataset=digits,gone.npz")
     command = words(folder.path, "--workers", 1, vary=("dataset=digits,gone.npz",))
-    assert run("sweep", "run", folder.path).code == 0
+    told = run("sweep", "run", folder.path)
+    assert (told.code, "gone.npz" in told.out) == (1, True)
     told = run(*command)  # nothing is left to do
     assert told.code == 1
     assert "2 members: 1 finished, 1 failed" in told.out
@@ -111,10 +112,26 @@ def test_damage_is_found_when_a_study_goes_on(tmp_path, run):
 def test_a_stopped_study_waits_until_it_is_started_again(tmp_path, run):
     folder = study(tmp_path / "s", "seed=0,1")
     assert "stops all members" in run("sweep", "stop", folder.path).out
-    assert run("sweep", "run", folder.path).code == 0
-    assert "2 planned" in run("sweep", "status", folder.path).out
+    told = run("sweep", "run", folder.path)
+    assert (told.code, "the study is stopped: remove" in told.err) == (3, True)
+    assert "2 planned; stopped" in run("sweep", "status", folder.path).out
     assert run(*words(folder.path, "--workers", 1, vary=("seed=0,1",))).code == 0
     assert "2 finished" in run("sweep", "status", folder.path).out
+
+
+def test_workers_that_get_nothing_done_are_not_started_for_ever(tmp_path, run):
+    folder = study(tmp_path / "s", "seed=0,1")
+    for member in folder.plan.members:
+        (folder.path / "claims" / member.name).mkdir()
+    told = run(*words(folder.path, "--workers", 1, vary=("seed=0,1",)))
+    assert (told.code, "no worker gets anything done" in told.err) == (3, True)
+
+
+def test_workers_import_nothing_of_the_present_folder(tmp_path, run, monkeypatch):
+    (tmp_path / "h5py.py").write_text("raise SystemExit('not h5py')")
+    monkeypatch.chdir(tmp_path)
+    told = run(*words(tmp_path / "s", "--workers", 1, vary=("seed=0,1",)))
+    assert (told.code, "2 finished" in told.out) == (0, True)
 
 
 def test_detached_work_goes_on_by_itself(tmp_path, run, monkeypatch):
@@ -172,12 +189,15 @@ def test_a_study_is_a_frame_and_its_trajectories(tmp_path, run):
         (("sweep", "--vary", "seed=0:2"), 2, "name the folder of the study"),
         (("sweep", "gone.toml", "-o", "s"), 3, "gone.toml: no such configuration file"),
         (("sweep", "status", "gone"), 3, "gone is not the folder of a study"),
+        (("sweep", "stat", "gone"), 2, "No such command 'stat'"),
+        (("sweep", "--set", "self=1", "--vary", "seed=0:2", "-o", "s"), 2, "self: no such"),
         (("sweep", "run", "gone"), 3, "gone is not the folder of a study"),
         (("sweep", "-o", "s", "--vary", "seed=0:2", "--scheduler", "x"), 3, "does not answer"),
+        (("sweep", "-o", "s", "--vary", "seed=0:2", "--scheduler-file", "x"), 3, "No such file"),
     ],
 )
 def test_bad_input_is_an_error_in_words(tmp_path, monkeypatch, run, arguments, code, text):
-    if "--scheduler" in arguments:
+    if "--scheduler" in " ".join(arguments):
         pytest.importorskip("distributed")
     monkeypatch.chdir(tmp_path)
     told = run(*arguments)

@@ -148,6 +148,31 @@ def test_a_signal_stops_and_is_told(tmp_path):
     assert len(said) == 1
 
 
+def test_settings_that_change_no_number_may_be_corrected(tmp_path):
+    axis = ("seed=0,1",)
+    mnist = ("dataset=mnist", "samples=2")
+    folder = study(tmp_path / "s", *axis, settings=(*mnist, "data_dir=/nowhere"))
+    work(folder, folder.plan.members)
+    assert states(folder) == ["failed", "failed"]
+    folder = study(tmp_path / "s", *axis, settings=(*mnist, f"data_dir={tmp_path}"))
+    assert StudyFolder.open(folder.path).plan.base["data_dir"] == str(tmp_path)
+
+
+def test_records_that_are_spoiled_are_said_and_stop_nothing(tmp_path):
+    folder = study(tmp_path / "s", "seed=0,1")
+    first, second = folder.plan.members
+    for content in (b"\xff\xfe", b"[" * 100_000):
+        folder.failure(first).write_bytes(content)
+        assert "is damaged" in folder.standing(first).reason
+    folder.failure(first).unlink()
+    os.mkfifo(folder.failure(first))
+    assert "is damaged" in folder.standing(first).reason  # and nobody waits for it
+    folder.failure(first).unlink()
+    (folder.path / "claims" / second.name).write_bytes(b"\xff\xfe\n")
+    work(folder, folder.plan.members)
+    assert states(folder) == ["finished", "finished"]
+
+
 def test_members_may_be_added_and_none_be_lost(tmp_path):
     folder = study(tmp_path / "s", "seed=0,1")
     work(folder, folder.plan.members)
