@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 MEMBERS = 24
-SETTINGS = ("dataset=digits", "samples=200", "width=128", "diffusion=true", "end_time=5")
+SETTINGS = ("dataset=digits", "samples=200", "width=128", "diffusion=true", "end_time=15")
 SETTINGS += ("backend=numpy", "threads=1")
 
 

@@ -16,7 +16,7 @@ from prdsim.study.pool import run_here
 from prdsim.study.table import look, study_table
 from prdsim.words import shell_word
 
-_PAUSE = 0.5  # seconds
+_PAUSE, _LOOK = 0.5, 1.0  # seconds
 _IDLE = 3  # rounds of workers without a change
 
 Engine = Callable[[StudyFolder, Callable[[], bool], Callable[[], bool]], None]
@@ -63,10 +63,13 @@ def sweep(
     study.resume()
     standings = look(study)
     with StopRequest() as stop, Meter(progress_stream(), total=len(standings)) as meter:
+        looked = -_LOOK
 
-        def watch() -> bool:
-            nonlocal standings
-            standings = look(study, standings)
+        def watch(*, now: bool = False) -> bool:
+            nonlocal standings, looked
+            if now or time.monotonic() >= looked + _LOOK:  # it reads the files of what runs
+                standings = look(study, standings)
+                looked = time.monotonic()
             meter.move(sum(s.state in DONE for s in standings.values()), summary(standings))
             if meter.due():
                 meter.line(summary(standings))
@@ -78,9 +81,9 @@ def sweep(
         idle = 0
         while not stopped():
             before = standings
-            if watch():
+            if watch(now=True):
                 engine(study, stopped, watch)
-                watch()
+                watch(now=True)
                 idle = idle + 1 if standings == before else 0
             elif all(s.state in DONE for s in standings.values()):
                 break
