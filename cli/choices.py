@@ -60,7 +60,7 @@ def of_key(key: str) -> Choose:
 
 
 def values(key: str, begun: str) -> list[str]:
-    """Return the values of a key that begin with a text, as far as they can be listed."""
+    """Return the values of a key that begin with a text, where they can be listed."""
     if key == "trainable":
         return _array_lists(begun)
     found = _matching(_known(key), begun)

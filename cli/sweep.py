@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prdsim.study import Member, Plan, StudyFolder, Swept
     from prdsim.study.folder import Standing
     from prdsim.study.sweep import Engine
+    from prdsim.table import Table
 
 
 class _Sweep(HintingGroup):
@@ -175,16 +176,20 @@ def table(folder: Path, form: str | None, output: Path | None, force: bool) -> N
     """Print the table of a study: settings, state and final scalars of every member."""
     from prdsim.study import StudyFolder
     from prdsim.study.table import study_table
-    from prdsim.table import to_json
 
     form = table_format(form, output, force=force)
     members = study_table(StudyFolder.open(folder))
-    texts: dict[str, Callable[[], str]] = {
-        "csv": members.to_csv,
-        "json": lambda: to_json({"study": str(folder)}, {"members": members}) + "\n",
-        "table": lambda: members.to_text() + "\n",
-    }
-    deliver(texts[form](), output, force=force)
+    text = _text(members, form, {"study": str(folder)}, "members")
+    deliver(text, output, force=force)
+
+
+def _text(table: Table, form: str, about: dict[str, str], name: str) -> str:
+    """Return a table in a format; JSON tells what it is about, and calls it by a name."""
+    from prdsim.table import to_json
+
+    if form == "json":
+        return to_json(about, {name: table}) + "\n"
+    return table.to_csv() if form == "csv" else table.to_text() + "\n"
 
 
 _MEASURE = click.argument("measure")
@@ -215,18 +220,13 @@ def analyze(
     from prdsim.study import StudyFolder
     from prdsim.study.effects import curves, effect_table, fineness
     from prdsim.study.table import study_table
-    from prdsim.table import to_json
 
     form = table_format(form, output, force=force)
     study = StudyFolder.open(folder)
     found = curves(study_table(study), measure, over, by, fineness(study.plan))
     effects = effect_table(found, measure, over)
-    texts: dict[str, Callable[[], str]] = {
-        "csv": effects.to_csv,
-        "json": lambda: to_json({"study": str(folder), "measure": measure}, {over: effects}) + "\n",
-        "table": lambda: effects.to_text() + "\n",
-    }
-    deliver(texts[form](), output, force=force)
+    about = {"study": str(folder), "measure": measure}
+    deliver(_text(effects, form, about, over), output, force=force)
 
 
 @command.command(name="plot")

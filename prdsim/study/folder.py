@@ -31,7 +31,7 @@ from prdsim.words import shown
 FORMAT, FORMAT_VERSION = "prdsim-study", 1
 _LARGEST = 200_000_000  # bytes of a plan
 _LARGEST_REASON = 1_000_000  # bytes
-_DEATHS = 10
+MOST_DEATHS = 10
 """Processes that may die on a member in a row, without a word and at the same step."""
 
 
@@ -234,11 +234,6 @@ class StudyFolder:
             deaths = file.readlines().count(line)
             file.write(line)
         return deaths
-
-    @staticmethod
-    def too_many(deaths: int) -> bool:
-        """Whether so many deaths are a failure of the member."""
-        return deaths >= _DEATHS
 
 
 def _standing_of(trajectory: Trajectory, member: Member) -> Standing:

@@ -20,7 +20,7 @@ from prdsim.progress import Say, silent
 from prdsim.running.resuming import resume
 from prdsim.running.runner import run
 from prdsim.running.stopping import StopRequest
-from prdsim.study.folder import OPEN, StudyFolder
+from prdsim.study.folder import MOST_DEATHS, OPEN, StudyFolder
 from prdsim.study.plan import Member, in_words
 from prdsim.words import shown
 
@@ -66,7 +66,7 @@ def work(study: StudyFolder, members: Sequence[Member], *, say: Say = silent) ->
 def _perform(study: StudyFolder, member: Member, step: int, say: Say) -> signal.Signals | None:
     """Run or resume a member; return the signal that stopped it, if any."""
     path = study.trajectory(member)
-    if study.too_many(deaths := study.count_start(member, step)):
+    if (deaths := study.count_start(member, step)) >= MOST_DEATHS:
         study.record_failure(
             member,
             f"{deaths} processes died at step {step} without a word; is memory short?",
