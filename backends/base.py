@@ -199,6 +199,10 @@ class Backend(ABC):
         """out_ij = c_j A_ij."""
 
     @abstractmethod
+    def take_columns(self, A: Array, order: Array, out: Array) -> None:
+        """out_ij = A_i,order_j; ``order`` is int64, and ``out`` not A."""
+
+    @abstractmethod
     def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
         """out_p = scale (r_p - 1) / r_p with r_p = sqrt(squared_norms_p); 0 where r_p = 0."""
 

@@ -69,6 +69,10 @@ _ELEMENTWISE = {
         "const real* c, const real* A, real* out, integer columns",
         "out[i] = c[i % columns] * A[i];",
     ),
+    "take_columns": (
+        "const real* A, const integer* order, real* out, integer columns",
+        "out[i] = A[i / columns * columns + order[i % columns]];",
+    ),
     "penalty_weights": (
         "const real* squared_norms, real scale, real* out",
         "real r = sqrt(squared_norms[i]); out[i] = r > 0 ? (r - 1) / r * scale : (real)0;",

@@ -268,6 +268,9 @@ class CupyBackend(Backend):
     def scale_columns(self, c: Array, A: Array, out: Array) -> None:
         self._elementwise("scale_columns", c, A, out, out.shape[1], size=out.size)
 
+    def take_columns(self, A: Array, order: Array, out: Array) -> None:
+        self._elementwise("take_columns", A, order, out, out.shape[1], size=out.size)
+
     def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
         factor = self.dtype.type(scale)
         self._elementwise("penalty_weights", squared_norms, factor, out, size=out.size)

@@ -186,6 +186,9 @@ class NumpyBackend(Backend):
         for row, out_row in zip(A, out, strict=True):  # by rows, for the same reason
             np.multiply(row, c, out=out_row)
 
+    def take_columns(self, A: Array, order: Array, out: Array) -> None:
+        np.take(A, order, axis=1, out=out, mode="clip")  # "raise" would allocate a copy
+
     def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
         for block, positive in self._blocks(out):
             norms = self._numbers[: positive.size]

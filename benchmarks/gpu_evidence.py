@@ -280,6 +280,7 @@ _COSTS = {
     "interpolate": Cost(3, 3),
     "scale_rows": Cost(2, 1),
     "scale_columns": Cost(2, 1),
+    "take_columns": Cost(2, 0),
     "penalty_weights": Cost(2, 4),
     "set_word": Cost(0, 0, bytes=8),
     "uniforms": Cost(1, 1),  # and ten rounds of whole numbers, which take longer
@@ -310,6 +311,8 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
     A, B, *_, out = arrays
     rows, columns, word = k.empty((m,)), k.empty((n,)), k.empty((1,), "uint64")
     gates = k.empty((m, n), "uint8")
+    order = k.empty((n,), "int64")
+    k.to_device(np.arange(n)[::-1], order)
     k.set_word(7, out=word)
     k.uniforms(0, 0, word, 0, out=rows)
     k.uniforms(0, 0, word, 0, out=columns)
@@ -322,6 +325,7 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
         "interpolate": lambda: k.interpolate(columns, A, B, out=out),
         "scale_rows": lambda: k.scale_rows(rows, A, out=out),
         "scale_columns": lambda: k.scale_columns(columns, A, out=out),
+        "take_columns": lambda: k.take_columns(A, order, out=out),
         "penalty_weights": lambda: k.penalty_weights(A, 0.3, out=out),
         "set_word": lambda: k.set_word(7, out=word),
         "uniforms": lambda: k.uniforms(0, 0, word, 0, out=out),

@@ -48,9 +48,20 @@ class Recorded:
         return {name: np.asarray(array) for name, array in self.trajectory.chart.items()}
 
     @property
+    def forcing_norms(self) -> HostArray | None:
+        """The norms (n,) of a control that has those of another run, else None."""
+        norms = self.trajectory.forcing
+        return np.asarray(norms["norm"]) if norms else None
+
+    @property
     def beginning(self) -> dict[str, Any]:
         """The keywords with which a `Simulation` or `run` begins as this run did."""
-        return {"initial": self.initial, "resolved": self.resolved, "stored_chart": self.chart}
+        return {
+            "initial": self.initial,
+            "resolved": self.resolved,
+            "stored_chart": self.chart,
+            "forcing_norms": self.forcing_norms,
+        }
 
     @cached_property
     def data(self) -> tuple[HostArray, HostArray]:
@@ -124,6 +135,8 @@ def _disagreements(trajectory: Trajectory, config: RunConfig, resolved: Resolved
     }
     if shapes["restart/U"][2] != columns[resolved.chart]:
         yield f"its restart states are not in the {resolved.chart} chart"
+    if config.controlled and isinstance(config.forcing_norm, str) != ("forcing/norm" in shapes):
+        yield "it lacks the norms of its control, or has some without need"
     reuses = config.integrator in TABLEAUX and TABLEAUX[config.integrator].first_same_as_last
     for name in config.moving if reuses else ():
         if f"restart/velocity_{name}" not in shapes:

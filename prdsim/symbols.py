@@ -11,6 +11,7 @@ Split = Literal["train", "test"]
 Precision = Literal["float64", "float32", "tf32"]
 Normalization = Literal["unit", "none"]
 Target = Literal["labels", "scalar", "inputs"]
+ForcingKind = Literal["adversary", "static", "common", "shuffled", "white", "slow"]
 
 DOWNLOADED = ("mnist", "fashion-mnist")
 """Data sets that are files of a folder, where `prdsim data fetch` puts them."""

@@ -23,17 +23,19 @@ INTEGERS = [
 NUMBERS = [
     *("correlation_length", "init_scale", "diffusivity", "critic_step_size", "critic_rate"),
     *("critic_warmup", "gradient_penalty", "step_size", "end_time", "rtol", "atol"),
-    "restart_seconds",
+    *("restart_seconds", "forcing_time"),
 ]
 BOOLEANS = ["diffusion", "force", "lock", "store_data"]
 CHOICES = [
     *("split", "normalize", "target", "output_init", "critic", "integrator", "precision", "chart"),
+    "forcing",
     *("snapshot_precision", "preset"),
 ]
 TEXTS = [
     *("dataset", "data_dir", "trainable", "penalty_points", "backend", "output"),
     *("snapshots", "scalars"),
 ]
+EITHER = {"forcing_norm": "a positive number or the file of a run"}
 LIMITS = {"seed": 2**63 - 1, "threads": 4096, "critic_steps": 10_000}
 MAY_BE_ZERO = [
     *("seed", "critic_steps", "critic_warmup", "correlation_length", "init_scale", "diffusivity"),
@@ -47,6 +49,7 @@ KINDS = (  # keys, what each must be, and what it must not
     (BOOLEANS, "true or false, got", [1, 0, "true", "yes", []]),
     (CHOICES, "one of ", ["", "no such", 3, True, [], 1.5]),
     (TEXTS, "text, got", [3, 1.5, True, [], {}]),
+    (EITHER, "", [True, [1.0], {}, 1j, b"1"]),
     (INTEGERS, "", [-1]),
     ([key for key in INTEGERS + NUMBERS if key not in MAY_BE_ZERO], "", [0]),
     ([key for key in INTEGERS if key not in LIMITS], "at most 2147483647", [2**31]),
@@ -65,7 +68,7 @@ def refusal(**values: Any) -> str:
 
 
 def test_every_key_is_of_one_of_the_kinds_above():
-    assert sorted(KEYS) == sorted(INTEGERS + NUMBERS + BOOLEANS + CHOICES + TEXTS)
+    assert sorted(KEYS) == sorted(INTEGERS + NUMBERS + BOOLEANS + CHOICES + TEXTS + [*EITHER])
 
 
 # -- defaults --------------------------------------------------------------------------------------
@@ -143,6 +146,7 @@ def test_a_value_of_another_kind_is_refused_in_words(key):
     for keys, kind, values in KINDS:
         if key == "step_size" and kind == "a number":
             kind = "a positive number or auto"
+        kind = EITHER.get(key, kind)
         for value in values if key in keys else ():
             text = refusal(**{key: value})
             assert text.startswith(f"{key}: must be {kind}")
@@ -537,7 +541,8 @@ def test_the_fingerprint_notices_everything_that_decides_a_number():
         "dataset": "digits", "split": "test", "samples": 3, "normalize": "none", "target": "scalar",
         "outputs": 3, "correlation_length": 2.0, "width": 3, "critic_width": 3, "init_scale": 0.5,
         "output_init": "normal", "trainable": "U", "seed": 1, "diffusion": True,
-        "diffusivity": 0.5, "critic": "minimax", "critic_steps": 1, "critic_step_size": 0.5,
+        "diffusivity": 0.5, "forcing": "slow", "forcing_norm": 2.0, "forcing_time": 2.0,
+        "critic": "minimax", "critic_steps": 1, "critic_step_size": 0.5,
         "critic_warmup": 1.0, "critic_rate": 2.0, "gradient_penalty": 1.0,
         "penalty_points": "random", "integrator": "rk4", "step_size": 0.5, "end_time": 3.0,
         "rtol": 0.1, "atol": 0.1, "steps": 3, "backend": "numpy",

@@ -28,6 +28,26 @@ IDLE: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         "diffusion has no effect with diffusivity = 0",
         {"diffusion": False},
     ),
+    (
+        {"forcing": "static", "forcing_norm": 2.0, "forcing_time": 1.0},
+        f"forcing, forcing_norm, forcing_time have no effect {OFF}",
+        {"forcing": "white", "forcing_norm": 3.0, "forcing_time": 2.0},
+    ),
+    (
+        {**FLOW, "forcing_norm": 2.0, "forcing_time": 1.0},
+        "forcing_norm, forcing_time have no effect with forcing = adversary",
+        {"forcing_norm": 3.0, "forcing_time": 0.001},
+    ),
+    (
+        {**FLOW, "forcing": "static", "forcing_time": 1.0},
+        "forcing_time has no effect with forcing = static",
+        {"forcing_time": 0.001},
+    ),
+    (
+        {**FLOW, "forcing": "static", "critic": "minimax", "critic_warmup": 1.0},
+        "critic, critic_warmup have no effect on U and V with static forcing (D = 1)",
+        {"critic": "wgan-gp", "critic_warmup": 0.0},
+    ),
     ({"outputs": 3}, "outputs has no effect with dataset = digits", {"outputs": 5}),
     (
         {"correlation_length": 1.0},
@@ -120,6 +140,7 @@ ACTING: list[dict[str, Any]] = [
     {**GD, "critic_steps": 3, "critic_step_size": 0.1, "penalty_points": "random"},
     {**GD, "critic_steps": 0, "critic_step_size": 0.1, "critic_warmup": 1.0, "critic_rate": 2.0},
     {"diffusion": True, "integrator": "heun", "critic_warmup": 1.0, "rtol": 1e-4, "atol": 1e-9},
+    {**FLOW, "forcing": "shuffled", "forcing_norm": 2.0, "forcing_time": 1.0, "critic_rate": 0.1},
     {"preset": "poster", "rtol": 3e-4},
     {"diffusion": False},
 ]

@@ -14,14 +14,14 @@ def told_apart(recordings: Iterable[Recording]) -> list[Recording]:
     """Return recordings with labels that show all differences other than the seed.
 
     Runs of one label then differ only in their initial draw, and may be averaged; those with and
-    without diffusion only in that. The critic's keys count only among runs that have a critic.
+    without diffusion only in that. The adversary's keys count only among runs with diffusion.
     """
     runs = [replace(run, apart="") for run in _checked(recordings)]
     configs = [run.config for run in runs if run.config is not None]
     differing = _differing(configs, "data", "network", "time")
-    critics = _differing([config for config in configs if config.adversary], "adversary")
+    fields = _differing([config for config in configs if config.diffuses], "adversary")
     return [
-        replace(run, apart=_values(run.config, differing, critics)) if run.config else run
+        replace(run, apart=_values(run.config, differing, fields)) if run.config else run
         for run in runs
     ]
 
@@ -44,13 +44,19 @@ def _checked(recordings: Iterable[Recording]) -> list[Recording]:
 def _differing(configs: Sequence[RunConfig], *groups: str) -> list[str]:
     """Return the relevant keys of some groups in which configurations differ."""
     keys = [key for key in keys_of(*groups) if key not in _NOT_COMPARED]
-    return [key for key in keys if len({str(getattr(config, key)) for config in configs}) > 1]
+    return [key for key in keys if len({_shown(config, key) for config in configs}) > 1]
 
 
-def _values(config: RunConfig, differing: list[str], critics: list[str]) -> str:
-    keys = [*differing, *(critics if config.adversary else [])]
-    return ", ".join(f"{key} = {getattr(config, key)}" for key in keys)
+def _shown(config: RunConfig, key: str) -> str:
+    """Return a value as text; draws of a control have the norms of different files."""
+    value = getattr(config, key)
+    return "of runs" if key == "forcing_norm" and isinstance(value, str) else str(value)
 
 
-_NOT_COMPARED = ("seed", "data_dir", "diffusion", "diffusivity", "steps", "end_time")
+def _values(config: RunConfig, differing: list[str], fields: list[str]) -> str:
+    keys = [*differing, *(fields if config.diffuses else [])]
+    return ", ".join(f"{key} = {_shown(config, key)}" for key in keys)
+
+
+_NOT_COMPARED = ("seed", "data_dir", "diffusion", "diffusivity", "forcing", "steps", "end_time")
 """Keys that differ between initial draws, appear in labels, or only determine the end."""

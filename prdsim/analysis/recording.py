@@ -133,9 +133,10 @@ class Recording:
         if self.config is None:
             return self.name
         label = "without diffusion"
-        if self.config.adversary:
-            D = self.config.diffusivity
-            label = "with diffusion" if D == 1.0 else f"with diffusion, D = {D:g}"
+        if self.config.diffuses:
+            D, kind = self.config.diffusivity, self.config.forcing
+            label = f"with {kind} forcing" if self.config.controlled else "with diffusion"
+            label += "" if D == 1.0 else f", D = {D:g}"
         return f"{label}, {self.apart}" if self.apart else label
 
     @property
@@ -164,6 +165,12 @@ class Recording:
             raise ConfigError("this measure needs the samples: give X and Y with the weights")
         X, Y = self.load_samples()
         return _float64(X), _float64(Y)
+
+    @property
+    def forcing_norms(self) -> Array | None:
+        """The norms (n,) of a control's field, if they are another run's."""
+        norms = {} if self.trajectory is None else self.trajectory.forcing
+        return np.asarray(norms["norm"]) if norms else None
 
     @property
     def pixels(self) -> tuple[int, int]:

@@ -76,7 +76,8 @@ def neuron_table(source: Trajectory | Recording, index: int = -1) -> Table:
 
 def _force_columns(recording: Recording, index: int) -> dict[str, Any]:
     try:
-        norms = forces_of(recording).norms(**recording.weights(index))
+        time = float(recording.time[index])
+        norms = forces_of(recording).norms(**recording.weights(index), time=time)
     except PrdsimError:
         return {}
     return {name: getattr(norms, name) for name in FORCES}
@@ -208,8 +209,9 @@ def stability_of(
     if equilibrium:
         rest = find_equilibrium(config.replace(steps=1), X, Y, initial=weights, say=say)
         weights = dict(rest.weights)
-    flow = config if config.adversary else config.replace(diffusion=True)
-    return assess_stability(flow, X, Y, weights, say=say)
+    flow = config if config.diffuses else config.replace(diffusion=True)
+    time, norms = float(recording.time[-1]), recording.forcing_norms
+    return assess_stability(flow, X, Y, weights, time=time, forcing_norms=norms, say=say)
 
 
 def stability_table(stability: Stability) -> Table:

@@ -24,14 +24,20 @@ class SnapshotModel:
     """A `prdsim.physics.model.Model` and one state, into which snapshots are loaded.
 
     ``config`` gives widths and diffusivity, ``X`` (d_in, n) and ``Y`` (d_out, n) are the samples
-    as used; ``backend`` is as for `cpu_backend`. Memory is that of the workspace of a step; a
-    snapshot adds nothing.
+    as used; ``backend`` is as for `cpu_backend`; ``forcing_norms`` as for a
+    `Simulation`. Memory is that of the workspace of a step; a snapshot adds nothing.
     Raises `DataError` if X and Y do not hold the same number of samples, and
     `BackendUnavailableError`.
     """
 
     def __init__(
-        self, config: RunConfig, X: HostArray, Y: HostArray, *, backend: Backend | str
+        self,
+        config: RunConfig,
+        X: HostArray,
+        Y: HostArray,
+        *,
+        backend: Backend | str,
+        forcing_norms: HostArray | None = None,
     ) -> None:
         if X.shape[1] != Y.shape[1]:
             raise DataError(f"X holds {X.shape[1]} samples, Y {Y.shape[1]}; they must be the same")
@@ -39,21 +45,24 @@ class SnapshotModel:
         with self.backend.active():
             # Distances are not computed: their reference U_0 may be anything.
             chart = WeightChart(self.backend, X, np.zeros((config.width, X.shape[0])))
-            self.model = build_model(config, self.backend, chart, X, Y)
+            self.model = build_model(config, self.backend, chart, X, Y, forcing_norms)
             self.state = State.empty(self.backend, self.model.state_shapes)
 
     @contextmanager
-    def at(self, **weights: HostArray) -> Iterator[tuple[Model, State]]:
+    def at(self, time: float, **weights: HostArray) -> Iterator[tuple[Model, State]]:
         """Load U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,); activate the backend.
 
-        Raises `DataError` for arrays of other shapes.
+        A control's field is that of the time. Raises `DataError` for arrays of other shapes.
         """
         for name, array in self.state:
             if weights[name].shape != array.shape:
                 raise DataError(
                     f"{name} has shape {weights[name].shape}, but {array.shape} is that of the run"
                 )
+        forcing = self.model.forcing
         with self.backend.active():
+            if forcing is not None:
+                forcing.load(forcing.interval_before(time))
             for name, array in self.state:
                 self.backend.to_device(weights[name], array)
             yield self.model, self.state

@@ -12,27 +12,19 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from prdsim.config.brief import Brief
 from prdsim.config.messages import explain
 from prdsim.config.presets import PRESETS
-from prdsim.errors import ConfigError
+from prdsim.config.ranges import CriticSteps, NonNegative, Positive, Size, Threads
+from prdsim.config.resolved import Resolved
 from prdsim.running.tableaux import TABLEAUX
 from prdsim.schedule import Rule
-from prdsim.symbols import ARRAYS, Normalization, Precision, Split, Target
-from prdsim.words import shown, shown_value
+from prdsim.symbols import ARRAYS, ForcingKind, Normalization, Precision, Split, Target
 
 __all__ = [
     "INTEGRATORS",
@@ -55,14 +47,6 @@ else:
 
 STEP_LIMIT = 10_000_000
 """Steps after which a run ends if ``steps`` is not given: more than any sensible run takes."""
-
-_LARGEST = 2**31 - 1  # BLAS counts rows and columns in 32 bits
-
-Size = Annotated[int, Field(ge=1, le=_LARGEST)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-CriticSteps = Annotated[int, Field(ge=0, le=10_000)]  # a signal stops a run between two steps
-Threads = Annotated[int, Field(ge=1, le=4096)]
 
 
 def _key(group: str, default: Any, help_text: str) -> Any:
@@ -107,6 +91,21 @@ class RunConfig(Brief):
 
     diffusion: bool = _key("adversary", False, "train with the adversary")
     diffusivity: NonNegative = _key("adversary", 1.0, "D, the weight of the adversarial loss")
+    forcing: ForcingKind = _key(
+        "adversary",
+        "adversary",
+        "what acts on each sample: the critic's field G, or a control in its place",
+    )
+    forcing_norm: Positive | str | None = _key(
+        "adversary",
+        None,
+        "norm of a control: a number, or an adversarial run's file  (= 1; shuffled: that of G)",
+    )
+    forcing_time: Positive | None = _key(
+        "adversary",
+        None,
+        "time between changes, or correlation time of slow  (= 0.1; slow: 5)",
+    )
     critic: Literal["wgan-gp", "minimax"] = _key("adversary", "wgan-gp", "objective of the critic")
     critic_rate: Positive = _key(
         "adversary", 1.0, "beta, the critic's speed; minimax sums over samples: try 1/n"
@@ -214,18 +213,20 @@ class RunConfig(Brief):
             raise ValueError("must be midpoint, random or gauss:K with K from 1 to 64")
         return value
 
-    @field_validator("dataset", "backend", "output", "data_dir")
+    @field_validator("dataset", "backend", "output", "data_dir", "forcing_norm")
     @classmethod
-    def _not_empty(cls, value: str | None) -> str | None:
-        if value is not None and (not value.strip() or "\0" in value):
+    def _not_empty(cls, value: str | float | None) -> str | float | None:
+        if isinstance(value, str) and (not value.strip() or "\0" in value):
             raise ValueError("must not be empty")
         return value
 
-    @field_validator("output", "data_dir")
+    @field_validator("output", "data_dir", "forcing_norm")
     @classmethod
-    def _with_home(cls, value: str | None) -> str | None:
+    def _with_home(cls, value: str | float | None) -> str | float | None:
         """Replace ~ by the home folder: a shell leaves it in --output=~/run.h5."""
-        return value and os.path.expanduser(value)  # noqa: PTH111 - leaves that of nobody
+        if not isinstance(value, str):
+            return value
+        return os.path.expanduser(value)  # noqa: PTH111 - leaves that of nobody
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -252,9 +253,24 @@ class RunConfig(Brief):
         return self
 
     @property
-    def adversary(self) -> bool:
-        """Whether the critic acts on the generator: diffusion with D > 0."""
+    def diffuses(self) -> bool:
+        """Whether a field acts beside the residual: diffusion with D > 0."""
         return self.effective_diffusivity > 0
+
+    @property
+    def controlled(self) -> bool:
+        """Whether that field is a control's."""
+        return self.diffuses and self.forcing != "adversary"
+
+    @property
+    def adversary(self) -> bool:
+        """Whether the critic acts on the generator, be it by its field shuffled over samples."""
+        return self.diffuses and self.forcing in ("adversary", "shuffled")
+
+    @property
+    def forcing_period(self) -> float:
+        """The time between changes of a control, of ``slow`` its correlation time."""
+        return self.forcing_time or (5.0 if self.forcing == "slow" else 0.1)
 
     @property
     def effective_diffusivity(self) -> float:
@@ -264,6 +280,8 @@ class RunConfig(Brief):
     @property
     def adversary_in_words(self) -> str:
         """Whether diffusion acts, with which D and critic."""
+        if self.controlled:
+            return f"with {self.forcing} forcing (D = {self.diffusivity:g})"
         if self.adversary:
             return f"with diffusion (D = {self.diffusivity:g}, {self.critic})"
         return "without diffusion" + " (D = 0)" * self.diffusion
@@ -328,41 +346,6 @@ def config_sha256(values: Mapping[str, Any]) -> str:
     left_out = {*keys_of("output", "preset"), "data_dir", former}
     kept = {key: values[key] for key in sorted(values) if key not in left_out}
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """The values that ``auto`` took in a run; a resumed run uses them again.
-
-    ``ramp`` is that of `FixedSteps`; ``critic_rate`` the critic's speed beta, which for gd may
-    follow from the size of its updates (None: a file of format version 1).
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-    backend: str
-    device: str
-    chart: Annotated[str, Field(pattern="^(weight|range|gram)$")]
-    step_size: Positive
-    threads: Threads
-    ramp: Size = 1
-    critic_rate: NonNegative | None = None
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Resolved:
-        """Return the values that a file holds; raises `ConfigError` if a run cannot have them."""
-        try:
-            return TypeAdapter(cls).validate_json(json.dumps(dict(values)))
-        except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            place = ".".join(map(str, problem["loc"]))
-            raise ConfigError(
-                f"{shown(place)}: {problem['msg']}, got {shown_value(problem['input'])}"
-            ) from None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return asdict(self)
 
 
 def keys_of(*groups: str) -> list[str]:

@@ -52,7 +52,10 @@ _TABLE = (
     _Idle("outputs correlation_length", lambda c: c.dataset != "synthetic", _with("dataset")),
     _Idle("outputs", lambda c: c.target != "labels", _with("target")),
     _Idle("diffusivity", lambda c: not c.diffusion, lambda _: "without diffusion"),
-    _Idle("diffusion", lambda c: c.diffusion and not c.adversary, _with("diffusivity")),
+    _Idle("diffusion", lambda c: c.diffusion and not c.diffuses, _with("diffusivity")),
+    _Idle("forcing forcing_norm forcing_time", lambda c: not c.diffuses, _without_diffusion),
+    _Idle("forcing_norm forcing_time", lambda c: not c.controlled, _with("forcing")),
+    _Idle("forcing_time", lambda c: c.forcing in ("static", "common"), _with("forcing")),
     # Without diffusion they change the recorded losses of a critic that nothing feels.
     _Idle(f"critic_width {_OF_CRITIC}", lambda c: not c.adversary, _without_diffusion),
     _Idle(_OF_CRITIC, _critic_rests, _with("trainable")),

@@ -15,6 +15,13 @@ class ContradictionError(ConfigError):
     """Values that are possible one by one, but not together."""
 
 
+_EITHER = {
+    "step_size": "a positive number or auto",
+    "forcing_norm": "a positive number or the file of a run",
+}
+"""What keys of several types may be."""
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> ConfigError:
     """Return one line on the first problem, in the user's terms, not the validator's."""
     problem = error.errors(include_url=False)[0]
@@ -41,13 +48,13 @@ def _requirement(key: str, problem: ErrorDetails, names: list[str]) -> str:
     if kind in bounds:
         name, comparison = bounds[kind]
         return f"must be {comparison} {context[name]}"
-    if kind == "literal_error" and names and key != "step_size":
+    if kind == "literal_error" and names and key not in _EITHER:
         hint = did_you_mean(str(problem["input"]), names)
         return f"must be one of {', '.join(names)}" + f" ({hint})" * bool(hint)
     if kind == "finite_number":
         return "must be a finite number"
-    if key == "step_size":
-        return "must be a positive number or auto"
+    if key in _EITHER:
+        return f"must be {_EITHER[key]}"
     words = {"int": "an integer", "float": "a number", "bool": "true or false", "string": "text"}
     return f"must be {words.get(kind.split('_')[0], 'a valid value')}"
 

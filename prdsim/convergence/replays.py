@@ -70,6 +70,7 @@ class ReplayPlan:
     ratio: float
     dataset: Dataset
     chart: Mapping[str, HostArray]
+    forcing_norms: HostArray | None
     finer: tuple[Replay, ...]
     twins: tuple[Replay, ...]
 
@@ -101,7 +102,8 @@ def plan_of(recording: Recording, trajectory: Trajectory, index: int) -> ReplayP
 
     finer = [replay(name, ratio**k, initial) for k, name in enumerate(_FINER, start=1)]
     twins = [replay(f"twin-{k + 1}", 1, begin) for k, begin in enumerate(_twins(base, initial))]
-    return ReplayPlan(_setting(base), ratio, dataset, chart, tuple(finer), tuple(twins))
+    norms = recorded.forcing_norms
+    return ReplayPlan(_setting(base), ratio, dataset, chart, norms, tuple(finer), tuple(twins))
 
 
 _FINER = ("finer", "finest")
@@ -202,6 +204,7 @@ def ensure(plan: ReplayPlan, replay: Replay, progress: Progress | bool = False) 
             initial=dict(replay.initial),
             resolved=replay.resolved,
             stored_chart=plan.chart,
+            forcing_norms=plan.forcing_norms,
             progress=progress,
             remarks=False,  # those of the run have been made
         ).signal

@@ -48,11 +48,13 @@ def _load(config: RunConfig, data: tuple[ArrayLike, ArrayLike] | Dataset | None)
 
 
 def files_of(config: RunConfig) -> list[Path]:
-    """Return the user's files that `load_data` would read; none for data that ship or are drawn.
+    """Return the user's files that a run reads: data, unless they ship or are drawn, and norms.
 
     Raises `DataError` if ``data_dir`` is not a folder.
     """
+    named = [config.forcing_norm] if isinstance(config.forcing_norm, str) else []
+    norms = [path for path in map(Path, named) if path.is_file()]
     if config.dataset in idx.manifest():
-        return list(idx.find(config.dataset, config.split, config.data_dir) or ())
+        return [*norms, *(idx.find(config.dataset, config.split, config.data_dir) or ())]
     path = Path(config.dataset).expanduser()
-    return [path] if path.is_file() else []
+    return [*norms, path] if path.is_file() else norms

@@ -51,12 +51,12 @@ def _name_zero_curves(axes: Axes) -> None:
 
 def _draw_balance(axes: Axes, request: Request, name: str, symbol: str) -> None:
     """Draw each neuron's reaction against its diffusion, at the last snapshot with diffusion."""
-    with_diffusion = [run for run in request.runs if run.config and run.config.adversary]
+    with_diffusion = [run for run in request.runs if run.config and run.config.diffuses]
     if not with_diffusion:
         axes.set_axis_off()
         return
     run = with_diffusion[0]
-    norms = forces_of(run).norms(**run.weights(-1))
+    norms = forces_of(run).norms(**run.weights(-1), time=float(run.time[-1]))
     reaction = np.asarray(getattr(norms, f"reaction_{name}"))
     diffusion = np.asarray(getattr(norms, f"diffusion_{name}"))
     axes.plot(reaction, diffusion, ".", color=WITH, alpha=0.6)

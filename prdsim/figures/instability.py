@@ -95,7 +95,10 @@ def draw_patterns(request: Request) -> Figure:
     final = [run.at(-1) for run in runs]
     changes = [now.change[neurons] for now in final]
     patterns = [
-        [_aligned(growth.patterns(**run.weights(k))[0][neurons], change) for k in (0, -1)]
+        [
+            _aligned(growth.patterns(**run.weights(k), time=run.time[k])[0][neurons], change)
+            for k in (0, -1)
+        ]
         for run, growth, change in zip(runs, map(growth_of, runs), changes, strict=True)
     ]
     limits = [largest(chain(*patterns))] * 2 + [largest(changes)]
@@ -127,7 +130,7 @@ def draw_dispersion(request: Request) -> Figure:
     for row, run in zip(panels, runs, strict=True):
         growth = growth_of(run)
         for axes, index in zip(row, (0, -1), strict=True):
-            found = growth.spectrum(**run.weights(index))
+            found = growth.spectrum(**run.weights(index), time=run.time[index])
             curves = {"reaction": (found.reaction, WITHOUT)}
             if found.diffusion.any():  # dashed and dotted parts over their sum
                 parts = {**curves, "diffusion": (found.diffusion, YELLOW)}

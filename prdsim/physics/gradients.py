@@ -10,7 +10,7 @@ s = 1/sqrt(d_out m) and s_c = 1/sqrt(m_c). Indicators are 1{x >= 0} throughout, 
 
 The generator descends L_aug: dU/dt = R^u + D Delta^u and dV/dt = R^v + D Delta^v, with the reaction
 from the residual Y - Z and the diffusion from G. Both enter only through the drive
-E = (Y - Z) + D G.
+E = (Y - Z) + D F, where F = G unless a control takes its place (`prdsim.physics.forcing`).
 
 Equation numbers are those of docs/mathematics.md, where each is derived. Functions work in the
 model's workspace; each lists the arrays that it reads and leaves there. Backends fuse some of the
@@ -54,14 +54,36 @@ def score_field(model: Model, state: State) -> None:
     input_gradient(model, state, model.work.Z, out=model.work.G)
 
 
+def acting_field(model: Model, state: State) -> None:
+    """Leave in `Model.F` the field F that acts, eq. 17; reads Z, leaves G unless F is prescribed.
+
+    G, permuted over the samples, has its columns scaled to ||F_p|| = c_p, if such norms are given;
+    that overwrites Q, c and squared_norms.
+    """
+    k, work, forcing = model.backend, model.work, model.forcing
+    if forcing is not None and forcing.prescribed:
+        return
+    score_field(model, state)
+    if forcing is None:
+        return
+    F = forcing.field
+    k.take_columns(work.G, forcing.order, out=F)
+    if forcing.norms is not None:
+        k.column_dots(F, F, out=work.squared_norms)
+        k.penalty_weights(work.squared_norms, 1.0, out=work.c)  # 1 - 1 / ||F_p||
+        k.scale_columns(work.c, F, out=work.Q)
+        k.combine([(1.0, F), (-1.0, work.Q)], out=F)
+        k.scale_columns(forcing.norms, F, out=F)
+
+
 def drive(model: Model, state: State) -> None:
-    """E = (Y - Z) + D G, eq. 2; reads Z, leaves E and, with diffusion, G."""
+    """E = (Y - Z) + D F, eq. 2; reads Z, leaves E and, with diffusion, F and what it needs."""
     k, work = model.backend, model.work
     if model.diffusivity == 0.0:
         residual(model, out=work.E)
         return
-    score_field(model, state)
-    k.combine([(1.0, model.Y), (-1.0, work.Z), (model.diffusivity, work.G)], out=work.E)
+    acting_field(model, state)
+    k.combine([(1.0, model.Y), (-1.0, work.Z), (model.diffusivity, model.F)], out=work.E)
 
 
 def generator_velocity(
@@ -69,8 +91,8 @@ def generator_velocity(
 ) -> None:
     """out = alpha (dU/dt, dV/dt) + beta out with dU/dt = s B X^T, dV/dt = s E H^T, eq. 5.
 
-    B = (V^T E) * 1{A >= 0}. With E = Y - Z these are the reaction terms R^u, R^v, with E = G the
-    diffusion terms Delta^u, Delta^v, with E = (Y - Z) + D G the whole velocity. Only arrays that
+    B = (V^T E) * 1{A >= 0}. With E = Y - Z these are the reaction terms R^u, R^v, with E = F the
+    diffusion terms Delta^u, Delta^v, with E = (Y - Z) + D F the whole velocity. Only arrays that
     move are written; ``out`` may be the state itself. U's velocity is in the chart's
     coordinates: s B M^T, or s B (Gram). Reads A of the last `forward`; overwrites B.
     """

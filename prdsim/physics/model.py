@@ -11,6 +11,7 @@ import numpy as np
 
 from prdsim.config import RunConfig
 from prdsim.physics.charts import Chart, load
+from prdsim.physics.forcing import Forcing
 from prdsim.physics.state import Dimensions, Shapes, State
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Model:
     1/sqrt(m_c) are the scalings of the two networks; ``moving`` names the arrays that move;
     ``fused`` are the backend's fused operations; ``penalty_nodes`` are the e in [0, 1] at which the
     penalty is taken, with weights that sum to 1, or () if e_p is drawn for every critic update.
+    ``forcing`` is a control in the critic's place, None with the adversary.
     ``Y_points``, ``Y_values`` (d_out, k) replace the targets in sums over samples,
     sum_p f(y_p) y_p^T = sum_k f(points_k) values_k^T: Y itself, or its distinct columns and their
     multiples.
@@ -75,12 +77,18 @@ class Model:
     s: float
     s_c: float
     diffusivity: float
+    forcing: Forcing | None
     minimax: bool
     gradient_penalty: float
     penalty_nodes: tuple[tuple[float, float], ...]
     critic_rate: float
     moving: tuple[str, ...]
     seed: int
+
+    @property
+    def F(self) -> Array:
+        """The array of the field that acts beside the residual (d_out, n): G, or a control's."""
+        return self.work.G if self.forcing is None else self.forcing.field
 
     @property
     def state_shapes(self) -> Shapes:
@@ -108,9 +116,17 @@ class Model:
 
 
 def build_model(
-    config: RunConfig, backend: Backend, chart: Chart, X: HostArray, Y: HostArray
+    config: RunConfig,
+    backend: Backend,
+    chart: Chart,
+    X: HostArray,
+    Y: HostArray,
+    forcing_norms: HostArray | None = None,
 ) -> Model:
-    """Return the model of a configuration and data (X: d_in x n, Y: d_out x n)."""
+    """Return the model of a configuration and data (X: d_in x n, Y: d_out x n).
+
+    ``forcing_norms`` (n,) are those of a control, if the configuration names a run for them.
+    """
     dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
     device_Y = load(backend, Y)
     fused = backend.fused(dimensions.m, dimensions.m_c, dimensions.d_out, dimensions.n)
@@ -130,12 +146,24 @@ def build_model(
         s=1 / sqrt(dimensions.d_out * dimensions.m),
         s_c=1 / sqrt(dimensions.m_c),
         diffusivity=config.effective_diffusivity,
+        forcing=_forcing(config, backend, dimensions, forcing_norms),
         minimax=config.critic == "minimax",
         gradient_penalty=config.gradient_penalty,
         penalty_nodes=_penalty_nodes(config.penalty_points),
         critic_rate=config.critic_rate,
         moving=config.moving,
         seed=config.seed,
+    )
+
+
+def _forcing(
+    config: RunConfig, backend: Backend, sizes: Dimensions, norms: HostArray | None
+) -> Forcing | None:
+    if not config.controlled:
+        return None
+    given = config.forcing_norm if isinstance(config.forcing_norm, float) else norms
+    return Forcing(
+        config.forcing, backend, sizes, seed=config.seed, time=config.forcing_period, norms=given
     )
 
 

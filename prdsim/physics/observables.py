@@ -13,6 +13,7 @@ import numpy as np
 
 from prdsim.physics.charts import column_sums, row_sums
 from prdsim.physics.gradients import (
+    acting_field,
     begin_step,
     forward,
     generator_velocity,
@@ -63,7 +64,10 @@ class Observer:
         }
 
     def _losses(self, state: State, step: int) -> dict[str, float]:
-        """Losses, residual, score and penalty norms, gate flips; reads A, Z, leaves G, E."""
+        """Losses, residual, field and penalty norms, gate flips; reads A, Z, leaves F, E.
+
+        L_adv is <Z, F>, the loss whose gradient acts; with the adversary, that is sum_p g(z_p).
+        """
         model, work, k = self._model, self._model.work, self._model.backend
         n = model.dimensions.n
         flips = k.gate_changes(work.A, self._gates) / (model.dimensions.m * n)
@@ -77,32 +81,35 @@ class Observer:
         # g is homogeneous: g(y) = y . grad g(y), for targets as for predictions.
         input_gradient(model, state, model.Y, out=work.G)
         adversarial_at_Y = k.dot(model.Y, work.G)
-        score_field(model, state)
-        score_norms = np.sqrt(self._per_column(work.G, work.G))
-        loss_adv = k.dot(work.Z, work.G)
+        acting_field(model, state)
+        if model.forcing is not None and model.forcing.prescribed:
+            score_field(model, state)  # of the critic that nothing feels
+        adversarial_at_Z = k.dot(work.Z, work.G)
+        field_norms = np.sqrt(self._per_column(model.F, model.F))
+        loss_adv = adversarial_at_Z if model.forcing is None else k.dot(work.Z, model.F)
         residual(model, out=work.E)
         residual_norm = sqrt(k.dot(work.E, work.E))
         loss_sup = 0.5 * residual_norm**2
         loss_aug = loss_sup - model.diffusivity * loss_adv
-        wasserstein = (loss_adv - adversarial_at_Y) / n
+        wasserstein = (adversarial_at_Z - adversarial_at_Y) / n
         return {
             "loss_sup": loss_sup,
             "loss_adv": loss_adv,
             "loss_aug": loss_aug,
             "loss_critic": -loss_aug if model.minimax else wasserstein + penalty,
             "residual_norm": residual_norm,
-            "score_norm_mean": float(np.mean(score_norms)),
+            "score_norm_mean": float(np.mean(field_norms)),
             "penalty_norm_mean": penalty_norm,
             "mask_flips": flips,
         }
 
     def _velocities(self, state: State) -> dict[str, float]:
-        """Norms of reaction and diffusion; reads E = Y - Z and G."""
+        """Norms of reaction and diffusion; reads E = Y - Z and F."""
         model, work = self._model, self._model.work
         reaction_U, reaction_V = self._velocity_norms(state, work.E)
         diffusion_U, diffusion_V = 0.0, 0.0
         if model.diffusivity > 0.0:
-            diffusion_U, diffusion_V = self._velocity_norms(state, work.G)
+            diffusion_U, diffusion_V = self._velocity_norms(state, model.F)
         return {
             "reaction_norm_U": reaction_U,
             "reaction_norm_V": reaction_V,

@@ -31,6 +31,8 @@ class Stream(IntEnum):
     SYNTHETIC_TEACHER = 10
     KRYLOV_START = 11
     TWINS = 12
+    FORCING = 13
+    SHUFFLED_SAMPLES = 14
 
 
 def uniforms(
@@ -59,6 +61,22 @@ def uniforms(
         doubles.random(out=blocks[: here.size])
         here[:] = blocks[: here.size, 0]
     return points
+
+
+def unit_normals(seed: int, stream: int, step: int, rows: int, n: int) -> NDArray[np.float64]:
+    """Independent N(0, 1) numbers (rows, n): row i from `uniforms` of update i, by inversion."""
+    from scipy.special import ndtri
+
+    drawn = np.empty((rows, n))
+    for update, row in enumerate(drawn):
+        uniforms(seed, stream, step, update, n, out=row)
+    normals: NDArray[np.float64] = ndtri(np.maximum(drawn, 2.0**-54))  # 0 would become infinite
+    return normals
+
+
+def permutation(seed: int, stream: int, step: int, n: int) -> NDArray[np.int64]:
+    """A random order of 0 ... n - 1, int64: that of the numbers `uniforms` gives for update 0."""
+    return np.argsort(uniforms(seed, stream, step, 0, n), kind="stable").astype(np.int64)
 
 
 def generator(seed: int, stream: Stream) -> np.random.Generator:

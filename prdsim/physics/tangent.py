@@ -5,7 +5,7 @@ tangent (dU, dV, dW, da). Gates are constant almost everywhere, and are held fix
 
     dH = 1{A >= 0} * (dU X)           dZ = s (V dH + dV H)
     dG = s_c d(aW)^T 1{W Z >= 0}      with row r of d(aW) = da_r w_r + a_r dw_r
-    dE = -dZ + D dG
+    dE = -dZ + D dG                   (a control's field is constant: dG = 0)
 
     d(dU/dt) = s [(V^T dE + dV^T E) * 1{A >= 0}] X^T
     d(dV/dt) = s (dE H^T + E dH^T)
@@ -75,6 +75,11 @@ class Linearization:
     def __init__(self, model: Model, state: State, flow: Flow = "joint") -> None:
         k, sizes = model.backend, model.dimensions
         moving = tuple(name for name in model.moving if flow == "joint" or name in "UV")
+        if flow == "joint" and model.forcing is not None and not model.forcing.prescribed:
+            raise ConfigError(
+                "forcing shuffled: the joint flow has no Jacobian for all times, since the samples "
+                "change places"
+            )
         self._fused = Fused(k, sizes.m, sizes.m_c, sizes.n)
         self._fused.allocate()
         self.flow = flow

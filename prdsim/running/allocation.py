@@ -37,10 +37,11 @@ def allocate(
     X: HostArray,
     Y: HostArray,
     initial: Mapping[str, HostArray],
+    forcing_norms: HostArray | None = None,
 ) -> Allocated:
     """Make the arrays of a run that begins at ``initial`` (V, W, a; U is the chart's)."""
     stepper = make_stepper(config)
-    model = build_model(config, backend, chart, X, Y)
+    model = build_model(config, backend, chart, X, Y, forcing_norms)
     state = model.start(initial)
     return Allocated(
         model,

@@ -48,7 +48,7 @@ def suspects(config: RunConfig, step_size: float, first: Mapping[str, float]) ->
     if first and not config.adaptive and isfinite(automatic):
         usual["step_size"] = step_size, automatic
         step_size = min(step_size, automatic)
-    if config.adversary:
+    if config.diffuses:
         usual["diffusivity"] = _both(config, "diffusivity")
     found = [
         Suspect(key, normal, value / normal if normal else inf if value else 1.0)

@@ -9,7 +9,7 @@ import numpy as np
 
 from prdsim.arguments import instance, wrong
 from prdsim.backends.base import Backend
-from prdsim.config import Resolved
+from prdsim.config import Resolved, RunConfig
 from prdsim.errors import ConfigError
 from prdsim.physics.state import RestartPoint
 
@@ -54,6 +54,18 @@ def check_beginning(
     instance("stored_chart", stored_chart, Mapping | None, "a mapping of Q and R to arrays")
     if stored_chart:
         _check_factors(stored_chart, X)
+
+
+def check_norms(norms: HostArray | None, config: RunConfig, n: int) -> None:
+    """Raise `ConfigError` unless the norms of a control are there if needed: (n,), not negative."""
+    if norms is None:
+        if config.controlled and isinstance(config.forcing_norm, str):
+            raise ConfigError(
+                f"forcing_norm: give forcing_norms, an array ({n},): a simulation reads no file"
+            )
+        return
+    if not _is_real(norms) or norms.shape != (n,) or not (np.isfinite(norms) & (norms >= 0)).all():
+        raise wrong("forcing_norms", f"an array ({n},) of finite numbers from 0", norms)
 
 
 def _check_factors(stored: Mapping[str, HostArray], X: HostArray) -> None:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from prdsim import __version__
 from prdsim.arguments import wrong
 from prdsim.backends import listening
@@ -19,6 +21,7 @@ from prdsim.datasets import Dataset
 from prdsim.datasets.configured import files_of, load_data
 from prdsim.files.whole import refuse_inputs
 from prdsim.progress import Progress, announce, automatic_progress, noted
+from prdsim.running.adversary_norms import norms_for
 from prdsim.running.loop import Loop, Result
 from prdsim.running.observing import Observer, observers_of
 from prdsim.running.simulation import RESTART_SCALARS, Simulation
@@ -40,6 +43,7 @@ def run(
     initial: Mapping[str, HostArray] | None = None,
     resolved: Resolved | None = None,
     stored_chart: Mapping[str, HostArray] | None = None,
+    forcing_norms: HostArray | None = None,
     progress: Progress | bool = False,
     stop: Condition | None = None,
     observe: Observer | Sequence[Observer] = (),
@@ -58,6 +62,8 @@ def run(
             that the seed draws.
         resolved: The resolved settings of an earlier run, to be used again, with the arrays of its
             chart, ``stored_chart``.
+        forcing_norms: Norms (n,) of a control's field by sample, in place of those of the file
+            that ``forcing_norm`` names.
         progress: True shows on stderr a description of the run with its predicted memory, then a
             bar on a terminal or in a notebook, lines elsewhere; or your own `Progress`.
         stop: An event (`threading.Event`), or a function without arguments: once it is set, or
@@ -105,6 +111,7 @@ def run(
             initial=initial,
             resolved=resolved,
             stored_chart=stored_chart,
+            forcing_norms=norms_for(config, dataset) if forcing_norms is None else forcing_norms,
         ) as simulation,
     ):
         layout = layout_of(simulation, dataset, plans)
@@ -149,6 +156,7 @@ def layout_of(simulation: Simulation, dataset: Dataset, plans: tuple[Plan, Plan]
     config, model = simulation.config, simulation.model
     precision = config.array_precision
     data = {"X": dataset.X.astype(precision), "Y": dataset.Y.astype(precision)}
+    norms = simulation.forcing_norms
     return Layout(
         shapes=simulation.dimensions.state_shapes,
         restart_shapes=simulation.restart_shapes,
@@ -170,7 +178,8 @@ def layout_of(simulation: Simulation, dataset: Dataset, plans: tuple[Plan, Plan]
         },
         initial=simulation.initial,
         chart=model.chart.arrays(),
-        data=data if config.store_data else None,
+        forcing={} if norms is None else {"norm": norms.astype(np.float64)},
+        data=data if config.store_data else {},
     )
 
 

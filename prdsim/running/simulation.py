@@ -8,31 +8,35 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from prdsim.arguments import integer, number
-from prdsim.config import STEP_LIMIT, Resolved, RunConfig
+from prdsim.config import Resolved, RunConfig
 from prdsim.config.files import config_of
-from prdsim.errors import ConfigError, PrdsimError
+from prdsim.errors import PrdsimError
 from prdsim.files.small import size_text
 from prdsim.physics.charts import make_chart, range_factors
-from prdsim.physics.gradients import begin_step, forward, velocity
+from prdsim.physics.gradients import velocity
 from prdsim.physics.initial import draw_initial
-from prdsim.physics.model import Model, dimensions_of
+from prdsim.physics.model import dimensions_of
 from prdsim.physics.state import RestartPoint, State
 from prdsim.running.allocation import allocate
-from prdsim.running.inputs import at_precision, check_beginning, check_initial, check_samples
-from prdsim.running.integrators import AlternatingDescent, make_stepper
+from prdsim.running.inputs import (
+    at_precision,
+    check_beginning,
+    check_initial,
+    check_norms,
+    check_samples,
+)
+from prdsim.running.integrators import make_stepper
 from prdsim.running.memory import check_memory, needed_bytes
 from prdsim.running.resolve import backend_of, chart_of, resolve
 from prdsim.running.runge_kutta import RungeKutta
-from prdsim.running.step_control import Controller, FixedSteps, StepControl
+from prdsim.running.step_control import FixedSteps
 from prdsim.running.step_size import largest_kernel_eigenvalue
-from prdsim.running.tableaux import BS23
+from prdsim.running.warm_up import step_control, warm_up
 from prdsim.schedule import Agenda, reaches
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
     from prdsim.backends.base import Backend
-
-_SMALLEST_STEP = 1e-12  # relative to the first step size; a smaller adaptive step means a blow-up
 
 CARRIED_SINCE_2 = {"evaluations": 0.0, "rejected_steps": 0.0, "lambda_max": float("nan")}
 """Scalars of a `RestartPoint` since format version 2, with their values for version 1."""
@@ -46,7 +50,8 @@ class Simulation:
 
     ``X`` (d_in, n) and ``Y`` (d_out, n) are host arrays, float64. ``initial`` (U, V, W, a),
     ``resolved`` and ``stored_chart`` (`Chart.arrays`) repeat those of an earlier run; without them
-    they follow from ``config``. It goes on from ``restart``, if given, else begins at t = 0. A
+    they follow from ``config``; ``forcing_norms`` (n,) are those of a control whose norms are an
+    adversarial run's. It goes on from ``restart``, if given, else begins at t = 0. A
     ``backend`` given as an instance takes precedence over ``config`` and ``resolved``.
     Raises `ConfigError` if an argument is invalid, the run does not fit into memory or begins with
     arrays that are not finite, and `BackendUnavailableError`.
@@ -67,12 +72,15 @@ class Simulation:
         initial: Mapping[str, HostArray] | None = None,
         resolved: Resolved | None = None,
         stored_chart: Mapping[str, HostArray] | None = None,
+        forcing_norms: HostArray | None = None,
         restart: RestartPoint | None = None,
         backend: Backend | None = None,
     ) -> None:
         self.config = config = config_of(config)
         check_samples(X, Y)
         check_beginning(X, resolved, stored_chart, restart, backend)
+        check_norms(forcing_norms, config, X.shape[1])
+        self.forcing_norms = forcing_norms
         self.backend = backend or backend_of(config, resolved)
         self.dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
         self.stepper = make_stepper(config)
@@ -93,11 +101,11 @@ class Simulation:
         self._taken = 0.0
         self._lambda_max = float("nan")
         self._fixed = FixedSteps(self.resolved.step_size, self.resolved.ramp)
-        self._control = self._step_control(self.stepper)
+        self._control = step_control(self.stepper, self.resolved.step_size)
         self._contexts = ExitStack()
         with self.backend.active():
             chart = make_chart(chart_name, self.backend, X, first["U"], stored_chart)
-            made = allocate(config, self.backend, chart, X, Y, first)
+            made = allocate(config, self.backend, chart, X, Y, first, forcing_norms)
             self.model, self.state, self._memory = made.model, made.state, made.memory
             self._observer, self._view = made.observer, made.view
             self._viewed = (-1, 0.0)
@@ -119,7 +127,8 @@ class Simulation:
         It begins with the arrays that were given to this one, or those that the seed draws.
         """
         X, Y, initial = self._given
-        return Simulation(config, X, Y, initial=initial, backend=self.backend)
+        norms = self.forcing_norms
+        return Simulation(config, X, Y, initial=initial, forcing_norms=norms, backend=self.backend)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -172,11 +181,40 @@ class Simulation:
         time = self._fixed.time(self.step + 1)
         if self.stepper.dense and next_view < time:
             self.stepper.remember(self.model, self.state, self._memory)
+        self._load_field()
         self._attempt(self._fixed.size_of(self.step))
         self.time = time
 
     def _adaptive_step(self) -> None:
-        self.time += self._control.step(lambda size: self._attempt(size, allowed=1.0))
+        end = self._load_field()
+        left = end - self.time
+        size = self._control.step(lambda size: self._attempt(size, allowed=1.0), at_most=left)
+        self.time = end if size == left else self.time + size
+
+    def _load_field(self) -> float:
+        """Make a control's field that of the present time; return the time up to which it holds.
+
+        Velocities that were kept from the last step are of another field, then.
+        """
+        forcing, memory = self.model.forcing, self._memory
+        if forcing is None:
+            return float("inf")
+        interval = forcing.interval(self.time)
+        if forcing.load(interval):
+            memory.first_stage = False
+            if memory.images is not None:
+                memory.images.valid = False
+        return forcing.end(interval)
+
+    def _load_last_field(self) -> None:
+        """Make a control's field that of the last step, which states are observed with."""
+        forcing = self.model.forcing
+        if forcing is None:
+            return
+        if self.stepper.adaptive:
+            forcing.load(forcing.interval_before(self.time))
+        else:
+            forcing.load(forcing.interval(self._fixed.time(max(self.step - 1, 0))))
 
     def _attempt(self, step_size: float, allowed: float = float("inf")) -> float:
         """Attempt a step, accept it if its error is allowed, and return the error."""
@@ -191,59 +229,18 @@ class Simulation:
             self._taken = step_size
         return error
 
-    def _step_control(self, stepper: AlternatingDescent | RungeKutta) -> StepControl:
-        order = stepper.tableau.error_order if isinstance(stepper, RungeKutta) else 0
-        first = self.resolved.step_size
-        return StepControl(Controller(order), first, smallest=_SMALLEST_STEP * first)
-
     def _begin(self) -> None:
         """Warm the critic up, and compute the velocity that the first step begins with."""
-        critic = tuple(name for name in self.config.moving if name in "Wa")
-        if self.config.critic_warmup > 0.0 and critic:
-            self._warm_up(replace(self.model, moving=critic))
+        self._load_last_field()
+        config = self.config
+        critic = tuple(name for name in config.moving if name in "Wa")
+        if config.critic_warmup > 0.0 and critic:
+            size = self._fixed.size
+            warm_up(config, replace(self.model, moving=critic), self.state, self.stepper, size)
         if self._carried_velocities:
             velocity(self.model, self.state, out=self._memory.stages[0])
             self._memory.first_stage = True
             self.evaluations += 1
-
-    def _warm_up(self, model: Model) -> None:
-        """Move the critic alone for the time of its warm-up, at the prediction of t = 0.
-
-        With gd by its updates; else by bs23 at the run's tolerance, whatever its integrator.
-        ``model`` is that of the critic alone.
-        """
-        config, stepper = self.config, self.stepper
-        if isinstance(stepper, AlternatingDescent):
-            size = stepper.critic_update_size(self._fixed.size)
-            updates = config.critic_warmup * config.critic_rate / size
-            if updates > STEP_LIMIT:
-                raise ConfigError(
-                    f"critic_warmup {config.critic_warmup:g}: takes {updates:.3g} updates of the "
-                    f"critic, more than {STEP_LIMIT:,}; lower it"
-                )
-            count = round(updates)
-            forward(model, self.state)
-            begin_step(model, 0)  # the first step itself draws the penalty points of 0, 1, ...
-            stepper.update_critic(
-                model, self.state, range(stepper.critic_steps, stepper.critic_steps + count), size
-            )
-            return
-        method = RungeKutta(BS23, config.rtol, config.atol)
-        control, left = self._step_control(method), config.critic_warmup
-        memory, state = method.allocate(model, self.state), self.state
-
-        def attempt(size: float) -> float:
-            nonlocal state
-            new, error = method.step(model, state, memory, index=0, step_size=size)
-            if error <= 1.0:
-                method.accept(state, new, memory)
-                state = new
-            return error
-
-        while left > 1e-12 * config.critic_warmup:
-            left -= control.step(attempt, at_most=left)
-        for name in model.moving:
-            self.backend.copy(getattr(state, name), out=getattr(self.state, name))
 
     def due(self, agenda: Agenda) -> list[float]:
         """Return the times of an agenda's rows that the last step has made due.
@@ -390,6 +387,7 @@ class Simulation:
         self.evaluations = int(scalars["evaluations"])
         self._control.rejected = int(scalars["rejected_steps"])
         self._lambda_max = scalars["lambda_max"]
+        self._load_last_field()
         for name, array in self.state:
             self.backend.to_device(point.arrays[name], array)
         for name in self._carried_velocities:

@@ -56,7 +56,8 @@ class StepControl:
     def step(self, attempt: Callable[[float], float], *, at_most: float = float("inf")) -> float:
         """Call ``attempt`` with step sizes until the error it returns is at most 1.
 
-        Returns the size of that step. Raises `DivergedError` if none is accepted.
+        Returns the size of that step. One that ``at_most`` has shortened leaves the size of the
+        next as it is. Raises `DivergedError` if none is accepted.
         """
         size, first = min(self.step_size, at_most), True
         while not (error := attempt(size)) <= 1.0:
@@ -68,6 +69,8 @@ class StepControl:
                     f"diverged: the step size fell to {size:.1e}\n"
                     "try larger --rtol and --atol, or a fixed-step integrator"
                 )
+        if first and size < self.step_size:
+            return size
         factor = self.controller.factor(error, self.previous_error)
         self.step_size = size * (factor if first else min(1.0, factor))
         self.previous_error = max(error, 1e-4)

@@ -18,7 +18,7 @@ from prdsim.trajectory.check import whole_points
 from prdsim.trajectory.commit import Status
 from prdsim.trajectory.container import FileMap
 from prdsim.trajectory.create import built_file, write_first_record
-from prdsim.trajectory.layout import OWN_ATTRIBUTES, Attribute, Layout
+from prdsim.trajectory.layout import FIXED_GROUPS, OWN_ATTRIBUTES, Attribute, Layout
 from prdsim.trajectory.reader import Trajectory, open_trajectory
 from prdsim.trajectory.rows import crc_of_rows, restart_crc
 from prdsim.trajectory.sessions import PAGES, SESSIONS, torn
@@ -49,7 +49,7 @@ def extend_trajectory(
     with open_trajectory(writer.path) as old:
         _require_continued(old, snapshot_plan, scalar_plan)
         joining = {n: v for n, v in (carried or {}).items() if n not in old._map.restart_scalars}
-        groups = {"initial": old.initial, "chart": old.chart, "data": old.data}
+        groups = {group: getattr(old, group) for group in FIXED_GROUPS}
         fixed = {f"{g}/{name}": arrays[name] for g, arrays in groups.items() for name in arrays}
         layout = layout_like(old._map, fixed, snapshot_plan, scalar_plan, attributes, joining)
         target = Path(os.path.realpath(writer.path))
@@ -122,8 +122,7 @@ def layout_like(
 ) -> Layout:
     """Return the layout of a file, with other plans, attributes and carried numbers.
 
-    `fixed` holds the arrays of /initial, /chart and /data by path; one without its array is
-    left out.
+    `fixed` holds the arrays of `FIXED_GROUPS` by path; one without its array is left out.
     """
     extents = source.extents
     kept = {name: value for name, value in source.attributes.items() if name not in OWN_ATTRIBUTES}
@@ -142,7 +141,8 @@ def layout_like(
         attributes={**kept, **attributes},
         initial=group("initial"),
         chart=group("chart"),
-        data=group("data") or None,
+        forcing=group("forcing"),
+        data=group("data"),
     )
 
 

@@ -94,7 +94,14 @@ _ARRAYS = {
     "Y": (("output", "sample"), "targets Y, one sample a column"),
     "Q": (("input", "rank"), "orthonormal basis Q of the inputs' range, X = Q R"),
     "R": (("rank", "sample"), "inputs in the basis Q, X = Q R"),
+    "norm": (("sample",), "norm of a control's field, of a sample"),
 }
+
+#: Groups of arrays that are written once.
+FIXED_GROUPS = ("initial", "chart", "forcing", "data")
+
+#: A dataset that a file may have.
+NORMS = Row("forcing/norm", _ARRAYS["norm"][0], "float64", _ARRAYS["norm"][1])
 
 #: Datasets that a file has both or neither of; "stored" is a precision of its own.
 PAIRS = tuple(
@@ -153,7 +160,7 @@ RESERVED = {"step", "time", "crc32"}
 CHANGING_GROUPS = ("commit", "sessions", "scalars", "snapshots", "restart")
 
 #: All groups of a file; others are of other programs.
-GROUPS = (*CHANGING_GROUPS, "schedule", "initial", "chart", "data", "sessions")
+GROUPS = (*CHANGING_GROUPS, "schedule", *FIXED_GROUPS, "sessions")
 
 
 def changes(path: str) -> bool:
@@ -205,7 +212,8 @@ class Layout:
     `shapes` gives U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,); `restart_shapes` and
     `restart_scalars` name the content of a restart slot besides step and time; the plans list the
     steps (whole numbers) or the times of the rows, ascending from 0. `initial` holds U, V, W, a at
-    run precision; `chart` and `data` are stored with the dtype they have.
+    run precision; `chart`, `forcing` (norms, float64) and `data` are stored with the dtype they
+    have.
 
     Raises:
         PrdsimError: arguments that contradict each other (a fault in the caller).
@@ -221,7 +229,8 @@ class Layout:
     attributes: Mapping[str, Attribute]
     initial: Mapping[str, np.ndarray]
     chart: Mapping[str, np.ndarray] = field(default_factory=dict)
-    data: Mapping[str, np.ndarray] | None = None
+    forcing: Mapping[str, np.ndarray] = field(default_factory=dict)
+    data: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for precision in (self.precision, self.snapshot_precision):
@@ -247,10 +256,11 @@ class Layout:
 
     @property
     def fixed_arrays(self) -> dict[str, np.ndarray]:
-        """The arrays stored once, by path: /initial, /chart, /data."""
-        groups = {"initial": self.initial, "chart": self.chart, "data": self.data or {}}
+        """The arrays stored once, by path, of `FIXED_GROUPS`."""
         return {
-            f"{g}/{name}": array for g, arrays in groups.items() for name, array in arrays.items()
+            f"{group}/{name}": array
+            for group in FIXED_GROUPS
+            for name, array in getattr(self, group).items()
         }
 
     def datasets(self) -> list[DatasetSpec]:
@@ -323,6 +333,7 @@ def markdown_table() -> str:
     rows = [*_COMMIT, *_SESSIONS, *_SCHEDULE]
     rows += [Row(f"initial/{n}", _ARRAYS[n][0], "run", _ARRAYS[n][1]) for n in ARRAYS]
     rows += [Row(f"chart/{n}", _ARRAYS[n][0], "run", _ARRAYS[n][1]) for n in "QR"]
+    rows += [NORMS]
     rows += [Row(f"data/{n}", _ARRAYS[n][0], "run", _ARRAYS[n][1]) for n in "XY"]
     rows += [*_SCALAR_TABLE, *_SNAPSHOT_TABLE, *_RESTART_HEAD]
     rows += [Row("restart/<scalar>", ("slot",), "float64", "the stepper's own numbers")]

@@ -188,6 +188,11 @@ class Trajectory:
         return self._fixed("chart")
 
     @property
+    def forcing(self) -> Mapping[str, np.ndarray]:
+        """The norms of a control's field by sample, if they are those of an adversarial run."""
+        return self._fixed("forcing")
+
+    @property
     def data(self) -> Mapping[str, np.ndarray]:
         """The samples as used; empty if they were not stored."""
         return self._fixed("data")

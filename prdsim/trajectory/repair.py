@@ -43,6 +43,7 @@ from prdsim.trajectory.create import (
     write_first_record,
 )
 from prdsim.trajectory.extend import complete_restarts, copy_rows, layout_like, whole_sessions
+from prdsim.trajectory.layout import FIXED_GROUPS
 from prdsim.trajectory.reader import open_trajectory
 from prdsim.trajectory.rows import read_rows, rolling_crc
 from prdsim.trajectory.salvage import Again, Salvage
@@ -106,7 +107,7 @@ class _Fixed:
 def _fixed(source: Salvage) -> _Fixed:
     """Read what is written once, and replace or leave out what is damaged."""
     fixed = _Fixed()
-    for group in ("initial", "chart", "data"):
+    for group in FIXED_GROUPS:
         for name in source.map.group(group):
             array = _whole(source, f"{group}/{name}", fixed)
             if array is None and group == "initial":

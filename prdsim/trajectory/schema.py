@@ -12,7 +12,7 @@ import numpy as np
 
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory.commit import SLOT_BYTES, SLOTS
-from prdsim.trajectory.layout import PAIRS, RESERVED, Row, declared_rows
+from prdsim.trajectory.layout import NORMS, PAIRS, RESERVED, Row, declared_rows
 from prdsim.trajectory.structure import Extent
 
 #: Attributes of a run that are text; a grid is a pair of numbers.
@@ -47,6 +47,7 @@ def problems(
     """Yield what is wrong with a file of a format version, in words after "is damaged:"."""
     yield from _of_attributes(attributes)
     rows, names = declared_rows(version), [*restart_scalars, *restart_arrays]
+    rows += [NORMS] * (NORMS.path in extents)
     for pair in PAIRS:
         present = [row for row in pair if row.path in extents]
         rows += present

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _Kept = TypeVar("_Kept")
 
 TRAJECTORY_STEPS = 20
+_CHANGES = 2.5  # first steps
 SPREAD_REASON = f"{SPREAD:g} x rms of {SAMPLES} references with such rounding"
 
 
@@ -118,6 +119,8 @@ class Experiments:
         config = self.config_for("rk4", **keys)
         with backend.active():
             model = build_model(config, backend, make_chart(chart, backend, X, initial["U"]), X, Y)
+            if model.forcing is not None:
+                model.forcing.load(0)
             state = model.start(initial)
             out = State.empty(backend, model.state_shapes, model.moving)
             velocity(model, state, out=out)
@@ -132,10 +135,12 @@ class Experiments:
         backend: Backend,
         kind: type[Simulation] = Simulation,
         step_size: float | None = None,
+        forcing: str = "adversary",
     ) -> Simulation:
-        """Return a run at t = 0 on a backend."""
+        """Return a run at t = 0 on a backend; the field of a forcing changes every few steps."""
         X, Y, initial = self._rounded(precision)
-        config = self.config_for(integrator, precision=backend.precision)
+        control = {"forcing": forcing, "forcing_time": _CHANGES * self.step_size}
+        config = self.config_for(integrator, precision=backend.precision, **control)
         step_size = step_size or self.step_size
         resolved = Resolved(backend.name, backend.device, chart, step_size, backend.threads)
         return kind(config, X, Y, initial=initial, resolved=resolved, backend=backend)

@@ -3,7 +3,8 @@
 Rungs, each relying on those below it:
 
 * ``primitive``: every operation of the protocol (`prdsim.verification.operations`);
-* ``velocity``: dU/dt, dV/dt, dW/dt, da/dt of the joint flow, both kinds of critic, and without;
+* ``velocity``: dU/dt, dV/dt, dW/dt, da/dt of the joint flow, both kinds of critic, without, and
+  with controls in its place;
 * ``step``: one step of every integrator, with diffusion and penalty;
 * ``trajectory``: `TRAJECTORY_STEPS` steps of ``gd``, after each of them, with random penalty points
   (`prdsim.verification.separation`);
@@ -45,6 +46,12 @@ if TYPE_CHECKING:
 _BITS = "entries whose bits differ"
 _HALF = 3  # steps before and after an interruption
 _METHODS = [(chart, integrator) for chart in CHARTS for integrator in INTEGRATORS]
+_Run = tuple[str, str, str]  # chart, integrator, forcing
+_RUNS: list[_Run] = [
+    *((*method, "adversary") for method in _METHODS),
+    *(("gram", "bs23", "white"), ("range", "dopri5", "slow"), ("weight", "gd", "shuffled")),
+    *(("range", "rk4", "static"), ("gram", "bs23", "shuffled")),
+]
 
 
 @dataclass(frozen=True)
@@ -69,11 +76,13 @@ def primitive(candidate: Candidate, experiments: Experiments) -> Iterator[Findin
 
 
 def velocities(candidate: Candidate, experiments: Experiments) -> Iterator[Finding]:
-    """The velocity of the joint flow, for both kinds of critic and without one."""
+    """The velocity of the joint flow, for both kinds of critic, without one, and with controls."""
     kinds: dict[str, dict[str, Any]] = {
         "wgan-gp": {"critic": "wgan-gp"},
         "minimax": {"critic": "minimax"},
         "without": {"diffusion": False},
+        "static": {"forcing": "static"},
+        "shuffled": {"forcing": "shuffled", "forcing_norm": 0.7},
     }
     precision = candidate.backend.precision
     for chart in CHARTS:
@@ -118,19 +127,19 @@ def determinism(candidate: Candidate, experiments: Experiments) -> Iterator[Find
     with candidate.backend.active():
         first, second = (large_results(candidate.backend) for _ in range(2))
     yield Finding("large operations twice", _count_differing(first, second), 0.0, _BITS)
-    for method in _METHODS:
-        first, second = (_bits(_run(candidate, experiments, method, 2 * _HALF)) for _ in range(2))
-        item = f"{', '.join(method)}: {2 * _HALF} steps twice"
+    for which in _RUNS:
+        first, second = (_bits(_run(candidate, experiments, which, 2 * _HALF)) for _ in range(2))
+        item = f"{_named(which)}: {2 * _HALF} steps twice"
         yield Finding(item, _count_differing(first, second), 0.0, _BITS)
 
 
 def resumption(candidate: Candidate, experiments: Experiments) -> Iterator[Finding]:
     """A run interrupted half-way and restored, against one that was not."""
-    for method in _METHODS:
-        whole = _run(candidate, experiments, method, 2 * _HALF)
-        point = _run(candidate, experiments, method, _HALF)
-        again = _run(candidate, experiments, method, _HALF, restored=point)
-        item = f"{', '.join(method)}: restored at step {_HALF}"
+    for which in _RUNS:
+        whole = _run(candidate, experiments, which, 2 * _HALF)
+        point = _run(candidate, experiments, which, _HALF)
+        again = _run(candidate, experiments, which, _HALF, restored=point)
+        item = f"{_named(which)}: restored at step {_HALF}"
         yield Finding(item, _count_differing(_bits(whole), _bits(again)), 0.0, _BITS)
     if candidate.through_files:
         differing = _differing_through_a_file(candidate.backend, experiments)
@@ -155,13 +164,15 @@ differ when resumed."""
 def _run(
     candidate: Candidate,
     experiments: Experiments,
-    method: tuple[str, str],
+    which: _Run,
     steps: int,
     restored: RestartPoint | None = None,
 ) -> RestartPoint:
     """Return the restart point after ``steps`` steps, from the start or from another point."""
-    backend = candidate.backend
-    simulation = experiments.simulation(backend.precision, *method, backend, candidate.simulation)
+    backend, (chart, integrator, forcing) = candidate.backend, which
+    simulation = experiments.simulation(
+        backend.precision, chart, integrator, backend, candidate.simulation, forcing=forcing
+    )
     with simulation:
         if restored is not None:
             simulation.advance()  # earlier steps must not matter
@@ -170,6 +181,11 @@ def _run(
         point = simulation.restart_point()
         simulation.advance()  # the point is a copy: a further step must not change it
     return point
+
+
+def _named(which: _Run) -> str:
+    """Name a run by chart, integrator, and its control, if there is one."""
+    return ", ".join(which[:2] if which[2] == "adversary" else which)
 
 
 def _bits(point: RestartPoint) -> list[HostArray]:

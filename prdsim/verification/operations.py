@@ -186,6 +186,15 @@ def _scaled(o: Operands, name: str) -> Iterator[Finding]:
         yield o.rounded(sizes_of(*A.shape), computed, expected, np.abs(expected), 1)
 
 
+def _take_columns(o: Operands) -> Iterator[Finding]:
+    for A in o.matrices():
+        n = A.shape[1]
+        shifted, repeated = np.roll(np.arange(n), 1), np.arange(n) // 2
+        for name, order in (("shifted", shifted), ("repeated", repeated), ("back", shifted[::-1])):
+            taken = o.apply(o.k.take_columns, A, order.copy(), shape=A.shape)
+            yield same(f"{sizes_of(*A.shape)}, {name}", taken, A[:, order])
+
+
 def _penalty_weights(o: Operands) -> Iterator[Finding]:
     # A norm of exactly 1 has weight 0, and so has one of 0.
     chosen = np.array([0.0, -0.0, 1.0, 4.0, 1e-30, 0.25, 1e30], o.k.dtype)
@@ -291,6 +300,7 @@ OPERATIONS: dict[str, Callable[[Operands], Iterator[Finding]]] = {
     "interpolate": _interpolate,
     "scale_rows": partial(_scaled, name="scale_rows"),
     "scale_columns": partial(_scaled, name="scale_columns"),
+    "take_columns": _take_columns,
     "penalty_weights": _penalty_weights,
     "set_word": _set_word,
     "uniforms": _uniforms,

@@ -547,7 +547,7 @@ def test_declared_bytes_are_those_of_the_arrays_a_kernel_is_given(evidence, cupy
                 assert operation.name == name
                 vectors = 8 * (64 + 96) + 8 * real_kernels.TOTAL_BLOCKS
                 assert 0 <= given - declared <= vectors < 64 * 96, name
-                assert (operations > 0) == (name not in ("copy", "set_word")), name
+                assert (operations > 0) == (name not in ("copy", "set_word", "take_columns")), name
 
 
 @pytest.mark.usefixtures("cupy")

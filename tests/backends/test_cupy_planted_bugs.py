@@ -105,6 +105,13 @@ BUGS = [
         "scale_columns",
     ),
     Bug(
+        "columns taken from the first row alone",
+        real_kernels,
+        "A[i / columns * columns + order[i % columns]]",
+        "A[order[i % columns]]",
+        "take_columns",
+    ),
+    Bug(
         "no exception for ||q|| = 0",
         real_kernels,
         "r > 0 ? (r - 1) / r * scale : (real)0",
@@ -402,8 +409,8 @@ BUGS = [
     Bug(
         "diffusion has the wrong sign",
         prdsim.physics.gradients,
-        "(model.diffusivity, work.G)",
-        "(-model.diffusivity, work.G)",
+        "(model.diffusivity, model.F)",
+        "(-model.diffusivity, model.F)",
         "trajectories",
     ),
     Bug(

@@ -107,6 +107,7 @@ _POINTED = {
     "double": "float64",
     "float": "float32",
     "unsigned char": "uint8",
+    "long long": "int64",
     "unsigned long long": "uint64",
 }
 

@@ -124,6 +124,11 @@ VARIANTS = {
     "gauss": {"integrator": "rk4", "penalty_points": "gauss:3"},
     "geometric times": timed(0.8, snapshots="times:geometric:9", scalars="times:geometric:30"),
     "mixed": timed(0.8, steps=1000, snapshots="every:7"),
+    "static, gd": {"forcing": "static"},
+    "shuffled, gd": {"forcing": "shuffled", "forcing_time": 0.12, "backend": "numba"},
+    "white, bs23": timed(0.8, forcing="white", forcing_time=0.03, integrator="bs23", chart="gram"),
+    "slow, dopri5": timed(0.8, forcing="slow", forcing_time=0.5, integrator="dopri5"),
+    "shuffled, bs23": timed(0.8, forcing="shuffled", forcing_norm=0.5, integrator="bs23"),
     "times up to a step": timed(1e3, steps=40, scalars="times:every:0.06"),
 }
 

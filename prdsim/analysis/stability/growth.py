@@ -25,7 +25,7 @@ from prdsim.analysis.recording import Recording, Snapshot, recording_of
 from prdsim.analysis.snapshot_model import SnapshotModel, settings_of
 from prdsim.config import RunConfig
 from prdsim.physics.charts import range_factors
-from prdsim.physics.gradients import forward, residual, score_field
+from prdsim.physics.gradients import acting_field, forward, residual
 from prdsim.physics.model import Model
 from prdsim.physics.state import State
 from prdsim.trajectory import Trajectory
@@ -87,8 +87,8 @@ def couplings(model: Model, state: State, R: HostArray) -> Couplings:
     rest = k.to_host(work.E).astype(np.float64)
     diffusion = np.zeros_like(rest)
     if model.diffusivity > 0.0:
-        score_field(model, state)
-        diffusion = model.diffusivity * k.to_host(work.G).astype(np.float64)
+        acting_field(model, state)
+        diffusion = model.diffusivity * k.to_host(model.F).astype(np.float64)
     return Couplings(gates, rest, diffusion, R, model.s)
 
 
@@ -137,19 +137,32 @@ class Growth:
     """
 
     def __init__(
-        self, config: RunConfig, X: HostArray, Y: HostArray, *, backend: Backend | str = "numpy"
+        self,
+        config: RunConfig,
+        X: HostArray,
+        Y: HostArray,
+        *,
+        backend: Backend | str = "numpy",
+        forcing_norms: HostArray | None = None,
     ) -> None:
-        self._snapshot = SnapshotModel(config, X, Y, backend=backend)
+        self._snapshot = SnapshotModel(config, X, Y, backend=backend, forcing_norms=forcing_norms)
         self.Q, self.R = range_factors(X)
 
-    def couplings(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> Couplings:
-        """Return the parts of C_j at U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,)."""
-        with self._snapshot.at(U=U, V=V, W=W, a=a) as (model, state):
+    def couplings(
+        self, U: HostArray, V: HostArray, W: HostArray, a: HostArray, *, time: float = 0.0
+    ) -> Couplings:
+        """Return the parts of C_j at U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,).
+
+        ``time`` matters for controls, whose field changes with it.
+        """
+        with self._snapshot.at(time, U=U, V=V, W=W, a=a) as (model, state):
             return couplings(model, state, self.R)
 
-    def rates(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> GrowthRates:
+    def rates(
+        self, U: HostArray, V: HostArray, W: HostArray, a: HostArray, *, time: float = 0.0
+    ) -> GrowthRates:
         """Return sigma_k(C_j) with reaction and diffusion parts."""
-        parts = self.couplings(U, V, W, a)
+        parts = self.couplings(U, V, W, a, time=time)
         shape = (len(U), min(len(V), len(self.R)))
         rates = GrowthRates(*(np.zeros(shape) for _ in range(3)))
         for (neurons, C_r), (_, C_d) in zip(
@@ -163,7 +176,7 @@ class Growth:
         return rates
 
     def patterns(
-        self, U: HostArray, V: HostArray, W: HostArray, a: HostArray
+        self, U: HostArray, V: HostArray, W: HostArray, a: HostArray, *, time: float = 0.0
     ) -> tuple[HostArray, HostArray]:
         """Return the leading right and left singular vectors of C_j: (m, d_in) and (m, d_out).
 
@@ -171,7 +184,7 @@ class Growth:
         the sign in which the current (u_j, v_j) grow: their part along the growing pair is
         positive.
         """
-        parts = self.couplings(U, V, W, a)
+        parts = self.couplings(U, V, W, a, time=time)
         images, outputs = np.zeros(U.shape), np.zeros(V.T.shape)
         for neurons, C in parts.matrices(parts.drive):
             left, _, right = np.linalg.svd(C, full_matrices=False)
@@ -180,9 +193,11 @@ class Growth:
         signs = np.where(along < 0.0, -1.0, 1.0)[:, None]
         return images * signs, outputs * signs
 
-    def spectrum(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> GrowthSpectrum:
+    def spectrum(
+        self, U: HostArray, V: HostArray, W: HostArray, a: HostArray, *, time: float = 0.0
+    ) -> GrowthSpectrum:
         """Return the growth along the principal directions of the inputs."""
-        parts = self.couplings(U, V, W, a)
+        parts = self.couplings(U, V, W, a, time=time)
         curves = []
         for drive in (parts.drive, parts.residual, parts.diffusion):
             squares = sum((C**2).sum(axis=(0, 1)) for _, C in parts.matrices(drive))
@@ -214,7 +229,8 @@ def growth_of(source: Trajectory | Recording) -> Growth:
     Raises `ConfigError` if it lacks the configuration or the samples.
     """
     recording = recording_of(source)
-    return Growth(recording.settings, *recording.samples)
+    norms = recording.forcing_norms
+    return Growth(recording.settings, *recording.samples, forcing_norms=norms)
 
 
 def _prepare(recording: Recording) -> Compute:
@@ -222,7 +238,7 @@ def _prepare(recording: Recording) -> Compute:
     growth = growth_of(recording)
 
     def compute(now: Snapshot) -> Values:
-        rates = growth.rates(**now.weights)
+        rates = growth.rates(**now.weights, time=now.time)
         return {
             **summary("growth_rate", rates.total[:, 0]),
             "growth_reaction": float(np.mean(rates.reaction[:, 0])),

@@ -75,16 +75,22 @@ def linearize(
     flow: Flow,
     *,
     backend: Backend | None = None,
+    time: float = 0.0,
+    forcing_norms: HostArray | None = None,
 ) -> Linearization:
     """Return the Jacobian of a flow at U, V, W, a (host arrays), in range coordinates.
 
     X (d_in, n), Y (d_out, n); the configuration gives the trainable arrays, D, the critic's
-    constants, and the backend unless one is passed. Use the result while the backend is active.
+    constants, and the backend unless one is passed; a control's field is that of the
+    time. Use the result while the backend is active.
     Raises `BackendUnavailableError`.
     """
     k = backend or backend_of(config)
     with k.active():
-        model = build_model(config, k, make_chart("range", k, X, weights["U"]), X, Y)
+        chart = make_chart("range", k, X, weights["U"])
+        model = build_model(config, k, chart, X, Y, forcing_norms)
+        if model.forcing is not None:
+            model.forcing.load(model.forcing.interval_before(time))
         return Linearization(model, model.start(weights), flow)
 
 

@@ -134,25 +134,32 @@ def assess_stability(
     tolerance: float = EQUILIBRIUM_TOLERANCE,
     seed: int = 0,
     backend: Backend | None = None,
+    time: float = 0.0,
+    forcing_norms: HostArray | None = None,
     say: Say = silent,
 ) -> Stability:
     """Return the leading modes at U, V, W, a, without and with diffusion, and the verdict.
 
     X (d_in, n), Y (d_out, n) and weights are on the host, in the paper's coordinates. Without
     diffusion in the configuration, only the flow without it is assessed. ``tolerance`` bounds ||R||
-    of an equilibrium; the rest is as for `leading_modes`.
+    of an equilibrium; ``time`` and ``forcing_norms`` are those of a control; the rest is as
+    for `leading_modes`.
     Raises `ConfigError` if neither U nor V is trained, or if the memory does not suffice.
     """
     if not {"U", "V"} & set(config.moving):
         raise ConfigError("trainable: neither U nor V is trained, so that no pattern can grow")
     k = backend or backend_of(config)
     sizes = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
-    flows: tuple[Flow, ...] = ("reaction", "frozen", "joint") if config.adversary else ("reaction",)
+    flows: tuple[Flow, ...] = ("reaction", "frozen", "joint") if config.diffuses else ("reaction",)
+    if config.controlled:  # its critic, if any, and its generator do not move by one flow
+        flows = ("reaction", "frozen")
     check_memory(config, sizes, k, flows[-1], count)
     modes: dict[Flow, Modes] = {}
     norms: dict[Flow, float] = {"frozen": 0.0}
     for flow in flows:
-        jacobian = linearize(config, X, Y, weights, flow, backend=k)
+        jacobian = linearize(
+            config, X, Y, weights, flow, backend=k, time=time, forcing_norms=forcing_norms
+        )
         modes[flow] = leading_modes(jacobian, count, accuracy=accuracy, seed=seed, say=say)
         if flow != "joint":
             norms[flow] = _velocity_norm(jacobian, diffusion=flow == "frozen")
@@ -172,6 +179,6 @@ def _velocity_norm(jacobian: Linearization, *, diffusion: bool) -> float:
     model, k = jacobian.model, jacobian.model.backend
     with k.active():
         out = State.empty(k, model.state_shapes, jacobian.moving)
-        jacobian.velocity(out, model.work.G if diffusion else None)
+        jacobian.velocity(out, model.F if diffusion else None)
         squares = sum(k.dot(array, array) for _, array in out if array is not None)
     return (model.diffusivity if diffusion else 1.0) * sqrt(squares)

@@ -18,7 +18,7 @@ from prdsim.analysis.recording import Recording, Snapshot, recording_of
 from prdsim.analysis.snapshot_model import SnapshotModel, settings_of
 from prdsim.config import RunConfig
 from prdsim.physics.charts import column_sums, row_sums
-from prdsim.physics.gradients import forward, generator_velocity, residual, score_field
+from prdsim.physics.gradients import acting_field, forward, generator_velocity, residual
 from prdsim.physics.state import State
 from prdsim.trajectory import Trajectory
 
@@ -71,27 +71,36 @@ class Forces:
     """
 
     def __init__(
-        self, config: RunConfig, X: HostArray, Y: HostArray, *, backend: Backend | str = "auto"
+        self,
+        config: RunConfig,
+        X: HostArray,
+        Y: HostArray,
+        *,
+        backend: Backend | str = "auto",
+        forcing_norms: HostArray | None = None,
     ) -> None:
         config = config.replace(trainable="U,V")
-        self._snapshot = SnapshotModel(config, X, Y, backend=backend)
+        self._snapshot = SnapshotModel(config, X, Y, backend=backend, forcing_norms=forcing_norms)
         k, shapes = self._snapshot.backend, self._snapshot.model.state_shapes
         with k.active():
             self._velocity = State.empty(k, shapes, ("U", "V"))
 
-    def norms(self, U: HostArray, V: HostArray, W: HostArray, a: HostArray) -> ForceNorms:
+    def norms(
+        self, U: HostArray, V: HostArray, W: HostArray, a: HostArray, *, time: float = 0.0
+    ) -> ForceNorms:
         """Return the norms at U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,).
 
-        Raises `DataError` for arrays of other shapes.
+        ``time`` matters for controls, whose field changes with it. Raises `DataError` for arrays
+        of other shapes.
         """
-        with self._snapshot.at(U=U, V=V, W=W, a=a) as (model, state):
+        with self._snapshot.at(time, U=U, V=V, W=W, a=a) as (model, state):
             forward(model, state)
             residual(model, out=model.work.E)
             reaction_U, reaction_V = self._norms(model.work.E)
             diffusion_U, diffusion_V = np.zeros_like(reaction_U), np.zeros_like(reaction_V)
             if model.diffusivity > 0.0:
-                score_field(model, state)
-                diffusion_U, diffusion_V = self._norms(model.work.G)
+                acting_field(model, state)
+                diffusion_U, diffusion_V = self._norms(model.F)
         D = model.diffusivity
         return ForceNorms(reaction_U, D * diffusion_U, reaction_V, D * diffusion_V)
 
@@ -128,7 +137,8 @@ def forces_of(source: Trajectory | Recording) -> Forces:
     Raises `ConfigError` if it lacks the configuration or the samples.
     """
     recording = recording_of(source)
-    return Forces(recording.settings, *recording.samples)
+    norms = recording.forcing_norms
+    return Forces(recording.settings, *recording.samples, forcing_norms=norms)
 
 
 def _prepare(recording: Recording) -> Compute:
@@ -136,7 +146,7 @@ def _prepare(recording: Recording) -> Compute:
     forces = forces_of(recording)
 
     def compute(now: Snapshot) -> Values:
-        norms, found = forces.norms(**now.weights), dict[str, float]()
+        norms, found = forces.norms(**now.weights, time=now.time), dict[str, float]()
         for name in FORCES:
             found |= summary(name, getattr(norms, name))
         return found

@@ -301,7 +301,7 @@ def _draw(config: RunConfig, sizes: Sizes, seed: int, backend: Backend) -> HostA
     config = config.replace(width=sizes.m, seed=seed)
     X, Y = white_noise_data(sizes, seed)
     initial = draw_initial(config, dimensions_of(config, sizes.d_in, sizes.d_out, sizes.n))
-    norms = Forces(config, X, Y, backend=backend).norms(**initial)
+    norms = Forces(config, X, Y, backend=backend).norms(**initial, time=0.0)
     predicted = initial_mean_squares(
         X, Y, sizes.m, init_scale=config.init_scale, output_init=config.output_init
     )

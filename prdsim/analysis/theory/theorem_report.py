@@ -44,19 +44,19 @@ def theorem_report(
     """
     config, X, Y = _set_up(trajectory)
     scores = _recorded_scores(trajectory, config, X.shape[1])
-    if replay and config.adversary:
+    if replay and config.diffuses:
         scores = applied_scores(trajectory)
     report = judge_bounds(
         _constants(trajectory, X, Y, scores, mu),
         follow(trajectory.time, trajectory.U, X),
         scores,
-        diffusion=config.adversary,
+        diffusion=config.diffuses,
         step_size=Recorded(trajectory).resolved.step_size if config.integrator == "gd" else 0.0,
     )
     by_paper = paper_mu(trajectory.W[0], X.shape[1], diffusivity=config.effective_diffusivity)
     return replace(
         report,
-        paper_mu=by_paper if config.adversary else None,
+        paper_mu=by_paper if config.diffuses else None,
         notes=tuple(_notes(trajectory, config, replay=replay)),
     )
 
@@ -177,7 +177,7 @@ def applied_scores(trajectory: Trajectory) -> Scores:
         for step in range(steps):
             times[step] = simulation.time
             simulation.advance()
-            G = simulation.backend.to_host(simulation.model.work.G)
+            G = simulation.backend.to_host(simulation.model.F)
             values[step] = diffusivity * float(np.sum(np.abs(G), dtype=np.float64))
         return Scores(times, values)
 
