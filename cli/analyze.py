@@ -11,7 +11,8 @@ import click
 from prdsim.errors import ConfigError
 from prdsim.vocabulary import GROUPS, TABLES
 
-from .choices import RUNS, some
+from .choices import measures_or
+from .effects import Axes, are_of_study, tabulate, takes_axes
 from .shared_options import takes_table_output
 from .terminal import say
 
@@ -32,21 +33,36 @@ def _list_of_measures() -> str:
 
 MEASURES are some of those below; if omitted, those down to forces except growth.
 
+Of a study, one measure or scalar at the end of its members, over a key that varies: mean, spread
+over seeds, fitted exponent. prdsim analyze study loss_sup --over width --by diffusion
+
 {_list_of_measures()}
 """,
 )
 @click.argument(
     "words",
-    metavar="RUN.h5 [MEASURES]...",
+    metavar="RUN.h5|STUDY [MEASURES]...",
     nargs=-1,
     required=True,
-    shell_complete=some(GROUPS, TABLES, files=RUNS),
+    shell_complete=measures_or(GROUPS, TABLES),
 )
+@takes_axes
 @takes_table_output
-def command(words: tuple[str, ...], form: str | None, output: Path | None, force: bool) -> int:
+def command(
+    words: tuple[str, ...],
+    over: str | None,
+    by: tuple[str, ...],
+    form: str | None,
+    output: Path | None,
+    force: bool,
+) -> int:
     """Measure; see the help above."""
     from prdsim.progress import noting
 
+    axes = Axes(over, by)
+    if are_of_study(words, axes):
+        tabulate(words, axes, form, output, force=force)
+        return 0
     with noting() as note:
         note("loading")
         return _analyze(words, form, output, note, force=force)
@@ -57,13 +73,13 @@ def _analyze(
 ) -> int:
     from prdsim.analysis import open_recording, scaling_like, scaling_table
 
-    from .output import deliver, files_and_names, table_format
+    from .output import deliver, files_and_names, in_format, table_format
 
     paths, measures = files_and_names(words, {**GROUPS, **TABLES}, "measure")
     form = table_format(form, output, force=force, inputs=paths)
     if measures == ["scaling"] and not paths:
         note("computing scaling")
-        text = _text({}, {"scaling": scaling_table(scaling_like(None))}, form)
+        text = in_format({"scaling": scaling_table(scaling_like(None))}, form, {})
     else:
         note("reading and verifying")
         with open_recording(_only(paths)) as recording:
@@ -75,7 +91,9 @@ def _analyze(
                 "status": recording.status,
                 "discretization": _errors(found) if form == "json" else _words(found),
             }
-            text = _text(about, tables, form)
+            head = f"{recording.name}: {recording.label}; {recording.status}"
+            trust = f"  discretization: {about['discretization']}"
+            text = in_format(tables, form, about, [head, trust])
     note("")
     deliver(text, output, force=force)
     return 0
@@ -134,20 +152,3 @@ def _tables(recording: Recording, measures: list[str], note: Say) -> dict[str, T
                 note(f"computing {name}")
                 tables[name] = RUN_TABLES[name](recording, note)
     return tables
-
-
-def _text(about: dict[str, Any], tables: dict[str, Table], form: str) -> str:
-    from prdsim.analysis import to_json
-
-    if form == "json":
-        return to_json(about, tables) + "\n"
-    if form == "csv":
-        if len(tables) > 1:
-            names = ", ".join(tables)
-            raise ConfigError(f"csv holds one table, not {names}: ask for one, or for json")
-        return next(iter(tables.values())).to_csv()
-    head = []
-    if about:
-        head = [f"{about['run']}: {about['label']}; {about['status']}"]
-        head += [f"  discretization: {about['discretization']}"]
-    return "\n".join([*head, *(table.to_text() for table in tables.values())]) + "\n"

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 
 import click
 
+from prdsim.files.json_text import read_json
 from prdsim.symbols import ARRAYS
-from prdsim.vocabulary import DATA_SUFFIXES, DATASETS
+from prdsim.vocabulary import DATA_SUFFIXES, DATASETS, MEASURES, SCALARS
 
 Choose = Callable[[click.Context, click.Parameter, str], list[str]]
 """What click calls for the choices of a parameter that begin with a text."""
@@ -44,14 +46,57 @@ def some(*known: Iterable[str], files: tuple[str, ...] | None = None) -> Choose:
     return choose
 
 
+def measures_or(*known: Iterable[str]) -> Choose:
+    """Return a function that gives known words and runs; after a study, measures and scalars."""
+    of_runs = some(*known, files=RUNS)
+    of_study = some(dict.fromkeys([*SCALARS, *chain(*MEASURES.values())]))
+
+    def choose(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+        chosen = of_study if _keys_that_vary(context) else of_runs
+        return chosen(context, parameter, begun)
+
+    return choose
+
+
+def varying(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """Return the keys that vary in the study that a command line names."""
+    return _matching(_keys_that_vary(context), begun)
+
+
+def _keys_that_vary(context: click.Context) -> list[str]:
+    """Return them as the study's plan tells them; none if there is no study."""
+    words = (*(context.params.get("words") or ()), *context.args)
+    for word in words:
+        try:
+            plan = read_json((Path(word) / "study.json").read_bytes())
+            return list(dict.fromkeys(key for point in plan["members"] for key in point))
+        except (OSError, ValueError, LookupError, TypeError):  # nothing to offer
+            continue
+    return []
+
+
 def settings(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
     """Return the choices of ``--set``: keys, then their values."""
+    return _with_key(begun, values)
+
+
+def axes(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """Return the choices of ``--vary``: keys, then values, the last of a list."""
+
+    def last_value(key: str, listed: str) -> list[str]:
+        before, comma, last = listed.rpartition(",")
+        return [f"{before}{comma}{value}" for value in values(key, last)]
+
+    return _with_key(begun, last_value)
+
+
+def _with_key(begun: str, values_of: Callable[[str, str], list[str]]) -> list[str]:
     from prdsim.config import RunConfig
 
     key, equals, value = begun.partition("=")
     if not equals:
         return [f"{name}=" for name in _matching(RunConfig.model_fields, key)]
-    return [f"{key}={found}" for found in values(key.replace("-", "_"), value)]
+    return [f"{key}={found}" for found in values_of(key.replace("-", "_"), value)]
 
 
 def of_key(key: str) -> Choose:

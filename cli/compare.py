@@ -36,10 +36,10 @@ def command(
 
     with noting() as note:
         note("loading")
-        from prdsim.analysis import open_recording, to_json
+        from prdsim.analysis import open_recording
         from prdsim.analysis.comparison import compare
 
-    from .output import deliver, files_and_names, table_format
+    from .output import deliver, files_and_names, in_format, table_format
 
     paths, names = files_and_names(words, GROUPS, "measure")
     form = table_format(form, output, force=force, inputs=paths)
@@ -55,10 +55,6 @@ def command(
                 say(f"{run.name}: {run.status}", err=True)
     for name, reason in comparison.left_out.items():
         say(f"{name} left out: {reason}", err=True)
-    table = comparison.table()
-    if form == "json":
-        text = to_json({"time": comparison.time}, {"measures": table}) + "\n"
-    else:
-        text = table.to_csv() if form == "csv" else table.to_text() + "\n"
+    text = in_format({"measures": comparison.table()}, form, {"time": comparison.time})
     deliver(text, output, force=force)
     return 0

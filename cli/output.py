@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from prdsim.errors import ConfigError, did_you_mean
 from prdsim.files.whole import check_name, refuse_inputs, write_whole
 from prdsim.words import shown, visible
 
 from .terminal import say
+
+if TYPE_CHECKING:
+    from prdsim.table import Table
 
 
 def check_output(paths: Iterable[Path], *, force: bool, inputs: Iterable[Path] = ()) -> None:
@@ -39,6 +43,25 @@ def table_format(
         raise ConfigError(f"{shown(output)}: end the name in .csv, .json or .txt, or give --format")
     check_output([output], force=force, inputs=inputs)
     return form or formats[output.suffix]
+
+
+def in_format(
+    tables: Mapping[str, Table], form: str, about: Mapping[str, Any], head: Iterable[str] = ()
+) -> str:
+    """Return tables in a format: JSON with facts ``about`` them, CSV, or text under ``head``.
+
+    Raises `ConfigError` for several tables as CSV.
+    """
+    from prdsim.table import to_json
+
+    if form == "json":
+        return to_json(about, tables) + "\n"
+    if form == "csv":
+        if len(tables) > 1:
+            names = ", ".join(tables)
+            raise ConfigError(f"csv holds one table, not {names}: ask for one, or for json")
+        return next(iter(tables.values())).to_csv()
+    return "\n".join([*head, *(table.to_text() for table in tables.values())]) + "\n"
 
 
 def deliver(text: str, output: Path | None, *, force: bool) -> None:

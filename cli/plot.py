@@ -16,7 +16,8 @@ from prdsim.files.small import folder_for_output
 from prdsim.words import shown
 
 from . import report
-from .choices import RUNS, some
+from .choices import measures_or, some, varying
+from .effects import Axes, are_of_study, draw, takes_axes
 from .shared_options import FILE_NAME
 from .terminal import say
 
@@ -28,9 +29,16 @@ if TYPE_CHECKING:
 @click.command(name="plot")
 @click.argument(
     "words",
-    metavar="[RUN.h5]... [FIGURE]...",
+    metavar="[RUN.h5]... [FIGURE]... | STUDY MEASURE",
     nargs=-1,
-    shell_complete=some(vocabulary.FIGURES, files=RUNS),
+    shell_complete=measures_or(vocabulary.FIGURES),
+)
+@takes_axes
+@click.option(
+    "--against",
+    metavar="KEY",
+    help="of a study: a second axis, for a map",
+    shell_complete=varying,
 )
 @click.option("-o", "--output", type=FILE_NAME, help="a file, or a folder  [this folder]")
 @click.option(
@@ -50,16 +58,29 @@ if TYPE_CHECKING:
 @click.option("--embedding", type=click.Choice(["pca", "tsne"]), default="pca", help="[pca]")
 @click.option("--log-time", is_flag=True, help="draw time logarithmically")
 @click.option("--dpi", type=click.IntRange(30, 1200), default=150, help="of png and movies  [150]")
-def command(words: tuple[str, ...], **options: Any) -> int:
+def command(
+    words: tuple[str, ...],
+    over: str | None,
+    by: tuple[str, ...],
+    against: str | None,
+    **options: Any,
+) -> int:
     """Draw figures of runs; without a FIGURE, list them.
 
     Several runs that differ only in their seed make bands; runs with and without diffusion are
     shown side by side. A run may be unfinished or still being written: the part so far is drawn.
 
     Missing data are reported before any figure is drawn. A figure that fails does not stop others.
+
+    Of a study: one measure or scalar over a key that varies, with its spread over seeds.
+    prdsim plot study loss_sup --over width --by diffusion -o loss.png
     """
     from prdsim.progress import noting
 
+    axes = Axes(over, by, against)
+    if are_of_study(words, axes):
+        draw(words, axes, options["output"], dpi=options["dpi"], force=options["force"])
+        return 0
     with noting() as note:
         return _plot(words, options, note)
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from prdsim.errors import did_you_mean
+from prdsim.vocabulary import GROUPS
 from prdsim.words import shell_word
 
-from .output import deliver, table_format
+from .choices import axes, some
+from .output import deliver, in_format, table_format
 from .shared_options import FILE_NAME, HintingGroup, settings_option, takes_table_output
 from .terminal import say
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from prdsim.study import Member, Plan, StudyFolder, Swept
     from prdsim.study.folder import Standing
     from prdsim.study.sweep import Engine
-    from prdsim.table import Table
 
 
 class _Sweep(HintingGroup):
@@ -54,7 +55,13 @@ def command() -> None:
 @command.command(name="start")
 @click.argument("study", metavar="[STUDY.toml]", required=False, type=FILE_NAME)
 @click.option("-o", "--output", type=FILE_NAME, help="folder of the study")
-@click.option("--vary", multiple=True, metavar="KEY=VALUES", help="an axis, such as seed=0:10")
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="KEY=VALUES",
+    help="an axis, such as seed=0:10",
+    shell_complete=axes,
+)
 @settings_option("set a key of all members; may be repeated")
 @click.option("--workers", type=click.IntRange(1, 4096), help="processes  [the cores]")
 @click.option("--dask", is_flag=True, help="use Dask for the workers of this machine")
@@ -171,107 +178,33 @@ def status(folder: Path, as_json: bool) -> None:
 
 @command.command(name="table")
 @_FOLDER
+@click.option(
+    "--measures",
+    "groups",
+    multiple=True,
+    metavar="GROUP",
+    help="add this group of measures at the end; may be repeated",
+    shell_complete=some(GROUPS),
+)
 @takes_table_output
-def table(folder: Path, form: str | None, output: Path | None, force: bool) -> None:
-    """Print the table of a study: settings, state and final scalars of every member."""
-    from prdsim.study import StudyFolder
-    from prdsim.study.table import study_table
-
-    form = table_format(form, output, force=force)
-    members = study_table(StudyFolder.open(folder))
-    text = _text(members, form, {"study": str(folder)}, "members")
-    deliver(text, output, force=force)
-
-
-def _text(table: Table, form: str, about: dict[str, str], name: str) -> str:
-    """Return a table in a format; JSON tells what it is about, and calls it by a name."""
-    from prdsim.table import to_json
-
-    if form == "json":
-        return to_json(about, {name: table}) + "\n"
-    return table.to_csv() if form == "csv" else table.to_text() + "\n"
-
-
-_MEASURE = click.argument("measure")
-_OVER = click.option("--over", required=True, metavar="KEY", help="the axis")
-_BY = click.option("--by", multiple=True, metavar="KEY", help="one curve each; may be repeated")
-
-
-@command.command(name="analyze")
-@_FOLDER
-@_MEASURE
-@_OVER
-@_BY
-@takes_table_output
-def analyze(
-    folder: Path,
-    measure: str,
-    over: str,
-    by: tuple[str, ...],
-    form: str | None,
-    output: Path | None,
-    force: bool,
+def table(
+    folder: Path, groups: tuple[str, ...], form: str | None, output: Path | None, force: bool
 ) -> None:
-    """Tabulate a scalar of a study over an axis: mean, spread over seeds, fitted exponent.
+    """Print the table of a study: settings, state and final scalars of every member.
 
-    If rtol varies, too, its finest value is shown, and the difference from the next one as the
-    discretization error.
+    prdsim analyze --help lists the groups of measures.
     """
+    from prdsim.progress import tracked
     from prdsim.study import StudyFolder
-    from prdsim.study.effects import curves, effect_table, fineness
     from prdsim.study.table import study_table
 
     form = table_format(form, output, force=force)
     study = StudyFolder.open(folder)
-    found = curves(study_table(study), measure, over, by, fineness(study.plan))
-    effects = effect_table(found, measure, over)
-    about = {"study": str(folder), "measure": measure}
-    deliver(_text(effects, form, about, over), output, force=force)
-
-
-@command.command(name="plot")
-@_FOLDER
-@_MEASURE
-@_OVER
-@_BY
-@click.option("--against", metavar="KEY", help="a second axis: draw a map")
-@click.option("-o", "--output", type=FILE_NAME, required=True, help="the figure")
-@click.option("--force", is_flag=True, help="overwrite the output")
-def plot(
-    folder: Path,
-    measure: str,
-    over: str,
-    by: tuple[str, ...],
-    against: str | None,
-    output: Path,
-    force: bool,
-) -> None:
-    """Draw a scalar of a study over an axis, or as a map over two."""
-    from prdsim.errors import ConfigError
-    from prdsim.figures.style import SUFFIXES, write_figure
-    from prdsim.files.whole import check_name
-    from prdsim.study import StudyFolder
-    from prdsim.study.drawing import draw_curves, draw_map
-    from prdsim.study.effects import curves, fineness
-    from prdsim.study.table import study_table
-
-    if output.suffix not in SUFFIXES:
-        raise ConfigError(f"{output}: end the name in one of {', '.join(SUFFIXES)}")
-    check_name(output, force=force)
-    study = StudyFolder.open(folder)
-    found = curves(
-        study_table(study),
-        measure,
-        over,
-        by if against is None else (against,),
-        fineness(study.plan),
-    )
-    if against is None:
-        figure = draw_curves(found, measure, over)
-    else:
-        figure = draw_map(found, measure, over, against)
-    write_figure(figure, output, force=force)
-    say(str(output))
+    members = study_table(study, groups=groups, progress=lambda items: tracked(items, "members"))
+    for note in members.notes if form == "csv" else ():
+        say(note, err=True)
+    text = in_format({"members": members}, form, {"study": str(folder)})
+    deliver(text, output, force=force)
 
 
 def _detached(study: StudyFolder) -> int:

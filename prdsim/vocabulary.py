@@ -12,6 +12,61 @@ GROUPS = {
 }
 """Groups of measures that have a row per snapshot; see `prdsim.analysis.GROUPS`."""
 
+
+def _over_neurons(*names: str) -> tuple[str, ...]:
+    return tuple(
+        f"{name}_{part}" for name in names for part in ("mean", "sd", "q05", "q50", "q95", "max")
+    )
+
+
+MEASURES = {
+    "distances": _over_neurons("distance_U", "distance_V"),
+    "spread": ("cv_U", "gini_U", "cv_V", "gini_V"),
+    "entries": ("skewness_U", "kurtosis_U", "ks_U", "ks_initial_U"),
+    "order": (
+        "morans_i_U",
+        "morans_i_change",
+        "wavelength_U",
+        "wavelength_change",
+        "correlation_length_U",
+        "correlation_length_change",
+    ),
+    "activity": ("active_gates", "inactive_neurons", "cv_active_U", "gini_active_U"),
+    "rank": ("effective_rank", "participation_ratio"),
+    "growth": (*_over_neurons("growth_rate"), "growth_reaction", "growth_diffusion"),
+    "forces": _over_neurons("reaction_U", "diffusion_U", "reaction_V", "diffusion_V"),
+}
+"""The measures of each group."""
+
+SCALARS = (
+    "step",
+    "time",
+    "step_size",
+    "loss_sup",
+    "loss_adv",
+    "loss_aug",
+    "loss_critic",
+    "residual_norm",
+    "reaction_norm_U",
+    "diffusion_norm_U",
+    "reaction_norm_V",
+    "diffusion_norm_V",
+    "distance_U_mean",
+    "distance_U_max",
+    "distance_V_mean",
+    "distance_V_max",
+    "balance_drift",
+    "critic_balance_drift",
+    "score_norm_mean",
+    "penalty_norm_mean",
+    "mask_flips",
+    "evaluations",
+    "rejected_steps",
+    "invariant_error",
+    "lambda_max",
+)
+"""What every run records besides snapshots; see `prdsim.trajectory.SCALARS`."""
+
 TABLES = {
     "subspace": "share of the path's variance in its first k directions",
     "neurons": "all of the above per neuron, at the last snapshot",

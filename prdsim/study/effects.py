@@ -7,16 +7,18 @@ error the largest relative difference from the next one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from prdsim.arguments import known_name
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.errors import ConfigError, did_you_mean
-from prdsim.study.folder import State
-from prdsim.study.plan import Plan
+from prdsim.study.folder import State, StudyFolder
+from prdsim.study.plan import Member, Plan
+from prdsim.study.table import groups_of, study_table
 from prdsim.table import Table
 from prdsim.words import shown
 
@@ -82,6 +84,24 @@ def fineness(plan: Plan) -> str:
     return "step_size" if "step_size" in plan.keys and fixed else ""
 
 
+def curves_of(
+    study: StudyFolder,
+    measure: str,
+    over: str,
+    by: Sequence[str] = (),
+    *,
+    progress: Callable[[Iterable[Member]], Iterable[Member]] = iter,
+) -> list[Curve]:
+    """Return the curves of a measure of a study, see `curves`; its group alone is computed.
+
+    ``progress`` may wrap the loop over members. Raises what `study_table` and `curves` raise.
+    """
+    groups, fine = groups_of(measure), fineness(study.plan)
+    _require_keys(study.plan.keys, over, by, fine)
+    table = study_table(study, groups=groups, progress=progress)
+    return curves(table, measure, over, by, fine)
+
+
 def curves(
     table: Table, measure: str, over: str, by: Sequence[str] = (), fine: str = ""
 ) -> list[Curve]:
@@ -94,13 +114,14 @@ def curves(
     """
     names = list(table.columns)
     keys = names[1 : names.index("state")]  # between the member's name and its state
-    _require(table, measure, keys, over, by)
-    fine = "" if fine in (over, *by) else fine
-    others = set(keys) - {over, *by, "seed", fine}
-    if others:
-        raise ConfigError(f"{min(others)} varies, too: give --by {min(others)}")
+    known_name(measure, [name for name in names[len(keys) + 2 :] if name != "reason"], "measure")
+    fine = _require_keys(keys, over, by, fine)
+    rows = table.rows
+    if any(row[measure] is None for row in rows if row["state"] == State.FINISHED):
+        problem = f"{measure} is not a number for some members"
+        raise ConfigError("; ".join([problem, *table.notes]))
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in table.rows:
+    for row in rows:
         groups.setdefault(tuple(row[key] for key in by), []).append(row)
     return [
         _curve(dict(zip(by, group, strict=True)), members, measure, over, fine)
@@ -108,15 +129,17 @@ def curves(
     ]
 
 
-def _require(table: Table, measure: str, keys: Sequence[str], over: str, by: Sequence[str]) -> None:
+def _require_keys(keys: Sequence[str], over: str, by: Sequence[str], fine: str) -> str:
+    """Require that all keys that vary are given, and no others; return ``fine`` unless it is."""
     for key in (over, *by):
         if key not in keys:
             hint = did_you_mean(key, keys) or f"these vary: {', '.join(keys)}"
             raise ConfigError(f"{shown(key)} does not vary in this study; {hint}")
-    known = [name for name in table.columns if name not in (*keys, "member", "state", "reason")]
-    if measure not in known:
-        hint = did_you_mean(measure, known) or f"choose from {', '.join(known)}"
-        raise ConfigError(f"{shown(measure)}: no such measure; {hint}")
+    fine = "" if fine in (over, *by) else fine
+    others = set(keys) - {over, *by, "seed", fine}
+    if others:
+        raise ConfigError(f"{min(others)} varies, too: give --by {min(others)}")
+    return fine
 
 
 def _curve(
@@ -131,8 +154,6 @@ def _curve(
         for row in rows
         if row["state"] == State.FINISHED
     }
-    if None in found.values():
-        raise ConfigError(f"{measure} is not a number for some members")
     finest = sorted({row.get(fine) for row in rows}, key=_size)[:2]
     x = sorted({row[over] for row in rows}, key=_place)
     seeds = sorted({key[2] for key in found}, key=str)

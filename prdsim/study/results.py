@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prdsim.arguments import file_path
@@ -53,13 +53,15 @@ class Study(Mapping[str, Trajectory]):
         count = len(self._folder.plan.members)
         return f"<Study {shown(self._folder.path)}: {len(self)} of {count} members finished>"
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self, groups: str | Iterable[str] = ()) -> pd.DataFrame:
         """Return settings, state and final scalars of all members, indexed by name.
 
-        Raises `ConfigError` without pandas.
+        ``groups`` of measures, among `prdsim.analysis.GROUPS`, are computed at the last snapshots;
+        those of members that are not finished, or lack data for them, are NaN. Raises
+        `ConfigError` without pandas, or for an unknown group.
         """
         pandas = library("pandas", "frame")
-        table = study_table(self._folder, look(self._folder))
+        table = study_table(self._folder, groups=groups)
         frame: pd.DataFrame = pandas.DataFrame(dict(table.columns))
         return frame.set_index("member")
 

@@ -8,8 +8,10 @@ import sys
 
 import pytest
 from support_cli import ROOT, assert_refused
+from support_study import study
 
 from prdsim import vocabulary
+from prdsim.analysis import GROUPS
 from prdsim.backends import backend_names
 from prdsim.cli import _VERBS
 from prdsim.cli.choices import values
@@ -18,6 +20,7 @@ from prdsim.config.files import load_config
 from prdsim.config.messages import literals
 from prdsim.datasets import idx, user_files
 from prdsim.figures import FIGURES
+from prdsim.trajectory import SCALARS
 
 USAGE = 2
 HEAVY = {"numpy", "scipy", "h5py", "numba", "matplotlib"}
@@ -96,6 +99,23 @@ def test_files_are_those_that_the_argument_takes(choices):
 
 
 @pytest.mark.usefixtures("folder")
+def test_of_a_study_its_keys_and_measures_are_completed(choices, tmp_path):
+    study(tmp_path / "s", "width=2,3", "seed=0:2")
+    for verb in ("analyze", "plot"):
+        assert choices(f"{verb} s distance_U_m") == ["distance_U_mean", "distance_U_max"]
+        assert choices(f"{verb} s cv_U --over ") == ["width", "seed"]
+        assert choices(f"{verb} s cv_U --by wi") == ["width"]
+        assert choices(f"{verb} --over=") == []
+    assert choices("plot s cv_U --against s") == ["seed"]
+    assert choices("plot s mor") == ["morans_i_U", "morans_i_change"]
+    assert choices("sweep --vary integr") == ["integrator="]
+    assert choices("sweep --vary integrator=rk4,d") == ["integrator=rk4,dopri5"]
+    assert choices("sweep table s --measures ra") == ["rank"]
+    (tmp_path / "s" / "study.json").write_text('{"members": 3}')
+    assert choices("analyze s cv_U --over ") == []
+
+
+@pytest.mark.usefixtures("folder")
 def test_bash_is_told_what_follows_the_signs_at_which_it_splits(choices):
     """Its own words: --set precision=float6 comes in four."""
     assert choices("run --set precision = float6", "bash") == ["float64"]
@@ -166,5 +186,8 @@ def test_bash_itself_completes_and_nothing_heavy_is_imported(tmp_path):
 
 def test_names_for_completion_are_those_of_the_program():
     assert list(FIGURES) == list(vocabulary.FIGURES)
+    declared = {name: tuple(m.name for m in group.measures) for name, group in GROUPS.items()}
+    assert declared == vocabulary.MEASURES
+    assert ("step", *(field.name for field in SCALARS)) == vocabulary.SCALARS
     assert tuple(idx.manifest()) == vocabulary.DOWNLOADED
     assert tuple(user_files.SUFFIXES) == vocabulary.DATA_SUFFIXES

@@ -40,8 +40,8 @@ READING = (
     "sweep run FILE",
     "sweep stop FILE",
     "sweep table FILE",
-    "sweep analyze FILE loss_sup --over width",
-    "sweep plot FILE loss_sup --over width -o new.png",
+    "analyze FILE loss_sup --over width",
+    "plot FILE loss_sup --over width -o new.png",
 )
 OF_FILES = READING[:-8]
 """The others are about a folder."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support_cli import caller
+from support_cli import Run, assert_refused, caller
 from support_study import study
 
 from prdsim.errors import ConfigError
-from prdsim.study import load_plan
+from prdsim.study import StudyFolder, load_plan
+from prdsim.study import table as study_tables
 from prdsim.study.drawing import draw_curves, draw_map
 from prdsim.study.effects import curves, effect_table, exponent, fineness, in_words
+from prdsim.study.table import study_table
+from prdsim.study.worker import work
 from prdsim.table import Table
 
 
@@ -155,17 +161,98 @@ def test_figures_show_curves_and_maps():
         draw_map(found[:1], "distance", "width", "diffusion")
 
 
-def test_the_commands_tabulate_and_draw(tmp_path, monkeypatch, capsys):
-    run = caller(monkeypatch, capsys)
-    folder = study(tmp_path / "s", "width=2,3,4", "seed=0,1")
-    run("sweep", "run", folder.path)
-    about = (folder.path, "loss_sup", "--over", "width")
-    told = run("sweep", "analyze", *about)
+def test_members_without_a_number_are_told_with_the_reason():
+    given = table(width=WIDTHS, seed=SEEDS)
+    given.columns["distance"][3] = float("nan")
+    note = "order left out of 1 of the members, such as no grid"
+    with pytest.raises(ConfigError, match=f"for some members; {note}"):
+        curves(replace(given, notes=(note,)), "distance", "width")
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> StudyFolder:
+    folder = study(tmp_path_factory.mktemp("made") / "s", "width=2,3,4", "seed=0,1")
+    work(folder, folder.plan.members)
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path, made) -> Run:
+    """Run a command line where the study is called s, and one of its members a.h5."""
+    monkeypatch.chdir(tmp_path)
+    Path("s").symlink_to(made.path)
+    Path("a.h5").symlink_to(made.trajectory(made.plan.members[0]))
+    return caller(monkeypatch, capsys)
+
+
+def test_analyze_and_plot_take_a_study(run):
+    told = run("analyze", "s", "loss_sup", "--over", "width")
     assert told.code == 0
     assert told.out.startswith("loss_sup over width\n  all: exponent ")
-    assert run("sweep", "plot", *about, "-o", tmp_path / "f.png").code == 0
-    assert (tmp_path / "f.png").stat().st_size > 5000
-    told = run("sweep", "plot", *about, "-o", tmp_path / "f.png")
-    assert (told.code, "exists" in told.err) == (2, True)
-    told = run("sweep", "plot", *about, "-o", tmp_path / "f.xyz")
-    assert (told.code, "end the name in one of .png" in told.err) == (2, True)
+    words = ("s", "loss_sup", "--over", "width", "-o", "f.png")
+    assert run("plot", *words).out == "f.png\n"
+    assert Path("f.png").stat().st_size > 5000
+    assert_refused(run("plot", *words), 2, "f.png exists")
+    assert run("plot", *words[:-1], "f.svg", "--dpi", 40, "--against", "seed").code == 0
+    assert "mean over seeds" in Path("f.svg").read_text()
+
+
+def test_a_measure_is_computed_from_the_files_and_its_group_alone(run, made, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        study_tables,
+        "_measured",
+        lambda trajectory, group, measured=study_tables._measured: (
+            asked.append(group) or measured(trajectory, group)
+        ),
+    )
+    told = run("analyze", "cv_U", "s", "--over", "width", "--json")
+    assert asked == ["spread"] * 6
+    rows = json.loads(told.out)["width"]
+    values = study_table(made, groups="spread").columns["cv_U"]
+    assert [row["mean"] for row in rows] == pytest.approx(np.reshape(values, (3, 2)).mean(axis=1))
+    asked.clear()
+    assert run("analyze", "s", "step", "--over", "width").code == 0
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("analyze s", "name one study and one measure"),
+        ("analyze s cv_U", "name the axis, such as --over width; these vary: width, seed"),
+        ("analyze s cv_U --by width", "name the axis"),
+        ("analyze s cv_U gini_U --over width", "name one study and one measure"),
+        ("analyze s cv_X --over width", "cv_X: no such measure; did you mean cv_"),
+        ("analyze s spread --over width", "spread is a group of measures; choose one: cv_U"),
+        ("analyze s cv_U --over widht", "widht does not vary in this study; did you mean width?"),
+        ("analyze s cv_U --over width --by rtol", "rtol does not vary in this study"),
+        ("analyze s a.h5 --over width", "a.h5 is a run: name a study or runs, not both"),
+        ("analyze s a.h5 rank", "a.h5 is a run: name a study or runs, not both"),
+        ("analyze a.h5 rank --over width", "--over, --by and --against are for studies"),
+        ("analyze rank --over width", "name one study and one measure"),
+        ("plot s cv_U --over width", "name the figure, such as -o cv_U.png"),
+        ("plot s cv_U --over width -o f.xyz", "f.xyz: end the name in one of .png"),
+        ("plot s filters", "filters is a figure of runs; of a study, name a measure"),
+        ("plot s cv_U --over width -o f.png --sample 3", "--sample is not for studies"),
+        ("plot s cv_U --over width --by seed --against seed -o f.png", "choose one"),
+        ("plot a.h5 top --against seed", "--against are for studies; a.h5 is a run"),
+        (f"plot s {'x' * 9000} --over width -o f.png", "no such measure"),
+    ],
+    ids=lambda value: value[:40].replace(" ", "_"),
+)
+def test_bad_combinations_get_one_clear_line(run, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.setattr(study_tables, "_numbers", None)  # nothing is read for them
+    before = sorted(tmp_path.iterdir())
+    assert_refused(run(*arguments.split()), 2, words)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_folder_that_holds_no_study_is_told(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for verb in ("analyze", "plot"):
+        told = run(verb, "empty", "cv_U", "--over", "width", *["-o", "f.png"] * (verb == "plot"))
+        assert_refused(told, 3, "empty is not the folder of a study")
