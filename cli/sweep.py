@@ -173,7 +173,7 @@ def status(folder: Path, as_json: bool) -> None:
     if as_json:
         say(to_json({"study": str(folder)}, {"members": study_table(study, standings)}))
     else:
-        _report(study, standings)
+        report(study, standings)
 
 
 @command.command(name="table")
@@ -238,7 +238,7 @@ def _describe(plan: Plan) -> None:
 
 
 def _finish(study: StudyFolder, swept: Swept) -> int:
-    _report(study, swept.standings)
+    report(study, swept.standings)
     say(f"table: {study.path / 'table.csv'}")
     if swept.stopped:
         say("stopped; the same command goes on", err=True)
@@ -246,7 +246,8 @@ def _finish(study: StudyFolder, swept: Swept) -> int:
     return 0 if swept.finished else 1
 
 
-def _report(study: StudyFolder, standings: dict[str, Standing]) -> None:
+def report(study: StudyFolder, standings: dict[str, Standing]) -> None:
+    """Tell the state of a study, and which members failed."""
     from prdsim.study.folder import summary
 
     stopped = "; stopped" if study.stop_file.exists() else ""

@@ -340,12 +340,17 @@ def config_sha256(values: Mapping[str, Any]) -> str:
     """Return the SHA-256 of the keys that affect numbers: without output keys and folders.
 
     ``values`` maps keys to values, as in a trajectory file; keys that a later version of
-    prdsim adds do not change the checksum of a file that lacks them.
+    prdsim adds do not change the checksum of a file that lacks them. A file of norms counts by its
+    name.
     """
     former = "scalars_every"  # of the group output, in files of format version 1
     left_out = {*keys_of("output", "preset"), "data_dir", former}
-    kept = {key: values[key] for key in sorted(values) if key not in left_out}
+    kept = {key: _without_folder(key, values[key]) for key in sorted(values) if key not in left_out}
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
+
+
+def _without_folder(key: str, value: Any) -> Any:
+    return Path(value).name if key == "forcing_norm" and isinstance(value, str) else value
 
 
 def keys_of(*groups: str) -> list[str]:

@@ -128,8 +128,14 @@ class StudyFolder:
         return self.path / "members" / f"{member.name}.h5"
 
     def config(self, member: Member) -> RunConfig:
-        """Return a member's configuration, with its output."""
-        return member.config.replace(output=str(self.trajectory(member)))
+        """Return a member's configuration, with its output.
+
+        A file of norms is relative to the study's folder: it may be a member of another study.
+        """
+        keys = {"output": str(self.trajectory(member))}
+        if isinstance(member.config.forcing_norm, str):
+            keys["forcing_norm"] = str(self.path / member.config.forcing_norm)
+        return member.config.replace(**keys)
 
     def failure(self, member: Member) -> Path:
         """Return the path of the reason why a member failed."""

@@ -93,7 +93,10 @@ def in_words(point: Settings) -> str:
 
 def name_of(config: RunConfig) -> str:
     """Return the name of the member with a configuration: twelve hexadecimal digits."""
-    values = {key: value for key, value in config.model_dump().items() if key not in _PLACES}
+    chosen = config.model_dump(exclude_defaults=True)  # keys of later versions change no name
+    values = {key: value for key, value in chosen.items() if key not in _PLACES}
+    if isinstance(config.forcing_norm, str):
+        values["forcing_norm"] = Path(config.forcing_norm).name  # a member's, in some folder
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -134,9 +137,9 @@ def load_plan(
 def _from_anywhere(values: Settings) -> Settings:
     """Return settings whose paths are absolute: members run in other folders, too."""
     found = dict(values)
-    for key in ("dataset", "data_dir"):
+    for key in ("dataset", "data_dir", "forcing_norm"):
         value = values.get(key)
-        if isinstance(value, str) and (key == "data_dir" or Path(value).suffix):
+        if isinstance(value, str) and (key != "dataset" or Path(value).suffix):
             found[key] = str(Path(value).expanduser().absolute())
     return found
 

@@ -1,0 +1,107 @@
+"""``prdsim controls``: what is the adversary's own, and what any force would do."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .choices import of_key, some
+from .shared_options import FILE_NAME, settings_option
+from .terminal import say
+
+if TYPE_CHECKING:
+    from prdsim.study.controls import Base
+
+_CURVES_SHOWN = ("distance_U_mean", "cv_U", "ks_U")
+
+
+@click.command(name="controls")
+@click.option(
+    "-o", "--output", type=FILE_NAME, default=Path("controls"), help="folder  [controls]"
+)
+@click.option("--dataset", help="data set of all runs  [synthetic]", shell_complete=of_key("dataset"))
+@click.option(
+    "--data-dir", help="folder that holds downloaded data sets", shell_complete=some(files=())
+)
+@click.option("--seeds", type=click.IntRange(2, 1000), default=10, help="initial draws  [10]")
+@click.option(
+    "--curve-seeds",
+    type=click.IntRange(0, 1000),
+    default=5,
+    help="initial draws of the response curves; 0: no curves  [5]",
+)
+@settings_option("set a key of all runs; may be repeated")
+@click.option("--workers", type=click.IntRange(1, 4096), help="processes  [the cores]")
+@click.option("--retry-failed", is_flag=True, help="try failed members again")
+def command(
+    output: Path,
+    dataset: str | None,
+    data_dir: str | None,
+    seeds: int,
+    curve_seeds: int,
+    settings: tuple[str, ...],
+    workers: int | None,
+    retry_failed: bool,
+) -> int:
+    """Compare the adversary with controls: other fields of its norm in its place.
+
+    Runs a study without diffusion, with the adversary, and with fields that are static, common to
+    all samples, shuffled over samples, white or slow in time, over seeds, each at two tolerances;
+    then response curves in D, the critic's speed, the initial scale and the step of gd. Small
+    runs (100 samples, 64 neurons) unless --set says otherwise. Ctrl-C stops; repeat the command to
+    continue.
+    """
+    from prdsim.config.files import from_text, parted
+    from prdsim.study import StudyFolder, sweep
+    from prdsim.study.controls import Base, controls, folders, references
+    from prdsim.study.sweep import local
+
+    from .sweep import report
+
+    given = {key: from_text(key, text) for key, text in parted(settings)}
+    places = {"dataset": dataset, "data_dir": data_dir and str(Path(data_dir).absolute())}
+    base = Base({**given, **{key: value for key, value in places.items() if value is not None}})
+    plans = references(base, seeds, curve_seeds), controls(base, seeds)
+    engine = local(workers or len(os.sched_getaffinity(0)))
+    complete = True
+    for path, plan in zip(folders(output), plans, strict=True):
+        folder = StudyFolder.create(path, plan)
+        swept = sweep(folder, engine, retry_failed=retry_failed, say=say)
+        report(folder, swept.standings)
+        if swept.stopped:
+            say("stopped; the same command goes on", err=True)
+            return 128 + (swept.signal or signal.SIGTERM)
+        complete &= swept.finished
+    _conclude(output, base)
+    return 0 if complete else 1
+
+
+def _conclude(output: Path, base: Base) -> None:
+    """Tabulate and draw what the studies say."""
+    from prdsim.figures.style import write_figure
+    from prdsim.files.whole import write_whole
+    from prdsim.progress import noting
+    from prdsim.study import StudyFolder
+    from prdsim.study.contrast_figures import draw_effects, draw_response
+    from prdsim.study.contrasts import effect_table, effects_of, summary_table
+    from prdsim.study.controls import collect, curves_of, folders, samples_of, title_of
+
+    with noting() as note:
+        note("measuring")
+        found = collect(StudyFolder.open(path) for path in folders(output))
+    samples, title = samples_of(found, base), title_of(base)
+    effects = effects_of(samples)
+    table = effect_table(samples, effects, title, ())
+    write_whole(output / "effects.csv", table.to_csv().encode(), force=True)
+    write_figure(draw_effects(samples, effects, title), output / "effects.png")
+    made = ["effects.csv", "effects.png"]
+    curves = curves_of(found, base, _CURVES_SHOWN)
+    if curves:
+        write_figure(draw_response(curves, _CURVES_SHOWN, title), output / "curves.png")
+        made.append("curves.png")
+    say(summary_table(samples, effects, title).to_text())
+    say(", ".join(str(output / name) for name in made))

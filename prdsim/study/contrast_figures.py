@@ -1,0 +1,137 @@
+"""Figures of controls: effect sizes with their intervals, and response curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from prdsim.figures.style import GRAY, WITH, WITHOUT, YELLOW, body_of, new_figure, settings
+from prdsim.study.contrasts import LEVEL, Effects, Samples
+from prdsim.study.controls import CONDITIONS, CURVES, Sample
+
+_COLORS = {
+    "none": WITHOUT,
+    "adversary": WITH,
+    "static": YELLOW,
+    "common": "#66a182",
+    "shuffled": "#8d6a9f",
+    "white": "#8a8a8a",
+    "slow": "#00798c",
+}
+_MARKERS = dict(zip(CONDITIONS, "osDv^XP", strict=True))
+_AXES = {
+    "diffusivity": "D",
+    "critic_rate": r"critic's speed $\beta$",
+    "init_scale": "init_scale",
+    "step_size": "step size of gd",
+}
+
+Curve = Sequence[tuple[float, Sample]]
+Curves = Mapping[tuple[str, str, str], Curve]
+"""By measure, key and condition."""
+
+
+def draw_effects(samples: Samples, effects: Effects, title: str) -> Figure:
+    """Draw every effect beside none (left) and beside the adversary (right), with its interval."""
+    with settings():
+        figure = new_figure(9.6, 0.42 * len(samples) + 1.6)
+        body = body_of(figure)
+        left, right = body.subplots(1, 2, sharey=True)
+        for axes, reference in ((left, "none"), (right, "adversary")):
+            shown = [c for c in CONDITIONS if c not in ("none", reference)]
+            _draw_reference(axes, list(samples), shown, effects, reference)
+        left.set_yticks(range(len(samples)), list(samples))
+        left.invert_yaxis()
+        handles, labels = left.get_legend_handles_labels()
+        body.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+        figure.suptitle(title, fontsize=8.5)
+        errors = [s.error for by in samples.values() for s in by.values()]
+        seeds = max(len(s.values) for by in samples.values() for s in by.values())
+        text = (
+            f"difference of the means over {seeds} seeds, paired, in standard deviations over seeds; "
+            f"bars: bootstrap intervals, together {1 - LEVEL:.0%} for all {len(samples)} measures; "
+            "hollow: the interval holds 0, or the difference is within discretization errors, "
+            f"whose median over measures and conditions is {100 * np.median(errors):.1g} %"
+        )
+        figure.supxlabel(fill(text, 140), fontsize=7, color=GRAY)
+        return figure
+
+
+def _draw_reference(
+    axes: Axes, measures: Sequence[str], shown: Sequence[str], effects: Effects, reference: str
+) -> None:
+    offsets = np.linspace(-0.3, 0.3, len(shown))
+    for row in range(1, len(measures), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0)
+    for offset, condition in zip(offsets, shown, strict=True):
+        label = condition
+        for row, measure in enumerate(measures):
+            found = effects.get((measure, condition, reference))
+            if found is None or not np.isfinite(found.size):
+                continue
+            color, y = _COLORS[condition], row + offset
+            axes.plot([found.low, found.high], [y, y], color=color, linewidth=1.1)
+            face = color if found.sign else "white"
+            look = {"marker": _MARKERS[condition], "markersize": 4.5, "linestyle": ""}
+            axes.plot([found.size], [y], color=color, markerfacecolor=face, label=label, **look)
+            label = "_nolegend_"
+    axes.axvline(0, color="k", linewidth=0.8)
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlabel(f"effect beside {reference}")
+    axes.grid(visible=False, axis="y")
+
+
+def draw_response(curves: Curves, measures: Sequence[str], title: str) -> Figure:
+    """Draw response curves, a row per measure and a column per key: means, and bands over seeds."""
+    with settings():
+        figure = new_figure(2.6 * len(CURVES) + 0.6, 2.1 * len(measures) + 1.3)
+        body = body_of(figure)
+        panels = body.subplots(len(measures), len(CURVES), squeeze=False, sharey="row")
+        for row, measure in zip(panels, measures, strict=True):
+            for axes, key in zip(row, CURVES, strict=True):
+                for condition in CONDITIONS:
+                    _draw_curve(axes, curves.get((measure, key, condition), ()), condition)
+                axes.set_xscale("log")
+            row[0].set_ylabel(measure)
+        for axes, key in zip(panels[-1], CURVES, strict=True):
+            axes.set_xlabel(_AXES[key])
+        named = {
+            label: handle
+            for axes in panels.flat
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        body.legend(
+            list(named.values()), list(named), loc="outside upper center", ncols=len(named)
+        )
+        figure.suptitle(title, fontsize=8.5)
+        figure.supxlabel(fill(_errors_of(curves), 130), fontsize=7, color=GRAY)
+        return figure
+
+
+def _draw_curve(axes: Axes, points: Curve, condition: str) -> None:
+    if not points:
+        return
+    x = [value for value, _ in points]
+    mean = np.array([np.mean(found.values) for _, found in points])
+    spread = np.array([np.std(found.values) for _, found in points])
+    color = _COLORS[condition]
+    axes.plot(x, mean, color=color, marker=_MARKERS[condition], markersize=4, label=condition)
+    axes.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
+
+
+def _errors_of(curves: Curves) -> str:
+    by_measure: dict[str, list[float]] = {}
+    for (measure, key, _), points in curves.items():
+        if key != "step_size":
+            by_measure.setdefault(measure, []).extend(found.error for _, found in points)
+    largest = [f"{name} {100 * max(errors):.2g} %" for name, errors in by_measure.items() if errors]
+    counts = sorted({len(found.values) for points in curves.values() for _, found in points})
+    seeds = " or ".join(map(str, counts))
+    return (
+        f"{seeds} seeds; bands: one standard deviation over seeds; largest discretization errors: "
+        f"{', '.join(largest)}; along the steps of gd the curve itself is the error"
+    )

@@ -1,0 +1,166 @@
+"""Effects of conditions beside each other: sizes, their confidence intervals, and what they need.
+
+An effect is the mean difference of two conditions, paired by seed, in units of the standard
+deviation over seeds (the root mean square of those of the two conditions; Cohen's d). Its interval
+is the bias-corrected and accelerated bootstrap over seeds (`scipy.stats.bootstrap`), at a confidence
+of 1 - 0.05 / M for M measures (Bonferroni): with 95 % confidence all of them hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prdsim.backends.arrays import HostArray as Array
+from prdsim.study.controls import CONDITIONS, Sample
+from prdsim.table import Table
+
+LEVEL = 0.05
+_RESAMPLES = 9999
+_FEWEST = 5  # seeds of which an interval says anything
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A difference of two conditions: its size in standard deviations, its interval, in words.
+
+    ``share`` is the mean difference relative to the mean of the reference. NaN where it does not
+    exist: too few seeds, or none that differ.
+    """
+
+    size: float
+    low: float
+    high: float
+    share: float
+    resolved: bool
+
+    @property
+    def sign(self) -> str:
+        """+ or -, if the interval excludes 0 and the difference exceeds its errors; else empty."""
+        if not self.resolved or not self.low * self.high > 0:
+            return ""
+        return "+" if self.size > 0 else "-"
+
+
+def effect(values: Sample, reference: Sample, measures: int) -> Effect:
+    """Return the effect of a condition beside a reference, of the same seeds.
+
+    ``measures`` is the number of measures that are looked at. ``resolved`` says that the mean
+    difference exceeds the sum of both discretization errors.
+    """
+    x, y = values.values, reference.values
+    difference = float(np.mean(x - y))
+    share = difference / abs(float(np.mean(y))) if np.mean(y) else float("nan")
+    errors = values.error * abs(np.mean(x)) + reference.error * abs(np.mean(y))
+    resolved = abs(difference) > errors
+    size = float(_size(x, y))
+    if len(x) < _FEWEST or not np.isfinite(size):
+        return Effect(size, float("nan"), float("nan"), share, resolved)
+    from scipy.stats import bootstrap
+
+    with np.errstate(all="ignore"):
+        found = bootstrap(
+            (x, y),
+            _size,
+            paired=True,
+            n_resamples=_RESAMPLES,
+            confidence_level=1 - LEVEL / measures,
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+    return Effect(size, float(found.low), float(found.high), share, resolved)
+
+
+def _size(x: Array, y: Array, axis: int = -1) -> Any:
+    """Mean paired difference in units of the standard deviation; NaN where that is 0."""
+    variance = (np.var(x, axis=axis, ddof=1) + np.var(y, axis=axis, ddof=1)) / 2
+    with np.errstate(all="ignore"):
+        return np.mean(x - y, axis=axis) / np.sqrt(variance)
+
+
+Samples = Mapping[str, Mapping[str, Sample]]
+"""By measure, by condition."""
+
+Effects = Mapping[tuple[str, str, str], Effect]
+"""By measure, condition and reference."""
+
+
+def effects_of(samples: Samples) -> dict[tuple[str, str, str], Effect]:
+    """Return the effect of each condition beside none, and beside the adversary."""
+    return {
+        (measure, condition, reference): effect(values, by[reference], len(samples))
+        for measure, by in samples.items()
+        for condition, values in by.items()
+        for reference in ("none", "adversary")
+        if condition != reference and condition != "none" and reference in by
+    }
+
+
+def effect_table(samples: Samples, effects: Effects, title: str, notes: Sequence[str]) -> Table:
+    """Return a row per measure and condition: mean, spread, error, and both effects."""
+    names = ("size", "low", "high")
+    columns: dict[str, list[Any]] = {
+        name: []
+        for name in ("measure", "condition", "seeds", "mean", "deviation", "discretization")
+    }
+    columns |= {f"{reference}_{n}": [] for reference in ("none", "adversary") for n in names}
+    columns |= {"beside_none": [], "beside_adversary": []}
+    for measure, by in samples.items():
+        for condition in CONDITIONS:
+            if condition not in by:
+                continue
+            values = by[condition]
+            row: dict[str, Any] = {"measure": measure, "condition": condition}
+            row |= {"seeds": len(values.values), "mean": float(np.mean(values.values))}
+            row |= {"deviation": _deviation(values.values), "discretization": values.error}
+            for reference in ("none", "adversary"):
+                found = effects.get((measure, condition, reference))
+                row |= {f"{reference}_{n}": getattr(found, n, float("nan")) for n in names}
+                row[f"beside_{reference}"] = found.sign or "." if found else ""
+            for name, column in columns.items():
+                column.append(row[name])
+    return Table(title, columns, notes=tuple(notes))
+
+
+def summary_table(samples: Samples, effects: Effects, title: str) -> Table:
+    """Return a row per measure: the mean in each condition, with signs of what differs.
+
+    The first sign is that beside none, the second beside the adversary; a point: no difference.
+    """
+    present = [c for c in CONDITIONS if any(c in by for by in samples.values())]
+    columns: dict[str, list[Any]] = {"measure": list(samples)}
+    for condition in present:
+        columns[condition] = [
+            _cell(measure, by.get(condition), condition, effects) for measure, by in samples.items()
+        ]
+    columns["error"] = [
+        f"{100 * max(values.error for values in by.values()):.2g} %" for by in samples.values()
+    ]
+    return Table(title, columns, notes=(NOTE,))
+
+
+NOTE = (
+    "means over seeds; the first sign tells a difference from none, the second from the adversary, "
+    "beyond confidence intervals and discretization errors; a point: none; error: the largest "
+    "discretization error of a run"
+)
+
+
+def _cell(measure: str, values: Sample | None, condition: str, effects: Effects) -> str:
+    if values is None:
+        return "-"
+    mean = f"{float(np.mean(values.values)):.3g}"
+    if condition == "none":
+        return mean
+    signs = [
+        found.sign or "."
+        for reference in ("none", "adversary")
+        if (found := effects.get((measure, condition, reference))) is not None
+    ]
+    return f"{mean} {''.join(signs)}"
+
+
+def _deviation(values: Array) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")

@@ -1,0 +1,316 @@
+"""Controls: what of a pattern is the adversary's own, and what any force would do.
+
+Two studies in one folder: ``references``, runs without diffusion, with the adversary, and along
+the response curves; then ``controls``, runs with another field in the critic's place, each of the
+norms of the adversarial run of its seed. Every run is made at two tolerances, the second a tenth of
+the first: values are those of the second, the difference is the discretization error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prdsim.backends.arrays import HostArray as Array
+from prdsim.config import RunConfig
+from prdsim.datasets.configured import load_data
+from prdsim.errors import ConfigError
+from prdsim.physics.initial import draw_initial
+from prdsim.physics.model import dimensions_of
+from prdsim.running.step_control import round_down
+from prdsim.running.step_size import automatic_step_size
+from prdsim.study.axes import Settings
+from prdsim.study.folder import State, StudyFolder
+from prdsim.study.plan import Plan, name_of
+from prdsim.study.table import look, study_table
+
+CONTROLS = ("static", "common", "shuffled", "white", "slow")
+CONDITIONS = ("none", "adversary", *CONTROLS)
+GROUPS = ("distances", "spread", "entries", "order", "activity", "rank")
+MEASURES = (
+    *("distance_U_mean", "distance_V_mean", "cv_U", "gini_U", "cv_active_U", "skewness_U"),
+    *("kurtosis_U", "ks_U", "ks_initial_U", "morans_i_U", "morans_i_change"),
+    *("correlation_length_change", "wavelength_change", "active_gates", "inactive_neurons"),
+    *("effective_rank", "participation_ratio"),
+)
+"""The measures that conditions are compared by; those of images only where inputs are images."""
+
+DEFAULTS: Settings = {
+    "preset": "poster",
+    "samples": 100,
+    "width": 64,
+    "threads": 1,
+    "snapshots": "times:every:2.5",
+}
+"""Keys of all runs unless others are given: small, so that a study takes minutes, not hours."""
+
+REFINED = 10.0
+"""The ratio of the two tolerances, as in `prdsim converge`."""
+
+_NONE: Settings = {"diffusion": False}
+_ADVERSARY: Settings = {"diffusion": True}
+_STATIC: Settings = {"diffusion": True, "forcing": "static", "forcing_norm": 1.0}
+_SIDES: Mapping[str, Settings] = {"none": _NONE, "adversary": _ADVERSARY, "static": _STATIC}
+_FRACTIONS = (1.0, 0.5, 0.25, 0.125, 0.0625)  # of 1 / lambda_max, the steps of gd
+_VARIED: Mapping[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
+    "diffusivity": ((0.25, 0.5, 1.0, 2.0), ("adversary", "static")),
+    "critic_rate": ((0.1, 0.3, 1.0, 3.0, 10.0), ("adversary",)),
+    "init_scale": ((0.03, 0.1, 0.3, 1.0), ("none", "adversary", "static")),
+}
+"""The response curves of the flow: values of a key, and the conditions in which it varies."""
+
+CURVES = (*_VARIED, "step_size")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished run of a study, with its scalars and measures at the end by name."""
+
+    config: RunConfig
+    numbers: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A measure over seeds for one condition; ``error`` is relative, NaN if it is not known."""
+
+    values: Array
+    error: float
+
+
+class Base:
+    """The settings that all runs share, ``rtol`` apart, which has two values."""
+
+    def __init__(self, given: Settings) -> None:
+        for key in ("seed", "diffusion", "forcing", "forcing_norm", "output", "integrator"):
+            if key in given:
+                raise ConfigError(f"{key} cannot be set: controls sets it for each run")
+        self.settings = {**DEFAULTS, **given}
+        config = RunConfig(**self.settings, diffusion=True)
+        if not config.diffuses:
+            raise ConfigError("diffusivity cannot be 0: there would be no adversary")
+        if not config.adaptive:
+            raise ConfigError(f"integrator: {config.integrator} has no tolerance to refine")
+        if config.end_time is None:
+            raise ConfigError("end_time: controls compares runs at a time; give one")
+        self.config = config
+        self.tolerances = (config.rtol, config.rtol / REFINED)
+
+    def point(self, seed: int, rtol: float, **keys: Any) -> Settings:
+        """Return the settings of a member besides the base's."""
+        return {"seed": seed, "rtol": rtol, **keys}
+
+
+# -- plans -----------------------------------------------------------------------------------------
+
+
+def references(base: Base, seeds: int, curve_seeds: int) -> Plan:
+    """Return the plan of the runs without a control, and of those along the response curves.
+
+    Loads the data for the steps of gd, unless there are no curves; raises what that raises.
+    """
+    points = list(_references(base, seeds))
+    if curve_seeds:
+        points += _along_curves(base, curve_seeds)
+    return _plan(base, points)
+
+
+def _references(base: Base, seeds: int) -> Iterator[Settings]:
+    for seed in range(seeds):
+        for rtol in base.tolerances:
+            yield base.point(seed, rtol, **_NONE)
+            yield base.point(seed, rtol, **_ADVERSARY)
+
+
+def _along_curves(base: Base, seeds: int) -> Iterator[Settings]:
+    steps = steps_of_gd(base)
+    for seed in range(seeds):
+        for rtol in base.tolerances:
+            for key, (values, sides) in _VARIED.items():
+                for side in sides:
+                    for value in values:
+                        yield base.point(seed, rtol, **{**_SIDES[side], key: value})
+        for step in steps:
+            for side in (_NONE, _ADVERSARY):
+                alternating = {"integrator": "gd", "step_size": step}
+                yield base.point(seed, base.tolerances[0], **side, **alternating)
+
+
+def steps_of_gd(base: Base) -> tuple[float, ...]:
+    """Return the steps of the curve over them: fractions of 1 / lambda_max at seed 0."""
+    data = load_data(base.config)
+    sizes = dimensions_of(base.config, *data.X.shape[:1], *data.Y.shape)
+    largest = automatic_step_size(base.config, data.X, data.Y, draw_initial(base.config, sizes))
+    return tuple(round_down(fraction * largest) for fraction in _FRACTIONS)
+
+
+def controls(base: Base, seeds: int) -> Plan:
+    """Return the plan of the runs with controls, whose norms are members of ``references``."""
+    points = []
+    for seed in range(seeds):
+        adversary = {**base.settings, **base.point(seed, base.tolerances[1], **_ADVERSARY)}
+        norms = f"../references/members/{name_of(RunConfig(**adversary))}.h5"
+        for rtol in base.tolerances:
+            for kind in CONTROLS:
+                keys = {"forcing": kind, "forcing_norm": norms}
+                points.append(base.point(seed, rtol, **_ADVERSARY, **keys))
+    return _plan(base, points)
+
+
+def _plan(base: Base, points: Iterable[Settings]) -> Plan:
+    """Return the plan of some points, each once: curves cross, and pass the references."""
+    found = {}
+    for point in points:
+        found.setdefault(name_of(RunConfig(**{**base.settings, **point})), point)
+    return Plan(base.settings, tuple(found.values()))
+
+
+# -- what the runs say -----------------------------------------------------------------------------
+
+
+def collect(studies: Iterable[StudyFolder]) -> list[Found]:
+    """Return the finished runs of some studies, with their measures."""
+    found = []
+    for study in studies:
+        standings = look(study)
+        table = study_table(study, standings, groups=GROUPS)
+        for member, row in zip(study.plan.members, table.rows, strict=True):
+            if standings[member.name].state is State.FINISHED:
+                found.append(Found(member.config, row))
+    return found
+
+
+Which = Callable[[RunConfig], bool]
+
+
+def of_condition(name: str) -> Which:
+    """Return whether a run is of a condition at the base's settings: none, adversary or a control.
+
+    Controls are those with the norms of an adversarial run.
+    """
+
+    def chosen(config: RunConfig) -> bool:
+        if not config.adaptive:
+            return False
+        if name == "none":
+            return not config.diffusion
+        if name == "adversary":
+            return config.diffuses and not config.controlled
+        return config.forcing == name and isinstance(config.forcing_norm, str)
+
+    return chosen
+
+
+def sample(found: Iterable[Found], base: Base, measure: str, which: Which) -> Sample | None:
+    """Return a measure of the chosen runs at the finer tolerance, by seed, in order.
+
+    Only runs whose other settings are the base's, and seeds that have both tolerances, count.
+    Returns None if there are none, or the measure is missing.
+    """
+    by_level: dict[float, dict[int, float]] = {rtol: {} for rtol in base.tolerances}
+    for each in found:
+        value = each.numbers.get(measure)
+        if which(each.config) and each.config.rtol in by_level and value is not None:
+            by_level[each.config.rtol][each.config.seed] = value
+    coarse, fine = (by_level[rtol] for rtol in base.tolerances)
+    seeds = sorted(coarse.keys() & fine.keys())
+    if not seeds:
+        return None
+    first, second = (np.array([level[seed] for seed in seeds]) for level in (coarse, fine))
+    change, size = np.abs(first - second), np.abs(second)
+    error = float(np.max(change / np.where(change == 0, 1.0, size)))
+    return Sample(second, error)
+
+
+def at_base(base: Base, which: Which, **varied: Any) -> Which:
+    """Return whether a run is chosen and has the base's settings, but for those given."""
+    wanted = {key: getattr(base.config, key) for key in _VARIED} | varied
+
+    def chosen(config: RunConfig) -> bool:
+        return which(config) and all(getattr(config, k) == v for k, v in wanted.items())
+
+    return chosen
+
+
+def of_side(name: str) -> Which:
+    """Return whether a run is of a side of the response curves: none, adversary, static."""
+    wanted = _SIDES[name]
+    return lambda config: all(getattr(config, key) == value for key, value in wanted.items()) and (
+        name != "adversary" or not config.controlled
+    )
+
+
+def curve(
+    found: Iterable[Found], base: Base, measure: str, key: str, side: str
+) -> list[tuple[float, Sample]]:
+    """Return the points of a response curve: values of the key, and samples over seeds."""
+    runs, points = list(found), []
+    if key == "step_size":
+        gd = [run for run in runs if run.config.integrator == "gd"]
+        chosen = at_base(base, of_side(side))
+        for step in sorted({run.config.step_size for run in gd}, key=float):
+            values = [
+                run.numbers[measure]
+                for run in gd
+                if chosen(run.config) and run.config.step_size == step
+            ]
+            if values and None not in values:
+                points.append((float(step), Sample(np.array(values), float("nan"))))
+        return points
+    flows = [run for run in runs if run.config.adaptive]
+    for value in _VARIED[key][0]:
+        point = sample(flows, base, measure, at_base(base, of_side(side), **{key: value}))
+        if point is not None:
+            points.append((value, point))
+    return points
+
+
+def sides_of(key: str) -> tuple[str, ...]:
+    """Return the conditions in which a key varies."""
+    return ("none", "adversary") if key == "step_size" else _VARIED[key][1]
+
+
+def folders(path: Path) -> tuple[Path, Path]:
+    """Return the folders of the two studies."""
+    return path / "references", path / "controls"
+
+
+def samples_of(found: Iterable[Found], base: Base) -> dict[str, dict[str, Sample]]:
+    """Return the samples of every measure that all conditions with runs have, by condition."""
+    runs = list(found)
+    samples: dict[str, dict[str, Sample]] = {}
+    for measure in MEASURES:
+        for condition in CONDITIONS:
+            one = sample(runs, base, measure, at_base(base, of_condition(condition)))
+            if one is not None:
+                samples.setdefault(measure, {})[condition] = one
+    if not samples:
+        raise ConfigError("no seed is finished at both tolerances: nothing can be compared")
+    return samples
+
+
+def curves_of(
+    found: Iterable[Found], base: Base, measures: Iterable[str]
+) -> dict[tuple[str, str, str], list[tuple[float, Sample]]]:
+    """Return the response curves of some measures, by measure, key and condition."""
+    runs = list(found)
+    curves = {
+        (measure, key, side): curve(runs, base, measure, key, side)
+        for measure in measures
+        for key in CURVES
+        for side in sides_of(key)
+    }
+    return curves if any(len(points) > 1 for points in curves.values()) else {}
+
+
+def title_of(base: Base) -> str:
+    """Return the data and sizes of a study, in words."""
+    config = base.config
+    return (
+        f"{Path(config.dataset).stem}, n = {config.samples}, m = {config.width}, t = "
+        f"{config.end_time:g}, init_scale = {config.init_scale:g}, rtol {base.tolerances[1]:.2g}"
+    )
