@@ -35,6 +35,8 @@ from .terminal import say
     "--data-dir", help="folder that holds downloaded data sets", shell_complete=some(files=())
 )
 @click.option("--seeds", type=click.IntRange(1, 100), help="initial draws of each  [3]")
+@click.option("--workers", type=click.IntRange(1, 4096), default=1, help="processes  [1]")
+@click.option("--retry-failed", is_flag=True, help="try failed runs again")
 @click.option("--quick", is_flag=True, help="one draw; the accuracy of numbers is not assessed")
 @settings_option("set a key of all runs; may be repeated")
 @click.option("--force", is_flag=True, help="redraw the figures and the page; runs are kept")
@@ -43,6 +45,8 @@ def command(
     datasets: tuple[str, ...],
     data_dir: str | None,
     seeds: int | None,
+    workers: int,
+    retry_failed: bool,
     quick: bool,
     settings: tuple[str, ...],
     force: bool,
@@ -51,8 +55,8 @@ def command(
 
     Runs the preset "poster" on MNIST (if present), digits and synthetic data, with several initial
     draws each, and the preset "theory". Runs of the first draw are replayed with finer steps, so
-    that numbers and figures show their discretization error. Ctrl-C stops; repeat the command to
-    continue.
+    that numbers and figures show their discretization error. The runs of each are a study in the
+    folder runs, as of prdsim sweep. Ctrl-C stops; repeat the command to continue.
     """
     from prdsim.config.files import load_config
     from prdsim.progress import noting
@@ -69,6 +73,8 @@ def command(
         seeds=seeds or (1 if quick else 3),
         assess=not quick,
         keys={key: values[key] for key in given},
+        workers=workers,
+        retry_failed=retry_failed,
         force=force,
         say=say,
         progress=True,

@@ -16,7 +16,7 @@ from prdsim.analysis import Recording
 from prdsim.analysis.comparison import Comparison
 from prdsim.analysis.patterns.measures import MEANINGS
 from prdsim.figures import FIGURES
-from prdsim.reproduction.plan import Picture, run_command
+from prdsim.reproduction.plan import Picture, sweep_command
 from prdsim.reproduction.sentences import introduction, study
 
 
@@ -47,12 +47,14 @@ def make_page(shown: Sequence[Shown]) -> str:
     )
     text = files("prdsim.reproduction").joinpath("page.html.j2").read_text(encoding="utf-8")
     runs = [run for part in shown for run in part.runs]
-    # Commands are for the folder of the page.
-    moved = [run.settings.replace(output=f"runs/{run.name}.h5") for run in runs]
     return environment.from_string(text).render(
         intro=introduction([picture for part in shown for picture, *_ in part.pictures], runs),
         sections=[_section(part) for part in shown],
-        commands=[run_command(config) for config in moved],
+        commands=[
+            sweep_command(part.name, [run.settings for run in part.runs])
+            for part in shown
+            if part.runs
+        ],
     )
 
 
@@ -111,7 +113,8 @@ def _rows(comparison: Comparison) -> Iterator[list[str]]:
 
 def _plot_command(picture: Picture, path: Path, runs: Sequence[Recording]) -> str:
     """Return the command that draws a picture, from the folder of the page."""
-    words = ["prdsim", "plot", *(f"runs/{run.name}.h5" for run in runs), picture.figure]
+    places = [Path(*run.file.path.parts[-4:]).as_posix() for run in runs]  # runs/STUDY/members/...
+    words = ["prdsim", "plot", *places, picture.figure]
     for name, value in picture.options.items():
         option = f"--{name.replace('_', '-')}"
         words += [option] if value is True else [option, str(value)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,8 @@ from typing import Any, Literal
 from prdsim.config import RunConfig
 from prdsim.datasets import available_datasets
 from prdsim.errors import ConfigError, DataError
+from prdsim.study.axes import axis, crossed
+from prdsim.study.plan import Plan, from_anywhere
 from prdsim.vocabulary import STUDIES
 
 Which = Literal["all", "first", "without", "with", "none"]
@@ -121,8 +123,8 @@ class Study:
     pictures: tuple[Picture, ...] = _IMAGES
     one_draw: bool = False
 
-    def runs(self, folder: Path, seeds: int, **keys: Any) -> Iterator[RunConfig]:
-        """Yield the configurations of all runs, their files in ``folder``/runs, pairs together.
+    def plan(self, seeds: int, **keys: Any) -> Plan:
+        """Return the plan of its runs: seeds without and with diffusion, pairs together.
 
         Raises:
             ConfigError: a key that the study itself sets for each run is among ``keys``, or D = 0.
@@ -130,16 +132,12 @@ class Study:
         for key in ("preset", "dataset", "seed", "diffusion", "output"):
             if key in keys:
                 raise ConfigError(f"{key} cannot be set: reproduce sets it for each run")
-        for seed in range(1 if self.one_draw else seeds):
-            for side, diffusion in DIFFUSION.items():
-                output = folder / "runs" / f"{self.name}-{side}-{seed}.h5"
-                own = {**self.keys, "seed": seed, "diffusion": diffusion, "output": str(output)}
-                config = RunConfig(**{"preset": "poster", **keys, **own})
-                if diffusion and not config.adversary:
-                    raise ConfigError(
-                        "diffusivity cannot be 0: half of the runs are with diffusion"
-                    )
-                yield config
+        base = from_anywhere({"preset": "poster", **keys, **self.keys})
+        draws = axis("seed", list(range(1 if self.one_draw else seeds)))
+        plan = Plan(base, tuple(crossed([draws, axis("diffusion", list(DIFFUSION.values()))])))
+        if any(m.config.diffusion and not m.config.adversary for m in plan.members):
+            raise ConfigError("diffusivity cannot be 0: half of the runs are with diffusion")
+        return plan
 
 
 _THEORY_KEYS = {
@@ -193,16 +191,15 @@ def _study(name: str, data_dir: str | None, *, must: bool) -> list[Study]:
     return [Study(name, {**keys, **place})]
 
 
-def run_command(config: RunConfig) -> str:
-    """Return the command line that repeats a run of a preset."""
-    preset = RunConfig(preset=config.preset)
-    words = ["prdsim", "run", "--preset", str(config.preset)]
-    for key, value in config:
-        if key == "preset" or value == getattr(preset, key):
+def sweep_command(name: str, configs: Sequence[RunConfig]) -> str:
+    """Return the command line that makes a study again, in a folder of its name."""
+    first = configs[0]
+    preset = RunConfig(preset=first.preset)
+    words = ["prdsim", "sweep", "-o", f"runs/{name}", f"--set=preset={first.preset}"]
+    for key, value in first:
+        if key in ("preset", "seed", "diffusion", "output") or value == getattr(preset, key):
             continue
-        name = key.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--no-{name}")
-        else:
-            words += [f"--{name}", str(value)]
-    return shlex.join(words)
+        text = str(value).lower() if isinstance(value, bool) else value
+        words.append(f"--set={key}={text}")
+    seeds = dict.fromkeys(str(config.seed) for config in configs)
+    return shlex.join([*words, f"--vary=seed={','.join(seeds)}", "--vary=diffusion=false,true"])

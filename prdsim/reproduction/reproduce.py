@@ -1,4 +1,4 @@
-"""Carrying out the plan: existing runs are kept, and the page is written last."""
+"""Carrying out the plan: the runs are those of studies, and the page is written last."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any
 
 from prdsim.analysis import Recording, open_recording
 from prdsim.analysis.comparison import Comparison, compare
-from prdsim.config import RunConfig
 from prdsim.convergence.assess import converge
 from prdsim.convergence.report import look_up
-from prdsim.errors import ConfigError
+from prdsim.errors import ConfigError, DivergedError, StudyError
 from prdsim.figures import Request, write
 from prdsim.files import posix
 from prdsim.files.small import folder_for_output
@@ -22,9 +21,12 @@ from prdsim.files.whole import write_whole
 from prdsim.progress import noting, tracked, tracked_after
 from prdsim.reproduction.page import Shown, make_page
 from prdsim.reproduction.plan import GENERAL, Picture, Study
-from prdsim.running.resuming import resume
-from prdsim.running.runner import run
-from prdsim.trajectory import Status, open_trajectory
+from prdsim.study import Member, State, StudyFolder, Swept, sweep
+from prdsim.study.forecast import forecast
+from prdsim.study.plan import in_words
+from prdsim.study.sweep import local
+from prdsim.study.worker import in_this_process
+from prdsim.trajectory import open_trajectory
 
 
 @dataclass(frozen=True)
@@ -42,91 +44,92 @@ def reproduce(
     seeds: int = 3,
     keys: Mapping[str, Any] | None = None,
     assess: bool = True,
+    workers: int = 1,
+    retry_failed: bool = False,
     force: bool = False,
     say: Callable[[str], None] = print,
     progress: bool = False,
 ) -> Outcome:
     """Run every study with and without diffusion, draw its figures, and write ``index.html``.
 
-    Finished runs in the folder are kept, unfinished ones continued; the page is written last, so
-    that a folder with a page is complete. ``keys`` replace configuration keys in all runs;
-    ``assess`` replays the first seed's runs as `prdsim converge` does, so that numbers and figures
-    show their discretization error; ``say`` is called with a line of text for each task.
+    The runs are members of studies in ``folder``/runs: finished ones are verified and kept, others
+    continued, by ``workers`` processes (one: this process); ``retry_failed`` is that of
+    `prdsim.study.sweep`. The page is written last, so that a folder with a page is complete.
+    ``keys`` replace configuration keys in all runs; ``assess`` replays the first seed's runs as
+    `prdsim converge` does, so that numbers and figures show their discretization error; ``say`` is
+    called with a line of text for each task.
 
     Raises:
         ConfigError: the folder has a page already (unless ``force``), or runs with other settings.
+        DataError: data cannot be used.
+        BackendUnavailableError: the backend cannot work here.
         OutputError: the folder cannot be written.
         DivergedError: numbers of a run became infinite or NaN.
+        StudyError: a run failed.
     """
     page = folder / "index.html"
     if page.exists() and not force:
         raise ConfigError(f"{page} exists; name another folder, or give --force to draw it again")
-    plans = {study.name: list(study.runs(folder, seeds, **(keys or {}))) for study in studies}
-    missing = {config.output for plan in plans.values() for config in plan if not _finished(config)}
+    plans = {study.name: study.plan(seeds, **(keys or {})) for study in studies}
+    for plan in plans.values():
+        forecast(plan)  # data or a backend that cannot be: before anything is made
     with ExitStack() as folders:
         names = ("", "runs", "numbers", "figures", *(f"figures/{study.name}" for study in studies))
         for name in names:
             folders.enter_context(folder_for_output(folder / name))
+        made = {
+            name: StudyFolder.create(folder / "runs" / name, plan) for name, plan in plans.items()
+        }
         with posix.output_errors("replace", page):
             page.unlink(missing_ok=True)
-        total, done = sum(map(len, plans.values())), 0
-        for name, configs in plans.items():
-            for config in configs:
-                done += 1
-                side = "with" if config.diffusion else "without"
-                say(f"run {done} of {total}: {name}, seed {config.seed}, {side} diffusion")
-                stopped = _ensure(config, progress) if config.output in missing else None
-                if stopped is not None:
-                    return Outcome(page, stopped)
-        if assess:
-            for config in (
-                config for plan in plans.values() for config in plan if config.seed == 0
-            ):
-                stopped = _assess(Path(str(config.output)), say, progress)
-                if stopped is not None:
-                    return Outcome(page, stopped)
-        shown = [_draw_study(folder, study, plans[study.name], say) for study in studies]
-        shown.append(_draw_general(folder, plans[studies[0].name], say))
+        engine = local(workers) if workers > 1 else in_this_process(say, progress=progress)
+        for name, runs in made.items():
+            say(f"{name}: {len(runs.plan.members)} runs")
+            swept = sweep(runs, engine, retry_failed=retry_failed, say=say)
+            if swept.stopped:
+                return Outcome(page, swept.signal or signal.SIGTERM)
+            _require_finished(runs, swept)
+        for runs in made.values() if assess else ():
+            for member in runs.plan.members:
+                if member.config.seed == 0:
+                    stopped = _assess(runs, member, say, progress)
+                    if stopped is not None:
+                        return Outcome(page, stopped)
+        shown = [_draw_study(folder, study, made[study.name], say) for study in studies]
+        shown.append(_draw_general(folder, made[studies[0].name], say))
         write_whole(page, make_page(shown).encode(), force=force)
         say(str(page))
         return Outcome(page)
 
 
-def _finished(config: RunConfig) -> bool:
-    """Whether a run exists and is finished; raises `ConfigError` if it has other settings."""
-    path = Path(str(config.output))
-    if not path.exists():
-        return False
-    with open_trajectory(path) as trajectory:
-        if trajectory.attributes.get("config_sha256") != config.sha256():
-            raise ConfigError(
-                f"{path} was made with other settings; name another folder, or remove the file"
-            )
-        return trajectory.status is Status.FINISHED
+def _require_finished(runs: StudyFolder, swept: Swept) -> None:
+    """Raise the error of the first run that diverged or failed."""
+    for member in runs.plan.members:
+        standing = swept.standings[member.name]
+        about = f"{runs.trajectory(member)} ({in_words(member.settings)})"
+        if standing.state is State.DIVERGED:
+            raise DivergedError(f"{about} diverged: {standing.reason}")
+        if standing.state is State.FAILED:
+            raise StudyError(f"{about} failed: {standing.reason}; --retry-failed tries again")
 
 
-def _ensure(config: RunConfig, progress: bool) -> signal.Signals | None:
-    """Make a run, or continue it; return the signal that stopped it, if any."""
-    path = Path(str(config.output))
-    if path.exists():
-        return resume(path, progress=progress).signal
-    return run(config, progress=progress, remarks=False).signal  # a study's settings are meant
-
-
-def _assess(path: Path, say: Callable[[str], None], progress: bool) -> signal.Signals | None:
+def _assess(
+    runs: StudyFolder, member: Member, say: Callable[[str], None], progress: bool
+) -> signal.Signals | None:
     """Assess a run's convergence unless it has a report; return the signal that stopped it."""
+    path = runs.trajectory(member)
     with open_trajectory(path) as trajectory:
         if look_up(trajectory).report is not None:
             return None
-    say(f"{path.stem}: replayed at finer steps, and from two perturbed initial states")
+    about = f"{member.name}, {in_words(member.settings)}"
+    say(f"{about}: replayed at finer steps, and from two perturbed initial states")
     return converge(path, force=True, progress=progress).signal
 
 
-def _draw_study(
-    folder: Path, study: Study, configs: Sequence[RunConfig], say: Callable[[str], None]
-) -> Shown:
+def _draw_study(folder: Path, study: Study, made: StudyFolder, say: Callable[[str], None]) -> Shown:
     with ExitStack() as stack:
-        runs = [stack.enter_context(open_recording(str(config.output))) for config in configs]
+        paths = map(made.trajectory, made.plan.members)
+        runs = [stack.enter_context(open_recording(path)) for path in paths]
         say(f"{study.name}: measuring {len(runs)} runs")
         comparison = compare(runs, progress=lambda items: tracked(items, "runs"))
         table = comparison.table()
@@ -135,8 +138,8 @@ def _draw_study(
         return _draw(folder, study.name, study.pictures, runs, comparison, say)
 
 
-def _draw_general(folder: Path, configs: Sequence[RunConfig], say: Callable[[str], None]) -> Shown:
-    with open_recording(str(configs[0].output)) as first:
+def _draw_general(folder: Path, made: StudyFolder, say: Callable[[str], None]) -> Shown:
+    with open_recording(made.trajectory(made.plan.members[0])) as first:
         return _draw(folder, "", GENERAL, [first], None, say)
 
 

@@ -71,19 +71,24 @@ class StudyFolder:
 
     @classmethod
     def create(cls, path: Path, plan: Plan) -> StudyFolder:
-        """Make the folder of a study, or open it if it is there; members may have been added.
+        """Make the folder of a study, or open it if it is there.
+
+        Members may have been added; those that have not begun may be gone.
 
         Raises:
-            ConfigError: it is the folder of a study with other members.
+            ConfigError: it holds trajectories of members that are not in the plan.
             OutputError: it cannot be written.
             StudyError: the plan in it cannot be read.
         """
         if os.path.lexists(path / "study.json"):
             before = cls.open(path).plan
-            if lost := {m.name for m in before.members} - {m.name for m in plan.members}:
+            names = {m.name for m in plan.members}
+            at = cls(path, before).trajectory
+            lost = {m.name for m in before.members if os.path.lexists(at(m))} - names
+            if lost:
                 raise ConfigError(
-                    f"{path} holds a study with {len(lost)} members that are not in this one, such "
-                    f"as {min(lost)}; name another folder"
+                    f"{path} holds {len(lost)} members that are not in this study, such as "
+                    f"{min(lost)}; name another folder"
                 )
             if before == plan:
                 return cls(path, plan)

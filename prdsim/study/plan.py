@@ -131,10 +131,10 @@ def load_plan(
     for key in ("output", "force", "lock"):
         if key in base:
             raise ConfigError(f"{key}: the study decides where its members are; remove it")
-    return Plan(_from_anywhere(base), tuple(map(_from_anywhere, points)))
+    return Plan(from_anywhere(base), tuple(map(from_anywhere, points)))
 
 
-def _from_anywhere(values: Settings) -> Settings:
+def from_anywhere(values: Mapping[str, Any]) -> Settings:
     """Return settings whose paths are absolute: members run in other folders, too."""
     found = dict(values)
     for key in ("dataset", "data_dir", "forcing_norm"):

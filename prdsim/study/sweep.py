@@ -85,7 +85,7 @@ def sweep(
                 engine(study, stopped, watch)
                 watch(now=True)
                 idle = idle + 1 if standings == before else 0
-            elif all(s.state in DONE for s in standings.values()):
+            if all(s.state in DONE for s in standings.values()):
                 break
             if idle == _IDLE:
                 raise StudyError(

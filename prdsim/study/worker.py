@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +40,13 @@ class Worked:
     signal: signal.Signals | None = None
 
 
-def work(study: StudyFolder, members: Sequence[Member], *, say: Say = silent) -> Worked:
+def work(
+    study: StudyFolder, members: Sequence[Member], *, say: Say = silent, progress: bool = False
+) -> Worked:
     """Run or resume members that are not done and not in other hands, in order.
 
-    A member that fails is recorded with its reason, and stops nothing else.
+    A member that fails is recorded with its reason, and stops nothing else. ``progress`` shows
+    that of each run.
     """
     done = 0
     with StopRequest() as stop, _heeding(study.stop_file):
@@ -56,14 +59,16 @@ def work(study: StudyFolder, members: Sequence[Member], *, say: Say = silent) ->
                     standing = study.standing(member)  # it may have been done meanwhile
                     if free and standing.state in OPEN:
                         done += 1
-                        number = _perform(study, member, standing.step, say)
+                        number = _perform(study, member, standing.step, say, progress)
             if number is not None:
                 asked = study.stop_file.exists()
                 return Worked(done, stopped=True, signal=None if asked else number)
     return Worked(done)
 
 
-def _perform(study: StudyFolder, member: Member, step: int, say: Say) -> signal.Signals | None:
+def _perform(
+    study: StudyFolder, member: Member, step: int, say: Say, progress: bool
+) -> signal.Signals | None:
     """Run or resume a member; return the signal that stopped it, if any."""
     path = study.trajectory(member)
     if (deaths := study.count_start(member, step)) >= MOST_DEATHS:
@@ -75,8 +80,9 @@ def _perform(study: StudyFolder, member: Member, step: int, say: Say) -> signal.
         return None
     say(f"{member.name}: {in_words(member.settings)}")
     try:
-        begun = path.exists()
-        return (resume(path) if begun else run(study.config(member))).signal
+        if path.exists():
+            return resume(path, progress=progress).signal
+        return run(study.config(member), progress=progress, remarks=False).signal  # they are meant
     except DivergedError:
         return None  # its file tells
     except MemoryError:
@@ -87,6 +93,17 @@ def _perform(study: StudyFolder, member: Member, step: int, say: Say) -> signal.
     except Exception as error:
         study.record_failure(member, f"internal error: {error!r}", type(error).__name__)
     return None
+
+
+def in_this_process(say: Say, *, progress: bool) -> Callable[..., None]:
+    """Return the engine that works here, a member at a time; see `prdsim.study.sweep.Engine`."""
+
+    def engine(study: StudyFolder, stopped: object, watch: object) -> None:  # noqa: ARG001
+        done = work(study, study.plan.members, say=say, progress=progress)
+        if done.signal is not None:
+            signal.raise_signal(done.signal)  # to the sweep, from whose request it was kept
+
+    return engine
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import html
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -23,10 +24,12 @@ from prdsim.convergence.judgment import judge
 from prdsim.convergence.report import Report
 from prdsim.errors import DataError
 from prdsim.figures import general
-from prdsim.progress import Progress
+from prdsim.progress import Progress, silent
 from prdsim.reproduction import available_studies, plan, reproduce, sentences
 from prdsim.reproduction.page import Shown, make_page
 from prdsim.reproduction.sentences import introduction, study
+from prdsim.study import StudyFolder
+from prdsim.study.worker import in_this_process, work
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Status, open_trajectory
 
@@ -77,8 +80,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+def members(folder: Path) -> dict[str, Path]:
+    """The files of the runs on digits, in order: without-0, with-0, without-1, ..."""
+    runs = StudyFolder.open(folder / "runs" / "digits")
+    return {
+        f"{'with' if m.config.diffusion else 'without'}-{m.config.seed}": runs.trajectory(m)
+        for m in runs.plan.members
+    }
+
+
 def stamps(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()}
+    return {path.name: path.stat().st_mtime_ns for path in members(folder).values()}
 
 
 def commands(page: str) -> list[list[str]]:
@@ -94,13 +106,16 @@ def commands(page: str) -> list[list[str]]:
 def test_every_run_and_every_figure_of_the_plan_is_there(whole):
     pictures = {f"figures/digits/{picture.stem}.png" for picture in plan._IMAGES}
     pictures |= {f"figures/{picture.stem}.png" for picture in plan.GENERAL}
-    runs = {f"runs/digits-{side}-{seed}.h5" for side in ("with", "without") for seed in (0, 1)}
-    assert contents(whole).keys() == {*pictures, *runs, "numbers/digits.csv", "index.html"}
-    for run in runs:
-        with open_trajectory(whole / run) as trajectory:
+    found = {path for path in contents(whole) if not path.startswith("runs/")}
+    assert found == {*pictures, "numbers/digits.csv", "index.html"}
+    assert list(members(whole)) == ["without-0", "with-0", "without-1", "with-1"]
+    for side, path in members(whole).items():
+        with open_trajectory(path) as trajectory:
             assert trajectory.status is Status.FINISHED
             assert trajectory.check() == []
-            assert trajectory.config["diffusion"] is ("without" not in run)
+            assert trajectory.config["diffusion"] is ("without" not in side)
+    table = (whole / "runs" / "digits" / "table.csv").read_text()
+    assert table.count(",finished,20,") == 4
 
 
 def test_plans_show_every_figure_of_the_poster_once():
@@ -137,7 +152,7 @@ def test_numbers_on_the_page_are_those_of_the_runs(whole):
     for side, label in (("without", "without diffusion"), ("with", "with diffusion")):
         values = []
         for seed in (0, 1):
-            with open_trajectory(whole / "runs" / f"digits-{side}-{seed}.h5") as run:
+            with open_trajectory(members(whole)[f"{side}-{seed}"]) as run:
                 values.append(np.linalg.norm(run.U[-1] - run.U[0], axis=1).mean())
         assert f"{np.mean(values):.3g} ± {np.std(values, ddof=1):.2g} {label}" in page
 
@@ -155,17 +170,16 @@ def test_the_page_says_how_far_its_numbers_can_be_trusted(whole):
     report = Report("i", "c", 1.0, 1, 1.0, 1, 0.01, "gd", "0", "today", (), (row,))
     values = {"one": {"gini_U": np.ones(1)}}
     comparison = Comparison(1.0, values, {"one": [0]}, {}, reports={"one": [report]})
-    with opened([whole / "runs" / "digits-without-0.h5"]) as runs:
+    with opened([members(whole)["without-0"]]) as runs:
         page = make_page([Shown("<script>alert(1)</script>", runs, [], comparison)])
     assert "is the largest relative error of 1 of the 1 runs" in page
     assert "<td>0.4 %</td></tr>" in page
     assert "<script" not in page  # a data set may have any name
-    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 5
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 6
 
 
 def test_the_page_says_of_runs_what_is_in_their_files(whole, monkeypatch):
-    names = ("digits-without-0", "digits-with-0")
-    with opened([whole / "runs" / f"{name}.h5" for name in names]) as runs:
+    with opened([members(whole)[name] for name in ("without-0", "with-0")]) as runs:
         comparison = compare(runs, groups=["spread"])
         text = " ".join(study(runs, comparison))
         assert "2 runs of 1 initial draw (seed 0), without and with diffusion from the same" in text
@@ -201,8 +215,9 @@ def test_runs_of_the_first_draw_are_assessed_once(tmp_path, monkeypatch):
     studies = [replace(digits, pictures=digits.pictures[:1])]  # the others take minutes
     monkeypatch.setattr(import_module("prdsim.reproduction.reproduce"), "GENERAL", ())
     assert reproduce(Path("r"), studies, seeds=2, keys=keys).signal is None
-    reports = {path.name for path in Path("r/runs").glob("*.json")}
-    assert reports == {"digits-without-0.converge.json", "digits-with-0.converge.json"}
+    reports = {path.name for path in Path("r/runs/digits/members").glob("*.json")}
+    first = (members(Path("r"))[name].stem for name in ("without-0", "with-0"))
+    assert reports == {f"{name}.converge.json" for name in first}
     page = Path("r/index.html").read_text()
     rows = page.count("<tr><td>")
     assert page.count("<td>not assessed</td></tr>") < rows
@@ -215,27 +230,26 @@ def test_runs_of_the_first_draw_are_assessed_once(tmp_path, monkeypatch):
 
 def test_every_command_on_the_page_parses(whole):
     found = commands((whole / "index.html").read_text())
-    assert [words[0] for words in found].count("run") == 4
+    assert [words[0] for words in found].count("sweep") == 1
     assert [words[0] for words in found].count("plot") == len(plan._IMAGES) + len(plan.GENERAL)
     for words in found:
         check_command(words)
 
 
-def test_a_runs_command_makes_it_again_bit_for_bit(whole, run, tmp_path):
+def test_the_command_of_a_study_makes_it_again_bit_for_bit(whole, run, tmp_path):
     found = commands((whole / "index.html").read_text())
-    for words in [words for words in found if words[0] == "run"][:2]:
-        output = words[words.index("--output") + 1]
-        (tmp_path / output).parent.mkdir(parents=True, exist_ok=True)
-        assert run(*words).code == 0
-        with (
-            open_trajectory(whole / output) as there,
-            open_trajectory(tmp_path / output) as here,
-        ):
+    (words,) = (words for words in found if words[0] == "sweep")
+    assert run(*words, "--plan-only").code == 0
+    assert run("sweep", "run", words[words.index("-o") + 1]).code == 0
+    assert members(tmp_path).keys() == members(whole).keys()
+    for there, here in zip(members(whole).values(), members(tmp_path).values(), strict=True):
+        assert there.name == here.name
+        with open_trajectory(there) as old, open_trajectory(here) as new:
             for name in ARRAYS:
-                assert np.array_equal(getattr(there, name)[:], getattr(here, name)[:])
-            for name in there.scalars:
-                assert there.scalars[name].tobytes() == here.scalars[name].tobytes()
-            assert there.attributes["config_sha256"] == here.attributes["config_sha256"]
+                assert np.array_equal(getattr(old, name)[:], getattr(new, name)[:])
+            for name in old.scalars:
+                assert old.scalars[name].tobytes() == new.scalars[name].tobytes()
+            assert old.attributes["config_sha256"] == new.attributes["config_sha256"]
 
 
 def test_a_pictures_command_draws_it_again(whole, run, tmp_path, monkeypatch):
@@ -291,7 +305,8 @@ def test_a_complete_folder_is_left_alone_unless_forced(run, tmp_path):
     words = ("reproduce", "-o", "r", "--dataset", "digits", "--seeds", 1, *TINY)
     answer = run(*words)
     assert answer.code == 0
-    assert answer.out.splitlines()[0] == "run 1 of 2: digits, seed 0, without diffusion"
+    assert answer.out.splitlines()[0] == "digits: 2 runs"
+    assert answer.out.splitlines()[1].endswith(": seed=0, diffusion=False")
     assert answer.out.splitlines()[-1] == "r/index.html"
     before, times = contents(tmp_path / "r"), stamps(tmp_path / "r")
     answer = run(*words)
@@ -307,8 +322,24 @@ def test_a_complete_folder_is_left_alone_unless_forced(run, tmp_path):
     changed = [word.replace("steps=20", "steps=30") for word in map(str, words)]
     answer = run(*changed, "--force")
     assert (answer.code, answer.out) == (2, "")
-    assert "digits-without-0.h5 was made with other settings" in answer.err
+    assert "r/runs/digits holds 2 members that are not in this study" in answer.err
     assert contents(tmp_path / "r") == before  # the page, too
+
+
+def test_processes_are_those_of_a_sweep(run, copy, monkeypatch):
+    asked = []
+
+    def here(workers: int) -> Callable[..., None]:
+        asked.append(workers)
+        return in_this_process(silent, progress=False)
+
+    monkeypatch.setattr(import_module("prdsim.reproduction.reproduce"), "local", here)
+    members(copy)["with-0"].unlink()
+    before = contents(copy / "figures")
+    words = ("reproduce", "-o", "r", "--dataset", "digits", *TINY, "--force", "--workers", 3)
+    assert run(*words).code == 0
+    assert asked == [3]
+    assert contents(copy / "figures") == before
 
 
 def test_more_seeds_join_those_that_are_there(run, copy):
@@ -341,10 +372,11 @@ def test_it_goes_on_where_it_stopped(run, tmp_path, monkeypatch, complete, how):
     words = ("reproduce", "--dataset", "digits", "--seeds", 1, *TINY)
     monkeypatch.setattr("prdsim.running.runner.automatic_progress", Progress)
     studies = available_studies(("digits",), None)
-    config = next(studies[0].runs(Path("r"), 1, **KEYS))
-    (tmp_path / "r" / "runs").mkdir(parents=True)
-    prdsim.run(config)  # the first run is there
-    first = stamps(tmp_path / "r")
+    (tmp_path / "r").mkdir()
+    made = StudyFolder.create(Path("r/runs/digits"), studies[0].plan(1, **KEYS))
+    work(made, made.plan.members[:1])  # the first run is there
+    without, with_ = members(tmp_path / "r").values()
+    first = without.stat().st_mtime_ns
 
     with monkeypatch.context() as patch:
         patch.setattr("prdsim.running.runner.automatic_progress", lambda: STOPS[how])
@@ -356,11 +388,11 @@ def test_it_goes_on_where_it_stopped(run, tmp_path, monkeypatch, complete, how):
             assert answer.code == 143
             assert "stopped; continue with: prdsim reproduce --dataset digits" in answer.err
     assert not (tmp_path / "r" / "index.html").exists()
-    with open_trajectory(tmp_path / "r" / "runs" / "digits-with-0.h5") as trajectory:
+    with open_trajectory(with_) as trajectory:
         assert trajectory.status in (Status.INTERRUPTED, Status.RUNNING)
 
     assert run(*words, "-o", "r").code == 0
-    assert first.items() <= stamps(tmp_path / "r").items()
+    assert first == without.stat().st_mtime_ns
     once, twice = contents(complete), contents(tmp_path / "r")
     assert once.keys() == twice.keys()
     for name in once:
@@ -371,15 +403,22 @@ def test_it_goes_on_where_it_stopped(run, tmp_path, monkeypatch, complete, how):
 # -- what is refused -------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_file_that_is_no_run_is_not_overwritten(run, tmp_path):
-    path = tmp_path / "r" / "runs" / "digits-with-0.h5"
-    path.parent.mkdir(parents=True)
+    (study,) = available_studies(("digits",), None)
+    made = StudyFolder.create(tmp_path / "r" / "runs" / "digits", study.plan(1, **KEYS))
+    path = made.trajectory(made.plan.members[1])
     path.write_text("mine")
-    answer = run("reproduce", "-o", "r", "--dataset", "digits", "--seeds", 1, *TINY)
-    assert (answer.code, answer.out) == (3, "")
+    words = ("reproduce", "-o", "r", "--dataset", "digits", "--seeds", 1, *TINY)
+    answer = run(*words)
+    assert answer.code == 3
+    assert "(seed=0, diffusion=True) failed: " in answer.err
     assert "is not an HDF5 file" in answer.err
+    assert "; --retry-failed tries again" in answer.err
     assert path.read_text() == "mine"
-    assert contents(tmp_path / "r").keys() == {"runs/digits-with-0.h5"}
+    assert not (tmp_path / "r" / "index.html").exists()
+    assert run(*words, "--retry-failed").code == 0
+    assert path.with_suffix(".1.damaged").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -465,9 +504,10 @@ def test_mnist_is_taken_from_the_part_that_is_here(monkeypatch, samples, split):
 
 def test_a_pair_differs_by_diffusion_alone():
     (study,) = available_studies(("synthetic",), None)
-    without, with_diffusion, *others = study.runs(Path("f"), 2, width=8)
+    members = study.plan(2, width=8).members
+    without, with_diffusion, *others = (member.config for member in members)
     assert len(others) == 2
     changed = {key for key, value in without if value != getattr(with_diffusion, key)}
-    assert changed == {"diffusion", "output"}
+    assert changed == {"diffusion"}
     assert (without.correlation_length, without.width, without.seed) == (2.0, 8, 0)
     assert {other.seed for other in others} == {1}

@@ -178,9 +178,10 @@ def test_members_may_be_added_and_none_be_lost(tmp_path):
     work(folder, folder.plan.members)
     more = study(tmp_path / "s", "seed=0:3")
     assert states(more) == ["finished", "finished", "planned"]
-    with pytest.raises(ConfigError, match="1 members that are not in this one"):
-        study(tmp_path / "s", "seed=0:2")
+    with pytest.raises(ConfigError, match="holds 1 members that are not in this study"):
+        study(tmp_path / "s", "seed=1:3")
     assert len(StudyFolder.open(tmp_path / "s").plan.members) == 3
+    assert states(study(tmp_path / "s", "seed=0:2")) == ["finished", "finished"]  # none had begun
 
 
 @pytest.mark.parametrize(
