@@ -20,10 +20,10 @@ _CURVES_SHOWN = ("distance_U_mean", "cv_U", "ks_U")
 
 
 @click.command(name="controls")
+@click.option("-o", "--output", type=FILE_NAME, default=Path("controls"), help="folder  [controls]")
 @click.option(
-    "-o", "--output", type=FILE_NAME, default=Path("controls"), help="folder  [controls]"
+    "--dataset", help="data set of all runs  [synthetic]", shell_complete=of_key("dataset")
 )
-@click.option("--dataset", help="data set of all runs  [synthetic]", shell_complete=of_key("dataset"))
 @click.option(
     "--data-dir", help="folder that holds downloaded data sets", shell_complete=some(files=())
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from prdsim.figures.style import GRAY, WITH, WITHOUT, YELLOW, body_of, new_figure, settings
 from prdsim.study.contrasts import LEVEL, Effects, Samples
@@ -46,19 +48,27 @@ def draw_effects(samples: Samples, effects: Effects, title: str) -> Figure:
             _draw_reference(axes, list(samples), shown, effects, reference)
         left.set_yticks(range(len(samples)), list(samples))
         left.invert_yaxis()
-        handles, labels = left.get_legend_handles_labels()
-        body.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+        body.legend(
+            handles=[_handle(c) for c in CONDITIONS[1:]],
+            loc="outside upper center",
+            ncols=len(CONDITIONS) - 1,
+        )
         figure.suptitle(title, fontsize=8.5)
         errors = [s.error for by in samples.values() for s in by.values()]
         seeds = max(len(s.values) for by in samples.values() for s in by.values())
         text = (
-            f"difference of the means over {seeds} seeds, paired, in standard deviations over seeds; "
-            f"bars: bootstrap intervals, together {1 - LEVEL:.0%} for all {len(samples)} measures; "
+            f"difference of the means over {seeds} seeds, paired, in standard deviations over "
+            f"seeds; bars: bootstrap intervals, {1 - LEVEL:.0%} for all {len(samples)} measures; "
             "hollow: the interval holds 0, or the difference is within discretization errors, "
             f"whose median over measures and conditions is {100 * np.median(errors):.1g} %"
         )
         figure.supxlabel(fill(text, 140), fontsize=7, color=GRAY)
         return figure
+
+
+def _handle(condition: str) -> Line2D:
+    look: Any = {"marker": _MARKERS[condition], "markersize": 4.5, "linestyle": ""}
+    return Line2D([], [], color=_COLORS[condition], label=condition, **look)
 
 
 def _draw_reference(
@@ -68,7 +78,6 @@ def _draw_reference(
     for row in range(1, len(measures), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0)
     for offset, condition in zip(offsets, shown, strict=True):
-        label = condition
         for row, measure in enumerate(measures):
             found = effects.get((measure, condition, reference))
             if found is None or not np.isfinite(found.size):
@@ -76,9 +85,8 @@ def _draw_reference(
             color, y = _COLORS[condition], row + offset
             axes.plot([found.low, found.high], [y, y], color=color, linewidth=1.1)
             face = color if found.sign else "white"
-            look = {"marker": _MARKERS[condition], "markersize": 4.5, "linestyle": ""}
-            axes.plot([found.size], [y], color=color, markerfacecolor=face, label=label, **look)
-            label = "_nolegend_"
+            look: Any = {"marker": _MARKERS[condition], "markersize": 4.5, "linestyle": ""}
+            axes.plot([found.size], [y], color=color, markerfacecolor=face, **look)
     axes.axvline(0, color="k", linewidth=0.8)
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlabel(f"effect beside {reference}")
@@ -95,7 +103,7 @@ def draw_response(curves: Curves, measures: Sequence[str], title: str) -> Figure
             for axes, key in zip(row, CURVES, strict=True):
                 for condition in CONDITIONS:
                     _draw_curve(axes, curves.get((measure, key, condition), ()), condition)
-                axes.set_xscale("log")
+                _scale(axes, curves.get((measure, key, "adversary"), ()))
             row[0].set_ylabel(measure)
         for axes, key in zip(panels[-1], CURVES, strict=True):
             axes.set_xlabel(_AXES[key])
@@ -104,12 +112,18 @@ def draw_response(curves: Curves, measures: Sequence[str], title: str) -> Figure
             for axes in panels.flat
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        body.legend(
-            list(named.values()), list(named), loc="outside upper center", ncols=len(named)
-        )
+        body.legend(list(named.values()), list(named), loc="outside upper center", ncols=len(named))
         figure.suptitle(title, fontsize=8.5)
         figure.supxlabel(fill(_errors_of(curves), 130), fontsize=7, color=GRAY)
         return figure
+
+
+def _scale(axes: Axes, points: Curve) -> None:
+    """Make the axis logarithmic, with ticks at the values."""
+    axes.set_xscale("log")
+    values = [value for value, _ in points]
+    axes.set_xticks(values, [f"{value:.2g}" for value in values], minor=False)
+    axes.set_xticks([], minor=True)
 
 
 def _draw_curve(axes: Axes, points: Curve, condition: str) -> None:

@@ -57,7 +57,7 @@ _STATIC: Settings = {"diffusion": True, "forcing": "static", "forcing_norm": 1.0
 _SIDES: Mapping[str, Settings] = {"none": _NONE, "adversary": _ADVERSARY, "static": _STATIC}
 _FRACTIONS = (1.0, 0.5, 0.25, 0.125, 0.0625)  # of 1 / lambda_max, the steps of gd
 _VARIED: Mapping[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
-    "diffusivity": ((0.25, 0.5, 1.0, 2.0), ("adversary", "static")),
+    "diffusivity": ((0.25, 0.5, 1.0, 2.0, 4.0), ("adversary", "static")),
     "critic_rate": ((0.1, 0.3, 1.0, 3.0, 10.0), ("adversary",)),
     "init_scale": ((0.03, 0.1, 0.3, 1.0), ("none", "adversary", "static")),
 }
@@ -135,9 +135,9 @@ def _along_curves(base: Base, seeds: int) -> Iterator[Settings]:
                     for value in values:
                         yield base.point(seed, rtol, **{**_SIDES[side], key: value})
         for step in steps:
-            for side in (_NONE, _ADVERSARY):
+            for keys in (_NONE, _ADVERSARY):
                 alternating = {"integrator": "gd", "step_size": step}
-                yield base.point(seed, base.tolerances[0], **side, **alternating)
+                yield base.point(seed, base.tolerances[0], **keys, **alternating)
 
 
 def steps_of_gd(base: Base) -> tuple[float, ...]:
@@ -163,7 +163,7 @@ def controls(base: Base, seeds: int) -> Plan:
 
 def _plan(base: Base, points: Iterable[Settings]) -> Plan:
     """Return the plan of some points, each once: curves cross, and pass the references."""
-    found = {}
+    found: dict[str, Settings] = {}
     for point in points:
         found.setdefault(name_of(RunConfig(**{**base.settings, **point})), point)
     return Plan(base.settings, tuple(found.values()))
@@ -239,8 +239,9 @@ def at_base(base: Base, which: Which, **varied: Any) -> Which:
 def of_side(name: str) -> Which:
     """Return whether a run is of a side of the response curves: none, adversary, static."""
     wanted = _SIDES[name]
-    return lambda config: all(getattr(config, key) == value for key, value in wanted.items()) and (
-        name != "adversary" or not config.controlled
+    return lambda config: (
+        all(getattr(config, key) == value for key, value in wanted.items())
+        and (name != "adversary" or not config.controlled)
     )
 
 
@@ -263,15 +264,17 @@ def curve(
         return points
     flows = [run for run in runs if run.config.adaptive]
     for value in _VARIED[key][0]:
-        point = sample(flows, base, measure, at_base(base, of_side(side), **{key: value}))
+        acts = side in _VARIED[key][1]  # else a constant to compare with
+        chosen = at_base(base, of_side(side), **({key: value} if acts else {}))
+        point = sample(flows, base, measure, chosen)
         if point is not None:
             points.append((value, point))
     return points
 
 
 def sides_of(key: str) -> tuple[str, ...]:
-    """Return the conditions in which a key varies."""
-    return ("none", "adversary") if key == "step_size" else _VARIED[key][1]
+    """Return the conditions that are shown along a key."""
+    return ("none", "adversary") if key == "step_size" else tuple(_SIDES)
 
 
 def folders(path: Path) -> tuple[Path, Path]:
