@@ -2,8 +2,8 @@
 
 An effect is the mean difference of two conditions, paired by seed, in units of the standard
 deviation over seeds (the root mean square of those of the two conditions; Cohen's d). Its interval
-is that of the mean difference, in the same units: the bias-corrected and accelerated bootstrap over
-seeds (`scipy.stats.bootstrap`), at a confidence of 1 - 0.05 / M for M measures (Bonferroni), so that
+is that of the mean difference, in the same units: the bias-corrected and accelerated bootstrap
+over seeds (`scipy.stats.bootstrap`), at a confidence of 1 - 0.05 / M for M measures (Bonferroni):
 with 95 % confidence all of them hold.
 """
 

@@ -98,7 +98,7 @@ class Base:
         if config.end_time is None:
             raise ConfigError("end_time: controls compares runs at a time; give one")
         self.config = config
-        self.tolerances = (config.rtol, config.rtol / REFINED)
+        self.tolerances = (config.rtol, float(f"{config.rtol / REFINED:.12g}"))  # 3e-05
 
     def point(self, seed: int, rtol: float, **keys: Any) -> Settings:
         """Return the settings of a member besides the base's."""
@@ -307,7 +307,8 @@ def curves_of(
         for key in CURVES
         for side in sides_of(key)
     }
-    return curves if any(len(points) > 1 for points in curves.values()) else {}
+    varied = [points for (_, _, side), points in curves.items() if side == "adversary"]
+    return curves if any(len(points) > 1 for points in varied) else {}
 
 
 def title_of(base: Base) -> str:

@@ -57,6 +57,7 @@ WRITING_FOLDERS = (
     "reproduce --dataset digits -o FILE",
     "sweep --vary seed=0:2 --set width=3 -o FILE",
     "data fetch mnist --data-dir FILE",
+    "controls --dataset digits -o FILE",
 )
 WITHOUT_FILES = ("backends", "completion bash")
 
