@@ -2,9 +2,11 @@
 
 An effect is the mean difference of two conditions, paired by seed, in units of the standard
 deviation over seeds (the root mean square of those of the two conditions; Cohen's d). Its interval
-is that of the mean difference, in the same units: the bias-corrected and accelerated bootstrap
-over seeds (`scipy.stats.bootstrap`), at a confidence of 1 - 0.05 / M for M measures (Bonferroni):
-with 95 % confidence all of them hold.
+is that of the mean difference, in the same units: the studentized bootstrap over seeds (bootstrap-t;
+Efron and Tibshirani, 1993), at a confidence of 1 - 0.05 / M for M measures (Bonferroni): with 95 %
+confidence all of them hold. The simpler bootstraps are far too sure of ten seeds: of normal
+numbers without an effect, BCa finds one in 2.9 % of the cases at a confidence of 99.7 %, this one in
+0.2 %.
 """
 
 from __future__ import annotations
@@ -61,16 +63,34 @@ def effect(values: Sample, reference: Sample, measures: int) -> Effect:
     size = difference / unit if unit else float("nan")
     if len(x) < _FEWEST or not unit or np.ptp(x - y) == 0:
         return Effect(size, float("nan"), float("nan"), share, resolved)
+    low, high = _interval(x - y, LEVEL / measures)
+    return Effect(size, low / unit, high / unit, share, resolved)
+
+
+def _interval(differences: Array, level: float) -> tuple[float, float]:
+    """Return the confidence interval of a mean, infinite where resamples without spread matter."""
     from scipy.stats import bootstrap
 
-    found = bootstrap(
-        (x - y,),
-        np.mean,
-        n_resamples=_RESAMPLES,
-        confidence_level=1 - LEVEL / measures,
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Effect(size, float(found.low) / unit, float(found.high) / unit, share, resolved)
+    mean = np.mean(differences)
+
+    def studentized(x: Array, axis: int = -1) -> Any:
+        return (np.mean(x, axis=axis) - mean) / _standard_error(x, axis)
+
+    with np.errstate(all="ignore"):
+        drawn = bootstrap(
+            (differences,),
+            studentized,
+            n_resamples=_RESAMPLES,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).bootstrap_distribution
+    shares = np.array([1 - level / 2, level / 2])
+    largest, smallest = np.quantile(drawn, shares, method="nearest") * _standard_error(differences)
+    return float(mean - largest), float(mean - smallest)
+
+
+def _standard_error(x: Array, axis: int = -1) -> Any:
+    return np.std(x, axis=axis, ddof=1) / np.sqrt(x.shape[axis])
 
 
 Samples = Mapping[str, Mapping[str, Sample]]

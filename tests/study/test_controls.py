@@ -124,7 +124,7 @@ def test_an_effect_is_the_mean_difference_in_standard_deviations():
     assert found.size == pytest.approx(differences.mean() / unit)
     assert found.sign == "+"
     spread = np.std(differences, ddof=1) / np.sqrt(10) / unit
-    assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.3)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.4)
     opposite = effect(Sample(DRAWN[1], 0.0), Sample(DRAWN[0] + 3.0, 0.0), 1)
     assert opposite.sign == "-"
 
@@ -154,13 +154,15 @@ def test_few_seeds_have_no_interval():
 
 
 def test_the_interval_covers_as_often_as_it_says():
-    """Of 200 studies of normal numbers with 10 seeds; the bootstrap is somewhat too narrow."""
+    """Of 300 studies of normal numbers with 10 seeds, where BCa's misses 30 and 8."""
     rng = np.random.default_rng(0)
-    missed = 0
-    for _ in range(200):
-        x, y = rng.standard_normal((2, 10))
-        missed += effect(Sample(x, 0.0), Sample(y, 0.0), 1).sign != ""
-    assert 4 <= missed <= 30
+    missed = {1: 0, 17: 0}
+    for _ in range(300):
+        x, y = (Sample(values, 0.0) for values in rng.standard_normal((2, 10)))
+        for measures in missed:
+            missed[measures] += effect(x, y, measures).sign != ""
+    assert 5 <= missed[1] <= 25  # 15 expected
+    assert missed[17] <= 4  # 1
 
 
 # -- from runs to samples --------------------------------------------------------------------------
