@@ -2,11 +2,11 @@
 
 An effect is the mean difference of two conditions, paired by seed, in units of the standard
 deviation over seeds (the root mean square of those of the two conditions; Cohen's d). Its interval
-is that of the mean difference, in the same units: the studentized bootstrap over seeds (bootstrap-t;
-Efron and Tibshirani, 1993), at a confidence of 1 - 0.05 / M for M measures (Bonferroni): with 95 %
-confidence all of them hold. The simpler bootstraps are far too sure of ten seeds: of normal
-numbers without an effect, BCa finds one in 2.9 % of the cases at a confidence of 99.7 %, this one in
-0.2 %.
+is that of the mean difference, in the same units: the studentized bootstrap over seeds
+(bootstrap-t; Efron and Tibshirani, 1993), at a confidence of 1 - 0.05 / M for M measures
+(Bonferroni): with 95 % confidence all of them hold. The simpler bootstraps are far too sure of ten
+seeds: of normal numbers without an effect, BCa finds one in 2.9 % of the cases at a confidence of
+99.7 %, this one in 0.3 %.
 """
 
 from __future__ import annotations

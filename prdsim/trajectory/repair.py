@@ -9,10 +9,11 @@ Only what a checksum verifies is kept:
 | restart states | their own CRC, and every row planned up to their step is kept | left out |
 | /initial | its CRC | that of snapshot 0, or computed again, if its CRC is right; else rounded |
 | /data | its CRC | computed again; else left out, and read from its source when needed |
-| /chart | its CRC | computed again; else left out |
+| /chart, /forcing | its CRC | computed again; else left out |
 | plans of the rows | their CRC | computed again; else the rows kept |
 
-A run whose plan, chart or initial state is lost cannot be continued, so it keeps no restart state.
+A run whose plan, chart, norms or initial state is lost cannot be continued, so it keeps no restart
+state.
 """
 
 from __future__ import annotations

@@ -139,6 +139,31 @@ def test_the_adversarys_file_is_needed_only_once(tmp_path, adversary):
     assert converge(whole).report is not None
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["adversary there", "gone"])
+def test_damaged_norms_are_repaired_from_the_adversary_if_it_is_there(
+    there, tmp_path, adversary, monkeypatch, capsys
+):
+    path = run(tmp_path / "a.h5", forcing="static", forcing_norm=str(adversary), steps=3)
+    with prdsim.open_trajectory(path) as trajectory:
+        norms = np.array(trajectory.forcing["norm"])
+        offset = trajectory._map["forcing/norm"].offset
+    content = bytearray(path.read_bytes())
+    content[offset + 6] ^= 4
+    path.write_bytes(content)
+    with prdsim.open_trajectory(path) as trajectory:
+        assert [problem.where for problem in trajectory.check()] == ["forcing/norm"]
+    if not there:
+        adversary.unlink()
+    command = caller(monkeypatch, capsys)
+    answer = command("repair", path, "-o", tmp_path / "good.h5")
+    assert answer.code == 0, answer.err
+    with prdsim.open_trajectory(tmp_path / "good.h5") as trajectory:
+        assert np.array_equal(trajectory.forcing.get("norm", []), norms if there else [])
+    again = command("resume", tmp_path / "good.h5", "--steps", 5)
+    assert again.code == (0 if there else 3), again.err
+    assert len(again.err.splitlines()) < 5 or there
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
