@@ -48,6 +48,8 @@ else:
 STEP_LIMIT = 10_000_000
 """Steps after which a run ends if ``steps`` is not given: more than any sensible run takes."""
 
+_CHANGES = 1_000_000  # of a control's field: each ends a step
+
 
 def _key(group: str, default: Any, help_text: str) -> Any:
     return Field(default, description=help_text, json_schema_extra={"group": group})
@@ -240,6 +242,11 @@ class RunConfig(Brief):
                     f"critic_step_size: is for integrator gd, not {self.integrator}, whose critic "
                     "moves at critic_rate"
                 )
+        if self.controlled and self.end_time and self.end_time > _CHANGES * self.forcing_period:
+            raise ValueError(
+                f"forcing_time: {self.forcing_period:g} makes more than {_CHANGES:,} changes up to "
+                f"time {self.end_time:g}; give a longer one"
+            )
         if self.end_time is None and self.steps is None:
             raise ValueError("end_time: give a time at which the run ends, or steps")
         for key, rule in (("snapshots", self.snapshot_rule), ("scalars", self.scalar_rule)):

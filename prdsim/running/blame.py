@@ -50,6 +50,8 @@ def suspects(config: RunConfig, step_size: float, first: Mapping[str, float]) ->
         step_size = min(step_size, automatic)
     if config.diffuses:
         usual["diffusivity"] = _both(config, "diffusivity")
+        if config.controlled and isinstance(config.forcing_norm, float):
+            usual["forcing_norm"] = config.forcing_norm, 1.0
     found = [
         Suspect(key, normal, value / normal if normal else inf if value else 1.0)
         for key, (value, normal) in usual.items()

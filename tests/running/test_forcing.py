@@ -15,7 +15,7 @@ from prdsim.analysis import history
 from prdsim.analysis.comparison import compare
 from prdsim.config import RunConfig
 from prdsim.convergence.assess import converge
-from prdsim.errors import ConfigError, NotATrajectoryError, TrajectoryError
+from prdsim.errors import ConfigError, NotATrajectoryError, PrdsimError, TrajectoryError
 from prdsim.running.simulation import Simulation
 
 KEYS: dict[str, Any] = {
@@ -98,6 +98,20 @@ def test_the_rows_are_those_of_the_field_that_acted():
         simulation.restore(point)
         assert simulation.time == 0.2
         assert simulation.observe() == pytest.approx(before, abs=0, rel=0, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"forcing_time": 1e-7}, "forcing_time: 1e-07 makes more than 1,000,000 changes"),
+        ({"forcing_norm": "missing.h5"}, "cannot read missing.h5"),
+        ({"forcing_norm": 1e200}, r"try --forcing-norm 1\n?"),
+    ],
+    ids=["changes", "missing", "diverged"],
+)
+def test_what_cannot_be(keys, message, tmp_path):
+    with pytest.raises(PrdsimError, match=message):
+        run(tmp_path / "new.h5", forcing="white", **keys)
 
 
 # -- norms of an adversary -------------------------------------------------------------------------
