@@ -3,7 +3,8 @@
 Two studies in one folder: ``references``, runs without diffusion, with the adversary, and along
 the response curves; then ``controls``, runs with another field in the critic's place, each of the
 norms of the adversarial run of its seed. Every run is made at two tolerances, the second a tenth of
-the first: values are those of the second, the difference is the discretization error.
+the first, along curves a third: values are those of the second, the difference is the
+discretization error.
 """
 
 from __future__ import annotations
@@ -48,8 +49,11 @@ DEFAULTS: Settings = {
 }
 """Keys of all runs unless others are given: small, so that a study takes minutes, not hours."""
 
-REFINED = 10.0
-"""The ratio of the two tolerances, as in `prdsim converge`."""
+REFINED, REFINED_CURVES = 10.0, 3.0
+"""The ratios of the two tolerances: as in `prdsim converge`, and along curves.
+
+The steps of the flow, which slides along kinks, are proportional to the tolerance.
+"""
 
 _NONE: Settings = {"diffusion": False}
 _ADVERSARY: Settings = {"diffusion": True}
@@ -57,8 +61,8 @@ _STATIC: Settings = {"diffusion": True, "forcing": "static", "forcing_norm": 1.0
 _SIDES: Mapping[str, Settings] = {"none": _NONE, "adversary": _ADVERSARY, "static": _STATIC}
 _FRACTIONS = (1.0, 0.5, 0.25, 0.125, 0.0625)  # of 1 / lambda_max, the steps of gd
 _VARIED: Mapping[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
-    "diffusivity": ((0.25, 0.5, 1.0, 2.0, 4.0), ("adversary", "static")),
-    "critic_rate": ((0.1, 0.3, 1.0, 3.0, 10.0), ("adversary",)),
+    "diffusivity": ((0.25, 0.5, 1.0, 2.0), ("adversary", "static")),
+    "critic_rate": ((0.1, 0.3, 1.0, 3.0), ("adversary",)),
     "init_scale": ((0.03, 0.1, 0.3, 1.0), ("none", "adversary", "static")),
 }
 """The response curves of the flow: values of a key, and the conditions in which it varies."""
@@ -98,11 +102,16 @@ class Base:
         if config.end_time is None:
             raise ConfigError("end_time: controls compares runs at a time; give one")
         self.config = config
-        self.tolerances = (config.rtol, float(f"{config.rtol / REFINED:.12g}"))  # 3e-05
+        self.tolerances = _pair(config.rtol, REFINED)
+        self.curve_tolerances = _pair(config.rtol, REFINED_CURVES)
 
     def point(self, seed: int, rtol: float, **keys: Any) -> Settings:
         """Return the settings of a member besides the base's."""
         return {"seed": seed, "rtol": rtol, **keys}
+
+
+def _pair(rtol: float, ratio: float) -> tuple[float, float]:
+    return rtol, float(f"{rtol / ratio:.12g}")  # 3e-05, not 2.99...e-05
 
 
 # -- plans -----------------------------------------------------------------------------------------
@@ -129,7 +138,7 @@ def _references(base: Base, seeds: int) -> Iterator[Settings]:
 def _along_curves(base: Base, seeds: int) -> Iterator[Settings]:
     steps = steps_of_gd(base)
     for seed in range(seeds):
-        for rtol in base.tolerances:
+        for rtol in base.curve_tolerances:
             for key, (values, sides) in _VARIED.items():
                 for side in sides:
                     for value in values:
@@ -205,18 +214,20 @@ def of_condition(name: str) -> Which:
     return chosen
 
 
-def sample(found: Iterable[Found], base: Base, measure: str, which: Which) -> Sample | None:
-    """Return a measure of the chosen runs at the finer tolerance, by seed, in order.
+def sample(
+    found: Iterable[Found], tolerances: tuple[float, float], measure: str, which: Which
+) -> Sample | None:
+    """Return a measure of the chosen runs at the second tolerance, by seed, in order.
 
-    Only runs whose other settings are the base's, and seeds that have both tolerances, count.
-    Returns None if there are none, or the measure is missing.
+    Only seeds that have both tolerances count. Returns None if there are none, or the measure is
+    missing.
     """
-    by_level: dict[float, dict[int, float]] = {rtol: {} for rtol in base.tolerances}
+    by_level: dict[float, dict[int, float]] = {rtol: {} for rtol in tolerances}
     for each in found:
         value = each.numbers.get(measure)
         if which(each.config) and each.config.rtol in by_level and value is not None:
             by_level[each.config.rtol][each.config.seed] = value
-    coarse, fine = (by_level[rtol] for rtol in base.tolerances)
+    coarse, fine = (by_level[rtol] for rtol in tolerances)
     seeds = sorted(coarse.keys() & fine.keys())
     if not seeds:
         return None
@@ -266,7 +277,7 @@ def curve(
     for value in _VARIED[key][0]:
         acts = side in _VARIED[key][1]  # else a constant to compare with
         chosen = at_base(base, of_side(side), **({key: value} if acts else {}))
-        point = sample(flows, base, measure, chosen)
+        point = sample(flows, base.curve_tolerances, measure, chosen)
         if point is not None:
             points.append((value, point))
     return points
@@ -288,7 +299,8 @@ def samples_of(found: Iterable[Found], base: Base) -> dict[str, dict[str, Sample
     samples: dict[str, dict[str, Sample]] = {}
     for measure in MEASURES:
         for condition in CONDITIONS:
-            one = sample(runs, base, measure, at_base(base, of_condition(condition)))
+            chosen = at_base(base, of_condition(condition))
+            one = sample(runs, base.tolerances, measure, chosen)
             if one is not None:
                 samples.setdefault(measure, {})[condition] = one
     if not samples:
