@@ -87,21 +87,30 @@ def _conclude(output: Path, base: Base) -> None:
     from prdsim.progress import noting
     from prdsim.study import StudyFolder
     from prdsim.study.contrast_figures import draw_effects, draw_response
-    from prdsim.study.contrasts import effect_table, effects_of, summary_table
-    from prdsim.study.controls import collect, curves_of, folders, samples_of, title_of
+    from prdsim.study.contrasts import curve_table, effect_table, effects_of, summary_table
+    from prdsim.study.controls import (
+        MEASURES,
+        collect,
+        curves_of,
+        folders,
+        samples_of,
+        title_of,
+    )
 
     with noting() as note:
         note("measuring")
         found = collect(StudyFolder.open(path) for path in folders(output))
     samples, title = samples_of(found, base), title_of(base)
     effects = effects_of(samples)
-    table = effect_table(samples, effects, title, ())
-    write_whole(output / "effects.csv", table.to_csv().encode(), force=True)
-    write_figure(draw_effects(samples, effects, title), output / "effects.png")
-    made = ["effects.csv", "effects.png"]
-    curves = curves_of(found, base, _CURVES_SHOWN)
+    tables = {"effects": effect_table(samples, effects, title, ())}
+    figures = {"effects": draw_effects(samples, effects, title)}
+    curves = curves_of(found, base, MEASURES)
     if curves:
-        write_figure(draw_response(curves, _CURVES_SHOWN, title), output / "curves.png")
-        made.append("curves.png")
+        tables["curves"] = curve_table(curves, title)
+        figures["curves"] = draw_response(curves, _CURVES_SHOWN, title)
+    for name, table in tables.items():
+        write_whole(output / f"{name}.csv", table.to_csv().encode(), force=True)
+        write_figure(figures[name], output / f"{name}.png")
     say(summary_table(samples, effects, title).to_text())
-    say(", ".join(str(output / name) for name in made))
+    made = [output / f"{name}.{suffix}" for name in tables for suffix in ("csv", "png")]
+    say(", ".join(map(str, made)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from textwrap import fill
 from typing import Any
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from prdsim.figures.style import GRAY, WITH, WITHOUT, YELLOW, body_of, new_figure, settings
-from prdsim.study.contrasts import LEVEL, Effects, Samples
+from prdsim.study.contrasts import LEVEL, Curves, Effects, Samples
 from prdsim.study.controls import CONDITIONS, CURVES, Sample
 
 _COLORS = {
@@ -33,8 +33,6 @@ _AXES = {
 }
 
 Curve = Sequence[tuple[float, Sample]]
-Curves = Mapping[tuple[str, str, str], Curve]
-"""By measure, key and condition."""
 
 
 def draw_effects(samples: Samples, effects: Effects, title: str) -> Figure:
@@ -75,6 +73,8 @@ def _draw_reference(
     axes: Axes, measures: Sequence[str], shown: Sequence[str], effects: Effects, reference: str
 ) -> None:
     offsets = np.linspace(-0.3, 0.3, len(shown))
+    sizes = [abs(found.size) for (_, _, beside), found in effects.items() if beside == reference]
+    limit = 3 * max((size for size in sizes if np.isfinite(size)), default=1.0)
     for row in range(1, len(measures), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0)
     for offset, condition in zip(offsets, shown, strict=True):
@@ -83,12 +83,14 @@ def _draw_reference(
             if found is None or not np.isfinite(found.size):
                 continue
             color, y = _COLORS[condition], row + offset
-            axes.plot([found.low, found.high], [y, y], color=color, linewidth=1.1)
+            bar = np.clip([found.low, found.high], -limit, limit)  # of few seeds they are endless
+            axes.plot(bar, [y, y], color=color, linewidth=1.1)
             face = color if found.sign else "white"
             look: Any = {"marker": _MARKERS[condition], "markersize": 4.5, "linestyle": ""}
             axes.plot([found.size], [y], color=color, markerfacecolor=face, **look)
     axes.axvline(0, color="k", linewidth=0.8)
     axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(-limit, limit)
     axes.set_xlabel(f"effect beside {reference}")
     axes.grid(visible=False, axis="y")
 
@@ -114,7 +116,8 @@ def draw_response(curves: Curves, measures: Sequence[str], title: str) -> Figure
         }
         body.legend(list(named.values()), list(named), loc="outside upper center", ncols=len(named))
         figure.suptitle(title, fontsize=8.5)
-        figure.supxlabel(fill(_errors_of(curves), 130), fontsize=7, color=GRAY)
+        shown = {names: points for names, points in curves.items() if names[0] in measures}
+        figure.supxlabel(fill(_errors_of(shown), 130), fontsize=7, color=GRAY)
         return figure
 
 

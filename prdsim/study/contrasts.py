@@ -96,6 +96,9 @@ def _standard_error(x: Array, axis: int = -1) -> Any:
 Samples = Mapping[str, Mapping[str, Sample]]
 """By measure, by condition."""
 
+Curves = Mapping[tuple[str, str, str], Sequence[tuple[float, Sample]]]
+"""Response curves by measure, key and condition: values of the key, and samples over seeds."""
+
 Effects = Mapping[tuple[str, str, str], Effect]
 """By measure, condition and reference."""
 
@@ -135,6 +138,25 @@ def effect_table(samples: Samples, effects: Effects, title: str, notes: Sequence
             for name, column in columns.items():
                 column.append(row[name])
     return Table(title, columns, notes=tuple(notes))
+
+
+def curve_table(curves: Curves, title: str) -> Table:
+    """Return a row per point of each response curve: mean, spread and error over seeds."""
+    rows = [
+        {
+            "measure": measure,
+            "key": key,
+            "condition": condition,
+            "value": value,
+            "seeds": len(found.values),
+            "mean": float(np.mean(found.values)),
+            "deviation": _deviation(found.values),
+            "discretization": found.error,
+        }
+        for (measure, key, condition), points in curves.items()
+        for value, found in points
+    ]
+    return Table(title, {name: [row[name] for row in rows] for name in rows[0]})
 
 
 def summary_table(samples: Samples, effects: Effects, title: str) -> Table:
