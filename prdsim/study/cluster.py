@@ -148,10 +148,9 @@ def _stop_members(study: StudyFolder) -> None:
     """Stop what runs, here and elsewhere, and wait for it."""
     mine = not study.stop_file.exists()
     study.stop_file.touch()
-    end = time.monotonic() + _STOP_SECONDS
-    while time.monotonic() < end and any(
-        standing.state is State.RUNNING for standing in look(study).values()
-    ):
+    end, standings = time.monotonic() + _STOP_SECONDS, look(study)
+    while time.monotonic() < end and any(s.state is State.RUNNING for s in standings.values()):
         time.sleep(_PAUSE)
+        standings = look(study, standings)
     if mine:
         study.stop_file.unlink(missing_ok=True)

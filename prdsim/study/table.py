@@ -8,9 +8,7 @@ from typing import Any
 from prdsim.study.folder import DONE, Standing, State, StudyFolder
 from prdsim.study.plan import Member
 from prdsim.table import Table
-from prdsim.trajectory import SCALARS, open_trajectory
-
-_COUNTS = ("evaluations", "rejected_steps")
+from prdsim.trajectory import SCALARS
 
 
 def study_table(study: StudyFolder, standings: Mapping[str, Standing] | None = None) -> Table:
@@ -26,7 +24,7 @@ def study_table(study: StudyFolder, standings: Mapping[str, Standing] | None = N
     columns |= {key: [] for key in ("state", "step", "time", *names, "reason")}
     for member in study.plan.members:
         standing = standings[member.name]
-        values = _last_row(study, member) if standing.state is State.FINISHED else {}
+        values = standing.scalars if standing.state is State.FINISHED else {}
         row = {"member": member.name, "state": str(standing.state), "step": standing.step}
         row |= {"time": standing.time, "reason": standing.reason}
         for key in study.plan.keys:
@@ -45,8 +43,3 @@ def look(study: StudyFolder, known: Mapping[str, Standing] | None = None) -> dic
         return former if former and former.state in DONE else study.standing(member)
 
     return {member.name: standing(member) for member in study.plan.members}
-
-
-def _last_row(study: StudyFolder, member: Member) -> dict[str, float]:
-    with open_trajectory(study.trajectory(member)) as trajectory:
-        return {name: float(column[-1]) for name, column in trajectory.scalars.items()}

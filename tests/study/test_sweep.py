@@ -109,6 +109,23 @@ def test_damage_is_found_when_a_study_goes_on(tmp_path, run):
     assert [p.read_bytes() for p in path.parent.glob("*.damaged")] == [bytes(content)]
 
 
+def test_a_finished_study_is_read_alone(tmp_path, run):
+    folder = study(tmp_path / "s", "seed=0,1")
+    command = words(folder.path, vary=("seed=0,1",))
+    run("sweep", "run", folder.path)
+    assert run(*command).code == 0  # its table is written
+
+    def files() -> dict[Path, tuple[int, int]]:
+        """The inode and the last change of every file and folder."""
+        found = [folder.path, *folder.path.rglob("*")]
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+
+    before = files()
+    assert len(before) == 1 + 3 + 2 + 2 + 2  # folders; plan and table; members, their claims
+    assert run(*command).code == 0  # on a disk that cannot be written, too
+    assert files() == before
+
+
 def test_a_stopped_study_waits_until_it_is_started_again(tmp_path, run):
     folder = study(tmp_path / "s", "seed=0,1")
     assert "stops all members" in run("sweep", "stop", folder.path).out
