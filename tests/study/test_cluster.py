@@ -15,14 +15,13 @@ from pathlib import Path
 
 import pytest
 from support_cli import ROOT
-from support_study import LARGE, SMALL, complete, settled, start
+from support_runs import assert_same_trajectory
+from support_study import LARGE, LONG, SMALL, Witness, complete, given, settled, start
 
 from prdsim.study import State, StudyFolder
 from prdsim.study.table import look
 
 pytest.importorskip("distributed")
-
-PYTHON = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 class Cluster:
@@ -41,7 +40,8 @@ class Cluster:
     def _start(*arguments: str) -> subprocess.Popen[bytes]:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         command = [sys.executable, "-m", "dask", *arguments, "--host", "127.0.0.1"]
-        return subprocess.Popen(command, env=PYTHON, **quiet)
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, **quiet)
 
     def worker(self) -> subprocess.Popen[bytes]:
         """Start one more worker, of one thread."""
@@ -69,22 +69,50 @@ def test_workers_of_this_machine_make_the_same_table(tmp_path, whole):
     assert settled(tmp_path / "s") == []
 
 
+def by_array(folder: Path, elements: int, *more: str) -> None:
+    """Do a study by the elements of a job array, all at the same time, and write its table."""
+    start(folder, *more, "--plan-only", vary=LARGE).communicate()
+    prdsim = [sys.executable, "-m", "prdsim", "sweep"]
+    shares = [f"{number}/{elements}" for number in range(1, elements + 1)]
+    commands = [[*prdsim, "run", str(folder), "--member", share] for share in shares]
+    jobs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) for command in commands]
+    assert [job.wait() for job in jobs] == [0] * elements
+    subprocess.run([*prdsim, "table", folder, "-o", folder / "table.csv"], cwd=ROOT, check=True)
+
+
 @pytest.mark.slow
-def test_a_scheduler_with_two_workers_makes_the_same_table(tmp_path, whole_of_large):
+def test_all_engines_make_the_same_table_and_trajectories(tmp_path, large, monkeypatch):
+    long, processes = given(LONG), {}
+
+    def seen(name: str) -> Path:
+        processes[name] = Witness(tmp_path / f"{name}-witness", monkeypatch)
+        return tmp_path / name
+
+    complete(seen("here"), *long, "--workers", 2, vary=LARGE)
+    complete(seen("dask"), *long, "--dask", "--workers", 2, vary=LARGE)
+    by_array(seen("array"), 4, *long)
+    folder = seen("scheduler")
     with cluster(tmp_path) as started:
-        where = ("--scheduler-file", started.file)
-        assert complete(tmp_path / "s", *where, vary=LARGE) == whole_of_large
-    assert settled(tmp_path / "s") == []
+        complete(folder, *long, "--scheduler-file", started.file, vary=LARGE)
+    table = (large.path / "table.csv").read_bytes()
+    for name, count in {"here": 2, "dask": 2, "array": 4, "scheduler": 2}.items():
+        made = StudyFolder.open(tmp_path / name)
+        assert (made.path / "table.csv").read_bytes() == table
+        for member in large.plan.members:
+            assert_same_trajectory(large.trajectory(member), made.trajectory(member))
+        processes[name].assert_each_once(made)
+        assert len({told.process for told in processes[name].told}) == count
+        assert settled(made.path) == []
 
 
 @pytest.mark.slow
-def test_killing_workers_scheduler_and_client_loses_nothing(tmp_path, whole_of_large):
-    folder, rng, kept = tmp_path / "s", random.Random(1), [0]
+def test_killing_workers_scheduler_and_client_loses_nothing(tmp_path, large, witness):
+    folder, rng, kept, long = tmp_path / "s", random.Random(1), [0], given(LONG)
     for number in range(12):
         place = tmp_path / str(number)
         place.mkdir()
         with cluster(place) as started:
-            client = start(folder, "--scheduler-file", started.file, vary=LARGE)
+            client = start(folder, *long, "--scheduler-file", started.file, vary=LARGE)
             time.sleep(rng.uniform(2.0, 9.0))
             victim = (started.workers[0], started.scheduler, client)[number % 3]
             victim.send_signal(signal.SIGKILL if number % 2 else signal.SIGTERM)
@@ -98,7 +126,10 @@ def test_killing_workers_scheduler_and_client_loses_nothing(tmp_path, whole_of_l
     assert kept[-1] > 0
     with cluster(tmp_path) as started:
         where = ("--scheduler-file", started.file)
-        assert complete(folder, *where, vary=LARGE) == whole_of_large
+        table = complete(folder, *long, *where, vary=LARGE)
+    assert table == (large.path / "table.csv").read_bytes()
+    witness.assert_each_once(large)
+    assert witness.interrupted >= 5  # so the moments were those of work
 
 
 @pytest.mark.slow

@@ -12,11 +12,23 @@ from pathlib import Path
 
 import pytest
 from support_cli import caller
-from support_study import BASE, LARGE, SMALL, at_work, complete, settled, start, study, words
+from support_study import (
+    BASE,
+    LARGE,
+    LONG,
+    SMALL,
+    at_work,
+    complete,
+    given,
+    settled,
+    start,
+    study,
+    words,
+)
 
 import prdsim
 from prdsim.errors import ConfigError
-from prdsim.study import load_plan
+from prdsim.study import StudyFolder, load_plan
 from prdsim.study.forecast import forecast
 from prdsim.study.table import study_table
 
@@ -37,12 +49,12 @@ def test_elements_of_a_job_array_make_the_same_table(tmp_path, run, whole):
     assert told.out.encode() == whole
 
 
-def disturbed(folder: Path, times: int, vary: tuple[str, ...]) -> bytes:
+def disturbed(folder: Path, times: int, longest: float, *more: str, vary: tuple[str, ...]) -> bytes:
     """Kill workers and their parent at random moments; return the table of the completed study."""
     rng = random.Random(0)
     for number in range(times):
-        parent = start(folder, "--workers", 2, vary=vary)
-        time.sleep(rng.uniform(0.3, 2.5))
+        parent = start(folder, *more, "--workers", 2, vary=vary)
+        time.sleep(rng.uniform(0.3, longest))
         workers = [pid for pid in at_work(folder) if pid != parent.pid]
         if number % 2 and workers:
             os.kill(rng.choice(workers), signal.SIGKILL)
@@ -50,19 +62,23 @@ def disturbed(folder: Path, times: int, vary: tuple[str, ...]) -> bytes:
         parent.kill()
         parent.communicate()
         assert settled(folder) == []  # no orphan is left
-    return complete(folder, "--workers", 2, vary=vary)
+    return complete(folder, *more, "--workers", 2, vary=vary)
 
 
-def test_killing_workers_and_their_parent_loses_nothing(tmp_path, whole):
-    assert disturbed(tmp_path / "s", 2, SMALL) == whole
+def test_killing_workers_and_their_parent_loses_nothing(tmp_path, whole, witness):
+    assert disturbed(tmp_path / "s", 2, 2.5, vary=SMALL) == whole
+    witness.assert_each_once(StudyFolder.open(tmp_path / "s"))
 
 
 @pytest.mark.slow
-def test_killing_them_ten_times_loses_nothing(tmp_path, whole_of_large):
-    assert disturbed(tmp_path / "s", 10, LARGE) == whole_of_large
+def test_killing_them_ten_times_loses_nothing(tmp_path, large, witness):
+    table = disturbed(tmp_path / "s", 10, 6.0, *given(LONG), vary=LARGE)
+    assert table == (large.path / "table.csv").read_bytes()
+    witness.assert_each_once(large)
+    assert witness.interrupted >= 5  # so the moments were those of work
 
 
-def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(tmp_path):
+def test_ctrl_c_stops_all_workers(tmp_path):
     folder = tmp_path / "s"
     long = ("--set", "steps=400000", "--set", "restart_seconds=0.1", "--workers", 2)
     parent = start(folder, *long, vary=("seed=0:3",))
