@@ -14,6 +14,8 @@ import pytest
 from support_cli import ROOT
 
 from prdsim.study import StudyFolder, load_plan
+from prdsim.study.table import study_table
+from prdsim.study.worker import work
 
 BASE = ("dataset=digits", "samples=6", "width=3", "critic_width=2", "integrator=heun")
 BASE += ("step_size=0.05", "steps=4", "backend=numpy", "threads=1")
@@ -26,6 +28,14 @@ LONG = ("steps=5000", "scalars=every:1000", "snapshots=every:2500", "restart_sec
 def study(path: Path, *vary: str, settings: tuple[str, ...] = ()) -> StudyFolder:
     """Make the folder of a small study."""
     return StudyFolder.create(path, load_plan(None, vary=vary, settings=[*BASE, *settings]))
+
+
+def undisturbed(folder: Path, vary: tuple[str, ...], settings: tuple[str, ...] = ()) -> StudyFolder:
+    """Run all members in this process, one after the other."""
+    made = study(folder, *vary, settings=settings)
+    work(made, made.plan.members)
+    (folder / "table.csv").write_bytes(study_table(made).to_csv().encode())
+    return made
 
 
 def given(settings: Sequence[str]) -> list[str]:
@@ -61,7 +71,7 @@ def at_work(folder: Path) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            command = (process / "cmdline").read_bytes()
+            command = (process / "cmdline").read_bytes().split(b"\0")
             alive = (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
         except OSError:
             continue
@@ -76,6 +86,20 @@ def settled(folder: Path, patience: float = 40.0) -> list[int]:
     while at_work(folder) and time.monotonic() < end:
         time.sleep(0.05)
     return at_work(folder)
+
+
+def assert_failures_are_told(folder: Path, *engine: object) -> None:
+    """Do a study with data that are missing, too little memory and divergence on an engine."""
+    axes = ("dataset=digits,gone.npz", "width=3,2000000000", "step_size=0.05,1e200")
+    process = start(folder, *given(("normalize=none", "seed=2")), *engine, vary=axes)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 1, err
+    assert "8 members: 1 finished, 1 diverged, 6 failed" in out
+    expected = ["finished", "diverged", *["GB"] * 2, *["gone.npz"] * 4]
+    for row, word in zip(study_table(StudyFolder.open(folder)).rows, expected, strict=True):
+        told = row["reason"] if row["state"] == "failed" else row["state"]
+        assert word in told, row
+        assert row["state"] == "finished" or f"{row['member']} (" in out
 
 
 @dataclass(frozen=True)

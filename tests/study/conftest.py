@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from support_study import LARGE, LONG, SMALL, Witness, study
+from support_study import LARGE, LONG, SMALL, Witness, undisturbed
 
 from prdsim.study import StudyFolder
-from prdsim.study.table import study_table
-from prdsim.study.worker import work
-
-
-def undisturbed(folder: Path, vary: tuple[str, ...], settings: tuple[str, ...] = ()) -> StudyFolder:
-    """Run all members in this process, one after the other."""
-    made = study(folder, *vary, settings=settings)
-    work(made, made.plan.members)
-    (folder / "table.csv").write_bytes(study_table(made).to_csv().encode())
-    return made
 
 
 @pytest.fixture(scope="session")

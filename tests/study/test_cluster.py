@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -16,10 +15,23 @@ from pathlib import Path
 import pytest
 from support_cli import ROOT
 from support_runs import assert_same_trajectory
-from support_study import LARGE, LONG, SMALL, Witness, complete, given, settled, start
+from support_study import (
+    LARGE,
+    LONG,
+    SMALL,
+    Witness,
+    assert_failures_are_told,
+    at_work,
+    complete,
+    given,
+    settled,
+    start,
+    study,
+    undisturbed,
+)
 
 from prdsim.study import State, StudyFolder
-from prdsim.study.table import look
+from prdsim.study.table import look, study_table
 
 pytest.importorskip("distributed")
 
@@ -132,28 +144,69 @@ def test_killing_workers_scheduler_and_client_loses_nothing(tmp_path, large, wit
     assert witness.interrupted >= 5  # so the moments were those of work
 
 
+@pytest.fixture(params=["here", "dask", "scheduler"])
+def engine(request, tmp_path) -> Iterator[tuple[object, ...]]:
+    """The words that choose an engine of two workers."""
+    if request.param == "scheduler":
+        with cluster(tmp_path) as started:
+            yield "--scheduler-file", started.file
+    else:
+        yield *["--dask"] * (request.param == "dask"), "--workers", 2
+
+
 @pytest.mark.slow
-def test_cancelled_members_stop_within_ten_seconds(tmp_path):
-    folder = tmp_path / "s"
-    with cluster(tmp_path) as started:
-        long = ["steps=4000000", "scalars=every:100000", "snapshots=every:4000000"]
-        more = [word for setting in long for word in ("--set", setting)]
-        client = start(folder, *more, "--scheduler-file", started.file)
-        study = None
-        while study is None or not _running(study):
-            time.sleep(0.2)
-            if (folder / "study.json").exists():
-                study = StudyFolder.open(folder)
-        began = time.monotonic()
-        client.send_signal(signal.SIGINT)
-        client.communicate(timeout=60)
-        assert client.returncode == 130
-        assert not _running(study)
-        assert time.monotonic() - began < 10
-        states = {standing.state for standing in look(study).values()}
-        assert states == {State.BEGUN, State.PLANNED}
-    assert json.loads((folder / "study.json").read_text())["format"] == "prdsim-study"
+def test_members_that_cannot_be_are_told_on_all_engines(tmp_path, engine):
+    assert_failures_are_told(tmp_path / "s", *engine)
 
 
-def _running(study: StudyFolder) -> bool:
-    return any(standing.state is State.RUNNING for standing in look(study).values())
+@pytest.fixture
+def fatal(tmp_path, monkeypatch) -> StudyFolder:
+    """A study whose first member gets its processes killed, as by a system without memory."""
+    folder = study(tmp_path / "s", "seed=0:4")
+    monkeypatch.setenv("FATAL", folder.plan.members[0].name)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_member_whose_processes_are_killed_stops_nothing_else(witness, fatal, engine):
+    client = start(fatal.path, *engine, vary=("seed=0:4",))
+    out, err = client.communicate(timeout=300)
+    assert (client.returncode, "3 finished, 1 failed" in out) == (1, True), err
+    assert "10 processes died at step 0 without a word; is memory short?" in out
+    assert sum(told.member == fatal.plan.members[0].name for told in witness.told) == 10
+
+
+@pytest.mark.slow
+def test_cancelled_members_stop_within_ten_seconds_and_go_on(tmp_path, engine):
+    folder, axis, long = tmp_path / "s", ("seed=0:3",), ("steps=30000", *LONG[1:])
+    client = start(folder, *given(long), *engine, vary=axis)
+    while not (folder / "study.json").exists() or _states(folder).count(State.RUNNING) < 2:
+        assert client.poll() is None
+        time.sleep(0.1)
+    began = time.monotonic()
+    client.send_signal(signal.SIGINT)
+    client.communicate(timeout=60)
+    assert time.monotonic() - began < 10
+    assert client.returncode == 130
+    assert settled(folder, patience=1.0) == []
+    assert _states(folder) == [State.BEGUN, State.BEGUN, State.PLANNED]
+    table = complete(folder, *given(long), *engine, vary=axis)
+    made = undisturbed(tmp_path / "undisturbed", axis, long)
+    assert table == study_table(made).to_csv().encode()
+
+
+@pytest.mark.slow
+def test_cancelled_workers_that_are_only_starting_begin_nothing(tmp_path, engine):
+    folder, axis, long = tmp_path / "s", ("seed=0:3",), ("steps=30000", *LONG[1:])
+    client = start(folder, *given(long), *engine, vary=axis)
+    while len(at_work(folder)) < 2:  # the client, and a worker that imports
+        assert client.poll() is None
+        time.sleep(0.01)
+    client.send_signal(signal.SIGINT)
+    client.communicate(timeout=60)
+    assert client.returncode == 130
+    assert settled(folder, patience=1.0) == []
+
+
+def _states(folder: Path) -> list[State]:
+    return [standing.state for standing in look(StudyFolder.open(folder)).values()]

@@ -17,6 +17,7 @@ from support_study import (
     LARGE,
     LONG,
     SMALL,
+    assert_failures_are_told,
     at_work,
     complete,
     given,
@@ -93,6 +94,10 @@ def test_ctrl_c_stops_all_workers(tmp_path):
     assert settled(folder) == []
     with prdsim.open_trajectory(next(folder.glob("members/*.h5"))) as trajectory:
         assert trajectory.live_status() == "interrupted"
+
+
+def test_members_that_cannot_be_are_told_and_stop_nothing_else(tmp_path):
+    assert_failures_are_told(tmp_path / "s", "--workers", 1)
 
 
 def test_a_study_with_failures_names_them_and_tries_again_when_asked(tmp_path, run):
