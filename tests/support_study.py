@@ -104,11 +104,15 @@ def assert_failures_are_told(folder: Path, *engine: object) -> None:
 
 @dataclass(frozen=True)
 class Told:
-    """What a process told of a member: that it begins, ends, stops, or is in two at once."""
+    """What a process told of a member: that it begins, ends, stops, or is in two at once.
+
+    ``device`` is what CUDA may see there.
+    """
 
     word: str
     member: str
     process: str
+    device: str
 
 
 class Witness:

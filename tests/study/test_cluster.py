@@ -49,16 +49,22 @@ class Cluster:
         self.workers = [self.worker() for _ in range(2)]
 
     @staticmethod
-    def _start(*arguments: str) -> subprocess.Popen[bytes]:
+    def _start(*arguments: str, **variables: str) -> subprocess.Popen[bytes]:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         command = [sys.executable, "-m", "dask", *arguments, "--host", "127.0.0.1"]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, **quiet)
+        environment = {**os.environ, "PYTHONPATH": path, **variables}
+        return subprocess.Popen(command, env=environment, **quiet)
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        """Start one more worker, of one thread."""
-        options = ("--nthreads", "1", "--no-nanny", "--no-dashboard")
-        return self._start("worker", *options, "--scheduler-file", str(self.file))
+    def worker(self, *more: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Start one more worker, of one thread, with more options and environment variables."""
+        options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", *more)
+        return self._start("worker", *options, "--scheduler-file", str(self.file), **variables)
+
+    @property
+    def where(self) -> tuple[str, Path]:
+        """The words of a command line that choose it."""
+        return "--scheduler-file", self.file
 
     def end(self) -> None:
         """Kill whatever is left."""
@@ -105,7 +111,7 @@ def test_all_engines_make_the_same_table_and_trajectories(tmp_path, large, monke
     by_array(seen("array"), 4, *long)
     folder = seen("scheduler")
     with cluster(tmp_path) as started:
-        complete(folder, *long, "--scheduler-file", started.file, vary=LARGE)
+        complete(folder, *long, *started.where, vary=LARGE)
     table = (large.path / "table.csv").read_bytes()
     for name, count in {"here": 2, "dask": 2, "array": 4, "scheduler": 2}.items():
         made = StudyFolder.open(tmp_path / name)
@@ -124,7 +130,7 @@ def test_killing_workers_scheduler_and_client_loses_nothing(tmp_path, large, wit
         place = tmp_path / str(number)
         place.mkdir()
         with cluster(place) as started:
-            client = start(folder, *long, "--scheduler-file", started.file, vary=LARGE)
+            client = start(folder, *long, *started.where, vary=LARGE)
             time.sleep(rng.uniform(2.0, 9.0))
             victim = (started.workers[0], started.scheduler, client)[number % 3]
             victim.send_signal(signal.SIGKILL if number % 2 else signal.SIGTERM)
@@ -137,8 +143,7 @@ def test_killing_workers_scheduler_and_client_loses_nothing(tmp_path, large, wit
         assert kept[-1] >= kept[-2]
     assert kept[-1] > 0
     with cluster(tmp_path) as started:
-        where = ("--scheduler-file", started.file)
-        table = complete(folder, *long, *where, vary=LARGE)
+        table = complete(folder, *long, *started.where, vary=LARGE)
     assert table == (large.path / "table.csv").read_bytes()
     witness.assert_each_once(large)
     assert witness.interrupted >= 5  # so the moments were those of work
@@ -149,7 +154,7 @@ def engine(request, tmp_path) -> Iterator[tuple[object, ...]]:
     """The words that choose an engine of two workers."""
     if request.param == "scheduler":
         with cluster(tmp_path) as started:
-            yield "--scheduler-file", started.file
+            yield started.where
     else:
         yield *["--dask"] * (request.param == "dask"), "--workers", 2
 
@@ -157,6 +162,22 @@ def engine(request, tmp_path) -> Iterator[tuple[object, ...]]:
 @pytest.mark.slow
 def test_members_that_cannot_be_are_told_on_all_engines(tmp_path, engine):
     assert_failures_are_told(tmp_path / "s", *engine)
+
+
+@pytest.mark.slow
+def test_members_on_cupy_are_one_a_device_which_they_see_alone(tmp_path, witness):
+    folder, axis = tmp_path / "s", ("seed=0:8",)
+    with cluster(tmp_path) as started:  # of two workers without a device
+        for device in ("0", "1"):
+            options = ("--nthreads", "4", "--resources", "GPU=1")
+            started.workers.append(started.worker(*options, CUDA_VISIBLE_DEVICES=device))
+        client = start(folder, "--set", "backend=cupy", *started.where, vary=axis)
+        out, err = client.communicate(timeout=300)
+    assert "8 members: 8 " in out, err  # failed, all of them, where there is no device
+    told = [each for each in witness.told if each.word == "begins"]
+    assert len({each.member for each in told}) == 8
+    assert {each.device for each in told} <= {"0", "1"}
+    assert len({each.process for each in told}) == len({each.device for each in told})
 
 
 @pytest.fixture

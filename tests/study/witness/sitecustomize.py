@@ -21,7 +21,8 @@ if " sweep run " in f"{' '.join(sys.orig_argv)} " and "WITNESS" in os.environ:
 
     def _tell(word, member):
         with (_FOLDER / "log").open("a", buffering=1) as log:
-            log.write(f"{word} {member} {os.getpid()}\n")
+            device = os.environ.get("CUDA_VISIBLE_DEVICES", "none")
+            log.write(f"{word} {member} {os.getpid()} {device}\n")
 
     def _witnessed(function, argument, path):
         member = Path(path).stem
