@@ -154,6 +154,17 @@ class StudyFolder:
             with posix.output_errors("remove", self.stop_file):
                 self.stop_file.unlink()
 
+    def begun(self) -> set[str]:
+        """Return the names of the members that have a file; the others are planned.
+
+        Names of other files may be among them; where folders cannot be listed, all members are.
+        """
+        folders = (self.path / "members", self.path / "failures")
+        try:
+            return {file.name.partition(".")[0] for folder in folders for file in folder.iterdir()}
+        except OSError:
+            return {member.name for member in self.plan.members}
+
     def standing(self, member: Member) -> Standing:
         """Return the state of a member, by a glance at its file; see `damage`."""
         path = self.trajectory(member)

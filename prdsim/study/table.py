@@ -36,10 +36,12 @@ def study_table(study: StudyFolder, standings: Mapping[str, Standing] | None = N
 
 def look(study: StudyFolder, known: Mapping[str, Standing] | None = None) -> dict[str, Standing]:
     """Return the state of every member by name; of those ``known`` to be done, as it was."""
-    known = known or {}
+    known, begun = known or {}, study.begun()
 
     def standing(member: Member) -> Standing:
         former = known.get(member.name)
-        return former if former and former.state in DONE else study.standing(member)
+        if former and former.state in DONE:
+            return former
+        return study.standing(member) if member.name in begun else Standing(State.PLANNED)
 
     return {member.name: standing(member) for member in study.plan.members}
