@@ -2,14 +2,20 @@
 
     python benchmarks/sweeps.py [ROUNDS]
 
-Prints JSON: members per second of both, in turn in every round, and the median ratio of ROUNDS (3)
-after one that does not count. Members are the same, each on one thread.
+Takes a minute a round (3), on two cores that are otherwise idle. A study has 8 members of some four
+seconds each, of one thread, whose arrays fit the caches: larger ones also compare the
+bandwidth of the memory, which two workers share. What is measured is the command as it is called,
+from its start to its end: imports of parent and workers, members, their files, the table.
+
+Prints JSON: seconds of both in every round, in turn, and their ratio; and the seconds of processors
+(user and system, of parent and workers), which tell more than the clock where others are at work.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -18,36 +24,42 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-MEMBERS = 24
-SETTINGS = ("dataset=digits", "samples=200", "width=128", "diffusion=true", "end_time=15")
+MEMBERS = 8
+SETTINGS = ("dataset=digits", "samples=200", "width=128", "diffusion=true", "end_time=60")
 SETTINGS += ("backend=numpy", "threads=1")
 
 
 def main(rounds: int = 3) -> None:
-    rates = [{count: rate(count) for count in (1, 2)} for _ in range(rounds + 1)][1:]
+    measured(2, "end_time=0.1")  # what is read for the first time
+    taken = [{workers: measured(workers) for workers in (1, 2)} for _ in range(rounds)]
     report = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": platform.processor() or platform.machine(),
         "members": MEMBERS,
         "settings": SETTINGS,
-        "members_per_second": {
-            count: round(statistics.median(each[count] for each in rates), 3) for count in (1, 2)
-        },
-        "ratio": round(statistics.median(each[2] / each[1] for each in rates), 2),
-        "ratios": [round(each[2] / each[1], 2) for each in rates],
+        "ratio": round(statistics.median(each[1][0] / each[2][0] for each in taken), 2),
+        "ratios": [round(each[1][0] / each[2][0], 2) for each in taken],
+        "seconds": {n: [round(each[n][0], 2) for each in taken] for n in (1, 2)},
+        "processor_seconds": {n: [round(each[n][1], 2) for each in taken] for n in (1, 2)},
     }
     print(json.dumps(report, indent=2))
 
 
-def rate(workers: int) -> float:
-    """Members per second of a study with so many workers, start and end included."""
+def measured(workers: int, *settings: str) -> tuple[float, float]:
+    """Return the seconds that a study takes with so many workers: of the clock, of processors."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [word for setting in SETTINGS for word in ("--set", setting)]
+        words = [word for setting in (*SETTINGS, *settings) for word in ("--set", setting)]
         words += ["--vary", f"seed=0:{MEMBERS}", "--workers", str(workers)]
         command = [sys.executable, "-m", "prdsim", "sweep", "-o", str(Path(folder) / "s"), *words]
-        began = time.perf_counter()
+        began, used = time.perf_counter(), processor_seconds()
         subprocess.run(command, check=True, capture_output=True)
-        return MEMBERS / (time.perf_counter() - began)
+        return time.perf_counter() - began, processor_seconds() - used
+
+
+def processor_seconds() -> float:
+    """Return what processes have used that were started here, directly or not, and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

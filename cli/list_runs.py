@@ -50,7 +50,7 @@ def command(folder: Path, as_json: bool) -> int:
 
 
 def _entry(run: ListedRun) -> dict[str, Any]:
-    last = {name: value if math.isfinite(value) else None for name, value in run.seen.last.items()}
+    last = {name: value if math.isfinite(value) else None for name, value in _last(run).items()}
     about = {"path": str(run.path), "status": run.seen.status, "step": run.seen.step}
     return {**about, **last, "config": run.config.model_dump()}
 
@@ -70,7 +70,7 @@ def _table(folder: Path, runs: list[ListedRun], keys: list[str]) -> str:
         "run": [shown(run.path.name, _LONGEST) for run in runs],
         "status": [run.seen.status for run in runs],
         "step": [run.seen.step for run in runs],
-        **{head: [run.seen.last[name] for run in runs] for name, head in _SHOWN.items()},
+        **{head: [_last(run)[name] for run in runs] for name, head in _SHOWN.items()},
         **{key: [_value(getattr(run.config, key)) for run in runs] for key in keys},
     }
     title = f"{shown(folder, _LONGEST)}: {len(runs) or 'no'} run{'s' * (len(runs) != 1)}"
@@ -79,6 +79,11 @@ def _table(folder: Path, runs: list[ListedRun], keys: list[str]) -> str:
 
 _LONGEST = 400  # characters, more than any name of a file
 _SHOWN = {"time": "t", "loss_sup": "L_sup", "loss_adv": "L_adv", "loss_critic": "critic"}
+
+
+def _last(run: ListedRun) -> dict[str, float]:
+    """Return the numbers shown of a run, NaN before the first row of scalars."""
+    return {name: run.seen.last.get(name, math.nan) for name in _SHOWN}
 
 
 def _value(value: object) -> object:

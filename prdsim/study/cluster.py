@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from prdsim.errors import ConfigError, StudyError
-from prdsim.study.folder import State, StudyFolder
+from prdsim.study.folder import Standing, State, StudyFolder
 from prdsim.study.pool import Children
 from prdsim.study.table import look
 
@@ -61,8 +61,9 @@ class OnCluster:
         with self._client() as client:
             while (left := watch()) or any(tasks.values()):
                 if stopped():
-                    client.cancel([task for each in tasks.values() for task in each])
-                    _stop_members(study)
+                    started = [task for each in tasks.values() for task in each]
+                    _stop_members(study, started)
+                    client.cancel(started)  # those that wait for a busy worker
                     return
                 if client.status not in ("running", "connecting"):
                     raise StudyError(f"{self._where} is gone; the same command goes on")
@@ -144,14 +145,20 @@ def _submitted(client: Any, study: StudyFolder, worker: str) -> Any:
     )
 
 
-def _stop_members(study: StudyFolder) -> None:
-    """Stop what runs, here and elsewhere, and wait for it."""
+def _stop_members(study: StudyFolder, tasks: list[Any]) -> None:
+    """Stop what runs, here and elsewhere, and wait for it, and for tasks that are only starting.
+
+    The stop file stays if they do not end in time.
+    """
     mine = not study.stop_file.exists()
     study.stop_file.touch()
+    standings: dict[str, Standing] = {}
     end = time.monotonic() + _STOP_SECONDS
-    while time.monotonic() < end and any(
-        standing.state is State.RUNNING for standing in look(study).values()
-    ):
+    while time.monotonic() < end:
+        standings = look(study, standings)
+        at_work = any(standing.state is State.RUNNING for standing in standings.values())
+        if not at_work and all(task.done() for task in tasks):
+            if mine:
+                study.stop_file.unlink(missing_ok=True)
+            return
         time.sleep(_PAUSE)
-    if mine:
-        study.stop_file.unlink(missing_ok=True)

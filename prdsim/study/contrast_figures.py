@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from prdsim.convergence.judgment import percent
 from prdsim.figures.style import GRAY, WITH, WITHOUT, YELLOW, body_of, new_figure, settings
 from prdsim.study.contrasts import LEVEL, Curves, Effects, Samples
 from prdsim.study.controls import CONDITIONS, CURVES, Sample
@@ -58,7 +59,7 @@ def draw_effects(samples: Samples, effects: Effects, title: str) -> Figure:
             f"difference of the means over {seeds} seeds, paired, in standard deviations over "
             f"seeds; bars: bootstrap intervals, {1 - LEVEL:.0%} for all {len(samples)} measures; "
             "hollow: the interval holds 0, or the difference is within discretization errors, "
-            f"whose median over measures and conditions is {100 * np.median(errors):.1g} %"
+            f"whose median over measures and conditions is {percent(float(np.median(errors)))}"
         )
         figure.supxlabel(fill(text, 140), fontsize=7, color=GRAY)
         return figure
@@ -145,7 +146,7 @@ def _errors_of(curves: Curves) -> str:
     for (measure, key, _), points in curves.items():
         if key != "step_size":
             by_measure.setdefault(measure, []).extend(found.error for _, found in points)
-    largest = [f"{name} {100 * max(errors):.2g} %" for name, errors in by_measure.items() if errors]
+    largest = [f"{name} {percent(max(errors))}" for name, errors in by_measure.items() if errors]
     counts = sorted({len(found.values) for points in curves.values() for _, found in points})
     seeds = " or ".join(map(str, counts))
     return (

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from prdsim.backends.arrays import HostArray as Array
+from prdsim.convergence.judgment import percent
 from prdsim.study.controls import CONDITIONS, Sample
 from prdsim.table import Table
 
@@ -171,7 +172,7 @@ def summary_table(samples: Samples, effects: Effects, title: str) -> Table:
             _cell(measure, by.get(condition), condition, effects) for measure, by in samples.items()
         ]
     columns["error"] = [
-        f"{100 * max(values.error for values in by.values()):.2g} %" for by in samples.values()
+        percent(max(values.error for values in by.values())) for by in samples.values()
     ]
     return Table(title, columns, notes=(NOTE,))
 

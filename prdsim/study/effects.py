@@ -15,6 +15,7 @@ import numpy as np
 
 from prdsim.arguments import known_name
 from prdsim.backends.arrays import HostArray as Array
+from prdsim.convergence.judgment import percent
 from prdsim.errors import ConfigError, did_you_mean
 from prdsim.study.folder import State, StudyFolder
 from prdsim.study.plan import Member, Plan
@@ -228,4 +229,4 @@ def error_in_words(found: Sequence[Curve]) -> str:
     errors = [curve.discretization for curve in found if curve.discretization is not None]
     if len(errors) < len(found):
         return "not assessed: vary rtol, too"
-    return f"at most {100 * max(errors):.2g} %"
+    return f"at most {percent(max(errors))}"

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from prdsim import __version__
 from prdsim.config import RunConfig
-from prdsim.errors import ConfigError, PrdsimError, StudyError, TrajectoryError
+from prdsim.errors import ConfigError, PrdsimError, StudyError
 from prdsim.files import lock, posix
 from prdsim.files.foreign import ForeignFileError, open_regular_file
 from prdsim.files.json_text import read_json
 from prdsim.files.small import folder_for_output
 from prdsim.files.whole import write_whole
 from prdsim.study.plan import Member, Plan
-from prdsim.trajectory import Trajectory, open_trajectory
+from prdsim.trajectory import Glance, glance, open_trajectory
 from prdsim.words import shown
 
 FORMAT, FORMAT_VERSION = "prdsim-study", 1
@@ -55,12 +55,20 @@ DONE = (State.FINISHED, State.DIVERGED, State.FAILED)
 
 @dataclass(frozen=True)
 class Standing:
-    """The state of a member, with the step and time it has reached, and the reason of a failure."""
+    """The state of a member, with the step it has reached, and the reason of a failure.
+
+    ``scalars`` holds the last row of its scalars by name, if it has any.
+    """
 
     state: State
     step: int = 0
-    time: float = 0.0
     reason: str = ""
+    scalars: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+    @property
+    def time(self) -> float:
+        """The time of the last row of scalars."""
+        return self.scalars.get("time", 0.0)
 
 
 class StudyFolder:
@@ -157,18 +165,33 @@ class StudyFolder:
             with posix.output_errors("remove", self.stop_file):
                 self.stop_file.unlink()
 
+    def begun(self) -> set[str]:
+        """Return the names of the members that have a file; the others are planned.
+
+        Names of other files may be among them; where folders cannot be listed, all members are.
+        """
+        folders = (self.path / "members", self.path / "failures")
+        try:
+            return {file.name.partition(".")[0] for folder in folders for file in folder.iterdir()}
+        except OSError:
+            return {member.name for member in self.plan.members}
+
     def standing(self, member: Member) -> Standing:
-        """Return the state of a member."""
+        """Return the state of a member, by a glance at its file; see `damage`."""
         path = self.trajectory(member)
         if (reason := self._reason(member)) is not None:
             return Standing(State.FAILED, reason=reason)
+        if not os.path.lexists(path):
+            return Standing(State.PLANNED)
         try:
-            with open_trajectory(path) as trajectory:
-                return _standing_of(trajectory, member)
-        except (TrajectoryError, PrdsimError) as error:
-            if not os.path.lexists(path):
+            seen = glance(path)
+        except PrdsimError as error:
+            if not os.path.lexists(path):  # removed meanwhile
                 return Standing(State.PLANNED)
             return Standing(State.FAILED, reason=str(error))
+        if reason := _not_of(path, seen.attributes, member):
+            return Standing(State.FAILED, reason=reason)
+        return _standing_of(seen)
 
     def _reason(self, member: Member) -> str | None:
         path = self.failure(member)
@@ -207,11 +230,14 @@ class StudyFolder:
 
     def damage(self, member: Member) -> str:
         """Return what is damaged in a member's file, or why it is not its; empty if it is whole."""
-        standing = self.standing(member)
-        if standing.state is State.FAILED:
-            return standing.reason
-        with open_trajectory(self.trajectory(member)) as trajectory:
-            problems = [problem for problem in trajectory.check() if problem.is_damage]
+        path = self.trajectory(member)
+        try:
+            with open_trajectory(path) as trajectory:
+                if reason := _not_of(path, trajectory.attributes, member):
+                    return reason
+                problems = [problem for problem in trajectory.check() if problem.is_damage]
+        except PrdsimError as error:
+            return str(error)
         return f"damaged: {problems[0]}" if problems else ""
 
     @contextmanager
@@ -247,21 +273,21 @@ class StudyFolder:
         return deaths
 
 
-def _standing_of(trajectory: Trajectory, member: Member) -> Standing:
-    live = trajectory.live_status()
+def _not_of(path: Path, attributes: Mapping[str, Any], member: Member) -> str:
+    """Return that a file holds another run than a member's; empty if it does not."""
+    same = attributes.get("config_sha256") == member.config.sha256()
+    return "" if same else f"{path} holds another run; move it elsewhere"
+
+
+def _standing_of(seen: Glance) -> Standing:
     states = {
         "running": State.RUNNING,
         "finished": State.FINISHED,
         "diverged": State.DIVERGED,
     }
-    reached = trajectory.scalars["time"]
-    time = float(reached[-1]) if len(reached) else 0.0
-    reason = trajectory.stop_reason if live == "diverged" else ""
-    if trajectory.attributes.get("config_sha256") != member.config.sha256():
-        return Standing(
-            State.FAILED, reason=f"{trajectory.path} holds another run; move it elsewhere"
-        )
-    return Standing(states.get(live, State.BEGUN), trajectory.reached_step, time, reason)
+    state = states.get(seen.status, State.BEGUN)
+    reason = seen.reason if state is State.DIVERGED else ""
+    return Standing(state, seen.step, reason, seen.last)
 
 
 def summary(standings: dict[str, Any]) -> str:

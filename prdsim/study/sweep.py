@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from prdsim.errors import StudyError
 from prdsim.files.whole import write_whole
@@ -57,11 +59,10 @@ def sweep(
     Finished members are verified by their checksums; a damaged one is a failure. ``retry_failed``
     lets failed members be tried again.
     """
-    _verify(study, say)
+    standings = _verified(study, say)
     if retry_failed:
-        _forget_failures(study, say)
+        standings |= _tried_again(study, standings, say)
     study.resume()
-    standings = look(study)
     with StopRequest() as stop, Meter(progress_stream(), total=len(standings)) as meter:
         looked = -_LOOK
 
@@ -93,22 +94,37 @@ def sweep(
                     "tells why"
                 )
             time.sleep(_PAUSE)  # others are at work on what is left
-    standings = look(study)
-    content = study_table(study, standings).to_csv().encode()
-    write_whole(study.path / "table.csv", content, force=True)
+    standings = look(study, standings)
+    _write(study.path / "table.csv", study_table(study, standings).to_csv().encode())
     return Swept(standings, stopped(), stop.signal)
 
 
-def _verify(study: StudyFolder, say: Say) -> None:
+def _verified(study: StudyFolder, say: Say) -> dict[str, Standing]:
+    """Return the state of every member; a finished one whose file is damaged is a failure."""
+    standings = look(study)
     for member in study.plan.members:
-        if study.standing(member).state is State.FINISHED and (reason := study.damage(member)):
+        finished = standings[member.name].state is State.FINISHED
+        if finished and (reason := study.damage(member)):
             say(f"{member.name}: {reason}")
             study.record_failure(member, reason, "damaged")
+            standings[member.name] = study.standing(member)
+    return standings
 
 
-def _forget_failures(study: StudyFolder, say: Say) -> None:
-    for member in study.plan.members:
-        standing = study.standing(member)
-        if standing.state is State.FAILED:
-            say(f"{member.name}: tried again after: {standing.reason}")
-            study.forget_failure(member)
+def _tried_again(
+    study: StudyFolder, standings: Mapping[str, Standing], say: Say
+) -> dict[str, Standing]:
+    """Forget failures; return the state of the members that had failed."""
+    failed = [m for m in study.plan.members if standings[m.name].state is State.FAILED]
+    for member in failed:
+        say(f"{member.name}: tried again after: {standings[member.name].reason}")
+        study.forget_failure(member)
+    return {member.name: study.standing(member) for member in failed}
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file unless it is as it should be: nothing need be writable where nothing is done."""
+    with suppress(OSError):
+        if path.read_bytes() == content:
+            return
+    write_whole(path, content, force=True)

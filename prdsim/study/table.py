@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from prdsim.errors import ConfigError, DataError, ResumeMismatchError, did_you_mean
@@ -45,8 +45,9 @@ def study_table(
     left_out: LeftOut = {}
     for member in progress(study.plan.members):
         standing = standings[member.name]
-        finished = standing.state is State.FINISHED
-        values = _numbers(study, member, chosen, left_out) if finished else {}
+        values: Mapping[str, float] = {}
+        if standing.state is State.FINISHED:
+            values = _measures(study, member, chosen, left_out) | dict(standing.scalars)
         row = {"member": member.name, "state": str(standing.state), "step": standing.step}
         row |= {"time": standing.time, "reason": standing.reason}
         for key in study.plan.keys:
@@ -80,11 +81,13 @@ def groups_of(measure: str) -> tuple[str, ...]:
 
 def look(study: StudyFolder, known: Mapping[str, Standing] | None = None) -> dict[str, Standing]:
     """Return the state of every member by name; of those ``known`` to be done, as it was."""
-    known = known or {}
+    known, begun = known or {}, study.begun()
 
     def standing(member: Member) -> Standing:
         former = known.get(member.name)
-        return former if former and former.state in DONE else study.standing(member)
+        if former and former.state in DONE:
+            return former
+        return study.standing(member) if member.name in begun else Standing(State.PLANNED)
 
     return {member.name: standing(member) for member in study.plan.members}
 
@@ -97,10 +100,12 @@ def _known(groups: str | Iterable[str]) -> list[str]:
     return groups_named(groups) or []
 
 
-def _numbers(
-    study: StudyFolder, member: Member, groups: Iterable[str], left_out: LeftOut
+def _measures(
+    study: StudyFolder, member: Member, groups: Sequence[str], left_out: LeftOut
 ) -> dict[str, float]:
-    """Return a finished member's numbers at its end; tell which groups its data do not allow."""
+    """Return a finished member's measures at its end; tell which groups its data do not allow."""
+    if not groups:
+        return {}
     with open_trajectory(study.trajectory(member)) as trajectory:
         found: dict[str, float] = {}
         for group in groups:
@@ -109,8 +114,7 @@ def _numbers(
             except (ConfigError, DataError, ResumeMismatchError) as error:  # it lacks data
                 reason = str(error).splitlines()[0]
                 left_out.setdefault(group, []).append(reason)
-        last = {name: float(column[-1]) for name, column in trajectory.scalars.items()}
-        return found | last
+        return found
 
 
 def _measured(trajectory: Trajectory, group: str) -> dict[str, float]:

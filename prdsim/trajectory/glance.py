@@ -5,7 +5,6 @@ Opening a `Trajectory` looks at every dataset of the file, which takes some time
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,14 @@ from prdsim.trajectory.rows import read_scalars
 from prdsim.trajectory.sessions import SESSIONS, unpack
 
 _GROUPS = ("commit", "scalars", "sessions")
-_NUMBERS = ("time", "loss_sup", "loss_adv", "loss_critic")
 
 
 @dataclass(frozen=True)
 class Glance:
     """What a file says of its run: its ``status`` as `Trajectory.live_status`, the step.
 
-    ``last`` holds time and losses of the last row of scalars, by name; NaN without a row.
+    ``reason`` is why the run stopped. ``last`` holds the last row of scalars by name, those
+    that the file's version has; nothing without a row.
     """
 
     path: Path
@@ -32,6 +31,7 @@ class Glance:
     config: Mapping[str, Any]
     status: str
     step: int
+    reason: str
     last: Mapping[str, float]
 
 
@@ -49,16 +49,15 @@ def glance(path: Path) -> Glance:
         written = is_being_written(fd, config, sessions)
         record = read_record(filemap, fd)
         rows = read_scalars(filemap, fd, record)
-    last = int(rows["step"][-1]) if len(rows) else 0
-    numbers = {
-        name: float(rows[name][-1]) if len(rows) and name in (rows.dtype.names or ()) else math.nan
-        for name in _NUMBERS
-    }
+    names = (rows.dtype.names or ()) if len(rows) else ()
+    last = {name: float(rows[name][-1]) for name in names}
+    recorded = int(rows["step"][-1]) if len(rows) else 0
     return Glance(
         path,
         filemap.attributes,
         config,
         live_status(record.status, written),
-        record.stop_step if record.stop_step >= 0 else max(record.restart_step, last),
-        numbers,
+        record.stop_step if record.stop_step >= 0 else max(record.restart_step, recorded),
+        record.stop_reason,
+        last,
     )

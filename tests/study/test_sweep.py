@@ -12,11 +12,24 @@ from pathlib import Path
 
 import pytest
 from support_cli import caller
-from support_study import BASE, LARGE, SMALL, at_work, complete, settled, start, study, words
+from support_study import (
+    BASE,
+    LARGE,
+    LONG,
+    SMALL,
+    assert_failures_are_told,
+    at_work,
+    complete,
+    given,
+    settled,
+    start,
+    study,
+    words,
+)
 
 import prdsim
 from prdsim.errors import ConfigError
-from prdsim.study import load_plan
+from prdsim.study import StudyFolder, load_plan
 from prdsim.study.forecast import forecast
 from prdsim.study.table import study_table
 
@@ -37,12 +50,12 @@ def test_elements_of_a_job_array_make_the_same_table(tmp_path, run, whole):
     assert told.out.encode() == whole
 
 
-def disturbed(folder: Path, times: int, vary: tuple[str, ...]) -> bytes:
+def disturbed(folder: Path, times: int, longest: float, *more: str, vary: tuple[str, ...]) -> bytes:
     """Kill workers and their parent at random moments; return the table of the completed study."""
     rng = random.Random(0)
     for number in range(times):
-        parent = start(folder, "--workers", 2, vary=vary)
-        time.sleep(rng.uniform(0.3, 2.5))
+        parent = start(folder, *more, "--workers", 2, vary=vary)
+        time.sleep(rng.uniform(0.3, longest))
         workers = [pid for pid in at_work(folder) if pid != parent.pid]
         if number % 2 and workers:
             os.kill(rng.choice(workers), signal.SIGKILL)
@@ -50,19 +63,23 @@ def disturbed(folder: Path, times: int, vary: tuple[str, ...]) -> bytes:
         parent.kill()
         parent.communicate()
         assert settled(folder) == []  # no orphan is left
-    return complete(folder, "--workers", 2, vary=vary)
+    return complete(folder, *more, "--workers", 2, vary=vary)
 
 
-def test_killing_workers_and_their_parent_loses_nothing(tmp_path, whole):
-    assert disturbed(tmp_path / "s", 2, SMALL) == whole
+def test_killing_workers_and_their_parent_loses_nothing(tmp_path, whole, witness):
+    assert disturbed(tmp_path / "s", 2, 2.5, vary=SMALL) == whole
+    witness.assert_each_once(StudyFolder.open(tmp_path / "s"))
 
 
 @pytest.mark.slow
-def test_killing_them_ten_times_loses_nothing(tmp_path, whole_of_large):
-    assert disturbed(tmp_path / "s", 10, LARGE) == whole_of_large
+def test_killing_them_ten_times_loses_nothing(tmp_path, large, witness):
+    table = disturbed(tmp_path / "s", 10, 6.0, *given(LONG), vary=LARGE)
+    assert table == (large.path / "table.csv").read_bytes()
+    witness.assert_each_once(large)
+    assert witness.interrupted >= 5  # so the moments were those of work
 
 
-def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(tmp_path):
+def test_ctrl_c_stops_all_workers(tmp_path):
     folder = tmp_path / "s"
     long = ("--set", "steps=400000", "--set", "restart_seconds=0.1", "--workers", 2)
     parent = start(folder, *long, vary=("seed=0:3",))
@@ -77,6 +94,10 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(tmp_path):
     assert settled(folder) == []
     with prdsim.open_trajectory(next(folder.glob("members/*.h5"))) as trajectory:
         assert trajectory.live_status() == "interrupted"
+
+
+def test_members_that_cannot_be_are_told_and_stop_nothing_else(tmp_path):
+    assert_failures_are_told(tmp_path / "s", "--workers", 1)
 
 
 def test_a_study_with_failures_names_them_and_tries_again_when_asked(tmp_path, run):
@@ -107,6 +128,23 @@ def test_damage_is_found_when_a_study_goes_on(tmp_path, run):
     told = run(*words(folder.path, "--retry-failed", vary=("seed=0,1",)))
     assert (told.code, "2 finished" in told.out) == (0, True)
     assert [p.read_bytes() for p in path.parent.glob("*.damaged")] == [bytes(content)]
+
+
+def test_a_finished_study_is_read_alone(tmp_path, run):
+    folder = study(tmp_path / "s", "seed=0,1")
+    command = words(folder.path, vary=("seed=0,1",))
+    run("sweep", "run", folder.path)
+    assert run(*command).code == 0  # its table is written
+
+    def files() -> dict[Path, tuple[int, int]]:
+        """The inode and the last change of every file and folder."""
+        found = [folder.path, *folder.path.rglob("*")]
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+
+    before = files()
+    assert len(before) == 1 + 3 + 2 + 2 + 2  # folders; plan and table; members, their claims
+    assert run(*command).code == 0  # on a disk that cannot be written, too
+    assert files() == before
 
 
 def test_a_stopped_study_waits_until_it_is_started_again(tmp_path, run):
