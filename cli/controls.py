@@ -56,6 +56,7 @@ def command(
     continue.
     """
     from prdsim.config.files import from_text, parted
+    from prdsim.files.small import folder_for_output
     from prdsim.study import StudyFolder, sweep
     from prdsim.study.controls import Base, controls, folders, references
     from prdsim.study.sweep import local
@@ -69,7 +70,8 @@ def command(
     engine = local(workers or len(os.sched_getaffinity(0)))
     complete = True
     for path, plan in zip(folders(output), plans, strict=True):
-        folder = StudyFolder.create(path, plan)
+        with folder_for_output(output):
+            folder = StudyFolder.create(path, plan)
         swept = sweep(folder, engine, retry_failed=retry_failed, say=say)
         report(folder, swept.standings)
         if swept.stopped:

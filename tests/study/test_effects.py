@@ -245,7 +245,7 @@ def test_a_measure_is_computed_from_the_files_and_its_group_alone(run, made, mon
     ids=lambda value: value[:40].replace(" ", "_"),
 )
 def test_bad_combinations_get_one_clear_line(run, tmp_path, monkeypatch, arguments, words):
-    monkeypatch.setattr(study_tables, "_numbers", None)  # nothing is read for them
+    monkeypatch.setattr(study_tables, "_measures", None)  # nothing is read for them
     before = sorted(tmp_path.iterdir())
     assert_refused(run(*arguments.split()), 2, words)
     assert sorted(tmp_path.iterdir()) == before
