@@ -102,14 +102,15 @@ def _conclude(output: Path, base: Base) -> None:
     with noting() as note:
         note("measuring")
         found = collect(StudyFolder.open(path) for path in folders(output))
-    samples, title = samples_of(found, base), title_of(base)
+    samples, title = samples_of(found, base), title_of(base, base.tolerances)
     effects = effects_of(samples)
     tables = {"effects": effect_table(samples, effects, title, ())}
     figures = {"effects": draw_effects(samples, effects, title)}
     curves = curves_of(found, base, MEASURES)
     if curves:
-        tables["curves"] = curve_table(curves, title)
-        figures["curves"] = draw_response(curves, _CURVES_SHOWN, title)
+        about = title_of(base, base.curve_tolerances)
+        tables["curves"] = curve_table(curves, about)
+        figures["curves"] = draw_response(curves, _CURVES_SHOWN, about)
     for name, table in tables.items():
         write_whole(output / f"{name}.csv", table.to_csv().encode(), force=True)
         write_figure(figures[name], output / f"{name}.png")

@@ -323,10 +323,10 @@ def curves_of(
     return curves if any(len(points) > 1 for points in varied) else {}
 
 
-def title_of(base: Base) -> str:
-    """Return the data and sizes of a study, in words."""
+def title_of(base: Base, tolerances: tuple[float, float]) -> str:
+    """Return the data, sizes and tolerance of runs, in words."""
     config = base.config
     return (
         f"{Path(config.dataset).stem}, n = {config.samples}, m = {config.width}, t = "
-        f"{config.end_time:g}, init_scale = {config.init_scale:g}, rtol {base.tolerances[1]:.2g}"
+        f"{config.end_time:g}, init_scale = {config.init_scale:g}, rtol {tolerances[1]:.2g}"
     )
