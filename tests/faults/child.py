@@ -35,7 +35,7 @@ _LARGEST_FILE = 64 << 20
 _SUITE_FAILED = 99  # an exit code that no command has
 _WORDS = ("Traceback", "internal error", "Exception ignored", "Warning:", "HDF5-DIAG")
 
-_LATE = ("matplotlib.pyplot", "scipy.linalg", "lzma", "bz2", "prdsim.cli.summary")
+_LATE = ("matplotlib.pyplot", "scipy.linalg", "scipy.stats", "lzma", "bz2", "prdsim.cli.summary")
 _LATE += ("prdsim.cli.output", "prdsim.analysis.comparison", "prdsim.analysis.run_tables")
 _LATE += ("prdsim.convergence.assess", "prdsim.datasets.fetch", "prdsim.figures")
 _LATE += ("prdsim.backends.numba", "prdsim.backends.numpy")
@@ -194,8 +194,21 @@ class Child:
         return os.waitstatus_to_exitcode(status), cpu, usage.ru_maxrss * 1024
 
 
-def here(work: Work, folder: Path) -> Ended:
-    """Do work in this process, a child: what it does to it, other work may meet."""
+_shared = False  # whether this is a child in which some works take turns
+
+
+def share() -> None:
+    """From now on works are done in this process, a child, and not in children of its own."""
+    global _shared
+    _shared = True
+
+
+def done(work: Work, folder: Path) -> Ended:
+    """Do work to its end, whatever that is: in a child, or here if that is one to share."""
+    return _here(work, folder) if _shared else Child(work, folder).wait()
+
+
+def _here(work: Work, folder: Path) -> Ended:
     place, printed = Path.cwd(), [os.memfd_create(name) for name in ("out", "err")]
     kept = [os.dup(number) for number in (1, 2)]
     _begin(folder, *printed)
@@ -259,8 +272,10 @@ def _content(fd: int) -> str:
 
 
 def call(folder: Path, *arguments: object, hook: Hook = lambda _: nullcontext()) -> Ended:
-    """Do a command line to its end; raises what `Child.end` raises."""
-    return Child(program(*arguments, hook=hook), folder).end()
+    """Do a command line to its end; raises what `Ended.require_order` raises."""
+    ended = done(program(*arguments, hook=hook), folder)
+    ended.require_order()
+    return ended
 
 
 @cache

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from faults.child import Child, Ended, Line, Work, here, program
+from faults.child import Child, Ended, Line, Work, done, program, share
 from faults.places import temporary_folder
 from faults.report import Broken
 from prdsim.cli import report
@@ -30,7 +30,6 @@ Files = Mapping[str, bytes]
 PIPE = b"a pipe, not a file"
 READ = "@read"  # in place of a verb: read every array by `open_trajectory`
 _TOGETHER = 25  # jobs of one child
-_shared = False  # whether this is such a child
 
 T = TypeVar("T")
 
@@ -56,7 +55,7 @@ def apart(content: bytes, change: Callable[[Path], None]) -> bytes | None:
     with temporary_folder() as folder:
         path = folder / "file"
         path.write_bytes(content)
-        ended = _done(work, folder)
+        ended = done(work, folder)
         return path.read_bytes() if ended.code == 0 or path.stat().st_size else None
 
 
@@ -68,7 +67,7 @@ def call_on(files: Files, arguments: tuple[str, ...]) -> Outcome:
                 os.mkfifo(folder / name)
             else:
                 (folder / name).write_bytes(content)
-        return Outcome(_done(_work(arguments), folder), _contents(folder))
+        return Outcome(done(_work(arguments), folder), _contents(folder))
 
 
 def tried(files: Files, arguments: tuple[str, ...]) -> Outcome | Broken:
@@ -87,9 +86,9 @@ def in_turn(jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
     rest = iter(jobs)
     while batch := list(islice(rest, _TOGETHER)):
         while batch:
-            done = _together(batch)
-            yield from done
-            batch = batch[len(done) :]
+            results = _together(batch)
+            yield from results
+            batch = batch[len(results) :]
             if batch:
                 yield batch.pop(0)()
 
@@ -100,8 +99,7 @@ def _together(jobs: Sequence[Callable[[], T]]) -> list[T]:
     with temporary_folder() as folder:
 
         def work(line: Line) -> int:
-            global _shared
-            _shared = True
+            share()
             for number, job in enumerate(jobs):
                 (folder / str(number)).write_bytes(pickle.dumps(job()))
                 line.tell(done=number)
@@ -113,10 +111,6 @@ def _together(jobs: Sequence[Callable[[], T]]) -> list[T]:
                 results.append(pickle.loads((folder / str(told["done"])).read_bytes()))
             child.wait()
     return results
-
-
-def _done(work: Work, folder: Path) -> Ended:
-    return here(work, folder) if _shared else Child(work, folder).wait()
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
