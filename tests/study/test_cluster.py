@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from support_study import LARGE, SMALL, complete, settled, start
 from prdsim.study import State, StudyFolder
 from prdsim.study.table import look
 
-pytest.importorskip("distributed")
+pytestmark = pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
 
 PYTHON = {**os.environ, "PYTHONPATH": str(ROOT)}
 
