@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from faults.child import Child, Ended, Line, Work, done, program, share
-from faults.places import temporary_folder
+from faults.places import stay_in, temporary_folder
 from faults.report import Broken
 from prdsim.cli import report
 from prdsim.errors import TrajectoryError
@@ -100,6 +100,7 @@ def _together(jobs: Sequence[Callable[[], T]]) -> list[T]:
 
         def work(line: Line) -> int:
             share()
+            stay_in(folder)
             for number, job in enumerate(jobs):
                 (folder / str(number)).write_bytes(pickle.dumps(job()))
                 line.tell(done=number)
