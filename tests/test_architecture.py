@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -63,7 +64,9 @@ def imported(module: str, path: Path) -> set[str]:
     return (found & MODULES.keys()) - {module}
 
 
-IMPORTS = {module: imported(module, path) for module, path in MODULES.items()}
+@cache
+def imports() -> dict[str, set[str]]:
+    return {module: imported(module, path) for module, path in MODULES.items()}
 
 
 def level(module: str) -> int:
@@ -74,28 +77,28 @@ def level(module: str) -> int:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_run_one_way(module):
-    against = {name for name in IMPORTS[module] if level(name) > level(module)}
+    against = {name for name in imports()[module] if level(name) > level(module)}
     assert against == set(), f"{module} stands below what it imports"
 
 
 def test_nothing_imports_in_a_circle():
     try:
-        TopologicalSorter(IMPORTS).prepare()
+        TopologicalSorter(imports()).prepare()
     except CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 def test_the_reading_of_imports_sees_them():
-    assert "prdsim.backends.arrays" in IMPORTS["prdsim.physics.gradients"], "for types"
-    assert "prdsim.backends.base" in IMPORTS["prdsim.backends.numpy"], "relative"
-    assert "prdsim.running.runner" in IMPORTS["prdsim.cli.run"], "in a function"
-    assert "prdsim.files.posix" in IMPORTS["prdsim.trajectory.rows"], "a module of a package"
+    assert "prdsim.backends.arrays" in imports()["prdsim.physics.gradients"], "for types"
+    assert "prdsim.backends.base" in imports()["prdsim.backends.numpy"], "relative"
+    assert "prdsim.running.runner" in imports()["prdsim.cli.run"], "in a function"
+    assert "prdsim.files.posix" in imports()["prdsim.trajectory.rows"], "a module of a package"
 
 
 def test_no_backend_is_known_by_name_outside_of_the_backends():
     known = {
         (module, name)
-        for module, names in IMPORTS.items()
+        for module, names in imports().items()
         for name in names
         if name.startswith("prdsim.backends.") and not module.startswith("prdsim.backends")
     }

@@ -9,7 +9,6 @@ from typing import Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +22,8 @@ def kept() -> NotebookNode:
 
 @pytest.fixture(scope="module")
 def executed(kept, tmp_path_factory) -> NotebookNode:
+    from nbclient import NotebookClient
+
     notebook = deepcopy(kept)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))  # the kernel starts in another folder

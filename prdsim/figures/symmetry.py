@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from prdsim.analysis import Recording, Snapshot, by_label
 from prdsim.analysis.patterns.embedding import principal_plane, tsne
@@ -74,7 +73,8 @@ def _draw_entries(column: Panels, runs: Runs, final: Snapshots) -> None:
         counts, _ = np.histogram(now.U, bins)
         density = counts / (now.U.size * width)
         axes.stairs(density, bins, color=color, label="U", linewidth=1.5)
-        axes.plot(middle, norm.pdf(middle, scale=scale), "k--", linewidth=1, label="normal")
+        normal = np.exp(-0.5 * (middle / scale) ** 2) / (scale * np.sqrt(2 * np.pi))
+        axes.plot(middle, normal, "k--", linewidth=1, label="normal")
         axes.set(xlabel="entries $u_{jk}(t)$", ylabel="density")
         least.append(max(0.3 / (now.U.size * width), 1e-12))
         most.append(2.5 * density.max())

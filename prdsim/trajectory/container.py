@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,13 @@ from prdsim.trajectory.layout import (
     changes,
 )
 from prdsim.trajectory.schema import problems, problems_of
-from prdsim.trajectory.structure import Extent, StructureError, read_attributes, read_extents
+from prdsim.trajectory.structure import (
+    Extent,
+    StructureError,
+    read_attributes,
+    read_extents,
+    stored_type,
+)
 from prdsim.words import shown, shown_value
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -181,31 +188,21 @@ def _create_container(
 
 def _set_attribute(target: Any, name: str, value: Attribute) -> None:
     """Write an attribute; text as fixed-length bytes, which are in checksummed metadata."""
-    from h5py import h5a, h5s, h5t, string_dtype
+    from h5py import h5a
 
     # By HDF5's own identifiers: h5py's way takes several times as long.
-    if isinstance(value, str):
-        text = value.encode()
-        array = np.array(text, dtype=string_dtype("utf-8", max(len(text), 1)))
-    else:
-        array = np.asarray(value)
-    kind = h5t.py_create(array.dtype, logical=True)
-    h5a.create(target.id, name.encode(), kind, h5s.create_simple(array.shape)).write(array)
+    array = np.asarray(value.encode() if isinstance(value, str) else value)
+    kind = _text_type(array.dtype.itemsize) if isinstance(value, str) else stored_type(array.dtype)
+    h5a.create(target.id, name.encode(), kind, _space(array.shape)).write(array, kind)
 
 
 def _create_dataset(file: Any, spec: DatasetSpec) -> Any:
-    from h5py import h5d, h5p, h5s, h5t
+    from h5py import Dataset, h5d
 
     group_name, _, name = spec.path.rpartition("/")
     group = file.require_group(group_name) if group_name else file
-    properties = h5p.create(h5p.DATASET_CREATE)
-    properties.set_layout(h5d.CONTIGUOUS)
-    properties.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-    properties.set_fill_time(h5d.FILL_TIME_NEVER)
-    properties.set_obj_track_times(False)  # the same run makes the same bytes
-    kind = h5t.py_create(spec.dtype, logical=True)
-    h5d.create(group.id, name.encode(), kind, h5s.create_simple(spec.shape), properties)
-    dataset = group[name]
+    kind, space = stored_type(spec.dtype), _space(spec.shape)
+    dataset = Dataset(h5d.create(group.id, name.encode(), kind, space, _plain_storage()))
     _set_attribute(dataset, "units", UNITS)
     _set_attribute(dataset, "long_name", spec.long_name)
     if spec.dims[0] == "step" and name not in ("step", "time"):
@@ -213,6 +210,35 @@ def _create_dataset(file: Any, spec: DatasetSpec) -> Any:
     if spec.dims == (name,):
         dataset.make_scale(name)
     return dataset
+
+
+# Of HDF5's identifiers those that depend on no file are made once: to make one takes a while.
+
+
+@lru_cache
+def _text_type(length: int) -> Any:
+    from h5py import h5t, string_dtype
+
+    return h5t.py_create(np.dtype(string_dtype("utf-8", length)), logical=True)
+
+
+@lru_cache
+def _space(shape: tuple[int, ...]) -> Any:
+    from h5py import h5s
+
+    return h5s.create_simple(shape)
+
+
+@cache
+def _plain_storage() -> Any:
+    from h5py import h5d, h5p
+
+    properties = h5p.create(h5p.DATASET_CREATE)
+    properties.set_layout(h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)  # the same run makes the same bytes
+    return properties
 
 
 def _label_axes(datasets: Mapping[str, Any], spec: DatasetSpec) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -123,8 +124,16 @@ def _foreign_type(dataset: Any) -> str:
     if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT):
         return "does not hold numbers"
     dtype = kind.dtype
-    plain = dtype == dtype.newbyteorder("<") and h5t.py_create(dtype) == kind
+    plain = dtype == dtype.newbyteorder("<") and stored_type(dtype) == kind
     return "" if plain else "holds numbers of another machine"
+
+
+@cache
+def stored_type(dtype: np.dtype) -> Any:
+    """Return HDF5's type of a NumPy type of numbers, made once: to make one takes a while."""
+    from h5py import h5t
+
+    return h5t.py_create(dtype)
 
 
 def read_attributes(item: Any) -> dict[str, Any]:

@@ -32,7 +32,7 @@ static Index blockIdx, threadIdx, blockDim, gridDim;
 static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
 { return (unsigned long long)(((unsigned __int128)a * b) >> 64); }
 
-enum { MOST = 1024, STACK = 1 << 16 };
+enum { MOST = 1024, STACK = (1 << 16) + 320 };  // not in each other's lines of the cache
 static jmp_buf scheduler, parked[MOST];
 static bool started[MOST], finished[MOST];
 static int current;
@@ -139,12 +139,15 @@ class Parameter:
 
 @dataclass(frozen=True)
 class HostKernel:
-    """A kernel compiled for the host; ``run`` takes grid, block and the C arguments."""
+    """A kernel compiled for the host; ``run`` takes grid, block and the C arguments.
+
+    ``backward``: whether threads that meet barriers take turns from the last to the first.
+    """
 
     name: str
     parameters: tuple[Parameter, ...]
     run: Any
-    library: Any
+    backward: ctypes.c_int
 
 
 @cache
@@ -158,12 +161,12 @@ def compile_kernels(code: str, options: tuple[str, ...]) -> dict[str, HostKernel
     ]
     launchers = [_launcher(name, parameters, barriers) for name, parameters, barriers in found]
     library = ctypes.CDLL(str(_build("\n".join([_SHIM, code, *launchers]), options)))
-    kernels = {}
+    backward, kernels = ctypes.c_int.in_dll(library, "backward"), {}
     for name, parameters, _ in found:
         run = library[f"launch_{name}"]
         pointers = [ctypes.c_void_p if p.dtype else p.scalar for p in parameters]
         run.argtypes = [ctypes.c_int] * 3 + pointers
-        kernels[name] = HostKernel(name, tuple(parameters), run, library)
+        kernels[name] = HostKernel(name, tuple(parameters), run, backward)
     return kernels
 
 

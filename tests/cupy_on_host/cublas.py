@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .device import DeviceFault, HostCupy, Operation
+from .device import DeviceFault, HostCupy, Operation, dtype_of
 
 _TYPES = {0: np.dtype("float32"), 1: np.dtype("float64")}
 _COMPUTE_TYPES = {68: _TYPES[0], 70: _TYPES[1], 77: _TYPES[0]}
@@ -84,7 +84,7 @@ class HostCublas:
         if not self.workspace_bytes:
             raise DeviceFault("no workspace: setting the stream resets it")
         scalars = (alpha._obj, beta._obj)
-        if any(np.dtype(type(scalar)) != dtype for scalar in scalars):
+        if any(dtype_of(type(scalar)) != dtype for scalar in scalars):
             raise DeviceFault(f"alpha, beta are not of the compute type, {dtype}")
         m, n, k = m.value, n.value, k.value
         A = self._operand(a, m, k, lda, transpose_a, dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import resource
 import select
@@ -15,7 +16,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -34,7 +35,7 @@ _LARGEST_FILE = 64 << 20
 _SUITE_FAILED = 99  # an exit code that no command has
 _WORDS = ("Traceback", "internal error", "Exception ignored", "Warning:", "HDF5-DIAG")
 
-_LATE = ("matplotlib.pyplot", "scipy.linalg", "lzma", "bz2", "prdsim.cli.summary")
+_LATE = ("matplotlib.pyplot", "scipy.linalg", "scipy.stats", "lzma", "bz2", "prdsim.cli.summary")
 _LATE += ("prdsim.cli.output", "prdsim.analysis.comparison", "prdsim.analysis.run_tables")
 _LATE += ("prdsim.convergence.assess", "prdsim.datasets.fetch", "prdsim.figures")
 _LATE += ("prdsim.backends.numba", "prdsim.backends.numpy")
@@ -128,14 +129,7 @@ class Child:
     def _live(self, work: Work, folder: Path, line: Line) -> NoReturn:
         code = _SUITE_FAILED
         try:
-            os.chdir(folder)
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.dup2(self._out, 1)
-            os.dup2(self._err, 2)
-            sys.stdout, sys.stderr = (
-                os.fdopen(number, "w", buffering=1, closefd=False, encoding="utf-8", errors=errors)
-                for number, errors in ((1, "strict"), (2, "backslashreplace"))  # as Python's own
-            )
+            _begin(folder, self._out, self._err)
             _limit()
             code = work(line)
         except BaseException:
@@ -200,14 +194,71 @@ class Child:
         return os.waitstatus_to_exitcode(status), cpu, usage.ru_maxrss * 1024
 
 
+_shared = False  # whether this is a child in which some works take turns
+
+
+def share() -> None:
+    """From now on works are done in this process, a child, and not in children of its own."""
+    global _shared
+    _shared = True
+
+
+def done(work: Work, folder: Path) -> Ended:
+    """Do work to its end, whatever that is: in a child, or here if that is one to share."""
+    return _here(work, folder) if _shared else Child(work, folder).wait()
+
+
+def _here(work: Work, folder: Path) -> Ended:
+    place, printed = Path.cwd(), [os.memfd_create(name) for name in ("out", "err")]
+    kept = [os.dup(number) for number in (1, 2)]
+    _begin(folder, *printed)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    used = before.ru_utime + before.ru_stime
+    _limit_time(used)
+    try:
+        code = work(Line(-1, -1))
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os.chdir(place)
+        for number, fd in enumerate(kept, start=1):
+            os.dup2(fd, number)
+            os.close(fd)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = usage.ru_utime + usage.ru_stime - used
+    out, err = map(_content, printed)
+    return Ended(code, out, err, [], cpu, usage.ru_maxrss * 1024)
+
+
+def _begin(folder: Path, out: int, err: int) -> None:
+    """Be in a folder, with the standard streams of a new process, which go to two files."""
+    os.chdir(folder)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    sys.stdout, sys.stderr = (
+        os.fdopen(number, "w", buffering=1, closefd=False, encoding="utf-8", errors=errors)
+        for number, errors in ((1, "strict"), (2, "backslashreplace"))  # as Python's own
+    )
+
+
+def _limit_time(used: float) -> None:
+    """Limit processor time beyond what is used already."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used) + CPU_SECONDS, hard))
+
+
 def _limit() -> None:
     """Limit memory, processor time, and the size of files."""
+    _limit_time(0.0)
     pages = Path("/proc/self/statm").read_text().split()
     size, resident = (int(count) * resource.getpagesize() for count in pages[:2])
     space = size + max(MEMORY - resident, 1 << 28)
     for kind, most in (
         (resource.RLIMIT_AS, space),
-        (resource.RLIMIT_CPU, CPU_SECONDS),
         (resource.RLIMIT_FSIZE, _LARGEST_FILE),
         (resource.RLIMIT_CORE, 0),
     ):
@@ -221,8 +272,10 @@ def _content(fd: int) -> str:
 
 
 def call(folder: Path, *arguments: object, hook: Hook = lambda _: nullcontext()) -> Ended:
-    """Do a command line to its end; raises what `Child.end` raises."""
-    return Child(program(*arguments, hook=hook), folder).end()
+    """Do a command line to its end; raises what `Ended.require_order` raises."""
+    ended = done(program(*arguments, hook=hook), folder)
+    ended.require_order()
+    return ended
 
 
 @cache

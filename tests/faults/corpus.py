@@ -10,6 +10,7 @@ import gzip
 import json
 import lzma
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from faults.formats import (
 from faults.mutated_archives import gzip_bomb, npz_bomb
 from faults.mutated_hdf5 import chunk_bomb, set_attribute
 from faults.oracle import Case
+from faults.sandbox import in_turn
 
 FOLDER = Path(__file__).with_name("corpus")
 _COMMANDS = (
@@ -271,9 +273,10 @@ def _of_trajectories() -> Iterator[Case]:
     finished, killed = (dict(files) for files in trajectories()[:2])
     secret = {k: v for k, v in FORMATS["hdf5"].examples()[0].items() if k != "data.h5"}
     whole, torn = finished["run.h5"], killed["run.h5"]
-    contents = {name: sealed(whole, change) for name, change in CHANGES.items()}
-    contents |= {name: sealed(whole, record=change) for name, change in RECORDS.items()}
-    contents |= {f"{k}, killed": sealed(torn, record=change) for k, change in RECORDS.items()}
-    for name, content in contents.items():
+    makers = {name: partial(sealed, whole, change) for name, change in CHANGES.items()}
+    makers |= {name: partial(sealed, whole, record=change) for name, change in RECORDS.items()}
+    for name, change in RECORDS.items():
+        makers[f"{name}, killed"] = partial(sealed, torn, record=change)
+    for name, content in zip(makers, in_turn(makers.values()), strict=True):
         for one in _COMMANDS:
             yield case_of(f"trajectory: {name}", {"run.h5": content, **secret}, one)

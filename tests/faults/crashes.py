@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from faults.child import Child, Hook, Line, Work, call
+from faults.child import Child, Hook, Line, Work, call, share
 from faults.places import fresh_folder
 from faults.report import Broken, Report
 from faults.tables import TABLES, Table
@@ -332,6 +332,7 @@ def _judging(batch: list[Image], folder: Path, random: Random) -> Work:
     """The work of a child: say of every image what is broken."""
 
     def work(line: Line) -> int:
+        share()
         for image in batch:
             broken = []
             try:

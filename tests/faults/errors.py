@@ -19,6 +19,7 @@ from typing import Any
 from support import names
 
 from faults.child import Ended, Line, call
+from faults.later import Later
 from faults.places import fresh_folder
 from faults.report import Broken, Report
 from faults.tables import ANALYZE, TABLES, Table
@@ -177,7 +178,7 @@ def require_error(life: Life | Table, ended: Ended, folder: Path) -> None:
 
 
 def judge(life: Life | Table, path: Path, ended: Ended, *, may_work: bool) -> None:
-    """Raise `Broken` unless an error was said, nothing is lost or left over, and life goes on."""
+    """Raise `Broken` unless an error was said, and nothing is lost or left over."""
     if ended.code == 0 and not may_work:
         raise Broken("promise", "the error was not said")
     if ended.code != 0:
@@ -185,7 +186,6 @@ def judge(life: Life | Table, path: Path, ended: Ended, *, may_work: bool) -> No
     if left := sorted(set(names(path.parent)) - {NAME, path.name}):
         raise Broken("promise", f"left behind: {left}")
     life.judge(path, life.accepts(ended.told))
-    life.complete(path.parent)
 
 
 # -- the cases -------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def _failed(ended: Ended) -> bool:
     return any("failed" in what for what in ended.told)
 
 
-def _inject(report: Report, fault: Fault, folder: Path) -> None:
+def _inject(report: Report, later: Later, fault: Fault, folder: Path) -> None:
     life = fault.life
 
     @contextmanager
@@ -246,9 +246,10 @@ def _inject(report: Report, fault: Fault, folder: Path) -> None:
         judge(life, path, ended, may_work=fault.error == SHORT)
         if fault.error == SHORT and ended.code != 0:
             raise Broken("promise", f"a short write was not completed: {ended.err}")
+        later.complete(str(fault), life, folder)
 
 
-def _without(report: Report, missing: Missing, random: Random, folder: Path) -> None:
+def _without(report: Report, later: Later, missing: Missing, random: Random, folder: Path) -> None:
     """Do a life on a file system that lacks something."""
     life = random.choice(missing.lives)
 
@@ -261,7 +262,8 @@ def _without(report: Report, missing: Missing, random: Random, folder: Path) -> 
                 stack.enter_context(failing(line, owner, name, error, every, missing.concerns))
             yield
 
-    with report.case(f"{life.name} without {missing.name}"):
+    label = f"{life.name} without {missing.name}"
+    with report.case(label):
         path = life.begin(folder)
         ended = call(folder, *life.arguments, hook=hook)
         assert _failed(ended), (missing, life)
@@ -269,9 +271,12 @@ def _without(report: Report, missing: Missing, random: Random, folder: Path) -> 
         judge(life, path, ended, may_work=missing.works)
         if missing.works and ended.code != 0:
             raise Broken("promise", f"refused: {ended.err}")
+        later.complete(label, life, folder)
 
 
-def _limited(report: Report, life: Life | Table, random: Random, folder: Path) -> None:
+def _limited(
+    report: Report, later: Later, life: Life | Table, random: Random, folder: Path
+) -> None:
     """No file may grow beyond a size: HDF5's own writes fail as well."""
     path = life.begin(folder)
     size = random.randrange(4096, 100_000)
@@ -282,13 +287,15 @@ def _limited(report: Report, life: Life | Table, random: Random, folder: Path) -
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
             yield
 
-    with report.case(f"{life.name} where files may have {size} bytes"):
+    label = f"{life.name} where files may have {size} bytes"
+    with report.case(label):
         ended = call(folder, *life.arguments, hook=hook)
         report.took_effect["file size limits"] += ended.code != 0
         judge(life, path, ended, may_work=True)
+        later.complete(label, life, folder)
 
 
-def _full(report: Report, life: Life | Table, random: Random, folder: Path) -> None:
+def _full(report: Report, later: Later, life: Life | Table, random: Random, folder: Path) -> None:
     """A file system with little room beside the files to begin with."""
     path = life.begin(folder)
     held = sum(-each.stat().st_size // 4096 * -4096 for each in folder.iterdir())
@@ -304,12 +311,14 @@ def _full(report: Report, life: Life | Table, random: Random, folder: Path) -> N
         return
     try:
         shutil.copytree(folder, disk, dirs_exist_ok=True)
-        with report.case(f"{life.name} with {room} bytes free"):
+        label = f"{life.name} with {room} bytes free"
+        with report.case(label):
             ended = call(disk, *life.arguments, hook=promising)
             report.took_effect["full disks"] += ended.code != 0
             shutil.rmtree(folder)
             shutil.copytree(disk, folder)
             judge(life, path, ended, may_work=True)
+            later.complete(label, life, folder)
     finally:
         subprocess.run(["umount", disk], check=True)
 
@@ -317,24 +326,27 @@ def _full(report: Report, life: Life | Table, random: Random, folder: Path) -> N
 def short_writes(count: int, seed: int) -> Report:
     """Only writes of which the system takes a part."""
     report, folder = Report("short writes"), fresh_folder() / "case"
+    later = Later(report)
     with report.timed():
         faults = [fault for fault in all_faults(folder) if fault.error == SHORT]
         for fault in Random(seed).sample(faults, count):
-            _inject(report, fault, folder)
+            _inject(report, later, fault, folder)
+        later.now()
     return report
 
 
 def campaign(count: int, seed: int) -> Report:
     """Put errors into all lives: seven of ten at a call, the others by what is missing or full."""
     report, random, folder = Report("errors"), Random(seed), fresh_folder() / "case"
-    lives = (*LIVES, *TABLES)
+    lives, later = (*LIVES, *TABLES), Later(report)
     with report.timed():
         faults = all_faults(folder)
         for fault in random.sample(faults, min(len(faults), count * 7 // 10)):
-            _inject(report, fault, folder)
+            _inject(report, later, fault, folder)
         for number in range(count // 10):
-            _without(report, MISSING[number % len(MISSING)], random, folder)
+            _without(report, later, MISSING[number % len(MISSING)], random, folder)
         for number in range(count // 10):
-            _limited(report, lives[number % len(lives)], random, folder)
-            _full(report, lives[number % len(lives)], random, folder)
+            _limited(report, later, lives[number % len(lives)], random, folder)
+            _full(report, later, lives[number % len(lives)], random, folder)
+        later.now()
     return report

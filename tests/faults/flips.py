@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from random import Random
 from typing import Any
 
@@ -17,7 +17,7 @@ from faults.child import warm
 from faults.forged import PAGE, RUNNING, fields_of, regions
 from faults.formats import trajectories
 from faults.report import Broken, Report
-from faults.sandbox import READ, call_on
+from faults.sandbox import READ, Outcome, call_on, in_turn, tried
 from prdsim.symbols import ARRAYS
 
 Problem = tuple[str, str]
@@ -175,17 +175,36 @@ def campaign(count: int, seed: int) -> Report:
         warm()
         contents = [files["run.h5"] for files in trajectories()]
         tables = [_by_kind(regions_of(content)) for content in contents]
-        for number in range(count):
-            rng = Random(f"flips {seed} {number}")
-            which = rng.randrange(len(contents))
-            kind = rng.choice(list(tables[which]))
-            region = rng.choice(tables[which][kind])
-            place, bit = rng.randrange(region.size), rng.randrange(8)
-            label = f"run {which}, bit {bit} of byte {region.start + place}"
-            report.took_effect[kind] += 1
-            with report.case(f"{label}, {region.name} + {place}"):
-                _flip(which, contents[which], region, place, bit)
+        flips = [_drawn(Random(f"flips {seed} {number}"), tables) for number in range(count)]
+        outcomes = in_turn(partial(_read, contents[flip.which], flip) for flip in flips)
+        for flip, outcome in zip(flips, outcomes, strict=True):
+            report.took_effect[flip.kind] += 1
+            with report.case(str(flip)):
+                _judge(flip, outcome)
     return report
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A bit of a run, at a place in a region of a kind."""
+
+    which: int
+    kind: str
+    region: Region
+    place: int
+    bit: int
+
+    def __str__(self) -> str:
+        byte = self.region.start + self.place
+        where = f"{self.region.name} + {self.place}"
+        return f"run {self.which}, bit {self.bit} of byte {byte}, {where}"
+
+
+def _drawn(rng: Random, tables: list[dict[str, list[Region]]]) -> Flip:
+    which = rng.randrange(len(tables))
+    kind = rng.choice(list(tables[which]))
+    region = rng.choice(tables[which][kind])
+    return Flip(which, kind, region, rng.randrange(region.size), rng.randrange(8))
 
 
 def _by_kind(found: list[Region]) -> dict[str, list[Region]]:
@@ -199,15 +218,21 @@ def _by_kind(found: list[Region]) -> dict[str, list[Region]]:
     return kinds
 
 
-def _flip(which: int, content: bytes, region: Region, place: int, bit: int) -> None:
+def _read(content: bytes, flip: Flip) -> Outcome | Broken:
     damaged = bytearray(content)
-    damaged[region.start + place] ^= 1 << bit
-    expected = region.expected(place)
-    ended = call_on({"run.h5": bytes(damaged)}, (READ, "run.h5")).ended
+    damaged[flip.region.start + flip.place] ^= 1 << flip.bit
+    return tried({"run.h5": bytes(damaged)}, (READ, "run.h5"))
+
+
+def _judge(flip: Flip, outcome: Outcome | Broken) -> None:
+    if isinstance(outcome, Broken):
+        raise outcome
+    ended = outcome.ended
     ended.require_order()
+    expected = flip.region.expected(flip.place)
     if ended.code == 3 and expected.refused and _REFUSED.search(ended.err):
         return
     if ended.code != 0:
         raise Broken("promise", ended.err[:500])
-    for text in differences(_answer(which), json.loads(ended.out), expected):
+    for text in differences(_answer(flip.which), json.loads(ended.out), expected):
         raise Broken("wrong" if text.endswith("wrong") else "promise", text)

@@ -11,6 +11,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -195,6 +196,7 @@ def odd_record(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  
     """Change a field or two of the commit records."""
     names = rng.sample([*FIELDS[1:], "reason"], rng.choice((1, 1, 2)))
     both = rng.random() < 0.7
+    rng = copy(rng)  # the draws of a change are not the caller's, who may do it in a child
     state = rng.getstate()
 
     def change(fields: dict[str, Any]) -> None:
@@ -225,6 +227,7 @@ def _fitting(name: str, value: int) -> int:
 
 def odd_attributes(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # noqa: ARG001
     """Change one of the attributes that the reader uses."""
+    rng = copy(rng)
 
     def change(file: Any) -> None:
         names = list(file.attrs)
@@ -267,6 +270,7 @@ def _odd_number(rng: Random, dtype: Any) -> Any:
 
 def odd_fixed(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # noqa: ARG001
     """Change initial arrays, data or plans."""
+    rng = copy(rng)
 
     def change(file: Any) -> None:
         groups = [g for g in ("initial", "chart", "data", "schedule") if len(file.get(g, {}))]
@@ -288,6 +292,7 @@ def odd_fixed(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  #
 
 def odd_rows(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # noqa: ARG001
     """Change committed rows or restart states."""
+    rng = copy(rng)
 
     def change(file: Any) -> None:
         group = file[rng.choice(("scalars", "snapshots", "restart"))]
@@ -302,7 +307,7 @@ def odd_rows(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # 
 
 def odd_structure(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # noqa: ARG001
     """Change links, datasets and attributes anywhere."""
-    return sealed(content, odd_changes(rng))
+    return sealed(content, odd_changes(copy(rng)))
 
 
 FORGERS = (

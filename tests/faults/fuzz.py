@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -12,10 +13,17 @@ from random import Random
 from faults import corpus
 from faults.child import warm
 from faults.forged import sealed
-from faults.formats import FORMATS, option_case, schedule_case, setting_case, trajectories
+from faults.formats import (
+    FORMATS,
+    make_examples,
+    option_case,
+    schedule_case,
+    setting_case,
+    trajectories,
+)
 from faults.oracle import Case, judge
 from faults.report import Broken, Report
-from faults.sandbox import READ, call_on
+from faults.sandbox import READ, Outcome, call_on, in_turn, tried
 
 _MUTATED = {
     "trajectory": 25, "spliced": 3, "restructured": 10, "npz": 9, "hdf5": 9, "csv": 6, "idx": 3,
@@ -36,19 +44,27 @@ def random_case(seed: int, number: int, shares: dict[str, int]) -> Case:
     return make(rng, f"{seed} {number}")
 
 
-def _try_all(name: str, cases: Iterable[Case]) -> Report:
+def _try_all(name: str, cases: Iterable[Callable[[], Case]]) -> Report:
     report = Report(name)
     with report.timed():
         warm()
-        for case in cases:
+        make_examples()  # once, not in every child
+        for case, outcome in in_turn(partial(_tried, make) for make in cases):
             report.took_effect[case.name.partition(":")[0].partition("/")[0]] += 1
             with report.case(f"{case.name}: {' '.join(case.arguments)[:99]!r}"):
                 try:
-                    judge(case, call_on(case.files, case.arguments))
+                    if isinstance(outcome, Broken):
+                        raise outcome
+                    judge(case, outcome)
                 except Broken as broken:
                     report.notes.append(f"input kept: {_keep(case, broken)}")
                     raise
     return report
+
+
+def _tried(make: Callable[[], Case]) -> tuple[Case, Outcome | Broken]:
+    case = make()
+    return case, tried(case.files, case.arguments)
 
 
 def _keep(case: Case, broken: Broken) -> Path:
@@ -63,7 +79,8 @@ def _keep(case: Case, broken: Broken) -> Path:
 
 def mutations(count: int, seed: int) -> Report:
     """Random mutations of every format."""
-    return _try_all("mutated inputs", (random_case(seed, n, _MUTATED) for n in range(count)))
+    cases = (partial(random_case, seed, number, _MUTATED) for number in range(count))
+    return _try_all("mutated inputs", cases)
 
 
 def forgeries(count: int, seed: int) -> Report:
@@ -73,10 +90,15 @@ def forgeries(count: int, seed: int) -> Report:
         for arguments in ((READ, "run.h5"), ("resume", "run.h5", "--steps", "8")):
             ended = call_on({"run.h5": content}, arguments).ended
             assert ended.code in (0, 2), ended  # 2: a run by time
-    cases = (random_case(seed, number, {"forged": 1}) for number in range(count))
+    cases = (partial(random_case, seed, number, {"forged": 1}) for number in range(count))
     return _try_all("forged trajectories", cases)
 
 
 def kept(count: int, seed: int) -> Report:  # noqa: ARG001
     """Replay the kept corpus, or so many cases of it."""
-    return _try_all("kept corpus", islice(corpus.cases(), count))
+    cases = islice(corpus.cases(), count)
+    return _try_all("kept corpus", (partial(_same, case) for case in cases))
+
+
+def _same(case: Case) -> Case:
+    return case

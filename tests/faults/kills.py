@@ -15,6 +15,7 @@ from typing import Any
 
 import prdsim
 from faults.child import Ended, Hook, Line, call
+from faults.later import Later
 from faults.places import fresh_folder
 from faults.report import Broken, Report
 from faults.tables import REPORT, TABLES, Table
@@ -65,17 +66,19 @@ def campaign(count: int, seed: int) -> Report:
     """Kill every life in turn, each at random steps; some go on to the end."""
     report, random, folder = Report("kills"), Random(seed), fresh_folder() / "case"
     steps: dict[str, list[int]] = {}
-    lives = (*LIVES, *TABLES)
+    lives, later = (*LIVES, *TABLES), Later(report)
     with report.timed():
         for number in range(count):
             life = REPORT if (number + 1) % _REPORTS == 0 else lives[number % len(lives)]
             step, path, ended = _killed(life, folder, steps, random)
             report.took_effect[life.name] += 1
-            with report.case(f"{life.name} killed at step {step}"):
+            label = f"{life.name} killed at step {step}"
+            with report.case(label):
                 life.judge(path, life.accepts(ended.told))
                 if random.random() < _COMPLETED:
                     _inspect(path)
-                    life.complete(folder)
+                    later.complete(label, life, folder)
+        later.now()
     return report
 
 

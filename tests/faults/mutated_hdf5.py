@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,14 +23,17 @@ Change = Callable[[Random, Any], None]
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
     """Change a file by h5py as far as it can be."""
-    warnings.simplefilter("ignore")
-    with suppress(Exception), h5py.File(path, "r+", locking=False) as file:
+    with (
+        warnings.catch_warnings(action="ignore"),
+        suppress(Exception),
+        h5py.File(path, "r+", locking=False) as file,
+    ):
         change(file)
 
 
 def odd_hdf5(rng: Random, content: bytes, others: Sequence[bytes]) -> bytes:  # noqa: ARG001
     """Make one to three changes."""
-    change = odd_changes(rng)
+    change = odd_changes(copy(rng))  # its draws are not the caller's, who may do it in a child
     return apart(content, lambda path: edit(path, change)) or content
 
 

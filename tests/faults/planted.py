@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from faults import crashes, errors, fuzz, kills, outputs, temporaries, writers
+from faults.formats import make_examples
 from faults.report import Report
 from faults.world import patched, world
 from prdsim.datasets import idx, user_files
@@ -135,6 +136,11 @@ def reader_without_boundary() -> Iterator[None]:
         yield
 
 
+def reader_that_crashes() -> AbstractContextManager[None]:
+    """A user's data ends the process."""
+    return patched(user_files, "reading", lambda path: os.abort())  # noqa: ARG005
+
+
 def unchecked_content() -> AbstractContextManager[None]:
     """A trajectory's datasets and attributes are taken as they are."""
     return patched(container, "problems", lambda *_: ())
@@ -152,6 +158,7 @@ BUGS: dict[Bug, tuple[Callable[[int, int], Report], int]] = {
     output_not_watched: (outputs.campaign, 9),
     predictable_temporary_name: (temporaries.campaign, 6),
     reader_without_boundary: (fuzz.kept, 78),
+    reader_that_crashes: (fuzz.kept, 10),
     unchecked_content: (fuzz.forgeries, 40),
 }
 """Each bug, and the campaign that finds it in so many cases."""
@@ -168,7 +175,8 @@ def is_found(bug: Bug, seed: int) -> bool:
         raise Found
 
     campaign, count = BUGS[bug]
-    world()  # made by the sound product
+    world()  # by the sound product, as the examples are
+    make_examples()
     with bug(), patched(Report, "add", found):
         try:
             campaign(count, seed)

@@ -1,19 +1,26 @@
-"""One command line on some files, in a folder of its own: its end, and all files that it left."""
+"""One command line on some files, in a folder of its own: its end, and all files that it left.
+
+Each gets a child of its own, or with `in_turn` as many as can share one.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from faults.child import Child, Ended, Line, Work, program
-from faults.places import temporary_folder
+from faults.child import Child, Ended, Line, Work, done, program, share
+from faults.places import stay_in, temporary_folder
+from faults.report import Broken
 from prdsim.cli import report
 from prdsim.errors import TrajectoryError
 from prdsim.symbols import ARRAYS
@@ -22,6 +29,9 @@ from prdsim.trajectory import open_trajectory
 Files = Mapping[str, bytes]
 PIPE = b"a pipe, not a file"
 READ = "@read"  # in place of a verb: read every array by `open_trajectory`
+_TOGETHER = 25  # jobs of one child
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ def apart(content: bytes, change: Callable[[Path], None]) -> bytes | None:
     with temporary_folder() as folder:
         path = folder / "file"
         path.write_bytes(content)
-        ended = Child(work, folder).wait()
+        ended = done(work, folder)
         return path.read_bytes() if ended.code == 0 or path.stat().st_size else None
 
 
@@ -57,8 +67,51 @@ def call_on(files: Files, arguments: tuple[str, ...]) -> Outcome:
                 os.mkfifo(folder / name)
             else:
                 (folder / name).write_bytes(content)
-        ended = Child(_work(arguments), folder).wait()
-        return Outcome(ended, _contents(folder))
+        return Outcome(done(_work(arguments), folder), _contents(folder))
+
+
+def tried(files: Files, arguments: tuple[str, ...]) -> Outcome | Broken:
+    """Do as `call_on`; what hangs is returned as what is broken."""
+    try:
+        return call_on(files, arguments)
+    except Broken as hang:
+        return hang
+
+
+def in_turn(jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """Do jobs, many in one child: to fork costs more than most of them.
+
+    One that ends the child, by a crash or a limit, is done again with children of its own.
+    """
+    rest = iter(jobs)
+    while batch := list(islice(rest, _TOGETHER)):
+        while batch:
+            results = _together(batch)
+            yield from results
+            batch = batch[len(results) :]
+            if batch:
+                yield batch.pop(0)()
+
+
+def _together(jobs: Sequence[Callable[[], T]]) -> list[T]:
+    """Do jobs in one child; return what they return, up to one that ends the child."""
+    results: list[T] = []
+    with temporary_folder() as folder:
+
+        def work(line: Line) -> int:
+            share()
+            stay_in(folder)
+            for number, job in enumerate(jobs):
+                (folder / str(number)).write_bytes(pickle.dumps(job()))
+                line.tell(done=number)
+            return 0
+
+        child = Child(work, folder)
+        with suppress(Broken):  # no sign of life
+            while told := child.hear():
+                results.append(pickle.loads((folder / str(told["done"])).read_bytes()))
+            child.wait()
+    return results
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from prdsim.analysis.stability.growth import BATCH_BYTES, Couplings, couplings
 from prdsim.backends.numpy import NumpyBackend
@@ -105,6 +104,8 @@ def span_share(change: HostArray, integral: HostArray) -> HostArray:
 
 def rank_correlation(x: HostArray, y: HostArray) -> float:
     """Return Spearman's rank correlation of two sequences; NaN if one of them is constant."""
+    from scipy.stats import rankdata  # which takes most of a second to import
+
     ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (x, y)]
     norms = float(np.linalg.norm(ranks[0]) * np.linalg.norm(ranks[1]))
     return float(np.dot(*ranks)) / norms if norms > 0.0 else float("nan")

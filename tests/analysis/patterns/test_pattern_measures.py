@@ -6,7 +6,6 @@ from math import erf, log, pi, sqrt
 
 import numpy as np
 import pytest
-import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from support import EPS, normal
@@ -117,10 +116,12 @@ def test_moments_of_hand_samples():
 
 
 def test_moments_agree_with_scipy():
+    from scipy.stats import kurtosis, skew
+
     """Two orders of summing 600 terms of order 1: far below 600 eps of each."""
     entries = np.exp(normal(20, 30))
-    assert skewness(entries) == pytest.approx(scipy.stats.skew(entries, axis=None), rel=600 * EPS)
-    expected = scipy.stats.kurtosis(entries, axis=None)
+    assert skewness(entries) == pytest.approx(skew(entries, axis=None), rel=600 * EPS)
+    expected = kurtosis(entries, axis=None)
     assert excess_kurtosis(entries) == pytest.approx(expected, rel=600 * EPS)
 
 
@@ -142,9 +143,11 @@ def test_distance_from_the_normal_of_hand_samples():
 
 @pytest.mark.parametrize("sigma", [0.7, 1.0, 2.0])
 def test_distance_from_the_normal_agrees_with_scipy(sigma):
+    from scipy.stats import kstest
+
     """The shares and both distribution functions are good to a few eps of 1."""
     entries = np.round(normal(11, 13), 1)  # rounded: with ties
-    expected = scipy.stats.kstest(entries.ravel(), "norm", args=(0, sigma)).statistic
+    expected = kstest(entries.ravel(), "norm", args=(0, sigma)).statistic
     assert normal_distance(entries, sigma) == pytest.approx(expected, abs=8 * EPS)
 
 
