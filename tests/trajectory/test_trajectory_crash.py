@@ -190,7 +190,7 @@ def test_a_disk_that_is_too_small_is_found_before_anything_is_made(tmp_path):
         shapes=shapes,
         restart_shapes=shapes,
         initial={name: np.broadcast_to(zeros, shape) for name, shape in shapes.items()},
-        data=None,
+        data={},
     )
     # 7 snapshots, 2 restart slots and the initial state of 2^42 elements of 8 bytes
     with pytest.raises(

@@ -107,7 +107,7 @@ def test_attributes_initial_state_and_data_read_back(finished):
 
 def test_data_may_be_left_out_and_a_chart_stored(tmp_path):
     Q = np.eye(5)[:, :2]
-    layout = run.layout(data=None, chart={"Q": Q, "R": np.ones((2, 3))}, attributes={})
+    layout = run.layout(data={}, chart={"Q": Q, "R": np.ones((2, 3))}, attributes={})
     create_trajectory(tmp_path / "run.h5", layout)
     with open_trajectory(tmp_path / "run.h5") as trajectory:
         assert len(trajectory.data) == 0
