@@ -24,22 +24,22 @@ if " sweep run " in f"{' '.join(sys.orig_argv)} " and "WITNESS" in os.environ:
             device = os.environ.get("CUDA_VISIBLE_DEVICES", "none")
             log.write(f"{word} {member} {os.getpid()} {device}\n")
 
-    def _witnessed(function, argument, path):
+    def _witnessed(function, argument, path, keys):
         member = Path(path).stem
         try:
             fcntl.lockf(_LOCKS, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(member, 16))
         except OSError:
             _tell("TWICE", member)
-            return function(argument)
+            return function(argument, **keys)
         try:
             _tell("begins", member)
             if member == os.environ.get("FATAL"):  # as the system kills what has too much memory
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = function(argument)
+            result = function(argument, **keys)
             _tell("stops" if result.signal else "ends", member)
             return result
         finally:
             fcntl.lockf(_LOCKS, fcntl.LOCK_UN, 1, int(member, 16))
 
-    worker.run = lambda config: _witnessed(_run, config, config.output)
-    worker.resume = lambda path: _witnessed(_resume, path, path)
+    worker.run = lambda config, **keys: _witnessed(_run, config, config.output, keys)
+    worker.resume = lambda path, **keys: _witnessed(_resume, path, path, keys)
