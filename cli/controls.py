@@ -14,6 +14,7 @@ from .shared_options import FILE_NAME, settings_option
 from .terminal import say
 
 if TYPE_CHECKING:
+    from prdsim.study import Plan, Swept
     from prdsim.study.controls import Base
 
 _CURVES_SHOWN = ("distance_U_mean", "cv_U", "ks_U")
@@ -56,33 +57,47 @@ def command(
     continue.
     """
     from prdsim.config.files import from_text, parted
-    from prdsim.files.small import folder_for_output
-    from prdsim.study import StudyFolder, sweep
-    from prdsim.study.controls import Base, controls, folders, references
-    from prdsim.study.sweep import local
-
-    from .sweep import report
+    from prdsim.datasets.configured import load_data
+    from prdsim.study.controls import Base, as_expected, controls, folders, references, usable
+    from prdsim.study.forecast import forecast
 
     given = {key: from_text(key, text) for key, text in parted(settings)}
     places = {"dataset": dataset, "data_dir": data_dir and str(Path(data_dir).absolute())}
     base = Base({**given, **{key: value for key, value in places.items() if value is not None}})
-    plans = references(base, seeds, curve_seeds), controls(base, seeds)
-    engine = local(workers or len(os.sched_getaffinity(0)))
-    complete = True
-    for path, plan in zip(folders(output), plans, strict=True):
-        with folder_for_output(output):
-            folder = StudyFolder.create(path, plan)
-        swept = sweep(folder, engine, retry_failed=retry_failed, say=say)
-        report(folder, swept.standings)
-        if swept.stopped:
-            say("stopped; the same command goes on", err=True)
-            return 128 + (swept.signal or signal.SIGTERM)
-        complete &= swept.finished
-    _conclude(output, base)
+    load_data(base.config)  # what cannot be is told once, not by every run
+    plan = references(base, seeds, curve_seeds)
+    forecast(plan)
+    first, second = folders(output)
+    count = workers or len(os.sched_getaffinity(0))
+    swept = _work(first, plan, count, retry_failed=retry_failed)
+    complete = as_expected(plan, swept.standings)
+    if not swept.stopped and (left := usable(base, seeds, swept.standings)):
+        plan = controls(base, left)
+        swept = _work(second, plan, count, retry_failed=retry_failed)
+        complete &= as_expected(plan, swept.standings)
+    if swept.stopped:
+        say("stopped; the same command goes on", err=True)
+        return 128 + (swept.signal or signal.SIGTERM)
+    _conclude(output, base, seeds)
     return 0 if complete else 1
 
 
-def _conclude(output: Path, base: Base) -> None:
+def _work(path: Path, plan: Plan, workers: int, *, retry_failed: bool) -> Swept:
+    """Do what is left of one of the two studies."""
+    from prdsim.files.small import folder_for_output
+    from prdsim.study import StudyFolder, sweep
+    from prdsim.study.sweep import local
+
+    from .sweep import report
+
+    with folder_for_output(path.parent):
+        folder = StudyFolder.create(path, plan)
+    swept = sweep(folder, local(workers), retry_failed=retry_failed, say=say)
+    report(folder, swept.standings)
+    return swept
+
+
+def _conclude(output: Path, base: Base, seeds: int) -> None:
     """Tabulate and draw what the studies say."""
     from prdsim.figures.style import write_figure
     from prdsim.files.whole import write_whole
@@ -101,10 +116,11 @@ def _conclude(output: Path, base: Base) -> None:
 
     with noting() as note:
         note("measuring")
-        found = collect(StudyFolder.open(path) for path in folders(output))
+        made = [path for path in folders(output) if path.exists()]
+        found = collect(map(StudyFolder.open, made))
     samples, title = samples_of(found, base), title_of(base, base.tolerances)
     effects = effects_of(samples)
-    tables = {"effects": effect_table(samples, effects, title, ())}
+    tables = {"effects": effect_table(samples, effects, title)}
     figures = {"effects": draw_effects(samples, effects, title)}
     curves = curves_of(found, base, MEASURES)
     if curves:
@@ -114,6 +130,6 @@ def _conclude(output: Path, base: Base) -> None:
     for name, table in tables.items():
         write_whole(output / f"{name}.csv", table.to_csv().encode(), force=True)
         write_figure(figures[name], output / f"{name}.png")
-    say(summary_table(samples, effects, title).to_text())
+    say(summary_table(samples, effects, title, seeds).to_text())
     made = [output / f"{name}.{suffix}" for name in tables for suffix in ("csv", "png")]
     say(", ".join(map(str, made)))

@@ -50,7 +50,7 @@ class Effect:
 
 
 def effect(values: Sample, reference: Sample, measures: int) -> Effect:
-    """Return the effect of a condition beside a reference, of the same seeds.
+    """Return the effect of a condition beside a reference; both are of the same seeds.
 
     ``measures`` is the number of measures that are looked at. ``resolved`` says that the mean
     difference exceeds the sum of both discretization errors.
@@ -115,7 +115,7 @@ def effects_of(samples: Samples) -> dict[tuple[str, str, str], Effect]:
     }
 
 
-def effect_table(samples: Samples, effects: Effects, title: str, notes: Sequence[str]) -> Table:
+def effect_table(samples: Samples, effects: Effects, title: str) -> Table:
     """Return a row per measure and condition: mean, spread, error, and both effects."""
     names = ("size", "low", "high")
     columns: dict[str, list[Any]] = {
@@ -138,7 +138,7 @@ def effect_table(samples: Samples, effects: Effects, title: str, notes: Sequence
                 row[f"beside_{reference}"] = found.sign or "." if found else ""
             for name, column in columns.items():
                 column.append(row[name])
-    return Table(title, columns, notes=tuple(notes))
+    return Table(title, columns)
 
 
 def curve_table(curves: Curves, title: str) -> Table:
@@ -160,7 +160,7 @@ def curve_table(curves: Curves, title: str) -> Table:
     return Table(title, {name: [row[name] for row in rows] for name in rows[0]})
 
 
-def summary_table(samples: Samples, effects: Effects, title: str) -> Table:
+def summary_table(samples: Samples, effects: Effects, title: str, seeds: int) -> Table:
     """Return a row per measure: the mean in each condition, with signs of what differs.
 
     The first sign is that beside none, the second beside the adversary; a point: no difference.
@@ -174,7 +174,14 @@ def summary_table(samples: Samples, effects: Effects, title: str) -> Table:
     columns["error"] = [
         percent(max(values.error for values in by.values())) for by in samples.values()
     ]
-    return Table(title, columns, notes=(NOTE,))
+    return Table(title, columns, notes=(NOTE, *left_out(samples, seeds)))
+
+
+def left_out(samples: Samples, seeds: int) -> list[str]:
+    """Tell which measures lack seeds."""
+    counts = {name: len(by["none"].seeds) for name, by in samples.items()}
+    fewer = [f"{name} ({count})" for name, count in counts.items() if count < seeds]
+    return [f"of fewer than {seeds} seeds: {', '.join(fewer)}"] if fewer else []
 
 
 NOTE = (

@@ -10,7 +10,8 @@ discretization error.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ import numpy as np
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.config import RunConfig
 from prdsim.datasets.configured import load_data
-from prdsim.errors import ConfigError
+from prdsim.errors import ConfigError, StudyError
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import dimensions_of
 from prdsim.running.step_control import round_down
 from prdsim.running.step_size import automatic_step_size
 from prdsim.study.axes import Settings
-from prdsim.study.folder import State, StudyFolder
+from prdsim.study.folder import Standing, State, StudyFolder
 from prdsim.study.plan import Plan, name_of
 from prdsim.study.table import look, study_table
 
@@ -80,10 +81,24 @@ class Found:
 
 @dataclass(frozen=True)
 class Sample:
-    """A measure over seeds for one condition; ``error`` is relative, NaN if it is not known."""
+    """A measure over seeds for one condition, at two tolerances (one: the same twice).
 
+    ``values`` are those at the finer one, ``error`` the largest relative difference, NaN if it is
+    not known.
+    """
+
+    seeds: tuple[int, ...]
     values: Array
     error: float
+
+    @classmethod
+    def of(cls, coarse: Mapping[int, float], fine: Mapping[int, float]) -> Sample:
+        """Return the sample of the seeds that have both, in order."""
+        seeds = tuple(sorted(coarse.keys() & fine.keys()))
+        first, second = (np.array([level[s] for s in seeds]) for level in (coarse, fine))
+        change, size = np.abs(first - second), np.abs(second)
+        error = np.max(change / np.where(change == 0, 1.0, size), initial=0.0)
+        return cls(seeds, second, float(error))
 
 
 class Base:
@@ -95,6 +110,8 @@ class Base:
                 raise ConfigError(f"{key} cannot be set: controls sets it for each run")
         self.settings = {**DEFAULTS, **given}
         config = RunConfig(**self.settings, diffusion=True)
+        if config.steps is not None:
+            raise ConfigError("steps: controls compares runs at a time; give end_time alone")
         if not config.diffuses:
             raise ConfigError("diffusivity cannot be 0: there would be no adversary")
         if not config.adaptive:
@@ -120,7 +137,7 @@ def _pair(rtol: float, ratio: float) -> tuple[float, float]:
 def references(base: Base, seeds: int, curve_seeds: int) -> Plan:
     """Return the plan of the runs without a control, and of those along the response curves.
 
-    Loads the data for the steps of gd, unless there are no curves; raises what that raises.
+    Loads the data for the steps of gd, if there are curves; raises what that raises.
     """
     points = list(_references(base, seeds))
     if curve_seeds:
@@ -157,17 +174,40 @@ def steps_of_gd(base: Base) -> tuple[float, ...]:
     return tuple(round_down(fraction * largest) for fraction in _FRACTIONS)
 
 
-def controls(base: Base, seeds: int) -> Plan:
+def adversary(base: Base, seed: int) -> str:
+    """Return the name of the member of ``references`` whose norms the controls of a seed have."""
+    return name_of(
+        RunConfig(**{**base.settings, **base.point(seed, base.tolerances[1], **_ADVERSARY)})
+    )
+
+
+def controls(base: Base, seeds: Iterable[int]) -> Plan:
     """Return the plan of the runs with controls, whose norms are members of ``references``."""
     points = []
-    for seed in range(seeds):
-        adversary = {**base.settings, **base.point(seed, base.tolerances[1], **_ADVERSARY)}
-        norms = f"../references/members/{name_of(RunConfig(**adversary))}.h5"
+    for seed in seeds:
+        norms = f"../references/members/{adversary(base, seed)}.h5"
         for rtol in base.tolerances:
             for kind in CONTROLS:
                 keys = {"forcing": kind, "forcing_norm": norms}
                 points.append(base.point(seed, rtol, **_ADVERSARY, **keys))
     return _plan(base, points)
+
+
+def usable(base: Base, seeds: int, standings: Mapping[str, Standing]) -> list[int]:
+    """Return the seeds whose adversary has finished, so that controls can have its norms."""
+    return [
+        seed for seed in range(seeds) if standings[adversary(base, seed)].state is State.FINISHED
+    ]
+
+
+def as_expected(plan: Plan, standings: Mapping[str, Standing]) -> bool:
+    """Whether all members are finished, or diverged by the steps of gd, some of which are large."""
+    states = {m.name: standings[m.name].state for m in plan.members}
+    return all(
+        states[m.name] is State.FINISHED
+        or (states[m.name] is State.DIVERGED and m.config.integrator == "gd")
+        for m in plan.members
+    )
 
 
 def _plan(base: Base, points: Iterable[Settings]) -> Plan:
@@ -217,24 +257,15 @@ def of_condition(name: str) -> Which:
 def sample(
     found: Iterable[Found], tolerances: tuple[float, float], measure: str, which: Which
 ) -> Sample | None:
-    """Return a measure of the chosen runs at the second tolerance, by seed, in order.
-
-    Only seeds that have both tolerances count. Returns None if there are none, or the measure is
-    missing.
-    """
+    """Return a measure of the chosen runs at two tolerances; None if no seed has both."""
     by_level: dict[float, dict[int, float]] = {rtol: {} for rtol in tolerances}
     for each in found:
         value = each.numbers.get(measure)
         if which(each.config) and each.config.rtol in by_level and value is not None:
             by_level[each.config.rtol][each.config.seed] = value
     coarse, fine = (by_level[rtol] for rtol in tolerances)
-    seeds = sorted(coarse.keys() & fine.keys())
-    if not seeds:
-        return None
-    first, second = (np.array([level[seed] for seed in seeds]) for level in (coarse, fine))
-    change, size = np.abs(first - second), np.abs(second)
-    error = float(np.max(change / np.where(change == 0, 1.0, size)))
-    return Sample(second, error)
+    found_both = Sample.of(coarse, fine)
+    return found_both if found_both.seeds else None
 
 
 def at_base(base: Base, which: Which, **varied: Any) -> Which:
@@ -265,13 +296,13 @@ def curve(
         gd = [run for run in runs if run.config.integrator == "gd"]
         chosen = at_base(base, of_side(side))
         for step in sorted({run.config.step_size for run in gd}, key=float):
-            values = [
-                run.numbers[measure]
+            values = {
+                run.config.seed: run.numbers[measure]
                 for run in gd
                 if chosen(run.config) and run.config.step_size == step
-            ]
-            if values and None not in values:
-                points.append((float(step), Sample(np.array(values), float("nan"))))
+            }
+            if values and None not in values.values():
+                points.append((float(step), replace(Sample.of(values, values), error=nan)))
         return points
     flows = [run for run in runs if run.config.adaptive]
     for value in _VARIED[key][0]:
@@ -294,18 +325,40 @@ def folders(path: Path) -> tuple[Path, Path]:
 
 
 def samples_of(found: Iterable[Found], base: Base) -> dict[str, dict[str, Sample]]:
-    """Return the samples of every measure that all conditions with runs have, by condition."""
+    """Return the samples of every measure by condition, all of the same seeds.
+
+    Seeds that lack a condition or a tolerance are left out; measures that none has, too. Raises
+    `StudyError` if nothing is left.
+    """
     runs = list(found)
     samples: dict[str, dict[str, Sample]] = {}
     for measure in MEASURES:
-        for condition in CONDITIONS:
-            chosen = at_base(base, of_condition(condition))
-            one = sample(runs, base.tolerances, measure, chosen)
-            if one is not None:
-                samples.setdefault(measure, {})[condition] = one
+        by = {
+            condition: sample(
+                runs, base.tolerances, measure, at_base(base, of_condition(condition))
+            )
+            for condition in CONDITIONS
+        }
+        paired = _of_shared_seeds({name: one for name, one in by.items() if one is not None})
+        if len(paired) == len(CONDITIONS):
+            samples[measure] = paired
     if not samples:
-        raise ConfigError("no seed is finished at both tolerances: nothing can be compared")
+        raise StudyError("no seed is finished in all conditions: nothing can be compared")
     return samples
+
+
+def _of_shared_seeds(by: Mapping[str, Sample]) -> dict[str, Sample]:
+    shared = set.intersection(*(set(one.seeds) for one in by.values())) if by else set()
+    if not shared:
+        return {}
+    return {
+        name: replace(
+            one,
+            seeds=tuple(sorted(shared)),
+            values=np.array([v for s, v in zip(one.seeds, one.values, strict=True) if s in shared]),
+        )
+        for name, one in by.items()
+    }
 
 
 def curves_of(

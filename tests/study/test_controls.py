@@ -10,7 +10,7 @@ import pytest
 from support_cli import assert_refused, caller
 
 from prdsim.config import RunConfig
-from prdsim.errors import ConfigError
+from prdsim.errors import ConfigError, StudyError
 from prdsim.study import StudyFolder
 from prdsim.study.contrast_figures import draw_effects, draw_response
 from prdsim.study.contrasts import effect, effect_table, effects_of, summary_table
@@ -52,7 +52,7 @@ def configs(plan: Plan) -> list[RunConfig]:
 def test_every_condition_is_run_at_two_tolerances_from_the_same_seeds():
     base = Base(TINY)
     assert base.tolerances == (3e-4, 3e-5)
-    first, second = configs(references(base, 3, 0)), configs(controls(base, 3))
+    first, second = configs(references(base, 3, 0)), configs(controls(base, range(3)))
     assert len(first) == 3 * 2 * 2
     assert {(c.seed, c.rtol, c.diffusion) for c in first} == {
         (seed, rtol, side)
@@ -70,7 +70,7 @@ def test_every_condition_is_run_at_two_tolerances_from_the_same_seeds():
 def test_norms_are_those_of_the_adversary_of_the_same_seed_at_the_finer_tolerance():
     base = Base(TINY)
     members = {f"{m.name}.h5": m.config for m in references(base, 3, 0).members}
-    for config in configs(controls(base, 3)):
+    for config in configs(controls(base, range(3))):
         adversary = members[Path(str(config.forcing_norm)).name]
         assert (adversary.seed, adversary.rtol) == (config.seed, base.tolerances[1])
         assert adversary.diffuses
@@ -101,7 +101,7 @@ def test_curves_vary_one_key_at_a_time_and_share_runs_with_the_references():
         ({"seed": 3}, "seed cannot be set"),
         ({"forcing": "white"}, "forcing cannot be set"),
         ({"diffusivity": 0.0}, "diffusivity cannot be 0"),
-        ({"end_time": None, "steps": 3, "snapshots": "every:1", "scalars": "every:1"}, "give one"),
+        ({"steps": 3}, "give end_time alone"),
     ],
 )
 def test_settings_that_leave_nothing_to_compare_are_refused(given, message):
@@ -111,46 +111,49 @@ def test_settings_that_leave_nothing_to_compare_are_refused(given, message):
 
 # -- effects ---------------------------------------------------------------------------------------
 
+
+def of(values: np.ndarray, error: float) -> Sample:
+    return Sample(tuple(range(len(values))), values, error)
+
+
 DRAWN = np.random.default_rng(1).standard_normal((3, 10))
 
 
 def test_an_effect_is_the_mean_difference_in_standard_deviations():
-    found = effect(Sample(DRAWN[0] + 3.0, 0.0), Sample(DRAWN[0], 0.0), 1)
+    found = effect(of(DRAWN[0] + 3.0, 0.0), of(DRAWN[0], 0.0), 1)
     assert found.size == pytest.approx(3.0 / np.std(DRAWN[0], ddof=1))
     assert np.isnan(found.low), "every pair differs by the same"
-    found = effect(Sample(DRAWN[0] + 3.0, 0.0), Sample(DRAWN[1], 0.0), 1)
+    found = effect(of(DRAWN[0] + 3.0, 0.0), of(DRAWN[1], 0.0), 1)
     unit = np.sqrt((np.var(DRAWN[0], ddof=1) + np.var(DRAWN[1], ddof=1)) / 2)
     differences = DRAWN[0] + 3.0 - DRAWN[1]
     assert found.size == pytest.approx(differences.mean() / unit)
     assert found.sign == "+"
     spread = np.std(differences, ddof=1) / np.sqrt(10) / unit
     assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.4)
-    opposite = effect(Sample(DRAWN[1], 0.0), Sample(DRAWN[0] + 3.0, 0.0), 1)
+    opposite = effect(of(DRAWN[1], 0.0), of(DRAWN[0] + 3.0, 0.0), 1)
     assert opposite.sign == "-"
 
 
 def test_an_interval_that_holds_zero_has_no_sign():
-    assert effect(Sample(DRAWN[0], 0.0), Sample(DRAWN[1], 0.0), 1).sign == ""
+    assert effect(of(DRAWN[0], 0.0), of(DRAWN[1], 0.0), 1).sign == ""
 
 
 def test_intervals_are_wider_the_more_measures_are_looked_at():
-    one, many = (
-        effect(Sample(DRAWN[0] + 0.9, 0.0), Sample(DRAWN[1], 0.0), count) for count in (1, 100)
-    )
+    one, many = (effect(of(DRAWN[0] + 0.9, 0.0), of(DRAWN[1], 0.0), count) for count in (1, 100))
     assert many.low < one.low < one.high < many.high
 
 
 def test_a_difference_within_discretization_errors_has_no_sign():
-    x, y = Sample(DRAWN[0] / 10 + 101.0, 0.005), Sample(DRAWN[1] / 10 + 100.0, 0.004)
+    x, y = of(DRAWN[0] / 10 + 101.0, 0.005), of(DRAWN[1] / 10 + 100.0, 0.004)
     assert effect(x, y, 1).sign == "+"
-    assert effect(Sample(x.values, 0.007), y, 1).sign == ""
+    assert effect(of(x.values, 0.007), y, 1).sign == ""
 
 
 def test_few_seeds_have_no_interval():
-    found = effect(Sample(DRAWN[0, :4] + 3.0, 0.0), Sample(DRAWN[1, :4], 0.0), 1)
+    found = effect(of(DRAWN[0, :4] + 3.0, 0.0), of(DRAWN[1, :4], 0.0), 1)
     assert found.size > 1
     assert found.sign == ""
-    assert np.isnan(effect(Sample(DRAWN[0, :1], 0.0), Sample(DRAWN[1, :1], 0.0), 1).size)
+    assert np.isnan(effect(of(DRAWN[0, :1], 0.0), of(DRAWN[1, :1], 0.0), 1).size)
 
 
 def test_the_interval_covers_as_often_as_it_says():
@@ -158,7 +161,7 @@ def test_the_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
     missed = {1: 0, 17: 0}
     for _ in range(300):
-        x, y = (Sample(values, 0.0) for values in rng.standard_normal((2, 10)))
+        x, y = (of(values, 0.0) for values in rng.standard_normal((2, 10)))
         for measures in missed:
             missed[measures] += effect(x, y, measures).sign != ""
     assert 5 <= missed[1] <= 25  # 15 expected
@@ -180,7 +183,7 @@ def found_runs(base: Base, plan: Plan) -> list[Found]:
 
 def test_samples_are_those_of_the_finer_tolerance_at_the_bases_settings():
     base = Base(TINY)
-    runs = found_runs(base, references(base, 6, 3)) + found_runs(base, controls(base, 6))
+    runs = found_runs(base, references(base, 6, 3)) + found_runs(base, controls(base, range(6)))
     samples = samples_of(runs, base)
     assert list(samples) == ["distance_U_mean"], "missing measures are left out"
     by = samples["distance_U_mean"]
@@ -191,7 +194,27 @@ def test_samples_are_those_of_the_finer_tolerance_at_the_bases_settings():
     np.testing.assert_array_equal(by["static"].values, seeds + 21.0)
     assert by["white"].error == pytest.approx(0.01)
     lost = [run for run in runs if (run.config.seed, run.config.rtol) != (2, base.tolerances[0])]
-    assert len(samples_of(lost, base)["distance_U_mean"]["none"].values) == 5
+    by = samples_of(lost, base)["distance_U_mean"]
+    assert {one.seeds for one in by.values()} == {(0, 1, 3, 4, 5)}
+
+
+def test_conditions_are_compared_at_the_same_seeds_whichever_each_lacks():
+    base = Base(TINY)
+    runs = found_runs(base, references(base, 6, 0)) + found_runs(base, controls(base, range(6)))
+    lost = [
+        run
+        for run in runs
+        if (run.config.seed, run.config.diffusion) != (1, False)
+        and (run.config.seed, run.config.forcing) not in ((2, "white"), (4, "static"))
+    ]
+    samples = samples_of(lost, base)
+    by = samples["distance_U_mean"]
+    assert {one.seeds for one in by.values()} == {(0, 3, 5)}
+    np.testing.assert_array_equal(by["adversary"].values - by["none"].values, [10.0] * 3)
+    text = summary_table(samples, effects_of(samples), "", 6).to_text()
+    assert "of fewer than 6 seeds: distance_U_mean (3)" in text
+    with pytest.raises(StudyError, match="no seed is finished"):
+        samples_of([run for run in runs if run.config.forcing != "slow"], base)
 
 
 def test_response_curves_have_their_points_and_what_does_not_respond():
@@ -211,15 +234,15 @@ def test_response_curves_have_their_points_and_what_does_not_respond():
 def test_tables_and_figures():
     rng = np.random.default_rng(0)
     samples = {
-        measure: {c: Sample(rng.standard_normal(10) + k, 0.01) for k, c in enumerate(CONDITIONS)}
+        measure: {c: of(rng.standard_normal(10) + k, 0.01) for k, c in enumerate(CONDITIONS)}
         for measure in ("distance_U_mean", "ks_U")
     }
     effects = effects_of(samples)
-    rows = effect_table(samples, effects, "", ()).rows
+    rows = effect_table(samples, effects, "").rows
     assert len(rows) == 2 * len(CONDITIONS)
     assert {row["beside_none"] for row in rows if row["condition"] == "none"} == {""}
     assert rows[-1]["beside_none"] == rows[-1]["beside_adversary"] == "+"
-    text = summary_table(samples, effects, "title").to_text()
+    text = summary_table(samples, effects, "title", 10).to_text()
     assert text.splitlines()[2].split() == ["measure", *CONDITIONS, "error"]
     assert " 1 %" in text
     figure = draw_effects(samples, effects, "title")
@@ -243,7 +266,7 @@ def finished(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("controls")
     base = Base(TINY)
     for folder, plan in zip(
-        folders(path), (references(base, 2, 0), controls(base, 2)), strict=True
+        folders(path), (references(base, 2, 0), controls(base, range(2))), strict=True
     ):
         study = StudyFolder.create(folder, plan)
         work(study, study.plan.members)
@@ -290,4 +313,8 @@ def test_what_cannot_be(finished, tmp_path, monkeypatch, capsys):
     assert_refused(run("controls", "--dataset", "no-such"), 3, "no-such")
     answer = run("controls", "-o", finished, "--seeds", 2, *SET, "--set", "width=5")
     assert_refused(answer, 2, "members that are not in this")
-    assert list(tmp_path.iterdir()) == []
+    own = tmp_path / "own.csv"
+    own.write_text("x0,x1,y0\n" + "0.1,0.2,1\n" * 5)
+    assert_refused(run("controls", "--dataset", "own.csv", "--curve-seeds", 0), 3, "own.csv")
+    assert_refused(run("controls", "--set", "backend=no-such"), 2, "no-such")
+    assert list(tmp_path.iterdir()) == [own]
