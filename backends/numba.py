@@ -126,13 +126,13 @@ class NumbaBackend(NumpyBackend):
         return total
 
     def all_finite(self, A: Array) -> bool:
-        found = np.empty(self.threads, bool)
-        _any_infinite(A.size, found, A.reshape(-1), parts=found.size)
-        return not any(found.tolist())
+        infinite = np.empty(self.threads, bool)
+        _any_infinite(A.size, infinite, A.reshape(-1), parts=self.threads)
+        return True not in infinite.tolist()
 
     def gate_changes(self, A: Array, gates: Array) -> int:
         changes = np.empty(self.threads, np.int64)
-        _gate_changes(A.size, changes, A.reshape(-1), gates.reshape(-1), parts=changes.size)
+        _gate_changes(A.size, changes, A.reshape(-1), gates.reshape(-1), parts=self.threads)
         return sum(changes.tolist())
 
 

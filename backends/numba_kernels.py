@@ -43,24 +43,34 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     python = cast(FunctionType, function)
     task = compiled(python, no_cpython_wrapper=True)
 
-    def called(threads, parts, count, *arguments):  # type: ignore[no-untyped-def]
-        fork(task, threads, parts, count, arguments)
-
-    called.__module__, called.__qualname__ = python.__module__, f"{python.__qualname__}_called"
-    shared = compiled(called)
+    shared = compiled(_called(python, task))
 
     @wraps(python)
     def run(count: int, *arguments: Any, entries: int | None = None, parts: int = 0) -> None:
         large = (arguments[-1].size if entries is None else entries) >= PARALLEL_FROM
         if not large or _threads.lost:
-            shared(1, parts or 1, count, *arguments)
+            shared(*(1, parts or 1, count) + arguments)
             return
         threads = numba.get_num_threads()
         parts = parts or threads
         with _threads.turn:
-            shared(min(threads, parts), parts, count, *arguments)
+            shared(*(min(threads, parts), parts, count) + arguments)
 
     return run
+
+
+def _called(function: FunctionType, task: Any) -> FunctionType:
+    """Return ``called(threads, parts, count, *arguments)``, with the names of the arguments.
+
+    It is made from text because a call of a compiled function with ``*`` takes twice as long.
+    """
+    names = ", ".join(function.__code__.co_varnames[3 : function.__code__.co_argcount])
+    text = f"def called(_t, _p, _c, {names}): fork(task, _t, _p, _c, ({names},))"
+    scope: dict[str, Any] = {"fork": fork, "task": task}
+    exec(compile(text, function.__code__.co_filename, "exec"), scope)
+    called = cast(FunctionType, scope["called"])
+    called.__module__, called.__qualname__ = function.__module__, f"{function.__qualname__}_called"
+    return called
 
 
 class _Threads:
