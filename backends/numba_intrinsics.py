@@ -52,9 +52,7 @@ def fork(typing, task, threads, parts, count, arguments):  # type: ignore[no-unt
         _, threads, *shared = values
         data = cgutils.alloca_once_value(builder, cgutils.pack_struct(builder, shared))
         first = cgutils.alloca_once_value(builder, _BYTES(None))  # its address counts the parts
-        parts, step = (
-            cgutils.alloca_once_value(builder, value) for value in (shared[0], _INT(1))
-        )
+        parts, step = (cgutils.alloca_once_value(builder, value) for value in (shared[0], _INT(1)))
         calls = _calls(context, builder.module, compiled, data.type)
         given = [builder.bitcast(value, _BYTES) for value in (calls, first, parts, step, data)]
         with builder.if_else(builder.icmp_signed(">", threads, _INT(1))) as (several, one):
@@ -151,7 +149,9 @@ def product(  # type: ignore[no-untyped-def]
     outer = types.void(
         size, size, size, scalar, A, place_A, flag, B, place_B, flag, scalar, out, place_out
     )
-    kind, transposed, stored = (ir.Constant(_CHAR, ord(c)) for c in ("ds"[scalar == types.float32], *"tn"))
+    kind, transposed, stored = (
+        ir.Constant(_CHAR, ord(c)) for c in ("ds"[scalar == types.float32], *"tn")
+    )
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
         rows, inner, columns, alpha, A, at_A, A_transposed, B, at_B, B_transposed, *last = values
