@@ -17,8 +17,8 @@ import numpy as np
 from . import numba_cache, numba_kernels, numba_notices
 from .arrays import HostArray as Array
 from .numba_cache import compiled
-from .numba_intrinsics import entries
 from .numba_fused import NumbaFused
+from .numba_intrinsics import entries
 from .numba_kernels import PARALLEL_FROM, kernel
 from .numpy import NumpyBackend
 
@@ -142,32 +142,32 @@ def _stored(M: Array) -> tuple[Array, bool]:
 
 
 @kernel
-def _copy(part, begin, end, source, out):  # type: ignore[no-untyped-def]
+def _copy(_part, begin, end, source, out):  # type: ignore[no-untyped-def]
     for i in range(begin, end):
         out[i] = source[i]
 
 
 @kernel
-def _relu(part, begin, end, A, out):  # type: ignore[no-untyped-def]
+def _relu(_part, begin, end, A, out):  # type: ignore[no-untyped-def]
     for i in range(begin, end):
         out[i] = 0 if A[i] < 0 else A[i]  # written so that NaN passes
 
 
 @kernel
-def _heaviside(part, begin, end, A, out):  # type: ignore[no-untyped-def]
+def _heaviside(_part, begin, end, A, out):  # type: ignore[no-untyped-def]
     for i in range(begin, end):
         out[i] = 1 if A[i] >= 0 else 0
 
 
 @kernel
-def _gate(part, begin, end, B, A, out):  # type: ignore[no-untyped-def]
+def _gate(_part, begin, end, B, A, out):  # type: ignore[no-untyped-def]
     zero = B.dtype.type(0)
     for i in range(begin, end):
         out[i] = B[i] if A[i] >= 0 else B[i] * zero  # not 0: NaN and infinities pass as NaN
 
 
 @kernel
-def _combine(part, begin, end, count, c, C, d, D, e, E, f, F, g, G, out):  # type: ignore[no-untyped-def]
+def _combine(_part, begin, end, count, c, C, d, D, e, E, f, F, g, G, out):  # type: ignore[no-untyped-def]
     """out = c C + d D + ... (``count`` terms), left to right, in blocks that stay in the cache."""
     for block in range(begin, end, _BLOCK):
         last = min(block + _BLOCK, end)
@@ -189,28 +189,28 @@ def _combine(part, begin, end, count, c, C, d, D, e, E, f, F, g, G, out):  # typ
 
 
 @kernel
-def _interpolate(part, begin, end, e, Y, Z, out):  # type: ignore[no-untyped-def]
+def _interpolate(_part, begin, end, e, Y, Z, out):  # type: ignore[no-untyped-def]
     for i in range(begin, end):
         for p in range(out.shape[1]):
             out[i, p] = (Y[i, p] - Z[i, p]) * e[p] + Z[i, p]
 
 
 @kernel
-def _scale_rows(part, begin, end, r, A, out):  # type: ignore[no-untyped-def]
+def _scale_rows(_part, begin, end, r, A, out):  # type: ignore[no-untyped-def]
     for i in range(begin, end):
         for j in range(out.shape[1]):
             out[i, j] = r[i] * A[i, j]
 
 
 @kernel
-def _scale_columns(part, begin, end, c, A, out):  # type: ignore[no-untyped-def]
+def _scale_columns(_part, begin, end, c, A, out):  # type: ignore[no-untyped-def]
     for i in range(begin, end):
         for j in range(out.shape[1]):
             out[i, j] = c[j] * A[i, j]
 
 
 @kernel
-def _penalty_weights(part, begin, end, squared_norms, scale, out):  # type: ignore[no-untyped-def]
+def _penalty_weights(_part, begin, end, squared_norms, scale, out):  # type: ignore[no-untyped-def]
     zero, one = out.dtype.type(0), out.dtype.type(1)
     for p in range(begin, end):
         norm = np.sqrt(squared_norms[p])
@@ -227,7 +227,7 @@ def _high(a, b):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _uniforms(part, begin, end, seed, stream, step, update, out):  # type: ignore[no-untyped-def]
+def _uniforms(_part, begin, end, seed, stream, step, update, out):  # type: ignore[no-untyped-def]
     """Output word 0 of the Philox4x64-10 block of each entry, as a number in [0, 1)."""
     for i in range(begin, end):
         c0, c1, c2, c3, k0, k1 = np.uint64(i), update, step[0], np.uint64(0), seed, stream
@@ -241,7 +241,7 @@ def _uniforms(part, begin, end, seed, stream, step, update, out):  # type: ignor
 
 
 @kernel
-def _row_dots(part, begin, end, out, A, B):  # type: ignore[no-untyped-def]
+def _row_dots(_part, begin, end, out, A, B):  # type: ignore[no-untyped-def]
     for i in range(begin, end):
         total = out.dtype.type(0)
         for j in range(A.shape[1]):

@@ -33,7 +33,8 @@ _troubles: list[str] = []
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a function of arrays and numbers at first use, without fastmath, and keep it."""
-    dispatcher = njit(error_model="numpy", no_cfunc_wrapper=True, **options)(function)
+    options |= {"error_model": "numpy", "no_cfunc_wrapper": True}
+    dispatcher: Any = njit(**options)(function)
     try:
         dispatcher._cache = _KernelCache(function)  # as `cache=True` does with Numba's
     except Exception:  # Numba looks for a folder in many ways
@@ -62,9 +63,6 @@ class _KernelCache(FunctionCache):
         super().__init__(function)  # type: ignore[no-untyped-call]
         folder = _users_folder() or Path(self.cache_path)
         self._cache_file = _SealedFiles(folder, self._impl.filename_base)
-
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return sig, codegen.magic_tuple(), ""  # the sources decide the rest
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

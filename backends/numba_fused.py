@@ -122,7 +122,7 @@ class NumbaFused(Fused):
 
 
 @kernel
-def _add_up(part, begin, end, sums, out):  # type: ignore[no-untyped-def]
+def _add_up(_part, begin, end, sums, out):  # type: ignore[no-untyped-def]
     """out = the sum of ``sums`` over its first axis, in order."""
     for i in range(begin, end):
         for p in range(out.shape[1]):

@@ -1,21 +1,26 @@
 """Code that kernels of the Numba backend contain and Numba does not generate from Python.
 
-These few instructions spare most of the compiling: Numba's own parallel loops and slices took
-three quarters of the processor time of a first run.
+They spare most of the compiling: Numba's parallel loops and slices took three quarters of the
+processor time of a first run. `fork` calls the function that Numba's parallel loops call.
 """
+
+# mypy: disable-error-code="no-untyped-call"
+# ruff: noqa: ARG001 - an intrinsic gets the types of its arguments, and must name them all
 
 from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.core.compiler import compile_internal
 from numba.core.targetconfig import ConfigStack
-from numba.extending import intrinsic
+from numba.extending import intrinsic as _intrinsic
 
-_INT = ir.IntType(types.intp.bitwidth)
+intrinsic: Any = _intrinsic  # its calls lack the first parameter
+_INT = ir.IntType(8 * np.intp().itemsize)
 _CHAR = ir.IntType(8)
 _BYTES = _CHAR.as_pointer()
 _NOTHING = ir.VoidType()
@@ -32,7 +37,7 @@ _GEMM = ir.FunctionType(
 )
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def fork(typing, task, threads, parts, count, arguments):  # type: ignore[no-untyped-def]
     """Call ``task(part, begin, end, *arguments)`` for each part of a range, on Numba's threads.
 
@@ -42,7 +47,7 @@ def fork(typing, task, threads, parts, count, arguments):  # type: ignore[no-unt
     outer = types.void(task, types.intp, types.intp, types.intp, arguments)
     inner = (types.uintp, types.uintp, types.uintp, *arguments.types)
 
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, _signature, values):  # type: ignore[no-untyped-def]
         flags = ConfigStack().top().copy()
         flags.no_compile = flags.no_cpython_wrapper = True
         compiled = compile_internal(
@@ -103,15 +108,15 @@ def _calls(context: Any, module: Any, compiled: Any, data_type: Any) -> Any:
     return function
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def entries(typing, A, index, size):  # type: ignore[no-untyped-def]  # noqa: ARG001
+@intrinsic
+def entries(typing, A, index, size):  # type: ignore[no-untyped-def]
     """``size`` entries of a C-contiguous array from ``index`` (a tuple) on, as a vector.
 
     Nothing is checked, and the array must outlive the vector.
     """
     vector = types.Array(A.dtype, 1, "C")
 
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, _signature, values):  # type: ignore[no-untyped-def]
         result = context.make_array(vector)(context, builder)
         itemsize = _INT(context.get_abi_sizeof(context.get_data_type(A.dtype)))
         result.data = _pointer(context, builder, A, *values[:2])
@@ -133,7 +138,7 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return cgutils.get_item_pointer(context, builder, array_type, array, indices)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def product(  # type: ignore[no-untyped-def]
     typing, rows, inner, columns, alpha, A, at_A, A_transposed, B, at_B, B_transposed, beta, out,
     at_out,
@@ -153,7 +158,7 @@ def product(  # type: ignore[no-untyped-def]
         ir.Constant(_CHAR, ord(c)) for c in ("ds"[scalar == types.float32], *"tn")
     )
 
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, _signature, values):  # type: ignore[no-untyped-def]
         rows, inner, columns, alpha, A, at_A, A_transposed, B, at_B, B_transposed, *last = values
         beta, out, at_out = last
 

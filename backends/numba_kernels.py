@@ -22,6 +22,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import numba
 import numpy as np
+from numba import njit
 
 from .arrays import HostArray as Array
 from .numba_cache import compiled
@@ -41,20 +42,18 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     the number of threads, or within one entry: then neither threads nor this choice changes a bit.
     """
     python = cast(FunctionType, function)
-    task = compiled(python, no_cpython_wrapper=True)
-
-    shared = compiled(_called(python, task))
+    shared = compiled(_called(python, njit(python)))
 
     @wraps(python)
     def run(count: int, *arguments: Any, entries: int | None = None, parts: int = 0) -> None:
         large = (arguments[-1].size if entries is None else entries) >= PARALLEL_FROM
         if not large or _threads.lost:
-            shared(*(1, parts or 1, count) + arguments)
+            shared(*(1, parts or 1, count) + arguments)  # noqa: RUF005 - faster than a list
             return
         threads = numba.get_num_threads()
         parts = parts or threads
         with _threads.turn:
-            shared(*(min(threads, parts), parts, count) + arguments)
+            shared(min(threads, parts), parts, count, *arguments)
 
     return run
 
@@ -112,7 +111,7 @@ launch_threads = _threads.launch
 
 @kernel
 def gemm(  # type: ignore[no-untyped-def]
-    part, begin, end, alpha, A, A_transposed, B, B_transposed, beta, out
+    _part, begin, end, alpha, A, A_transposed, B, B_transposed, beta, out
 ):
     """out = alpha A B + beta out, for rows or columns [begin, end) of it, whichever number more."""
     rows, columns = out.shape
