@@ -13,12 +13,12 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import prange
 
 from . import numba_cache, numba_kernels, numba_notices
 from .arrays import HostArray as Array
 from .numba_cache import compiled
 from .numba_fused import NumbaFused
+from .numba_intrinsics import entries
 from .numba_kernels import PARALLEL_FROM, kernel
 from .numpy import NumpyBackend
 
@@ -27,7 +27,7 @@ _W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
 
 
 _TERMS = 5  # of a linear combination in one kernel: a state and the stages of bs23
-_BLOCK = 1 << 11  # entries combined at a time
+_BLOCK = np.uintp(1 << 11)  # entries combined at a time
 _SHARES = 64  # of a sum over all entries, each added by one thread
 
 
@@ -71,60 +71,69 @@ class NumbaBackend(NumpyBackend):
         self, A: Array, B: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0
     ) -> None:
         scalar, (A, A_transposed), (B, B_transposed) = self.dtype.type, _stored(A), _stored(B)
-        numba_kernels.gemm(
-            self.threads, scalar(alpha), A, A_transposed, B, B_transposed, scalar(beta), out
-        )
+        operands = scalar(alpha), A, A_transposed, B, B_transposed, scalar(beta), out
+        numba_kernels.gemm(max(out.shape), *operands, parts=self.threads)
 
     def copy(self, source: Array, out: Array) -> None:
-        _copy(source.reshape(-1), out.reshape(-1))
+        _copy(out.size, source.reshape(-1), out.reshape(-1))
 
     def relu(self, A: Array, out: Array) -> None:
-        _relu(A.reshape(-1), out.reshape(-1))
+        _relu(out.size, A.reshape(-1), out.reshape(-1))
 
     def heaviside(self, A: Array, out: Array) -> None:
-        _heaviside(A.reshape(-1), out.reshape(-1))
+        _heaviside(out.size, A.reshape(-1), out.reshape(-1))
 
     def gate(self, B: Array, A: Array, out: Array) -> None:
-        _gate(B.reshape(-1), A.reshape(-1), out.reshape(-1))
+        _gate(out.size, B.reshape(-1), A.reshape(-1), out.reshape(-1))
 
     def combine(self, terms: Sequence[tuple[float, Array]], out: Array) -> None:
         flat, scalar = out.reshape(-1), self.dtype.type
         operands = [(scalar(c), A.reshape(-1)) for c, A in terms]
         while True:
             now, operands = operands[:_TERMS], operands[_TERMS:]
-            _combine(len(now), *chain(*now), *(_TERMS - len(now)) * now[0], flat)
+            _combine(out.size, len(now), *chain(*now), *(_TERMS - len(now)) * now[0], flat)
             if not operands:
                 return
             operands.insert(0, (scalar(1.0), flat))
 
     def interpolate(self, e: Array, Y: Array, Z: Array, out: Array) -> None:
-        _interpolate(e, Y, Z, out)
+        _interpolate(len(out), e, Y, Z, out)
 
     def scale_rows(self, r: Array, A: Array, out: Array) -> None:
-        _scale_rows(r, A, out)
+        _scale_rows(len(out), r, A, out)
 
     def scale_columns(self, c: Array, A: Array, out: Array) -> None:
-        _scale_columns(c, A, out)
+        _scale_columns(len(out), c, A, out)
 
     def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
-        _penalty_weights(squared_norms, self.dtype.type(scale), out)
+        _penalty_weights(out.size, squared_norms, self.dtype.type(scale), out)
 
     def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
-        _uniforms(np.uint64(seed), np.uint64(stream), step, np.uint64(update), out)
+        words = np.uint64(seed), np.uint64(stream), step, np.uint64(update)
+        _uniforms(out.size, *words, out)
 
     def row_dots(self, A: Array, B: Array, out: Array) -> None:
-        _row_dots(out, A, B)
+        _row_dots(len(out), out, A, B)
 
     def dot(self, A: Array, B: Array) -> float:
         if A.size < PARALLEL_FROM:  # not worth another second of compiling
             return super().dot(A, B)
-        return float(_dot(A.reshape(-1), B.reshape(-1)))
+        shares = np.empty(_SHARES)
+        _dot(A.size, shares, A.reshape(-1), B.reshape(-1), parts=_SHARES)
+        total = 0.0
+        for share in shares.tolist():  # in order: `sum` rounds otherwise
+            total += share
+        return total
 
     def all_finite(self, A: Array) -> bool:
-        return bool(_all_finite(A.reshape(-1)))
+        infinite = np.empty(self.threads, bool)
+        _any_infinite(A.size, infinite, A.reshape(-1), parts=self.threads)
+        return True not in infinite.tolist()
 
     def gate_changes(self, A: Array, gates: Array) -> int:
-        return int(_gate_changes(A.reshape(-1), gates.reshape(-1)))
+        changes = np.empty(self.threads, np.int64)
+        _gate_changes(A.size, changes, A.reshape(-1), gates.reshape(-1), parts=self.threads)
+        return sum(changes.tolist())
 
 
 def _stored(M: Array) -> tuple[Array, bool]:
@@ -133,81 +142,77 @@ def _stored(M: Array) -> tuple[Array, bool]:
 
 
 @kernel
-def _copy(source: Array, out: Array) -> None:
-    for i in prange(source.size):
+def _copy(_part, begin, end, source, out):  # type: ignore[no-untyped-def]
+    for i in range(begin, end):
         out[i] = source[i]
 
 
 @kernel
-def _relu(A: Array, out: Array) -> None:
-    for i in prange(A.size):
+def _relu(_part, begin, end, A, out):  # type: ignore[no-untyped-def]
+    for i in range(begin, end):
         out[i] = 0 if A[i] < 0 else A[i]  # written so that NaN passes
 
 
 @kernel
-def _heaviside(A: Array, out: Array) -> None:
-    for i in prange(A.size):
+def _heaviside(_part, begin, end, A, out):  # type: ignore[no-untyped-def]
+    for i in range(begin, end):
         out[i] = 1 if A[i] >= 0 else 0
 
 
 @kernel
-def _gate(B: Array, A: Array, out: Array) -> None:
+def _gate(_part, begin, end, B, A, out):  # type: ignore[no-untyped-def]
     zero = B.dtype.type(0)
-    for i in prange(A.size):
+    for i in range(begin, end):
         out[i] = B[i] if A[i] >= 0 else B[i] * zero  # not 0: NaN and infinities pass as NaN
 
 
 @kernel
-def _combine(count, c, C, d, D, e, E, f, F, g, G, out):  # type: ignore[no-untyped-def]
+def _combine(_part, begin, end, count, c, C, d, D, e, E, f, F, g, G, out):  # type: ignore[no-untyped-def]
     """out = c C + d D + ... (``count`` terms), left to right, in blocks that stay in the cache."""
-    for block in prange((out.size + _BLOCK - 1) // _BLOCK):
-        begin, end = block * _BLOCK, min((block + 1) * _BLOCK, out.size)
-        sums, A, B = out[begin:end], C[begin:end], D[begin:end]
+    for block in range(begin, end, _BLOCK):
+        last = min(block + _BLOCK, end)
         if count == 1:
-            for i in range(sums.size):
-                sums[i] = c * A[i]
+            for i in range(block, last):
+                out[i] = c * C[i]
         else:
-            for i in range(sums.size):
-                sums[i] = c * A[i] + d * B[i]
+            for i in range(block, last):
+                out[i] = c * C[i] + d * D[i]
         if count > 2:
-            _add(e, E[begin:end], sums)
+            for i in range(block, last):
+                out[i] += e * E[i]
         if count > 3:
-            _add(f, F[begin:end], sums)
+            for i in range(block, last):
+                out[i] += f * F[i]
         if count > 4:
-            _add(g, G[begin:end], sums)
-
-
-@compiled
-def _add(c, A, out):  # type: ignore[no-untyped-def]
-    for i in range(out.size):
-        out[i] += c * A[i]
+            for i in range(block, last):
+                out[i] += g * G[i]
 
 
 @kernel
-def _interpolate(e: Array, Y: Array, Z: Array, out: Array) -> None:
-    for i in prange(out.shape[0]):
+def _interpolate(_part, begin, end, e, Y, Z, out):  # type: ignore[no-untyped-def]
+    for i in range(begin, end):
         for p in range(out.shape[1]):
             out[i, p] = (Y[i, p] - Z[i, p]) * e[p] + Z[i, p]
 
 
 @kernel
-def _scale_rows(r: Array, A: Array, out: Array) -> None:
-    for i in prange(out.shape[0]):
+def _scale_rows(_part, begin, end, r, A, out):  # type: ignore[no-untyped-def]
+    for i in range(begin, end):
         for j in range(out.shape[1]):
             out[i, j] = r[i] * A[i, j]
 
 
 @kernel
-def _scale_columns(c: Array, A: Array, out: Array) -> None:
-    for i in prange(out.shape[0]):
+def _scale_columns(_part, begin, end, c, A, out):  # type: ignore[no-untyped-def]
+    for i in range(begin, end):
         for j in range(out.shape[1]):
             out[i, j] = c[j] * A[i, j]
 
 
 @kernel
-def _penalty_weights(squared_norms: Array, scale: float, out: Array) -> None:
+def _penalty_weights(_part, begin, end, squared_norms, scale, out):  # type: ignore[no-untyped-def]
     zero, one = out.dtype.type(0), out.dtype.type(1)
-    for p in prange(out.size):
+    for p in range(begin, end):
         norm = np.sqrt(squared_norms[p])
         out[p] = (norm - one) / norm * scale if norm > zero else zero
 
@@ -221,29 +226,23 @@ def _high(a, b):  # type: ignore[no-untyped-def]
     return a1 * b1 + (middle >> half) + ((a0 * b1 + (middle & low)) >> half)
 
 
-@compiled
-def _philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
-    """Output word 0 of the Philox4x64-10 block with the given counter words and key."""
-    for _ in range(10):
-        high0, low0 = _high(_M0, c0), _M0 * c0
-        high1, low1 = _high(_M1, c2), _M1 * c2
-        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
-        k0 += _W0
-        k1 += _W1
-    return c0
+@kernel
+def _uniforms(_part, begin, end, seed, stream, step, update, out):  # type: ignore[no-untyped-def]
+    """Output word 0 of the Philox4x64-10 block of each entry, as a number in [0, 1)."""
+    for i in range(begin, end):
+        c0, c1, c2, c3, k0, k1 = np.uint64(i), update, step[0], np.uint64(0), seed, stream
+        for _ in range(10):
+            high0, low0 = _high(_M0, c0), _M0 * c0
+            high1, low1 = _high(_M1, c2), _M1 * c2
+            c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+            k0 += _W0
+            k1 += _W1
+        out[i] = np.float64(c0 >> np.uint64(11)) * 2.0**-53
 
 
 @kernel
-def _uniforms(seed: int, stream: int, step: Array, update: int, out: Array) -> None:
-    zero, shift = np.uint64(0), np.uint64(11)
-    for i in prange(out.size):
-        word = _philox(np.uint64(i), update, step[0], zero, seed, stream)
-        out[i] = np.float64(word >> shift) * 2.0**-53
-
-
-@kernel
-def _row_dots(out: Array, A: Array, B: Array) -> None:
-    for i in prange(A.shape[0]):
+def _row_dots(_part, begin, end, out, A, B):  # type: ignore[no-untyped-def]
+    for i in range(begin, end):
         total = out.dtype.type(0)
         for j in range(A.shape[1]):
             total += out.dtype.type(A[i, j]) * out.dtype.type(B[i, j])
@@ -251,48 +250,36 @@ def _row_dots(out: Array, A: Array, B: Array) -> None:
 
 
 @kernel
-def _dot(A: Array, B: Array) -> float:
-    """The sum of products in float64, in shares that do not depend on the number of threads."""
-    shares = np.empty(_SHARES)
-    for share in prange(_SHARES):
-        begin, end = share * A.size // _SHARES, (share + 1) * A.size // _SHARES
-        shares[share] = _dot_share(A[begin:end], B[begin:end])
-    total = 0.0
-    for share in range(_SHARES):
-        total += shares[share]
-    return total
-
-
-@compiled
-def _dot_share(A, B):  # type: ignore[no-untyped-def]
+def _dot(part, begin, end, shares, A, B):  # type: ignore[no-untyped-def]
     """Eight sums side by side, which compile to vector instructions without fastmath."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    whole = A.size - A.size % 8
+    a, b = entries(A, (begin,), end - begin), entries(B, (begin,), end - begin)
+    whole = a.size - a.size % 8
     for i in range(0, whole, 8):
-        s0 += np.float64(A[i]) * np.float64(B[i])
-        s1 += np.float64(A[i + 1]) * np.float64(B[i + 1])
-        s2 += np.float64(A[i + 2]) * np.float64(B[i + 2])
-        s3 += np.float64(A[i + 3]) * np.float64(B[i + 3])
-        s4 += np.float64(A[i + 4]) * np.float64(B[i + 4])
-        s5 += np.float64(A[i + 5]) * np.float64(B[i + 5])
-        s6 += np.float64(A[i + 6]) * np.float64(B[i + 6])
-        s7 += np.float64(A[i + 7]) * np.float64(B[i + 7])
-    for i in range(whole, A.size):
-        s0 += np.float64(A[i]) * np.float64(B[i])
-    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+        s0 += np.float64(a[i]) * np.float64(b[i])
+        s1 += np.float64(a[i + 1]) * np.float64(b[i + 1])
+        s2 += np.float64(a[i + 2]) * np.float64(b[i + 2])
+        s3 += np.float64(a[i + 3]) * np.float64(b[i + 3])
+        s4 += np.float64(a[i + 4]) * np.float64(b[i + 4])
+        s5 += np.float64(a[i + 5]) * np.float64(b[i + 5])
+        s6 += np.float64(a[i + 6]) * np.float64(b[i + 6])
+        s7 += np.float64(a[i + 7]) * np.float64(b[i + 7])
+    for i in range(whole, a.size):
+        s0 += np.float64(a[i]) * np.float64(b[i])
+    shares[part] = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
 
 
 @kernel
-def _all_finite(A: Array) -> bool:
+def _any_infinite(part, begin, end, found, A):  # type: ignore[no-untyped-def]
     infinite = 0
-    for i in prange(A.size):
+    for i in range(begin, end):
         infinite += not np.isfinite(A[i])
-    return infinite == 0
+    found[part] = infinite > 0
 
 
 @kernel
-def _gate_changes(A: Array, gates: Array) -> int:
+def _gate_changes(part, begin, end, found, A, gates):  # type: ignore[no-untyped-def]
     changes = 0
-    for i in prange(A.size):
+    for i in range(begin, end):
         changes += (A[i] >= 0) != (gates[i] != 0)
-    return changes
+    found[part] = changes

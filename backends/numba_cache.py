@@ -33,7 +33,8 @@ _troubles: list[str] = []
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a function of arrays and numbers at first use, without fastmath, and keep it."""
-    dispatcher = njit(error_model="numpy", **options)(function)
+    options |= {"error_model": "numpy", "no_cfunc_wrapper": True}
+    dispatcher: Any = njit(**options)(function)
     try:
         dispatcher._cache = _KernelCache(function)  # as `cache=True` does with Numba's
     except Exception:  # Numba looks for a folder in many ways

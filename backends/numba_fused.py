@@ -8,12 +8,12 @@ the products within a tile. Each thread sums over its neurons; the sums are adde
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from .arrays import HostArray as Array
 from .base import Backend, Fused
 from .numba_cache import compiled
-from .numba_kernels import kernel, product
+from .numba_intrinsics import entries, product
+from .numba_kernels import kernel
 
 _PANEL = 2048  # neurons per panel: products with the chart's matrix are done panel by panel
 _TILE_BYTES = 1 << 17  # per tile: two tiles and their operands fit a core's own cache
@@ -65,11 +65,12 @@ class NumbaFused(Fused):
     ) -> None:
         absent, nothing = base is None, self._nothing
         _predict(
-            self._dtype.type(alpha),
+            len(A), self._dtype.type(alpha),
             carried is not None, nothing if carried is None else carried, matrix,
             absent, nothing if absent else base, V, self._first, self._sums, A,
+            parts=len(self._first),
         )  # fmt: skip
-        _add_up(self._sums, out)
+        _add_up(len(out), self._sums, out)
 
     def pull_back(
         self,
@@ -86,11 +87,12 @@ class NumbaFused(Fused):
     ) -> None:
         scalar, nothing = self._dtype.type, self._nothing
         _pull_back(
-            scalar(alpha), scalar(beta), V, E,
+            len(A), scalar(alpha), scalar(beta), V, E,
             matrix is not None, nothing if matrix is None else matrix,
             out_U is not None, nothing if out_U is None else out_U,
             out_V is not None, nothing if out_V is None else out_V,
             self._first, self._second, self._V, B, A,
+            parts=len(self._first),
         )  # fmt: skip
 
     def gate_product(
@@ -98,8 +100,9 @@ class NumbaFused(Fused):
     ) -> None:
         gates = W.shape[0] * points.shape[1]
         operands = W, points, weights, self._sums, self._first
-        _gate_product(self._dtype.type(alpha), *operands, entries=gates)
-        _add_up(self._sums, out)
+        parts = len(self._first)
+        _gate_product(len(W), self._dtype.type(alpha), *operands, entries=gates, parts=parts)
+        _add_up(len(out), self._sums, out)
 
     def gate_moments(
         self,
@@ -114,162 +117,159 @@ class NumbaFused(Fused):
     ) -> None:
         scalar, gates = self._dtype.type, W.shape[0] * points.shape[1]
         operands = W, points, values, out, self._first
-        _gate_moments(scalar(alpha), scalar(beta), *operands, entries=gates)
+        parts = len(self._first)
+        _gate_moments(len(W), scalar(alpha), scalar(beta), *operands, entries=gates, parts=parts)
 
 
 @kernel
-def _add_up(sums: Array, out: Array) -> None:
+def _add_up(_part, begin, end, sums, out):  # type: ignore[no-untyped-def]
     """out = the sum of ``sums`` over its first axis, in order."""
-    for i in prange(out.shape[0]):
+    for i in range(begin, end):
         for p in range(out.shape[1]):
             total = sums[0, i, p]
-            for part in range(1, sums.shape[0]):
-                total += sums[part, i, p]
+            for k in range(1, sums.shape[0]):
+                total += sums[k, i, p]
             out[i, p] = total
 
 
 @kernel
 def _predict(  # type: ignore[no-untyped-def]
-    alpha, has_carried, carried, matrix, no_base, base, V, tiles, sums, A
+    part, begin, end, alpha, has_carried, carried, matrix, no_base, base, V, tiles, sums, A
 ):
-    parts, tile_rows, tile_columns = tiles.shape
-    m, n = A.shape
-    d_out = V.shape[0]
+    begin, end = np.intp(begin), np.intp(end)
+    _, tile_rows, tile_columns = tiles.shape
+    n, d_out = A.shape[1], V.shape[0]
     zero, one = A.dtype.type(0), A.dtype.type(1)
-    for part in prange(parts):
-        begin, end = part * m // parts, (part + 1) * m // parts
-        H, Z = tiles[part], sums[part]
-        Z[:] = zero
-        for panel in range(begin, end, _PANEL):
-            panel_end = min(panel + _PANEL, end)
-            if has_carried and not no_base:
-                A[panel:panel_end] = base[panel:panel_end]
-            if has_carried:
+    for i in range(d_out):
+        for p in range(n):
+            sums[part, i, p] = zero
+    for panel in range(begin, end, _PANEL):
+        panel_end = min(panel + _PANEL, end)
+        if has_carried and not no_base:
+            for j in range(panel, panel_end):
+                for p in range(n):
+                    A[j, p] = base[j, p]
+        if has_carried:
+            product(
+                panel_end - panel, carried.shape[1], n, one, carried, (panel, 0), False,
+                matrix, (0, 0), False, zero if no_base else one, A, (panel, 0),
+            )  # fmt: skip
+        for j in range(panel, panel_end, tile_rows):
+            rows = min(tile_rows, panel_end - j)
+            for p in range(0, n, tile_columns):
+                columns = min(tile_columns, n - p)
+                for r in range(rows):
+                    a, h = entries(A, (j + r, p), columns), entries(tiles, (part, r, 0), columns)
+                    for c in range(columns):
+                        h[c] = zero if a[c] < 0 else a[c]  # NaN passes
                 product(
-                    panel_end - panel, carried.shape[1], n, one, carried[panel:], carried.shape[1],
-                    False, matrix, n, False, zero if no_base else one, A[panel:], n,
+                    d_out, rows, columns, alpha, V, (0, j), False,
+                    tiles, (part, 0, 0), False, one, sums, (part, 0, p),
                 )  # fmt: skip
-            for j in range(panel, panel_end, tile_rows):
-                rows = min(tile_rows, panel_end - j)
-                for p in range(0, n, tile_columns):
-                    columns = min(tile_columns, n - p)
-                    for r in range(rows):
-                        a, h = A[j + r, p : p + columns], H[r]
-                        for c in range(columns):
-                            h[c] = zero if a[c] < 0 else a[c]  # NaN passes
-                    product(
-                        d_out, rows, columns, alpha, V[:, j:], m, False,
-                        H, tile_columns, False, one, Z[:, p:], n,
-                    )  # fmt: skip
 
 
 @kernel
 def _pull_back(  # type: ignore[no-untyped-def]
+    part, begin, end,
     alpha, beta, V, E, has_matrix, matrix, has_U, U, has_V, out_V, features, drives, Vs, B, A
-):
-    parts, tile_rows, tile_columns = features.shape
-    m, n = A.shape
-    d_out = V.shape[0]
+):  # fmt: skip
+    begin, end = np.intp(begin), np.intp(end)
+    _, tile_rows, tile_columns = features.shape
+    n, d_out = A.shape[1], V.shape[0]
     zero, one = A.dtype.type(0), A.dtype.type(1)
-    for part in prange(parts):
-        begin, end = part * m // parts, (part + 1) * m // parts
-        H, D, V_tile = features[part], drives[part], Vs[part]
-        for panel in range(begin, end, _PANEL):
-            panel_end = min(panel + _PANEL, end)
-            for j in range(panel, panel_end, tile_rows):
-                rows = min(tile_rows, panel_end - j)
-                for i in range(d_out):  # out_V may be V, and is written while V is still needed
-                    for r in range(rows):
-                        V_tile[i, r] = V[i, j + r]
-                for p in range(0, n, tile_columns):
-                    columns = min(tile_columns, n - p)
-                    if has_U:
-                        product(
-                            rows, d_out, columns, one, V_tile, tile_rows, True,
-                            E[:, p:], n, False, zero, D, tile_columns,
-                        )  # fmt: skip
-                    for r in range(rows):
-                        a, h = A[j + r, p : p + columns], H[r]
+    for panel in range(begin, end, _PANEL):
+        panel_end = min(panel + _PANEL, end)
+        for j in range(panel, panel_end, tile_rows):
+            rows = min(tile_rows, panel_end - j)
+            for i in range(d_out):  # out_V may be V, and is written while V is still needed
+                for r in range(rows):
+                    Vs[part, i, r] = V[i, j + r]
+            for p in range(0, n, tile_columns):
+                columns = min(tile_columns, n - p)
+                if has_U:
+                    product(
+                        rows, d_out, columns, one, Vs, (part, 0, 0), True,
+                        E, (0, p), False, zero, drives, (part, 0, 0),
+                    )  # fmt: skip
+                for r in range(rows):
+                    a, h = entries(A, (j + r, p), columns), entries(features, (part, r, 0), columns)
+                    for c in range(columns):
+                        h[c] = zero if a[c] < 0 else a[c]
+                    if not has_U:
+                        continue
+                    # NaN and infinities behind a closed gate become NaN, not 0
+                    d = entries(drives, (part, r, 0), columns)
+                    if has_matrix:
+                        b = entries(B, (j + r, p), columns)
                         for c in range(columns):
-                            h[c] = zero if a[c] < 0 else a[c]
-                        if not has_U:
-                            continue
-                        d = D[r]  # NaN and infinities behind a closed gate become NaN, not 0
-                        if has_matrix:
-                            b = B[j + r, p : p + columns]
+                            b[c] = d[c] if a[c] >= 0 else d[c] * zero
+                    else:
+                        u = entries(U, (j + r, p), columns)
+                        if beta == zero:
                             for c in range(columns):
-                                b[c] = d[c] if a[c] >= 0 else d[c] * zero
+                                u[c] = alpha * (d[c] if a[c] >= 0 else d[c] * zero)
                         else:
-                            u = U[j + r, p : p + columns]
-                            if beta == zero:
-                                for c in range(columns):
-                                    u[c] = alpha * (d[c] if a[c] >= 0 else d[c] * zero)
-                            else:
-                                for c in range(columns):
-                                    gated = d[c] if a[c] >= 0 else d[c] * zero
-                                    u[c] = beta * u[c] + alpha * gated
-                    if has_V:
-                        product(
-                            d_out, columns, rows, alpha, E[:, p:], n, False,
-                            H, tile_columns, True, beta if p == 0 else one, out_V[:, j:], m,
-                        )  # fmt: skip
-            if has_U and has_matrix:
-                product(
-                    panel_end - panel, n, U.shape[1], alpha, B[panel:], n, False,
-                    matrix, n, True, beta, U[panel:], U.shape[1],
-                )  # fmt: skip
+                            for c in range(columns):
+                                gated = d[c] if a[c] >= 0 else d[c] * zero
+                                u[c] = beta * u[c] + alpha * gated
+                if has_V:
+                    product(
+                        d_out, columns, rows, alpha, E, (0, p), False,
+                        features, (part, 0, 0), True, beta if p == 0 else one, out_V, (0, j),
+                    )  # fmt: skip
+        if has_U and has_matrix:
+            product(
+                panel_end - panel, n, U.shape[1], alpha, B, (panel, 0), False,
+                matrix, (0, 0), True, beta, U, (panel, 0),
+            )  # fmt: skip
 
 
 @compiled
-def _open_gates(W, rows, points, row_points, columns, P):  # type: ignore[no-untyped-def]
-    """P = 1{W points >= 0} for a tile: the first ``rows`` of W, ``columns`` of the points."""
+def _open_gates(W, j, rows, points, p, columns, tiles, part):  # type: ignore[no-untyped-def]
+    """1{W points >= 0} for a tile: ``rows`` of W from j on, ``columns`` of the points from p on."""
     zero, one = W.dtype.type(0), W.dtype.type(1)
     product(
-        rows, W.shape[1], columns, one, W, W.shape[1], False,
-        points, row_points, False, zero, P, P.shape[1],
+        rows, W.shape[1], columns, one, W, (j, 0), False,
+        points, (0, p), False, zero, tiles, (part, 0, 0),
     )  # fmt: skip
     for r in range(rows):
-        gates = P[r]
+        gates = entries(tiles, (part, r, 0), columns)
         for c in range(columns):
             gates[c] = one if gates[c] >= 0 else zero
 
 
 @kernel
-def _gate_product(alpha, W, points, weights, sums, tiles):  # type: ignore[no-untyped-def]
-    parts, tile_rows, tile_columns = tiles.shape
-    m_c, d_out = W.shape
-    n = points.shape[1]
+def _gate_product(part, begin, end, alpha, W, points, weights, sums, tiles):  # type: ignore[no-untyped-def]
+    begin, end = np.intp(begin), np.intp(end)
+    _, tile_rows, tile_columns = tiles.shape
+    d_out, n = W.shape[1], points.shape[1]
     zero, one = W.dtype.type(0), W.dtype.type(1)
-    for part in prange(parts):
-        begin, end = part * m_c // parts, (part + 1) * m_c // parts
-        P, total = tiles[part], sums[part]
-        total[:] = zero
-        for j in range(begin, end, tile_rows):
-            rows = min(tile_rows, end - j)
-            for p in range(0, n, tile_columns):
-                columns = min(tile_columns, n - p)
-                _open_gates(W[j:], rows, points[:, p:], n, columns, P)
-                product(
-                    d_out, rows, columns, alpha, weights[j:], d_out, True,
-                    P, tile_columns, False, one, total[:, p:], n,
-                )  # fmt: skip
+    for i in range(d_out):
+        for p in range(n):
+            sums[part, i, p] = zero
+    for j in range(begin, end, tile_rows):
+        rows = min(tile_rows, end - j)
+        for p in range(0, n, tile_columns):
+            columns = min(tile_columns, n - p)
+            _open_gates(W, j, rows, points, p, columns, tiles, part)
+            product(
+                d_out, rows, columns, alpha, weights, (j, 0), True,
+                tiles, (part, 0, 0), False, one, sums, (part, 0, p),
+            )  # fmt: skip
 
 
 @kernel
-def _gate_moments(alpha, beta, W, points, values, out, tiles):  # type: ignore[no-untyped-def]
-    parts, tile_rows, tile_columns = tiles.shape
-    m_c, d_out = W.shape
-    n = points.shape[1]
+def _gate_moments(part, begin, end, alpha, beta, W, points, values, out, tiles):  # type: ignore[no-untyped-def]
+    begin, end = np.intp(begin), np.intp(end)
+    _, tile_rows, tile_columns = tiles.shape
+    d_out, n = W.shape[1], points.shape[1]
     one = W.dtype.type(1)
-    for part in prange(parts):
-        begin, end = part * m_c // parts, (part + 1) * m_c // parts
-        P = tiles[part]
-        for j in range(begin, end, tile_rows):
-            rows = min(tile_rows, end - j)
-            for p in range(0, n, tile_columns):
-                columns = min(tile_columns, n - p)
-                _open_gates(W[j:], rows, points[:, p:], n, columns, P)
-                product(
-                    rows, columns, d_out, alpha, P, tile_columns, False,
-                    values[:, p:], n, True, beta if p == 0 else one, out[j:], d_out,
-                )  # fmt: skip
+    for j in range(begin, end, tile_rows):
+        rows = min(tile_rows, end - j)
+        for p in range(0, n, tile_columns):
+            columns = min(tile_columns, n - p)
+            _open_gates(W, j, rows, points, p, columns, tiles, part)
+            product(
+                rows, columns, d_out, alpha, tiles, (part, 0, 0), False,
+                values, (0, p), True, beta if p == 0 else one, out, (j, 0),
+            )  # fmt: skip

@@ -22,37 +22,54 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import numba
 import numpy as np
-from numba import prange, types
+from numba import njit
 
 from .arrays import HostArray as Array
 from .numba_cache import compiled
+from .numba_intrinsics import fork, product
 
 PARALLEL_FROM = 1 << 16  # entries; below, waking the threads costs more than they save
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function of arrays at first use, without fastmath, and cache it.
+    """Compile a function of a share of some work, without fastmath, and cache it.
 
-    It is compiled twice: small arrays are processed by the calling thread, larger ones in
-    parallel; the size of the last argument decides, or ``entries`` if given. Every sum is done
-    within one iteration of a `prange`, so that neither threads nor this choice changes a bit.
+    ``function(part, begin, end, *arguments)`` does the entries [begin, end) of the work, which are
+    the share of number ``part``. The kernel is called as ``kernel(count, *arguments)`` to do the
+    work of ``count`` entries. Work on small arrays is done by the calling thread, on larger ones
+    in parallel; the size of the last argument decides, or ``entries`` if given. Shares are as many
+    as threads, or ``parts``. Every sum must be done within one share whose bounds do not depend on
+    the number of threads, or within one entry: then neither threads nor this choice changes a bit.
     """
     python = cast(FunctionType, function)
-    parallel = compiled(python, parallel=True)
-    # The cache distinguishes functions by name and line, not by options: use another name.
-    twin = FunctionType(python.__code__, python.__globals__, python.__name__)
-    twin.__qualname__ = f"{python.__qualname__}_serial"
-    serial = compiled(twin)
+    shared = compiled(_called(python, njit(python)))
 
     @wraps(python)
-    def run(*arguments: Any, entries: int | None = None) -> Any:
+    def run(count: int, *arguments: Any, entries: int | None = None, parts: int = 0) -> None:
         large = (arguments[-1].size if entries is None else entries) >= PARALLEL_FROM
         if not large or _threads.lost:
-            return serial(*arguments)
+            shared(*(1, parts or 1, count) + arguments)  # noqa: RUF005 - faster than a list
+            return
+        threads = numba.get_num_threads()
+        parts = parts or threads
         with _threads.turn:
-            return parallel(*arguments)
+            shared(min(threads, parts), parts, count, *arguments)
 
     return run
+
+
+def _called(function: FunctionType, task: Any) -> FunctionType:
+    """Return ``called(threads, parts, count, *arguments)``, with the names of the arguments.
+
+    It is made from text because a call of a compiled function with ``*`` takes twice as long.
+    """
+    names = ", ".join(function.__code__.co_varnames[3 : function.__code__.co_argcount])
+    text = f"def called(_t, _p, _c, {names}): fork(task, _t, _p, _c, ({names},))"
+    scope: dict[str, Any] = {"fork": fork, "task": task}
+    exec(compile(text, function.__code__.co_filename, "exec"), scope)
+    called = cast(FunctionType, scope["called"])
+    called.__module__, called.__qualname__ = function.__module__, f"{function.__qualname__}_called"
+    return called
 
 
 class _Threads:
@@ -92,74 +109,25 @@ _threads = _Threads()
 launch_threads = _threads.launch
 
 
-# BLAS as Numba itself calls it for np.dot: SciPy's, found by name, so that kernels can be cached.
-_xxgemm: Any = types.ExternalFunction(
-    "numba_xxgemm",
-    types.intc(
-        *(types.char,) * 3,  # kind, and whether A and B are transposed
-        *(types.intp,) * 3,  # sizes
-        *(types.voidptr, types.voidptr, types.intp),  # alpha, A and its row length
-        *(types.voidptr, types.intp),  # B and its row length
-        *(types.voidptr, types.voidptr, types.intp),  # beta, out and its row length
-    ),
-)
-_D, _S, _N, _T = (np.int8(ord(letter)) for letter in "dsnt")
-
-
-@compiled
-def product(  # type: ignore[no-untyped-def]
-    rows, inner, columns, alpha, A, row_A, A_transposed, B, row_B, B_transposed, beta, out, row_out
-):
-    """out = alpha A B + beta out, for blocks of C-contiguous arrays by BLAS on this thread.
-
-    out is rows x columns, each entry a sum of ``inner`` products. A, B, out are arrays that begin
-    at the block; row_A, row_B, row_out are the row lengths of the arrays that contain them. A
-    transposed operand is stored as columns x rows. ``alpha`` and ``beta`` have the arrays' type.
-    """
-    scalars = np.empty(2, out.dtype)
-    scalars[0], scalars[1] = alpha, beta
-    # BLAS is column-major: it sees out.T = alpha B.T A.T + beta out.T.
-    _xxgemm(
-        _D if out.itemsize == 8 else _S,
-        _T if B_transposed else _N,
-        _T if A_transposed else _N,
-        columns,
-        rows,
-        inner,
-        scalars.ctypes,
-        B.ctypes,
-        row_B,
-        A.ctypes,
-        row_A,
-        scalars[1:].ctypes,
-        out.ctypes,
-        row_out,
-    )
-
-
 @kernel
 def gemm(  # type: ignore[no-untyped-def]
-    parts, alpha, A, A_transposed, B, B_transposed, beta, out
+    _part, begin, end, alpha, A, A_transposed, B, B_transposed, beta, out
 ):
-    """out = alpha A B + beta out in ``parts`` blocks of rows or columns, whichever number more."""
+    """out = alpha A B + beta out, for rows or columns [begin, end) of it, whichever number more."""
     rows, columns = out.shape
     inner = A.shape[0] if A_transposed else A.shape[1]
-    length = max(rows, columns)
-    for part in prange(parts):
-        i, j = part * length // parts, (part + 1) * length // parts
-        if i < j:
-            if rows >= columns:
-                block = A[:, i:] if A_transposed else A[i:]
-                product(
-                    j - i, inner, columns, alpha, block, A.shape[1], A_transposed,
-                    B, B.shape[1], B_transposed, beta, out[i:], columns,
-                )  # fmt: skip
-            else:
-                block = B[i:] if B_transposed else B[:, i:]
-                product(
-                    rows, inner, j - i, alpha, A, A.shape[1], A_transposed,
-                    block, B.shape[1], B_transposed, beta, out[:, i:], columns,
-                )  # fmt: skip
+    if rows >= columns:
+        first = (0, begin) if A_transposed else (begin, 0)
+        product(
+            end - begin, inner, columns, alpha, A, first, A_transposed,
+            B, (0, 0), B_transposed, beta, out, (begin, 0),
+        )  # fmt: skip
+    else:
+        first = (begin, 0) if B_transposed else (0, begin)
+        product(
+            rows, inner, end - begin, alpha, A, (0, 0), A_transposed,
+            B, first, B_transposed, beta, out, (0, begin),
+        )  # fmt: skip
 
 
 def load_blas(dtype: np.dtype[Any]) -> None:

@@ -1,0 +1,185 @@
+"""Code that kernels of the Numba backend contain and Numba does not generate from Python.
+
+They spare most of the compiling: Numba's parallel loops and slices took three quarters of the
+processor time of a first run. `fork` calls the function that Numba's parallel loops call.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+# ruff: noqa: ARG001 - an intrinsic gets the types of its arguments, and must name them all
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+from numba.core.compiler import compile_internal
+from numba.core.targetconfig import ConfigStack
+from numba.extending import intrinsic as _intrinsic
+
+intrinsic: Any = _intrinsic  # its calls lack the first parameter
+_INT = ir.IntType(8 * np.intp().itemsize)
+_CHAR = ir.IntType(8)
+_BYTES = _CHAR.as_pointer()
+_NOTHING = ir.VoidType()
+# BLAS as Numba itself calls it for np.dot: SciPy's, found by name, so that kernels can be cached.
+_GEMM = ir.FunctionType(
+    ir.IntType(32),
+    [
+        *(_CHAR,) * 3,  # kind, and whether A and B are transposed
+        *(_INT,) * 3,  # sizes
+        *(_BYTES, _BYTES, _INT),  # alpha, A and its row length
+        *(_BYTES, _INT),  # B and its row length
+        *(_BYTES, _BYTES, _INT),  # beta, out and its row length
+    ],
+)
+
+
+@intrinsic
+def fork(typing, task, threads, parts, count, arguments):  # type: ignore[no-untyped-def]
+    """Call ``task(part, begin, end, *arguments)`` for each part of a range, on Numba's threads.
+
+    The parts divide range(count) into equal shares [begin, end); the results of the calls, which
+    must not raise, are ignored. With one thread the calling one does all, and nothing is launched.
+    """
+    outer = types.void(task, types.intp, types.intp, types.intp, arguments)
+    inner = (types.uintp, types.uintp, types.uintp, *arguments.types)
+
+    def generate(context, builder, _signature, values):  # type: ignore[no-untyped-def]
+        flags = ConfigStack().top().copy()
+        flags.no_compile = flags.no_cpython_wrapper = True
+        compiled = compile_internal(
+            context.typing_context, context, context.active_code_library,
+            task.dispatcher.py_func, inner, types.none, flags, {},
+        )  # fmt: skip
+        _, threads, *shared = values
+        data = cgutils.alloca_once_value(builder, cgutils.pack_struct(builder, shared))
+        first = cgutils.alloca_once_value(builder, _BYTES(None))  # its address counts the parts
+        parts, step = (cgutils.alloca_once_value(builder, value) for value in (shared[0], _INT(1)))
+        calls = _calls(context, builder.module, compiled, data.type)
+        given = [builder.bitcast(value, _BYTES) for value in (calls, first, parts, step, data)]
+        with builder.if_else(builder.icmp_signed(">", threads, _INT(1))) as (several, one):
+            with several:  # as in Numba's parallel loops
+                launch = cgutils.get_or_insert_function(
+                    builder.module,
+                    ir.FunctionType(_NOTHING, [_BYTES] * 5 + [_INT] * 3),
+                    "numba_parallel_for",
+                )
+                python = context.get_python_api(builder)
+                lock, thread = python.gil_ensure(), python.save_thread()
+                builder.call(launch, [*given, _INT(0), _INT(1), threads])
+                python.restore_thread(thread)
+                python.gil_release(lock)
+            with one:
+                builder.call(calls, [first, parts, step, given[-1]])
+        return context.get_dummy_value()
+
+    return outer, generate
+
+
+def _calls(context: Any, module: Any, compiled: Any, data_type: Any) -> Any:
+    """Generate what a thread does: some successive parts, as a kernel of a NumPy loop."""
+    function = ir.Function(
+        module,
+        ir.FunctionType(
+            _NOTHING, [_BYTES.as_pointer(), _INT.as_pointer(), _INT.as_pointer(), _BYTES]
+        ),
+        f"parts_of_{compiled.fndesc.llvm_func_name}",
+    )
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block())
+    first, some, _, data = function.args
+    first_part = builder.ptrtoint(builder.load(first), _INT)
+    parts, count, arguments = cgutils.unpack_tuple(
+        builder, builder.load(builder.bitcast(data, data_type))
+    )
+    unpacked = cgutils.unpack_tuple(builder, arguments)
+    with cgutils.for_range(builder, builder.load(some)) as loop:
+        part = builder.add(first_part, loop.index)
+        begin, end = (
+            builder.sdiv(builder.mul(bound, count), parts)
+            for bound in (part, builder.add(part, _INT(1)))
+        )
+        values = [part, begin, end, *unpacked]
+        context.call_internal_no_propagate(builder, compiled.fndesc, compiled.signature, values)
+    builder.ret_void()
+    return function
+
+
+@intrinsic
+def entries(typing, A, index, size):  # type: ignore[no-untyped-def]
+    """``size`` entries of a C-contiguous array from ``index`` (a tuple) on, as a vector.
+
+    Nothing is checked, and the array must outlive the vector.
+    """
+    vector = types.Array(A.dtype, 1, "C")
+
+    def generate(context, builder, _signature, values):  # type: ignore[no-untyped-def]
+        result = context.make_array(vector)(context, builder)
+        itemsize = _INT(context.get_abi_sizeof(context.get_data_type(A.dtype)))
+        result.data = _pointer(context, builder, A, *values[:2])
+        result.shape, result.strides = (
+            cgutils.pack_array(builder, [value]) for value in (values[2], itemsize)
+        )
+        result.nitems, result.itemsize = values[2], itemsize
+        result.meminfo, result.parent = (
+            cgutils.get_null_value(field.type) for field in (result.meminfo, result.parent)
+        )
+        return result._getvalue()
+
+    return vector(A, types.UniTuple(types.intp, A.ndim), types.intp), generate
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    array = context.make_array(array_type)(context, builder, array)
+    indices = cgutils.unpack_tuple(builder, index)
+    return cgutils.get_item_pointer(context, builder, array_type, array, indices)
+
+
+@intrinsic
+def product(  # type: ignore[no-untyped-def]
+    typing, rows, inner, columns, alpha, A, at_A, A_transposed, B, at_B, B_transposed, beta, out,
+    at_out,
+):  # fmt: skip
+    """out = alpha A B + beta out, for blocks of C-contiguous arrays by BLAS on this thread.
+
+    out is rows x columns, each entry a sum of ``inner`` products. The blocks begin at the entries
+    at_A, at_B, at_out (tuples) of the arrays. A transposed operand is stored as columns x rows.
+    """
+    types_A, types_B, types_out, scalar = A, B, out, out.dtype
+    size, flag = types.intp, types.boolean
+    place_A, place_B, place_out = (types.UniTuple(size, array.ndim) for array in (A, B, out))
+    outer = types.void(
+        size, size, size, scalar, A, place_A, flag, B, place_B, flag, scalar, out, place_out
+    )
+    kind, transposed, stored = (
+        ir.Constant(_CHAR, ord(c)) for c in ("ds"[scalar == types.float32], *"tn")
+    )
+
+    def generate(context, builder, _signature, values):  # type: ignore[no-untyped-def]
+        rows, inner, columns, alpha, A, at_A, A_transposed, B, at_B, B_transposed, *last = values
+        beta, out, at_out = last
+
+        def block(array_type, array, index):  # type: ignore[no-untyped-def]
+            address = _pointer(context, builder, array_type, array, index)
+            shape = context.make_array(array_type)(context, builder, array).shape
+            row = cgutils.unpack_tuple(builder, shape)[-1]
+            return builder.bitcast(address, _BYTES), row
+
+        def scalar_at(value):  # type: ignore[no-untyped-def]
+            return builder.bitcast(cgutils.alloca_once_value(builder, value), _BYTES)
+
+        gemm = cgutils.get_or_insert_function(builder.module, _GEMM, "numba_xxgemm")
+        # BLAS is column-major: it sees out.T = alpha B.T A.T + beta out.T.
+        builder.call(gemm, [
+            kind,
+            *(builder.select(flag, transposed, stored) for flag in (B_transposed, A_transposed)),
+            columns, rows, inner,
+            scalar_at(alpha), *block(types_B, B, at_B), *block(types_A, A, at_A),
+            scalar_at(beta), *block(types_out, out, at_out),
+        ])  # fmt: skip
+        return context.get_dummy_value()
+
+    return outer, generate
