@@ -112,4 +112,6 @@ def test_stream_numbers_never_change():
         "SYNTHETIC_TEACHER": 10,
         "KRYLOV_START": 11,
         "TWINS": 12,
+        "FORCING": 13,
+        "SHUFFLED_SAMPLES": 14,
     }
