@@ -14,14 +14,22 @@ def told_apart(recordings: Iterable[Recording]) -> list[Recording]:
     """Return recordings with labels that show all differences other than the seed.
 
     Runs of one label then differ only in their initial draw, and may be averaged; those with and
-    without diffusion only in that. The adversary's keys count only among runs with diffusion.
+    without diffusion only in that. The adversary's keys count only among runs with
+    diffusion, a control's among controls.
     """
     runs = [replace(run, apart="") for run in _checked(recordings)]
     configs = [run.config for run in runs if run.config is not None]
     differing = _differing(configs, "data", "network", "time")
-    fields = _differing([config for config in configs if config.diffuses], "adversary")
+    fields = _differing([c for c in configs if c.diffuses], "adversary")
+    of_controls = _differing([c for c in configs if c.controlled], "adversary")
+
+    def told(config: RunConfig) -> list[str]:
+        of_all = [key for key in fields if key not in _OF_CONTROLS and config.diffuses]
+        own = [key for key in of_controls if key in _OF_CONTROLS and config.controlled]
+        return [*differing, *of_all, *own]
+
     return [
-        replace(run, apart=_values(run.config, differing, fields)) if run.config else run
+        replace(run, apart=_values(run.config, told(run.config))) if run.config else run
         for run in runs
     ]
 
@@ -53,10 +61,10 @@ def _shown(config: RunConfig, key: str) -> str:
     return "of runs" if key == "forcing_norm" and isinstance(value, str) else str(value)
 
 
-def _values(config: RunConfig, differing: list[str], fields: list[str]) -> str:
-    keys = [*differing, *(fields if config.diffuses else [])]
+def _values(config: RunConfig, keys: list[str]) -> str:
     return ", ".join(f"{key} = {_shown(config, key)}" for key in keys)
 
 
+_OF_CONTROLS = ("forcing_norm", "forcing_time")
 _NOT_COMPARED = ("seed", "data_dir", "diffusion", "diffusivity", "forcing", "steps", "end_time")
 """Keys that differ between initial draws, appear in labels, or only determine the end."""

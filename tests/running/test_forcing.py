@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +260,16 @@ def test_a_control_is_named_in_words(tmp_path):
     with prdsim.open_trajectory(paths[0]) as first, prdsim.open_trajectory(paths[1]) as second:
         compared = compare([first, second], groups=["distances"])
     assert list(compared.values) == ["with static forcing", "with diffusion"]
+    for norm in (0.5, 2.0):
+        paths.append(run(tmp_path / f"{norm}.h5", forcing="static", forcing_norm=norm))
+    with ExitStack() as stack:
+        compared = compare(
+            [stack.enter_context(prdsim.open_trajectory(path)) for path in paths],
+            groups=["distances"],
+        )
+    assert sorted(compared.values) == [
+        "with diffusion",
+        "with static forcing, forcing_norm = 0.5",
+        "with static forcing, forcing_norm = 2.0",
+        "with static forcing, forcing_norm = None",
+    ]
