@@ -157,15 +157,15 @@ def test_few_seeds_have_no_interval():
 
 
 def test_the_interval_covers_as_often_as_it_says():
-    """Of 300 studies of normal numbers with 10 seeds, where BCa's misses 30 and 8."""
+    """Of 200 studies of normal numbers with 10 seeds, where BCa's misses 20 and 6."""
     rng = np.random.default_rng(0)
     missed = {1: 0, 17: 0}
-    for _ in range(300):
+    for _ in range(200):
         x, y = (of(values, 0.0) for values in rng.standard_normal((2, 10)))
         for measures in missed:
             missed[measures] += effect(x, y, measures).sign != ""
-    assert 5 <= missed[1] <= 25  # 15 expected
-    assert missed[17] <= 4  # 1
+    assert 3 <= missed[1] <= 18  # 10 expected
+    assert missed[17] <= 3  # 1
 
 
 # -- from runs to samples --------------------------------------------------------------------------
