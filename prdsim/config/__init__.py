@@ -35,6 +35,7 @@ __all__ = [
     "config_sha256",
     "group_of",
     "keys_of",
+    "without_folder",
 ]
 
 INTEGRATORS = ("gd", *TABLEAUX)
@@ -352,11 +353,12 @@ def config_sha256(values: Mapping[str, Any]) -> str:
     """
     former = "scalars_every"  # of the group output, in files of format version 1
     left_out = {*keys_of("output", "preset"), "data_dir", former}
-    kept = {key: _without_folder(key, values[key]) for key in sorted(values) if key not in left_out}
+    kept = {key: without_folder(key, values[key]) for key in sorted(values) if key not in left_out}
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 
-def _without_folder(key: str, value: Any) -> Any:
+def without_folder(key: str, value: Any) -> Any:
+    """Return the value of a key, of a file of norms its name: where it is decides no number."""
     return Path(value).name if key == "forcing_norm" and isinstance(value, str) else value
 
 

@@ -90,6 +90,11 @@ class Model:
         """The array of the field that acts beside the residual (d_out, n): G, or a control's."""
         return self.work.G if self.forcing is None else self.forcing.field
 
+    def load_field(self, time: float) -> None:
+        """Make a control's field, if there is one, that of a step up to a time."""
+        if self.forcing is not None:
+            self.forcing.load(self.forcing.interval_before(time))
+
     @property
     def state_shapes(self) -> Shapes:
         """Shapes of the carried arrays: U in the chart's coordinates."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prdsim.backends.numpy import NumpyBackend
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
-from prdsim.physics.charts import WeightChart, column_sums
+from prdsim.physics.charts import column_sums
 from prdsim.physics.gradients import forward, score_field
-from prdsim.physics.model import build_model
 from prdsim.recorded import Recorded
+from prdsim.running.snapshot_model import SnapshotModel
+from prdsim.symbols import ARRAYS
 from prdsim.trajectory import Trajectory, open_trajectory
 
 if TYPE_CHECKING:
@@ -57,20 +57,15 @@ def mean_norms(trajectory: Trajectory, recorded: Recorded) -> HostArray:
     """Return the means over time of ||grad_z g(z_p)||, (n,) float64, over a run's snapshots."""
     config = recorded.config.replace(precision="float64")
     X, Y = (np.ascontiguousarray(array, dtype=np.float64) for array in recorded.data)
-    backend = NumpyBackend()
-    rows = []
-    with backend.active():
-        chart = WeightChart(backend, X, np.zeros((config.width, X.shape[0])))
-        model = build_model(config, backend, chart, X, Y)
-        for index in range(len(trajectory.time)):
-            arrays = {name: getattr(trajectory, name)[index].astype(np.float64) for name in "VWa"}
-            state = model.start(arrays)
-            backend.to_device(trajectory.U[index].astype(np.float64), state.U)
+    times = np.asarray(trajectory.time)
+    if len(times) < 2:
+        raise ConfigError(f"forcing_norm: {trajectory.path} has but one snapshot")
+    snapshot, rows = SnapshotModel(config, X, Y, backend="numpy"), []
+    for index, time in enumerate(times):
+        arrays = {name: getattr(trajectory, name)[index].astype(np.float64) for name in ARRAYS}
+        with snapshot.at(time, **arrays) as (model, state):
             forward(model, state)
             score_field(model, state)
-            rows.append(np.sqrt(column_sums(backend, model.work.G, model.work.G)))
-    if len(rows) < 2:
-        raise ConfigError(f"forcing_norm: {trajectory.path} has but one snapshot")
-    times = np.asarray(trajectory.time)
+            rows.append(np.sqrt(column_sums(model.backend, model.work.G, model.work.G)))
     means: HostArray = np.trapezoid(np.array(rows), times, axis=0) / (times[-1] - times[0])
     return means

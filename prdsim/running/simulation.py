@@ -209,11 +209,9 @@ class Simulation:
     def _load_last_field(self) -> None:
         """Make a control's field that of the last step, which states are observed with."""
         forcing = self.model.forcing
-        if forcing is None:
-            return
         if self.stepper.adaptive:
-            forcing.load(forcing.interval_before(self.time))
-        else:
+            self.model.load_field(self.time)
+        elif forcing is not None:
             forcing.load(forcing.interval(self._fixed.time(max(self.step - 1, 0))))
 
     def _attempt(self, step_size: float, allowed: float = float("inf")) -> float:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prdsim.config import RunConfig
+from prdsim.config import RunConfig, without_folder
 from prdsim.config.files import from_text, parted, read_toml
 from prdsim.errors import ConfigError
 from prdsim.study.axes import MOST_MEMBERS, Axis, Settings, axis, crossed, from_option, zipped
@@ -94,9 +94,7 @@ def in_words(point: Settings) -> str:
 def name_of(config: RunConfig) -> str:
     """Return the name of the member with a configuration: twelve hexadecimal digits."""
     chosen = config.model_dump(exclude_defaults=True)  # keys of later versions change no name
-    values = {key: value for key, value in chosen.items() if key not in _PLACES}
-    if isinstance(config.forcing_norm, str):
-        values["forcing_norm"] = Path(config.forcing_norm).name  # a member's, in some folder
+    values = {key: without_folder(key, x) for key, x in chosen.items() if key not in _PLACES}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -34,7 +34,7 @@ def study_table(
 
     Raises:
         ConfigError: an unknown group.
-        DamagedTrajectoryError: a checksum of what is read from a member fails.
+        DamagedTrajectoryError: a checksum of a member's data fails.
     """
     standings = standings or look(study)
     chosen = _known(groups)

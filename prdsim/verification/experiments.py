@@ -119,8 +119,7 @@ class Experiments:
         config = self.config_for("rk4", **keys)
         with backend.active():
             model = build_model(config, backend, make_chart(chart, backend, X, initial["U"]), X, Y)
-            if model.forcing is not None:
-                model.forcing.load(0)
+            model.load_field(0.0)
             state = model.start(initial)
             out = State.empty(backend, model.state_shapes, model.moving)
             velocity(model, state, out=out)

@@ -22,12 +22,12 @@ import numpy as np
 
 from prdsim.analysis.group import Compute, Group, Measure, Values, summarized, summary
 from prdsim.analysis.recording import Recording, Snapshot, recording_of
-from prdsim.analysis.snapshot_model import SnapshotModel, settings_of
 from prdsim.config import RunConfig
 from prdsim.physics.charts import range_factors
 from prdsim.physics.gradients import acting_field, forward, residual
 from prdsim.physics.model import Model
 from prdsim.physics.state import State
+from prdsim.running.snapshot_model import SnapshotModel, settings_of
 from prdsim.trajectory import Trajectory
 
 if TYPE_CHECKING:

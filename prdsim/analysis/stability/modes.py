@@ -89,8 +89,7 @@ def linearize(
     with k.active():
         chart = make_chart("range", k, X, weights["U"])
         model = build_model(config, k, chart, X, Y, forcing_norms)
-        if model.forcing is not None:
-            model.forcing.load(model.forcing.interval_before(time))
+        model.load_field(time)
         return Linearization(model, model.start(weights), flow)
 
 

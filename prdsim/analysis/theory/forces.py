@@ -15,11 +15,11 @@ import numpy as np
 
 from prdsim.analysis.group import Compute, Group, Values, summarized, summary
 from prdsim.analysis.recording import Recording, Snapshot, recording_of
-from prdsim.analysis.snapshot_model import SnapshotModel, settings_of
 from prdsim.config import RunConfig
 from prdsim.physics.charts import column_sums, row_sums
 from prdsim.physics.gradients import acting_field, forward, generator_velocity, residual
 from prdsim.physics.state import State
+from prdsim.running.snapshot_model import SnapshotModel, settings_of
 from prdsim.trajectory import Trajectory
 
 if TYPE_CHECKING:

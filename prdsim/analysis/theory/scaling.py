@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from prdsim.analysis.snapshot_model import cpu_backend
 from prdsim.analysis.theory.arc_cosine import arc_cosine_kernels, both_active, cosines
 from prdsim.analysis.theory.forces import FORCES, Forces
 from prdsim.config import RunConfig
@@ -27,6 +26,7 @@ from prdsim.errors import ConfigError, DataError
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import dimensions_of
 from prdsim.physics.randomness import Stream, generator
+from prdsim.running.snapshot_model import cpu_backend
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray

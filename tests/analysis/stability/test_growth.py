@@ -11,7 +11,7 @@ from cupy_on_host import compiler_missing
 from cupy_on_host.harness import put_in
 from support import BACKENDS, Problem, random_problem, relative_error, same_bits, smooth_problem
 
-from prdsim.analysis import recording_of, snapshot_model
+from prdsim.analysis import recording_of
 from prdsim.analysis.patterns import measures
 from prdsim.analysis.stability import growth
 from prdsim.analysis.stability.coupling_history import (
@@ -28,6 +28,7 @@ from prdsim.errors import ConfigError, ResumeMismatchError
 from prdsim.physics import gradients
 from prdsim.physics.charts import range_factors
 from prdsim.physics.state import Dimensions, State
+from prdsim.running import snapshot_model
 from prdsim.running.runner import run
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import open_trajectory

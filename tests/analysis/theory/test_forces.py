@@ -7,10 +7,10 @@ import pytest
 from oracle.equations import generator_velocities
 from support import BACKENDS, Problem, random_problem, relative_error
 
-from prdsim.analysis import snapshot_model
 from prdsim.analysis.theory.forces import FORCES, Forces, force_norms
 from prdsim.backends import get_backend
 from prdsim.errors import BackendUnavailableError, DataError
+from prdsim.running import snapshot_model
 
 SIZES = [{}, {"d_out": 1}, {"n": 1}, {"m": 1, "m_c": 1}, {"d_in": 1}]
 

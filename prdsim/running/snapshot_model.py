@@ -59,10 +59,8 @@ class SnapshotModel:
                 raise DataError(
                     f"{name} has shape {weights[name].shape}, but {array.shape} is that of the run"
                 )
-        forcing = self.model.forcing
         with self.backend.active():
-            if forcing is not None:
-                forcing.load(forcing.interval_before(time))
+            self.model.load_field(time)
             for name, array in self.state:
                 self.backend.to_device(weights[name], array)
             yield self.model, self.state
