@@ -31,14 +31,12 @@ _FEWEST = 5  # seeds of which an interval says anything
 class Effect:
     """A difference of two conditions: its size in standard deviations, its interval, in words.
 
-    ``share`` is the mean difference relative to the mean of the reference. NaN where it does not
-    exist: too few seeds, or none that differ.
+    NaN where it does not exist: too few seeds, or none that differ.
     """
 
     size: float
     low: float
     high: float
-    share: float
     resolved: bool
 
     @property
@@ -57,15 +55,14 @@ def effect(values: Sample, reference: Sample, measures: int) -> Effect:
     """
     x, y = values.values, reference.values
     difference = float(np.mean(x - y))
-    share = difference / abs(float(np.mean(y))) if np.mean(y) else float("nan")
     errors = values.error * abs(np.mean(x)) + reference.error * abs(np.mean(y))
     resolved = bool(abs(difference) > errors)
     unit = float(np.sqrt((np.var(x, ddof=1) + np.var(y, ddof=1)) / 2)) if len(x) > 1 else 0.0
     size = difference / unit if unit else float("nan")
     if len(x) < _FEWEST or not unit or np.ptp(x - y) == 0:
-        return Effect(size, float("nan"), float("nan"), share, resolved)
+        return Effect(size, float("nan"), float("nan"), resolved)
     low, high = _interval(x - y, LEVEL / measures)
-    return Effect(size, low / unit, high / unit, share, resolved)
+    return Effect(size, low / unit, high / unit, resolved)
 
 
 def _interval(differences: Array, level: float) -> tuple[float, float]:

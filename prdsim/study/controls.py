@@ -122,9 +122,10 @@ class Base:
         self.tolerances = _pair(config.rtol, REFINED)
         self.curve_tolerances = _pair(config.rtol, REFINED_CURVES)
 
-    def point(self, seed: int, rtol: float, **keys: Any) -> Settings:
-        """Return the settings of a member besides the base's."""
-        return {"seed": seed, "rtol": rtol, **keys}
+
+def _point(seed: int, rtol: float, **keys: Any) -> Settings:
+    """Return the settings of a member besides the base's."""
+    return {"seed": seed, "rtol": rtol, **keys}
 
 
 def _pair(rtol: float, ratio: float) -> tuple[float, float]:
@@ -148,8 +149,8 @@ def references(base: Base, seeds: int, curve_seeds: int) -> Plan:
 def _references(base: Base, seeds: int) -> Iterator[Settings]:
     for seed in range(seeds):
         for rtol in base.tolerances:
-            yield base.point(seed, rtol, **_NONE)
-            yield base.point(seed, rtol, **_ADVERSARY)
+            yield _point(seed, rtol, **_NONE)
+            yield _point(seed, rtol, **_ADVERSARY)
 
 
 def _along_curves(base: Base, seeds: int) -> Iterator[Settings]:
@@ -159,11 +160,11 @@ def _along_curves(base: Base, seeds: int) -> Iterator[Settings]:
             for key, (values, sides) in _VARIED.items():
                 for side in sides:
                     for value in values:
-                        yield base.point(seed, rtol, **{**_SIDES[side], key: value})
+                        yield _point(seed, rtol, **{**_SIDES[side], key: value})
         for step in steps:
             for keys in (_NONE, _ADVERSARY):
                 alternating = {"integrator": "gd", "step_size": step}
-                yield base.point(seed, base.tolerances[0], **keys, **alternating)
+                yield _point(seed, base.tolerances[0], **keys, **alternating)
 
 
 def steps_of_gd(base: Base) -> tuple[float, ...]:
@@ -176,9 +177,7 @@ def steps_of_gd(base: Base) -> tuple[float, ...]:
 
 def adversary(base: Base, seed: int) -> str:
     """Return the name of the member of ``references`` whose norms the controls of a seed have."""
-    return name_of(
-        RunConfig(**{**base.settings, **base.point(seed, base.tolerances[1], **_ADVERSARY)})
-    )
+    return name_of(RunConfig(**{**base.settings, **_point(seed, base.tolerances[1], **_ADVERSARY)}))
 
 
 def controls(base: Base, seeds: Iterable[int]) -> Plan:
@@ -189,7 +188,7 @@ def controls(base: Base, seeds: Iterable[int]) -> Plan:
         for rtol in base.tolerances:
             for kind in CONTROLS:
                 keys = {"forcing": kind, "forcing_norm": norms}
-                points.append(base.point(seed, rtol, **_ADVERSARY, **keys))
+                points.append(_point(seed, rtol, **_ADVERSARY, **keys))
     return _plan(base, points)
 
 
