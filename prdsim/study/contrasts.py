@@ -29,9 +29,10 @@ _FEWEST = 5  # seeds of which an interval says anything
 
 @dataclass(frozen=True)
 class Effect:
-    """A difference of two conditions: its size in standard deviations, its interval, in words.
+    """A difference of two conditions, and its interval, in standard deviations.
 
-    NaN where it does not exist: too few seeds, or none that differ.
+    NaN where it does not exist: too few seeds, or none that differ. ``resolved`` says that the mean
+    difference exceeds the sum of both discretization errors.
     """
 
     size: float
@@ -50,8 +51,7 @@ class Effect:
 def effect(values: Sample, reference: Sample, measures: int) -> Effect:
     """Return the effect of a condition beside a reference; both are of the same seeds.
 
-    ``measures`` is the number of measures that are looked at. ``resolved`` says that the mean
-    difference exceeds the sum of both discretization errors.
+    ``measures`` is the number of measures that are looked at.
     """
     x, y = values.values, reference.values
     difference = float(np.mean(x - y))
