@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prdsim.backends.fused import Targets
 from prdsim.config import RunConfig
 from prdsim.physics.charts import Chart, load
 from prdsim.physics.forcing import Forcing
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prdsim.backends.arrays import Array, HostArray
-    from prdsim.backends.base import Backend, Fused
+    from prdsim.backends.base import Backend
+from prdsim.backends.fused import Fused
 
 
 class Workspace:
@@ -61,9 +63,7 @@ class Model:
     ``fused`` are the backend's fused operations; ``penalty_nodes`` are the e in [0, 1] at which the
     penalty is taken, with weights that sum to 1, or () if e_p is drawn for every critic update.
     ``forcing`` is a control in the critic's place, None with the adversary.
-    ``Y_points``, ``Y_values`` (d_out, k) replace the targets in sums over samples,
-    sum_p f(y_p) y_p^T = sum_k f(points_k) values_k^T: Y itself, or its distinct columns and their
-    multiples.
+    ``targets`` replace Y in sums over samples.
     """
 
     backend: Backend
@@ -71,8 +71,7 @@ class Model:
     chart: Chart
     dimensions: Dimensions
     Y: Array
-    Y_points: Array
-    Y_values: Array
+    targets: Targets
     work: Workspace
     s: float
     s_c: float
@@ -136,17 +135,16 @@ def build_model(
     device_Y = load(backend, Y)
     fused = backend.fused(dimensions.m, dimensions.m_c, dimensions.d_out, dimensions.n)
     fused.allocate()
-    Y_points, Y_values = device_Y, device_Y
+    targets = Targets(device_Y, device_Y)
     if fused.any_points and config.adversary and config.critic == "wgan-gp":
-        Y_points, Y_values = _distinct_targets(backend, Y, device_Y)
+        targets = _distinct_targets(backend, Y, device_Y)
     return Model(
         backend=backend,
         fused=fused,
         chart=chart,
         dimensions=dimensions,
         Y=device_Y,
-        Y_points=Y_points,
-        Y_values=Y_values,
+        targets=targets,
         work=Workspace(backend, dimensions),
         s=1 / sqrt(dimensions.d_out * dimensions.m),
         s_c=1 / sqrt(dimensions.m_c),
@@ -182,12 +180,14 @@ def _penalty_nodes(points: str) -> tuple[tuple[float, float], ...]:
     return tuple((float(1 + x) / 2, float(w) / 2) for x, w in zip(nodes, weights, strict=True))
 
 
-def _distinct_targets(backend: Backend, Y: HostArray, device_Y: Array) -> tuple[Array, Array]:
-    """Return `Model.Y_points` and `Model.Y_values`: labels are few, however many samples."""
-    points, counts = np.unique(Y, axis=1, return_counts=True)
+def _distinct_targets(backend: Backend, Y: HostArray, device_Y: Array) -> Targets:
+    """Return `Model.targets`: labels are few, however many samples."""
+    points, labels, counts = np.unique(Y, axis=1, return_inverse=True, return_counts=True)
     if len(counts) > Y.shape[1] // 2:
-        return device_Y, device_Y
-    return load(backend, points), load(backend, counts * points)
+        return Targets(device_Y, device_Y)
+    numbers = backend.empty(labels.shape, "int64")
+    backend.to_device(labels, numbers)
+    return Targets(load(backend, points), load(backend, counts * points), numbers)
 
 
 def dimensions_of(config: RunConfig, d_in: int, d_out: int, n: int) -> Dimensions:

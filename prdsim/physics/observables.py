@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prdsim.backends.fused import penalty_points
 from prdsim.physics.charts import column_sums, row_sums
 from prdsim.physics.gradients import (
     acting_field,
@@ -19,7 +20,7 @@ from prdsim.physics.gradients import (
     generator_velocity,
     input_gradient,
     penalty_gradients,
-    penalty_points,
+    penalty_sets,
     residual,
     score_field,
 )
@@ -73,7 +74,8 @@ class Observer:
         flips = k.gate_changes(work.A, self._gates) / (model.dimensions.m * n)
         begin_step(model, step)
         penalty_norm, penalty = 0.0, 0.0
-        for weight in penalty_points(model, stream=Stream.OBSERVED_PENALTY_POINTS, update=0):
+        for e, weight in penalty_sets(model, stream=Stream.OBSERVED_PENALTY_POINTS, update=0):
+            penalty_points(k, e, model.Y, work.Z, out=work.Y_hat)
             penalty_gradients(model, state)
             norms = np.sqrt(self._per_column(work.Q, work.Q))
             penalty_norm += weight * float(np.mean(norms))

@@ -430,8 +430,8 @@ BUGS = [
     Bug(
         "the critic climbs",
         prdsim.running.integrators,
-        "(-step_size, work.critic_W)",
-        "(step_size, work.critic_W)",
+        "alpha=-step_size, beta=1.0",
+        "alpha=step_size, beta=1.0",
         "trajectories",
     ),
     Bug(

@@ -16,7 +16,7 @@ from support import (
 from support_backends import SIZES
 
 from prdsim.backends import get_backend
-from prdsim.backends.base import Fused
+from prdsim.backends.fused import Fused
 from prdsim.backends.numba import NumbaBackend
 from prdsim.physics.charts import CHARTS
 from prdsim.symbols import ARRAYS
