@@ -26,7 +26,7 @@ from support import random_problem
 from support_backends import elementwise, failures
 from support_backends import precision as precision_of_products
 
-import prdsim.backends.base
+import prdsim.backends.fused
 import prdsim.backends.cublas as real_cublas
 import prdsim.backends.cuda_graphs as real_graphs
 import prdsim.backends.cuda_kernels as real_kernels
@@ -391,7 +391,7 @@ BUGS = [
     # the physics as issued to the device (the references were computed before)
     Bug(
         "V is updated before U's drive is pulled back",
-        prdsim.backends.base,
+        prdsim.backends.fused,
         """        if out_U is not None:  # before V changes, in case ``out_V`` is V
             k.gemm(V.T, E, out=B)
             k.gate(B, A, out=B)
@@ -415,7 +415,7 @@ BUGS = [
     ),
     Bug(
         "features of an earlier step",
-        prdsim.backends.base,
+        prdsim.backends.fused,
         "        k.relu(A, out=self.H)\n",
         "",
         "trajectories",
