@@ -132,8 +132,8 @@ def fused(o: Operands) -> Iterator[Finding]:
             wanted = (m, m_c, d_out, n, n if square else columns)
             yield from _pull_back(o, operations, wanted, square)
         yield from _gates(o, operations, sizes)
-        yield from _critic_moments(o, operations, sizes)
-        yield from _gradients_of_moments(o, operations, sizes)
+        yield from critic_moments(o, operations, sizes)
+        yield from gradients_of_moments(o, operations, sizes)
 
 
 def _summed(
@@ -220,7 +220,7 @@ def _gates(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
 _PENALTY, _S_C = 10.0, 0.25
 
 
-def _critic_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
+def critic_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
     """Integers, and e of 0, 1/2 and 1: gates and gradients are exact, zeros among them."""
     _, m_c, d_out, n, _ = sizes
     W, a, Z, Y = (o.integers(2, *shape) for shape in ((m_c, d_out), (m_c,), (d_out, n), (d_out, n)))
@@ -285,7 +285,7 @@ def _moments_of(
     return N, moduli
 
 
-def _gradients_of_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
+def gradients_of_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
     """Into other arrays and into W and a themselves; both, and either alone."""
     _, m_c, d_out, _, _ = sizes
     W, a, N = o.normal(m_c, d_out), o.normal(m_c), o.normal(m_c, d_out)

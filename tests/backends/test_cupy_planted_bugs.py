@@ -26,11 +26,11 @@ from support import random_problem
 from support_backends import elementwise, failures
 from support_backends import precision as precision_of_products
 
-import prdsim.backends.fused
 import prdsim.backends.cublas as real_cublas
 import prdsim.backends.cuda_graphs as real_graphs
 import prdsim.backends.cuda_kernels as real_kernels
 import prdsim.backends.cupy as real_backend
+import prdsim.backends.fused
 import prdsim.physics.gradients
 import prdsim.running.integrators
 import prdsim.running.runge_kutta
