@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,9 @@ class Member:
 class Plan:
     """The members of a study, in order: the axes crossed, or an explicit list.
 
-    ``base`` holds the keys that all members share, ``points`` the settings of each.
+    ``base`` holds the keys that all members share, ``points`` the settings of each. Unless they
+    say otherwise a member has one thread: several members at a time use cores better than several
+    threads of one (None: all cores). Its name does not tell.
     """
 
     base: Settings
@@ -53,11 +55,12 @@ class Plan:
         """All members; raises `ConfigError` if one cannot be, or two are the same run."""
         members: dict[str, Member] = {}
         for point in self.points:
+            chosen = {**self.base, **point}
             try:
-                config = RunConfig(**{**self.base, **point})
+                config = RunConfig(**{"threads": 1, **chosen})
             except ConfigError as error:
                 raise ConfigError(f"{error}\n(of the member with {in_words(point)})") from None
-            name = name_of(config)
+            name = name_of(config, () if "threads" in chosen else ("threads",))
             if name in members:
                 both = f"{in_words(members[name].settings)} and {in_words(point)}"
                 raise ConfigError(f"two members are the same run: {both}")
@@ -91,10 +94,15 @@ def in_words(point: Settings) -> str:
     return ", ".join(f"{key}={shown(value)}" for key, value in point.items()) or "the base settings"
 
 
-def name_of(config: RunConfig) -> str:
-    """Return the name of the member with a configuration: twelve hexadecimal digits."""
+def name_of(config: RunConfig, but: Collection[str] = ()) -> str:
+    """Return the name of the member with a configuration: twelve hexadecimal digits.
+
+    It follows from the keys that differ from their defaults, ``but`` for some.
+    """
     chosen = config.model_dump(exclude_defaults=True)  # keys of later versions change no name
-    values = {key: without_folder(key, x) for key, x in chosen.items() if key not in _PLACES}
+    values = {
+        key: without_folder(key, x) for key, x in chosen.items() if key not in (*_PLACES, *but)
+    }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -135,7 +143,7 @@ def load_plan(
 def from_anywhere(values: Mapping[str, Any]) -> Settings:
     """Return settings whose paths are absolute: members run in other folders, too."""
     found = dict(values)
-    for key in ("dataset", "data_dir", "forcing_norm"):
+    for key in ("dataset", "data_dir", "forcing_norm", "output"):
         value = values.get(key)
         if isinstance(value, str) and (key != "dataset" or Path(value).suffix):
             found[key] = str(Path(value).expanduser().absolute())

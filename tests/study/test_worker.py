@@ -126,6 +126,19 @@ def test_another_run_under_a_members_name_is_not_taken_for_it(tmp_path):
     assert "holds another run" in folder.standing(first).reason
 
 
+def test_a_member_may_have_been_run_with_other_threads(tmp_path):
+    folder = study(tmp_path / "s", "seed=0,1")
+    first, second = folder.plan.members
+    prdsim.run(folder.config(first).replace(threads=3))
+    with pytest.raises(Killed):
+        prdsim.run(folder.config(second).replace(threads=3), progress=kill_at(2))
+    assert states(folder) == ["finished", "begun"]
+    assert folder.damage(first) == ""
+    work(folder, folder.plan.members)
+    with prdsim.open_trajectory(folder.trajectory(second)) as trajectory:
+        assert trajectory.attributes["resolved"]["threads"] == 3  # it goes on as it began
+
+
 def test_a_stop_file_stops_between_steps_and_the_rest_goes_on(tmp_path):
     folder = study(tmp_path / "s", "seed=0,1", settings=("steps=100000",))
     folder.stop_file.touch()
