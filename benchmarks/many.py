@@ -4,7 +4,7 @@
 
 The members are those of the preset "poster" on a data set (synthetic): seeds (10), with and without
 diffusion. They run one after the other by `prdsim.run`, with two threads, in this process, which
-has loaded all it needs; then at once, with one thread each, start-up of the workers included. That
+has loaded all it needs; then at once, one thread each on two cores, start-up of workers included. That
 takes some twelve minutes for the preset's end time of 50, on two cores that are otherwise idle; two
 for `python benchmarks/many.py synthetic 4`, which are the same runs, of the same shapes, stopped
 earlier.

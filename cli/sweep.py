@@ -122,7 +122,8 @@ def start(
 @_FOLDER
 @click.option("--member", metavar="K/N|NAME", help="the share K of N, or one member  [all]")
 @click.option("--attached", is_flag=True, hidden=True)
-def run(folder: Path, member: str | None, attached: bool) -> int:
+@click.option("--threads", type=click.IntRange(1), hidden=True)
+def run(folder: Path, member: str | None, attached: bool, threads: int | None) -> int:
     """Work on a study in this process: an element of a job array, or one more worker."""
     from prdsim.errors import StudyError
     from prdsim.study import State, StudyFolder
@@ -136,7 +137,7 @@ def run(folder: Path, member: str | None, attached: bool) -> int:
             f"the study is stopped: remove {study.stop_file}, or go on by prdsim sweep"
         )
     members = chosen(study, member)
-    done = work(study, members, say=say)
+    done = work(study, members, say=say, threads=threads)
     if done.stopped:
         return 128 + (done.signal or signal.SIGTERM)
     if attached:  # by a sweep, which tells how members ended

@@ -70,9 +70,7 @@ def reproduce(
     page = folder / "index.html"
     if page.exists() and not force:
         raise ConfigError(f"{page} exists; name another folder, or give --force to draw it again")
-    shared = {"threads": None} if workers == 1 else {}  # all cores for one run at a time
-    shared |= keys or {}
-    plans = {study.name: study.plan(seeds, **shared) for study in studies}
+    plans = {study.name: study.plan(seeds, **(keys or {})) for study in studies}
     for plan in plans.values():
         forecast(plan)  # data or a backend that cannot be: before anything is made
     with ExitStack() as folders:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,9 +37,7 @@ class Member:
 class Plan:
     """The members of a study, in order: the axes crossed, or an explicit list.
 
-    ``base`` holds the keys that all members share, ``points`` the settings of each. Unless they
-    say otherwise a member has one thread: several members at a time use cores better than several
-    threads of one (None: all cores). Its name does not tell.
+    ``base`` holds the keys that all members share, ``points`` the settings of each.
     """
 
     base: Settings
@@ -55,12 +53,11 @@ class Plan:
         """All members; raises `ConfigError` if one cannot be, or two are the same run."""
         members: dict[str, Member] = {}
         for point in self.points:
-            chosen = {**self.base, **point}
             try:
-                config = RunConfig(**{"threads": 1, **chosen})
+                config = RunConfig(**{**self.base, **point})
             except ConfigError as error:
                 raise ConfigError(f"{error}\n(of the member with {in_words(point)})") from None
-            name = name_of(config, () if "threads" in chosen else ("threads",))
+            name = name_of(config)
             if name in members:
                 both = f"{in_words(members[name].settings)} and {in_words(point)}"
                 raise ConfigError(f"two members are the same run: {both}")
@@ -94,15 +91,10 @@ def in_words(point: Settings) -> str:
     return ", ".join(f"{key}={shown(value)}" for key, value in point.items()) or "the base settings"
 
 
-def name_of(config: RunConfig, but: Collection[str] = ()) -> str:
-    """Return the name of the member with a configuration: twelve hexadecimal digits.
-
-    It follows from the keys that differ from their defaults, ``but`` for some.
-    """
+def name_of(config: RunConfig) -> str:
+    """Return the name of the member with a configuration: twelve hexadecimal digits."""
     chosen = config.model_dump(exclude_defaults=True)  # keys of later versions change no name
-    values = {
-        key: without_folder(key, x) for key, x in chosen.items() if key not in (*_PLACES, *but)
-    }
+    values = {key: without_folder(key, x) for key, x in chosen.items() if key not in _PLACES}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -41,12 +41,18 @@ class Worked:
 
 
 def work(
-    study: StudyFolder, members: Sequence[Member], *, say: Say = silent, progress: bool = False
+    study: StudyFolder,
+    members: Sequence[Member],
+    *,
+    say: Say = silent,
+    progress: bool = False,
+    threads: int | None = None,
 ) -> Worked:
     """Run or resume members that are not done and not in other hands, in order.
 
     A member that fails is recorded with its reason, and stops nothing else. ``progress`` shows
-    that of each run.
+    that of each run. New ones that do not say otherwise have so many ``threads``; resumed ones keep
+    theirs, and so their bits.
     """
     done = 0
     with StopRequest() as stop, _heeding(study.stop_file):
@@ -59,7 +65,7 @@ def work(
                     standing = study.standing(member)  # it may have been done meanwhile
                     if free and standing.state in OPEN:
                         done += 1
-                        number = _perform(study, member, standing.step, say, progress)
+                        number = _perform(study, member, standing.step, say, progress, threads)
             if number is not None:
                 asked = study.stop_file.exists()
                 return Worked(done, stopped=True, signal=None if asked else number)
@@ -67,7 +73,7 @@ def work(
 
 
 def _perform(
-    study: StudyFolder, member: Member, step: int, say: Say, progress: bool
+    study: StudyFolder, member: Member, step: int, say: Say, progress: bool, threads: int | None
 ) -> signal.Signals | None:
     """Run or resume a member; return the signal that stopped it, if any."""
     path = study.trajectory(member)
@@ -82,7 +88,9 @@ def _perform(
     try:
         if path.exists():
             return resume(path, progress=progress).signal
-        return run(study.config(member), progress=progress, remarks=False).signal  # they are meant
+        config = study.config(member)
+        config = config.replace(threads=config.threads or threads)
+        return run(config, progress=progress, remarks=False).signal  # they are meant
     except DivergedError:
         return None  # its file tells
     except MemoryError:

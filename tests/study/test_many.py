@@ -23,7 +23,7 @@ from prdsim.running.loop import Result
 from prdsim.study.worker import in_this_process
 
 KEYS: dict[str, Any] = {"dataset": "digits", "samples": 8, "width": 8, "steps": 3}
-KEYS |= {"backend": "numpy"}
+KEYS |= {"backend": "numpy", "threads": 1}
 MEMBERS = [{"seed": seed, "diffusion": diffusion} for seed in (0, 1) for diffusion in (True, False)]
 DIVERGES = {"integrator": "heun", "step_size": 1e200}
 
@@ -46,11 +46,13 @@ def finished(results: list[Any]) -> list[Result]:
     return results
 
 
-def assert_as_alone(results: list[Result], members: list[dict[str, Any]], **more: Any) -> None:
-    """Members have the bits of runs by `prdsim.run` with one thread."""
+def assert_as_alone(
+    results: list[Result], members: list[dict[str, Any]], data: Any = None, **more: Any
+) -> None:
+    """Members have the bits of runs by `prdsim.run`."""
     for result, member in zip(results, members, strict=True):
         output = result.path.with_suffix(".alone.h5")
-        alone = prdsim.run(KEYS, **member, **more, threads=1, output=str(output))
+        alone = prdsim.run({**KEYS, **member, **more}, data=data, output=str(output))
         assert same_bits(dict(result.state), dict(alone.state))
         assert (result.step, result.time) == (alone.step, alone.time)
         assert_equal(result.last, alone.last)
@@ -60,14 +62,14 @@ def assert_as_alone(results: list[Result], members: list[dict[str, Any]], **more
 
 def test_members_have_the_bits_of_runs_alone_in_order(tmp_path, capsys):
     members = [*MEMBERS, DIVERGES]
-    given = ({**KEYS, **member} for member in members)
+    given = ({**KEYS, "threads": None, **member} for member in members)
     results = prdsim.run_many(given, folder=tmp_path / "s", workers=2, progress=True)
     assert "4 finished, 1 diverged" in capsys.readouterr().err
     error = results.pop()
     assert isinstance(error, DivergedError)
     assert "step_size=1e+200) diverged: " in str(error)
     assert "not finite" in str(error)
-    assert_as_alone(finished(results), MEMBERS)
+    assert_as_alone(finished(results), MEMBERS, threads=max(1, available_cores() // 2))
 
 
 @pytest.mark.usefixtures("here")
@@ -134,11 +136,11 @@ def test_outputs_are_where_configurations_say(tmp_path, monkeypatch):
     assert "other.h5 holds another run; move it elsewhere" in str(error)
 
 
-def test_members_have_one_thread_unless_they_say_otherwise(tmp_path, here):
-    members = [{"seed": 0}, {"seed": 1, "threads": 2}, {"seed": 2, "threads": None}]
-    results = finished(prdsim.run_many(members, **KEYS, folder=tmp_path / "s", workers=3))
-    assert [each.resolved.threads for each in results] == [1, 2, available_cores()]
-    assert here == [3]
+def test_members_at_a_time_are_as_many_as_asked_or_as_fit(tmp_path, monkeypatch, here):
+    monkeypatch.setattr(import_module("prdsim.study.many"), "at_once", lambda *_: 7)
+    for more in ({}, {"workers": 3}):
+        prdsim.run_many(MEMBERS[:1], **KEYS, folder=tmp_path / "s", **more)
+    assert here == [7, 3]
 
 
 def twice(**keys: Any) -> dict[str, Any]:

@@ -137,15 +137,3 @@ def test_a_plan_is_the_same_after_json():
     for wrong in ({}, {"base": {}, "members": []}, {"base": {}, "members": [1]}):
         with pytest.raises(ValueError, match=r"member"):
             Plan.from_dict(wrong)
-
-
-def test_members_have_one_thread_which_their_names_do_not_tell():
-    def member(**keys: object) -> tuple[str, int | None]:
-        (found,) = Plan({"dataset": "digits", **keys}, ({},)).members
-        return found.name, found.config.threads
-
-    name = name_of(RunConfig(dataset="digits"))
-    assert member() == (name, 1)
-    assert member(threads=None) == (name, None)
-    assert member(threads=1) == (name_of(RunConfig(dataset="digits", threads=1)), 1)
-    assert member(threads=1)[0] != name
