@@ -4,14 +4,13 @@
 
 The members are those of the preset "poster" on a data set (synthetic): seeds (10), with and without
 diffusion. They run one after the other by `prdsim.run`, with two threads, in this process, which
-has loaded all it needs; then at once, one thread each on two cores, start-up of workers included. That
-takes some twelve minutes for the preset's end time of 50, on two cores that are otherwise idle; two
-for `python benchmarks/many.py synthetic 4`, which are the same runs, of the same shapes, stopped
-earlier.
+has loaded all it needs; then at once, with one thread each on two cores, start-up of the workers
+included. That takes some twelve minutes for the preset's end time of 50, on two cores that are
+otherwise idle; two for `python benchmarks/many.py synthetic 4`: the same runs, stopped earlier.
 
 Prints JSON: the ratio, seconds of both; the seconds of processors (user and system), which tell
 more than the clock where others are at work; and whether the first member has the bits of its run
-alone with one thread.
+alone with as many threads.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def main(dataset: str = "synthetic", end_time: float = 50.0, seeds: int = 10) ->
         after = measured(lambda: run(members, folder / "after", threads=2))
         many: list[Any] = []
         at_once = measured(lambda: many.extend(prdsim.run_many(members, folder=folder / "many")))
-        (alone,) = run(members[:1], folder / "alone", threads=1)
+        (alone,) = run(members[:1], folder / "alone", threads=many[0].resolved.threads)
         same = all((alone.state[n] == many[0].state[n]).all() for n in alone.state)
     report = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
