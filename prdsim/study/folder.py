@@ -84,13 +84,13 @@ class StudyFolder:
         Members may have been added; those that have not begun may be gone.
 
         Raises:
-            ConfigError: it holds trajectories of members that are not in the plan.
+            ConfigError: a member cannot be, or the folder holds trajectories of others.
             OutputError: it cannot be written.
             StudyError: the plan in it cannot be read.
         """
+        names = {m.name for m in plan.members}
         if os.path.lexists(path / "study.json"):
             before = cls.open(path).plan
-            names = {m.name for m in plan.members}
             at = cls(path, before).trajectory
             lost = {m.name for m in before.members if os.path.lexists(at(m))} - names
             if lost:

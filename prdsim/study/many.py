@@ -87,15 +87,15 @@ def run_many(
     kept = path.absolute() / "data.npz"
     if dataset is not None:
         samples = dataset.X.shape[1]
-        members = [each.replace(dataset=str(kept), samples=samples) for each in members]
+        members = [one.replace(dataset=str(kept), samples=samples) for one in members]
     plan = _plan(members)
     count = at_once(plan, dataset) if workers is None else integer("workers", workers, least=1)
     flag("retry_failed", retry_failed)
     say = announce if flag("progress", progress) else silent
     with folder_for_output(path):
+        study = StudyFolder.create(path, plan)
         if data is not None:
             _keep(kept, data)
-        study = StudyFolder.create(path, plan)
         standings = sweep(
             study,
             local(count),

@@ -155,6 +155,7 @@ def twice(**keys: Any) -> dict[str, Any]:
         ({"configs": []}, "configs: must be a sequence of configurations, not empty"),
         ({"configs": [3]}, "config: must be a RunConfig, a mapping"),
         ({"configs": [{}, {}]}, "two members are the same run"),
+        ({"configs": [{}, {}], "workers": 2}, "two members are the same run"),
         ({"configs": [{"sed": 1}]}, "sed: no such configuration key"),
         (twice(output="a.h5"), "output: two configurations name a.h5"),
         (twice(force=True), "force: members are kept or continued"),
