@@ -122,8 +122,7 @@ def start(
 @_FOLDER
 @click.option("--member", metavar="K/N|NAME", help="the share K of N, or one member  [all]")
 @click.option("--attached", is_flag=True, hidden=True)
-@click.option("--threads", type=click.IntRange(1), hidden=True)
-def run(folder: Path, member: str | None, attached: bool, threads: int | None) -> int:
+def run(folder: Path, member: str | None, attached: bool) -> int:
     """Work on a study in this process: an element of a job array, or one more worker."""
     from prdsim.errors import StudyError
     from prdsim.study import State, StudyFolder
@@ -137,7 +136,7 @@ def run(folder: Path, member: str | None, attached: bool, threads: int | None) -
             f"the study is stopped: remove {study.stop_file}, or go on by prdsim sweep"
         )
     members = chosen(study, member)
-    done = work(study, members, say=say, threads=threads)
+    done = work(study, members, say=say)
     if done.stopped:
         return 128 + (done.signal or signal.SIGTERM)
     if attached:  # by a sweep, which tells how members ended

@@ -26,10 +26,10 @@ _PAUSE = 0.2
 _USELESS = 3  # workers in a row that end with an error
 
 
-def work_there(folder: str, sharing: int = 1) -> int:
-    """Work on a study in a child of this process, ``sharing`` its cores; return its exit code."""
+def work_there(folder: str) -> int:
+    """Work on a study in a child of this process; return its exit code."""
     with Children(StudyFolder.open(Path(folder))) as children:
-        children.start(sharing)
+        children.start()
         while not (codes := children.ended()):
             time.sleep(_PAUSE)
         return codes[0]
@@ -71,7 +71,7 @@ class OnCluster:
                 tasks = {at: self._at_work(tasks.get(at, [])) for at in workers}
                 for at, worker in workers.items():
                     for _ in range(_slots(study, worker) - len(tasks[at]) if left else 0):
-                        tasks[at].append(_submitted(client, study, at, _sharing(workers, at)))
+                        tasks[at].append(_submitted(client, study, at))
                 time.sleep(_PAUSE)
 
     def _at_work(self, tasks: list[Any]) -> list[Any]:
@@ -133,17 +133,10 @@ def _slots(study: StudyFolder, worker: dict[str, Any]) -> int:
     return int(worker["nthreads"])
 
 
-def _sharing(workers: dict[str, Any], at: str) -> int:
-    """Return how many members the workers take at a time that are on the machine of one."""
-    host = workers[at].get("host")
-    return sum(int(each["nthreads"]) for each in workers.values() if each.get("host") == host)
-
-
-def _submitted(client: Any, study: StudyFolder, worker: str, sharing: int) -> Any:
+def _submitted(client: Any, study: StudyFolder, worker: str) -> Any:
     return client.submit(
         work_there,
         str(study.path.absolute()),
-        sharing,
         key=f"prdsim-{secrets.token_hex(8)}",
         pure=False,
         workers=[worker],

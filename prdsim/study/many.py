@@ -48,10 +48,10 @@ def run_many(
     stop: Condition | None = None,
     **keys: Any,
 ) -> list[Result | PrdsimError]:
-    """Run several simulations at once, in processes that share the cores, as members of a study.
+    """Run several simulations at once, in processes, as members of a study.
 
     A member has the bits of its run alone by `prdsim.run` with the same number of ``threads``:
-    those of its configuration, or its share of the cores, one where members are as many.
+    those of its configuration, or one.
 
     Args:
         configs: Configurations as `prdsim.run` takes them; keywords ``keys`` replace keys in all.

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Self
 
 import prdsim
-from prdsim.files.cores import available_cores
 from prdsim.study.folder import StudyFolder
 
 GRACE = 6.0
@@ -30,14 +29,13 @@ class Children:
         self._study = study
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, sharing: int) -> None:
-        """Start ``prdsim sweep run FOLDER``, with its share of the cores.
+    def start(self, *arguments: str) -> None:
+        """Start ``prdsim sweep run FOLDER`` with more arguments.
 
         It has a session of its own: a Ctrl-C reaches it through its parent alone. It holds the end
         of a pipe, which closes with the parent, even if that is killed.
         """
-        threads = str(max(1, available_cores() // sharing))
-        words = ["sweep", "run", str(self._study.path), "--attached", "--threads", threads]
+        words = ["sweep", "run", str(self._study.path), "--attached", *arguments]
         home = str(Path(prdsim.__file__).parent.parent)
         path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
         self._running.append(
@@ -94,17 +92,16 @@ def run_here(
 ) -> None:
     """Work on a study with processes of this machine; see `prdsim.study.sweep.Engine`.
 
-    They share the cores: several members at a time use them better than several threads of one. A
-    worker that is killed is replaced, `_REPLACED` times at most.
+    A worker that is killed is replaced, `_REPLACED` times at most.
     """
     left = _REPLACED
     with Children(study) as children:
         for _ in range(workers):
-            children.start(sharing=workers)
+            children.start()
         while children.count and not stopped():
             for code in children.ended():
                 if code < 0 and left:
                     left -= 1
-                    children.start(sharing=workers)
+                    children.start()
             watch()
             time.sleep(_PAUSE)

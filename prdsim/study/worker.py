@@ -46,13 +46,13 @@ def work(
     *,
     say: Say = silent,
     progress: bool = False,
-    threads: int | None = None,
 ) -> Worked:
     """Run or resume members that are not done and not in other hands, in order.
 
     A member that fails is recorded with its reason, and stops nothing else. ``progress`` shows
-    that of each run. New ones that do not say otherwise have so many ``threads``; resumed ones keep
-    theirs, and so their bits.
+    that of each run. New ones have one thread unless they say otherwise: several members at a time
+    use cores better than several threads of one, and the bits of a study are then the same however
+    many workers it has. Resumed ones keep theirs.
     """
     done = 0
     with StopRequest() as stop, _heeding(study.stop_file):
@@ -65,7 +65,7 @@ def work(
                     standing = study.standing(member)  # it may have been done meanwhile
                     if free and standing.state in OPEN:
                         done += 1
-                        number = _perform(study, member, standing.step, say, progress, threads)
+                        number = _perform(study, member, standing.step, say, progress)
             if number is not None:
                 asked = study.stop_file.exists()
                 return Worked(done, stopped=True, signal=None if asked else number)
@@ -73,7 +73,7 @@ def work(
 
 
 def _perform(
-    study: StudyFolder, member: Member, step: int, say: Say, progress: bool, threads: int | None
+    study: StudyFolder, member: Member, step: int, say: Say, progress: bool
 ) -> signal.Signals | None:
     """Run or resume a member; return the signal that stopped it, if any."""
     path = study.trajectory(member)
@@ -89,7 +89,7 @@ def _perform(
         if path.exists():
             return resume(path, progress=progress).signal
         config = study.config(member)
-        config = config.replace(threads=config.threads or threads)
+        config = config.replace(threads=config.threads or 1)
         return run(config, progress=progress, remarks=False).signal  # they are meant
     except DivergedError:
         return None  # its file tells

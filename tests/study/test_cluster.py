@@ -32,7 +32,6 @@ from support_study import (
 )
 
 from prdsim.study import State, StudyFolder
-from prdsim.study.cluster import _sharing
 from prdsim.study.table import look, study_table
 
 pytestmark = pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
@@ -233,9 +232,3 @@ def test_cancelled_workers_that_are_only_starting_begin_nothing(tmp_path, engine
 
 def _states(folder: Path) -> list[State]:
     return [standing.state for standing in look(StudyFolder.open(folder)).values()]
-
-
-def test_members_share_the_cores_of_their_machine():
-    workers = {"a": {"host": "x", "nthreads": 2}, "b": {"host": "x", "nthreads": 1}}
-    workers["c"] = {"host": "y", "nthreads": 4}
-    assert [_sharing(workers, at) for at in workers] == [3, 3, 4]

@@ -126,7 +126,7 @@ def test_another_run_under_a_members_name_is_not_taken_for_it(tmp_path):
     assert "holds another run" in folder.standing(first).reason
 
 
-def test_new_members_have_the_threads_of_their_worker_and_begun_ones_their_own(tmp_path):
+def test_new_members_have_one_thread_and_begun_ones_their_own(tmp_path):
     base = {"dataset": "digits", "samples": 6, "width": 3, "steps": 3, "backend": "numpy"}
     points = ({"seed": 0}, {"seed": 1, "threads": 2}, {"seed": 2}, {"seed": 3})
     folder = StudyFolder.create(tmp_path / "s", Plan(base, points))
@@ -135,13 +135,13 @@ def test_new_members_have_the_threads_of_their_worker_and_begun_ones_their_own(t
         prdsim.run(folder.config(begun).replace(threads=4), progress=kill_at(2))
     prdsim.run(folder.config(finished).replace(threads=5))
     assert states(folder) == ["planned", "planned", "begun", "finished"]
-    work(folder, folder.plan.members, threads=3)
+    work(folder, folder.plan.members)
     threads = []
     for member in folder.plan.members:
         assert folder.damage(member) == ""  # with any threads it is the member's
         with prdsim.open_trajectory(folder.trajectory(member)) as trajectory:
             threads.append(trajectory.attributes["resolved"]["threads"])
-    assert threads == [3, 2, 4, 5]
+    assert threads == [1, 2, 4, 5]
 
 
 def test_a_stop_file_stops_between_steps_and_the_rest_goes_on(tmp_path):
