@@ -17,8 +17,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from math import prod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -276,6 +277,15 @@ class Fused:
         """Allocate the scratch memory; once, before the first operation."""
         for name, shape in self._shapes.items():
             setattr(self, name, self._backend.empty(shape))
+
+    def for_samples(self, n: int) -> Self:
+        """Return these operations for n samples, at most as many as these, in the same memory."""
+        fewer = copy(self)
+        for name, (rows, _) in self._shapes.items():
+            whole = getattr(self, name)
+            if whole.shape[1] != n:
+                setattr(fewer, name, whole.reshape(-1)[: rows * n].reshape((rows, n)))
+        return fewer
 
     def predict(
         self,

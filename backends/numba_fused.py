@@ -52,6 +52,9 @@ class NumbaFused(Fused):
     _V: Array
     _sums: Array
 
+    def for_samples(self, n: int) -> NumbaFused:  # noqa: ARG002 - any number, up to these
+        return self
+
     def predict(
         self,
         carried: Array | None,

@@ -15,6 +15,10 @@ E = (Y - Z) + D F, where F = G unless a control takes its place (`prdsim.physics
 Equation numbers are those of docs/mathematics.md, where each is derived. Functions work in the
 model's workspace; each lists the arrays that it reads and leaves there. Backends fuse some of the
 operations of a step; `prdsim.backends.base.Fused` defines them.
+
+A model may take its samples in panels, see `Model.panels`. All that is said here holds for a model
+and for one of its panels, but A and B are those of one panel: what reads A computes it again where
+there are several.
 """
 
 from __future__ import annotations
@@ -35,13 +39,27 @@ if TYPE_CHECKING:
 
 
 def forward(model: Model, state: State, *, with_A: bool = False) -> None:
-    """Pre-activations A = U X, prediction Z = s V relu(A), eq. 1; leaves A, Z.
+    """Pre-activations A = U X, prediction Z = s V relu(A), eq. 1; leaves A (of the last panel), Z.
 
     ``with_A`` says that A has already been computed.
     """
-    work, chart = model.work, model.chart
     U = None if with_A else state.U
-    model.fused.predict(U, chart.matrix, chart.base, state.V, A=work.A, out=work.Z, alpha=model.s)
+    for panel in model.panels:
+        work, chart = panel.work, panel.chart
+        panel.fused.predict(
+            U, chart.matrix, chart.base, state.V, A=work.A, out=work.Z, alpha=model.s
+        )
+
+
+def with_pre_activations(model: Model, state: State) -> Iterator[Model]:
+    """Yield the panels of a model, each with its A; reads A of the last `forward` if it is one.
+
+    Leaves Z of the panel, as `forward` does, if there are several.
+    """
+    for panel in model.panels:
+        if model.parts:
+            forward(panel, state)
+        yield panel
 
 
 def residual(model: Model, out: Array) -> None:
@@ -66,14 +84,16 @@ def acting_field(model: Model, state: State) -> None:
     score_field(model, state)
     if forcing is None:
         return
-    F = forcing.field
-    k.take_columns(work.G, forcing.order, out=F)
-    if forcing.norms is not None:
+    forcing.shuffle(work.G)
+    if forcing.norms is None:
+        return
+    for panel, norms in zip(model.panels, model.split(forcing.norms), strict=True):
+        work, F = panel.work, panel.F
         k.column_dots(F, F, out=work.squared_norms)
         k.penalty_weights(work.squared_norms, 1.0, out=work.c)  # 1 - 1 / ||F_p||
         k.scale_columns(work.c, F, out=work.Q)
         k.combine([(1.0, F), (-1.0, work.Q)], out=F)
-        k.scale_columns(forcing.norms, F, out=F)
+        k.scale_columns(norms, F, out=F)
 
 
 def drive(model: Model, state: State) -> None:
@@ -93,14 +113,17 @@ def generator_velocity(
 
     B = (V^T E) * 1{A >= 0}. With E = Y - Z these are the reaction terms R^u, R^v, with E = F the
     diffusion terms Delta^u, Delta^v, with E = (Y - Z) + D F the whole velocity. Only arrays that
-    move are written; ``out`` may be the state itself. U's velocity is in the chart's
-    coordinates: s B M^T, or s B (Gram). Reads A of the last `forward`; overwrites B.
+    move are written; ``out`` may be the state itself, if there is one panel. U's velocity is in the
+    chart's coordinates: s B M^T, or s B (Gram). Reads A of the last `forward`; overwrites B.
     """
-    work, matrix = model.work, model.chart.pull_matrix
     U, V = (getattr(out, name) if name in model.moving else None for name in "UV")
-    model.fused.pull_back(
-        work.A, state.V, E, matrix, B=work.B, out_U=U, out_V=V, alpha=alpha * model.s, beta=beta
-    )
+    for panel, drive in zip(with_pre_activations(model, state), model.split(E), strict=True):
+        work, matrix = panel.work, panel.chart.pull_matrix
+        panel.fused.pull_back(
+            work.A, state.V, drive, matrix, B=work.B,
+            out_U=U, out_V=V, alpha=alpha * model.s, beta=beta,
+        )  # fmt: skip
+        beta = 1.0  # the others add to it
 
 
 def pull_back(model: Model, out: Array) -> None:
@@ -114,14 +137,16 @@ def push_forward(model: Model, state: State, tangent: State, out: Array) -> None
     Reads A; overwrites B and leaves dH in it if U moves. Leaves ``out`` unchanged if neither U
     nor V moves.
     """
-    k, work, beta = model.backend, model.work, 0.0
-    if "V" in model.moving:
-        k.relu(work.A, out=work.B)  # H: backends need not keep it
-        k.gemm(tangent.V, work.B, out=out, alpha=model.s)
-        beta = 1.0
-    if "U" in model.moving:
-        feature_change(model, tangent.U)
-        k.gemm(state.V, work.B, out=out, alpha=model.s, beta=beta)
+    k = model.backend
+    for panel, dZ in zip(with_pre_activations(model, state), model.split(out), strict=True):
+        work, beta = panel.work, 0.0
+        if "V" in model.moving:
+            k.relu(work.A, out=work.B)  # H: backends need not keep it
+            k.gemm(tangent.V, work.B, out=dZ, alpha=model.s)
+            beta = 1.0
+        if "U" in model.moving:
+            feature_change(panel, tangent.U)
+            k.gemm(state.V, work.B, out=dZ, alpha=model.s, beta=beta)
 
 
 def feature_change(model: Model, dU: Array) -> None:
@@ -146,8 +171,11 @@ def tangent_kernel_product(model: Model, state: State, E: Array, velocity: State
 
 def input_gradient(model: Model, state: State, points: Array, out: Array) -> None:
     """out = grad g at points y (d_out, n): s_c (a W)^T 1{W y >= 0}, eq. 3; leaves aW."""
-    model.backend.scale_rows(state.a, state.W, out=model.work.aW)
-    model.fused.gate_product(state.W, points, model.work.aW, out=out, alpha=model.s_c)
+    aW, s_c = model.work.aW, model.s_c
+    model.backend.scale_rows(state.a, state.W, out=aW)
+    parts = model.panels, model.split(points), model.split(out)
+    for panel, y, gradient in zip(*parts, strict=True):
+        panel.fused.gate_product(state.W, y, aW, out=gradient, alpha=s_c)
 
 
 def begin_step(model: Model, step: int) -> None:
@@ -240,6 +268,21 @@ def _moments(
 # -- the joint flow --------------------------------------------------------------------------------
 
 
+def generator_flow(model: Model, state: State, out: State, *, with_A: bool = False) -> None:
+    """The velocity of U, V at a state, eq. 12; leaves Z, E and what `drive` leaves.
+
+    Panel by panel, each with its A, unless a sample's drive depends on others.
+    ``with_A`` is that of `forward`.
+    """
+    shuffled = model.forcing is not None and not model.forcing.prescribed
+    panels = (model,) if shuffled else model.panels
+    for panel in panels:
+        forward(panel, state, with_A=with_A)
+        drive(panel, state)
+        beta = 0.0 if panel is panels[0] else 1.0
+        generator_velocity(panel, state, panel.work.E, out=out, beta=beta)
+
+
 def velocity(model: Model, state: State, out: State, *, with_A: bool = False) -> None:
     """The joint flow's velocity of the arrays that move, eq. 12; the critic's at `critic_rate`.
 
@@ -247,9 +290,7 @@ def velocity(model: Model, state: State, out: State, *, with_A: bool = False) ->
     ``with_A`` is that of `forward`.
     """
     k, work = model.backend, model.work
-    forward(model, state, with_A=with_A)
-    drive(model, state)
-    generator_velocity(model, state, work.E, out=out)
+    generator_flow(model, state, out, with_A=with_A)
     if "W" in model.moving or "a" in model.moving:
         critic_gradient(model, state, update=0)
         if "W" in model.moving:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,9 @@ import numpy as np
 from prdsim.backends.arrays import HostArray
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
-from prdsim.files.small import size_text
+from prdsim.files.small import bytes_of, size_text
 from prdsim.physics.charts import Chart, make_chart
+from prdsim.physics.panels import Panels
 from prdsim.physics.state import Dimensions, entries
 from prdsim.running.allocation import allocate
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 
 _LARGEST_ARRAY = 2**60  # bytes; NumPy refuses much larger shapes
+_ALIGNED = 16  # samples: the arrays of panels begin where vectors of numbers do
+_SMALLEST_PANEL = 256  # samples: with fewer, products are slow and memory is that of other arrays
 
 
 class Ledger:
@@ -67,6 +71,9 @@ class _Idle:
     def __init__(self, **attributes: Any) -> None:
         vars(self).update(attributes)
 
+    def for_samples(self, n: int) -> _Idle:  # noqa: ARG002
+        return self
+
     def __getattr__(self, name: str) -> Callable[..., float]:
         return _do_nothing
 
@@ -86,7 +93,8 @@ Build = Callable[[Any, HostArray, HostArray, Mapping[str, HostArray]], object]
 
 def predicted_bytes(backend: Backend, sizes: Dimensions, build: Build) -> int:
     """Return how many bytes ``build`` asks of a backend at a time: it is given a `Ledger`."""
-    working = entries(sizes.workspace_shapes, sizes.state_shapes) * backend.dtype.itemsize
+    shapes = sizes.workspace_shapes(sizes.n), sizes.state_shapes
+    working = entries(*shapes) * backend.dtype.itemsize
     if working > _LARGEST_ARRAY:
         return working
     ledger = Ledger(backend)
@@ -97,19 +105,26 @@ def predicted_bytes(backend: Backend, sizes: Dimensions, build: Build) -> int:
     return ledger.peak
 
 
-def chart_without_memory(name: str, backend: Any, sizes: Dimensions) -> Chart:
+def chart_without_memory(
+    name: str, backend: Any, sizes: Dimensions, panel: int | None = None
+) -> Chart:
     """Return a chart on a `Ledger`; the range chart gets the largest possible rank."""
     rank = min(sizes.d_in, sizes.n)
     X, U_0 = without_memory((sizes.d_in, sizes.n)), without_memory((sizes.m, sizes.d_in))
     factors = {"Q": without_memory((sizes.d_in, rank)), "R": without_memory((rank, sizes.n))}
-    return make_chart(name, backend, X, U_0, factors)
+    return make_chart(name, backend, X, U_0, factors, Panels(sizes.n, panel or sizes.n))
 
 
-def memory_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> int:
-    """Predict the bytes that a run's arrays take on its device, at the most."""
+def memory_bytes(
+    config: RunConfig, sizes: Dimensions, backend: Backend, chart: str, panel: int | None = None
+) -> int:
+    """Predict the bytes that a run's arrays take on its device, at the most.
+
+    With ``panel`` samples at a time, None: all.
+    """
 
     def build(k: Any, X: HostArray, Y: HostArray, initial: Mapping[str, HostArray]) -> object:
-        return allocate(config, k, chart_without_memory(chart, k, sizes), X, Y, initial)
+        return allocate(config, k, chart_without_memory(chart, k, sizes, panel), X, Y, initial)
 
     return predicted_bytes(backend, sizes, build)
 
@@ -131,9 +146,14 @@ def leaving_bytes(config: RunConfig, sizes: Dimensions) -> int:
     return entries(sizes.state_shapes) * np.dtype(config.array_precision).itemsize
 
 
-def needed_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> int:
-    """Predict the bytes that a run needs on its device; on a CPU, also those of the host."""
-    needed = memory_bytes(config, sizes, backend, chart)
+def needed_bytes(
+    config: RunConfig, sizes: Dimensions, backend: Backend, chart: str, panel: int | None = None
+) -> int:
+    """Predict the bytes that a run needs on its device; on a CPU, also those of the host.
+
+    With ``panel`` samples at a time, None: all.
+    """
+    needed = memory_bytes(config, sizes, backend, chart, panel)
     if backend.device == "cpu":
         needed += host_memory_bytes(config, sizes)
     if backend.asynchronous:
@@ -141,15 +161,44 @@ def needed_bytes(config: RunConfig, sizes: Dimensions, backend: Backend, chart: 
     return needed
 
 
-def check_memory(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> None:
+def panel_of(config: RunConfig, sizes: Dimensions, backend: Backend, chart: str) -> int | None:
+    """Return how many samples a run takes at a time to keep to its ``memory``, None: all.
+
+    As few panels as do, of one size but for the last: a function of sizes, whatever is free.
+    Raises `ConfigError`, with the numbers, if the memory does not suffice.
+    """
+    if config.memory is None:
+        return None
+    allowed = bytes_of(config.memory)
+
+    def samples(panels: int) -> int | None:
+        return None if panels == 1 else -(-sizes.n // (panels * _ALIGNED)) * _ALIGNED
+
+    def needed(panels: int) -> int:
+        return needed_bytes(config, sizes, backend, chart, samples(panels))
+
+    most = 1 if chart == "gram" else -(-sizes.n // _SMALLEST_PANEL)
+    if needed(most) > allowed:
+        fewer = "" if chart == "gram" else ", however few samples it takes at a time"
+        raise ConfigError(
+            f"memory {config.memory}: this run needs {size_text(needed(most))} for arrays{fewer};\n"
+            f"give more, {_remedies(config, sizes, chart)}"
+        )
+    counts = range(1, most + 1)
+    return samples(counts[bisect_left(counts, True, key=lambda count: needed(count) <= allowed)])
+
+
+def check_memory(
+    config: RunConfig, sizes: Dimensions, backend: Backend, chart: str, panel: int | None = None
+) -> None:
     """Raise `ConfigError`, with the numbers, if a run's arrays do not fit into memory."""
+    needed = needed_bytes(config, sizes, backend, chart, panel)
+    require_memory(needed, backend, "this run needs", _remedies(config, sizes, chart))
+
+
+def _remedies(config: RunConfig, sizes: Dimensions, chart: str) -> str:
     other_chart = " or --chart weight" if chart == "gram" else ""
-    require_memory(
-        needed_bytes(config, sizes, backend, chart),
-        backend,
-        "this run needs",
-        f"lower {_options(config, sizes)} or use --precision float32{other_chart}",
-    )
+    return f"lower {_options(config, sizes)} or use --precision float32{other_chart}"
 
 
 def _options(config: RunConfig, sizes: Dimensions) -> str:

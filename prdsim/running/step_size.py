@@ -14,6 +14,7 @@ from prdsim.errors import ConfigError
 from prdsim.physics.charts import WeightChart
 from prdsim.physics.gradients import forward, tangent_kernel_product
 from prdsim.physics.model import Model, build_model
+from prdsim.physics.panels import Panels
 from prdsim.physics.randomness import Stream, generator
 from prdsim.physics.state import State
 from prdsim.running.step_control import round_down
@@ -26,18 +27,24 @@ _PRODUCTS = 200  # typically 20; after 200 two digits are certain, whatever the 
 
 
 def automatic_step_size(
-    config: RunConfig, X: HostArray, Y: HostArray, initial: dict[str, HostArray]
+    config: RunConfig,
+    X: HostArray,
+    Y: HostArray,
+    initial: dict[str, HostArray],
+    panel: int | None = None,
 ) -> float:
     """Return 1 / lambda_max of K = J J^T at t = 0, rounded down to two significant digits.
 
     J is the Jacobian of the prediction Z in the arrays of U, V that move; the flow of L_sup is
     stable for Euler steps below 2 / lambda_max. Computed on the host in float64, so that every
-    backend and precision takes the same step. Raises `ConfigError` if no step follows: U and V
-    frozen, no neuron active, or numbers that overflow.
+    backend and precision takes the same step, with ``panel`` samples at a time, None: all.
+    Raises `ConfigError` if no step follows: U and V frozen, no neuron active, or numbers that
+    overflow.
     """
     host = NumpyBackend(threads=config.threads)
     with host.active():
-        model = build_model(config, host, WeightChart(host, X, initial["U"]), X, Y)
+        chart = WeightChart(host, X, initial["U"], Panels(X.shape[1], panel or X.shape[1]))
+        model = build_model(config, host, chart, X, Y)
         largest = largest_kernel_eigenvalue(model, model.start(initial))
     if isnan(largest):
         raise ConfigError(
@@ -67,7 +74,7 @@ def largest_kernel_eigenvalue(model: Model, state: State) -> float:
     if not {"U", "V"} & set(model.moving):
         return 0.0
     kernel = _Kernel(model, state)
-    if not model.backend.all_finite(model.work.A):  # gates of NaN are closed: K would be 0
+    if not kernel.finite:  # gates of NaN are closed: K would be 0
         return float("nan")
     return _lanczos(kernel, generator(model.seed, Stream.KRYLOV_START).standard_normal(kernel.size))
 
@@ -110,10 +117,14 @@ class _Kernel:
         self._shape = (model.dimensions.d_out, model.dimensions.n)
         self._velocity = State.empty(model.backend, model.state_shapes, model.moving)
         self.size = self._shape[0] * self._shape[1]
-        forward(model, state)  # leaves A, H
+        self.finite = True
+        for panel in model.panels:
+            forward(panel, state)  # leaves A, H
+            self.finite &= model.backend.all_finite(panel.work.A)
 
     def __call__(self, vector: HostArray) -> HostArray:
         k, work = self._model.backend, self._model.work
-        k.to_device(np.reshape(vector, self._shape), work.E)
+        panels = self._model.chart.panels
+        panels.fill(k, np.reshape(vector, self._shape), out=work.E)
         tangent_kernel_product(self._model, self._state, work.E, self._velocity)
-        return k.to_host(work.Z).astype(np.float64).reshape(-1)
+        return panels.to_host(k, work.Z).astype(np.float64).reshape(-1)
