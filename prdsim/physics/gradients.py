@@ -187,16 +187,23 @@ def begin_step(model: Model, step: int) -> None:
         model.backend.set_word(step, out=model.work.step)
 
 
-def penalty_points(model: Model, *, stream: Stream, update: int) -> Iterator[float]:
+def draw_points(model: Model, *, stream: Stream, update: int) -> None:
+    """Leave e_p in [0, 1) of all samples in e, if penalty points are drawn; reads step."""
+    if not model.penalty_nodes:
+        work = model.work
+        model.backend.uniforms(model.seed, stream, work.step, update, out=work.e)
+
+
+def penalty_points(model: Model) -> Iterator[float]:
     """Leave penalty points yhat_p = e_p y_p + (1 - e_p) z_p in Y_hat, set by set, eq. 6.
 
-    Yields the weight of each set in the average: one set of weight 1 with e_p drawn at random
-    (reads step, leaves e), or a set for each node e of the average over e in [0, 1]. Reads Z.
+    Yields the weight of each set in the average: one set of weight 1 with the e_p of
+    `draw_points`, or a set for each node e of the average over e in [0, 1]. Reads Z.
     """
     k, work = model.backend, model.work
     if not model.penalty_nodes:
-        k.uniforms(model.seed, stream, work.step, update, out=work.e)
-        k.interpolate(work.e, model.Y, work.Z, out=work.Y_hat)
+        for panel in model.panels:
+            k.interpolate(panel.work.e, panel.Y, panel.work.Z, out=panel.work.Y_hat)
         yield 1.0
     for e, weight in model.penalty_nodes:
         k.combine([(e, model.Y), (1.0 - e, work.Z)], out=work.Y_hat)
@@ -205,9 +212,9 @@ def penalty_points(model: Model, *, stream: Stream, update: int) -> Iterator[flo
 
 def penalty_gradients(model: Model, state: State) -> None:
     """q_p = grad g(yhat_p), eq. 7, and ||q_p||^2; reads Y_hat, leaves Q and squared_norms."""
-    work = model.work
-    input_gradient(model, state, work.Y_hat, out=work.Q)
-    model.backend.column_dots(work.Q, work.Q, out=work.squared_norms)
+    input_gradient(model, state, model.work.Y_hat, out=model.work.Q)
+    for work in (panel.work for panel in model.panels):
+        model.backend.column_dots(work.Q, work.Q, out=work.squared_norms)
 
 
 def critic_gradient(model: Model, state: State, *, update: int) -> None:
@@ -219,29 +226,36 @@ def critic_gradient(model: Model, state: State, *, update: int) -> None:
 
         dL_c/dw_r = a_r N_r,   dL_c/da_r = w_r . N_r
     """
-    k, work = model.backend, model.work
-    if model.minimax:
-        _moments(model, state, work.Z, work.Z, alpha=model.s_c * model.diffusivity)
-    else:
-        _wasserstein_moments(model, state, update=update)
+    k, work, moments = model.backend, model.work, _minimax_moments
+    if not model.minimax:
+        moments = _wasserstein_moments
+        draw_points(model, stream=Stream.PENALTY_POINTS, update=update)
+    for panel in model.panels:
+        moments(panel, state, beta=0.0 if panel is model.panels[0] else 1.0)
     k.scale_rows(state.a, work.N, out=work.critic_W)
     k.row_dots(state.W, work.N, out=work.critic_a)
 
 
-def _wasserstein_moments(model: Model, state: State, *, update: int) -> None:
-    """The moments N (m_c, d_out) of the critic with gradient penalty, eq. 9.
+def _minimax_moments(model: Model, state: State, *, beta: float) -> None:
+    """N <- the moments of the minimax critic, s_c D 1{W Z >= 0} Z^T, + beta N."""
+    alpha = model.s_c * model.diffusivity
+    _moments(model, state, model.work.Z, model.work.Z, alpha=alpha, beta=beta)
+
+
+def _wasserstein_moments(model: Model, state: State, *, beta: float) -> None:
+    """N <- the moments (m_c, d_out) of the critic with gradient penalty, eq. 9, + beta N.
 
         N = s_c [1{W Z >= 0} Z^T / n - 1{W Y >= 0} Y^T / n + 1{W Y_hat >= 0} (c * Q)^T]
         c_p = (2 gp / n) (||q_p|| - 1) / ||q_p||
 
-    The last term is averaged over the sets of `penalty_points`.
+    The last term is averaged over the sets of `penalty_points`; n counts all samples.
     """
     k, work, n = model.backend, model.work, model.dimensions.n
-    _moments(model, state, work.Z, work.Z, alpha=model.s_c / n)
+    _moments(model, state, work.Z, work.Z, alpha=model.s_c / n, beta=beta)
     _moments(model, state, model.Y_points, model.Y_values, alpha=-model.s_c / n, beta=1.0)
     if model.gradient_penalty == 0.0:
         return
-    for weight in penalty_points(model, stream=Stream.PENALTY_POINTS, update=update):
+    for weight in penalty_points(model):
         penalty_gradients(model, state)
         scale = 2.0 * weight * model.gradient_penalty / n
         k.penalty_weights(work.squared_norms, scale, out=work.c)
