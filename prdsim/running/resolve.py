@@ -38,10 +38,7 @@ def resolve(
     """
     stepper, step_size, ramp = make_stepper(config), config.step_size, 1
     if step_size == "auto":
-        # The kernel is taken on the host with four arrays of a panel in float64: in fewer samples,
-        # so that it does not need more memory than the run.
-        few = None if panel is None else max(1, panel // 4)
-        step_size = automatic_step(config, X, Y, initial, few)
+        step_size = automatic_step(config, X, Y, initial)
         ramp = 1 if config.adaptive or config.init_scale >= 1.0 else _RAMP
     rate = config.critic_rate
     if isinstance(stepper, AlternatingDescent):
@@ -52,15 +49,11 @@ def resolve(
 
 
 def automatic_step(
-    config: RunConfig,
-    X: HostArray,
-    Y: HostArray,
-    initial: dict[str, HostArray],
-    panel: int | None = None,
+    config: RunConfig, X: HostArray, Y: HostArray, initial: dict[str, HostArray]
 ) -> float:
-    """Return the step size for "auto": a fraction of `automatic_step_size`, with its arguments."""
+    """Return the step size for "auto": a fraction of `automatic_step_size`."""
     fraction = _FIRST_ADAPTIVE_FRACTION if config.adaptive else FIXED_FRACTION
-    return round_down(fraction * automatic_step_size(config, X, Y, initial, panel))
+    return round_down(fraction * automatic_step_size(config, X, Y, initial))
 
 
 def chart_of(config: RunConfig, sizes: Dimensions, backend: Backend) -> str:
