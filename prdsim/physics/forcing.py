@@ -99,7 +99,7 @@ class Forcing:
             drawn = permutation(self._seed, Stream.SHUFFLED_SAMPLES, interval, self._sizes.n)
             # Samples of other panels: their columns are not contiguous, every entry has its place.
             places = (
-                drawn if self._panels.one else self._panels.positions(len(self.field))[:, drawn]
+                drawn if self._panels.one else self._panels.positions(self._sizes.d_out)[:, drawn]
             )
             self._panels.fill(self._backend, places, out=self._order)
         return True

@@ -444,7 +444,7 @@ class HostCupy:
 
     def guards_intact(self, address: int) -> bool:
         """Whether nothing was written just before or after an array."""
-        memory = self.live[address][1]()
+        memory = self.live[self.allocation(address, 0, "what was written")][1]()
         return memory[:_GUARD].tobytes() == memory[-_GUARD:].tobytes() == _MARKED
 
     def _alloc_pinned_memory(self, size: int) -> Any:
