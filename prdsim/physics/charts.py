@@ -91,9 +91,8 @@ class Chart:
             return [self]
         charts = [copy(self) for _ in self.panels.bounds]
         for chart, matrix in zip(charts, self.panels.split(self.matrix), strict=True):
-            n = matrix.shape[1]
             chart.matrix = chart.pull_matrix = matrix
-            chart.panels = Panels(n, n)
+            chart.panels = one_panel(matrix)
         return charts
 
     def weights(self, U: Array) -> Array:
@@ -253,7 +252,7 @@ def make_chart(
 
 def one_panel(X: HostArray) -> Panels:
     """Return the panels of samples X (d_in, n) that are taken together."""
-    return Panels(X.shape[1], X.shape[1])
+    return Panels.of(X.shape[1], None)
 
 
 def range_factors(X: HostArray) -> tuple[HostArray, HostArray]:

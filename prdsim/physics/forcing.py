@@ -55,7 +55,7 @@ class Forcing:
         norms: HostArray | float | None,
     ) -> None:
         self.kind, self._seed, self._backend, self._sizes = kind, seed, backend, sizes
-        self._panels = panels = panels or Panels(sizes.n, sizes.n)
+        self._panels = panels = panels or Panels.of(sizes.n, None)
         periods = {"static": inf, "common": inf, "slow": time / _SLOW_PERIODS}
         self.period = periods.get(kind, time)
         self.prescribed = kind != "shuffled"

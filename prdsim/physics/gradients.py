@@ -283,7 +283,7 @@ def _moments(
 
 
 def generator_flow(model: Model, state: State, out: State, *, with_A: bool = False) -> None:
-    """The velocity of U, V at a state, eq. 12; leaves Z, E and what `drive` leaves.
+    """The velocity of those of U, V that move; leaves Z, E and what `drive` leaves.
 
     Panel by panel, each with its A, unless a sample's drive depends on others.
     ``with_A`` is that of `forward`.

@@ -25,6 +25,11 @@ class Panels:
     n: int
     size: int
 
+    @classmethod
+    def of(cls, n: int, size: int | None) -> Panels:
+        """Return panels of a size, None or more than n: one of all."""
+        return cls(n, n if size is None else min(size, n))
+
     @property
     def one(self) -> bool:
         """Whether all samples are one panel."""

@@ -104,4 +104,4 @@ def chart_without_memory(
     rank = min(sizes.d_in, sizes.n)
     X, U_0 = without_memory((sizes.d_in, sizes.n)), without_memory((sizes.m, sizes.d_in))
     factors = {"Q": without_memory((sizes.d_in, rank)), "R": without_memory((rank, sizes.n))}
-    return make_chart(name, backend, X, U_0, factors, Panels(sizes.n, panel or sizes.n))
+    return make_chart(name, backend, X, U_0, factors, Panels.of(sizes.n, panel))

@@ -112,8 +112,12 @@ def check_memory(
 
 
 def _remedies(config: RunConfig, sizes: Dimensions, chart: str) -> str:
-    other_chart = " or --chart weight" if chart == "gram" else ""
-    return f"lower {_options(config, sizes)} or use --precision float32{other_chart}"
+    other = ""
+    if chart == "gram":
+        other = " or --chart weight"
+    elif config.memory is None and sizes.n > _SMALLEST_PANEL:
+        other = ", or take the samples in panels: --memory with a size"
+    return f"lower {_options(config, sizes)} or use --precision float32{other}"
 
 
 def _options(config: RunConfig, sizes: Dimensions) -> str:

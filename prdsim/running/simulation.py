@@ -105,7 +105,7 @@ class Simulation:
         self._control = step_control(self.stepper, self.resolved.step_size)
         self._contexts = ExitStack()
         with self.backend.active():
-            panels = Panels(X.shape[1], panel or X.shape[1])
+            panels = Panels.of(X.shape[1], panel)
             chart = make_chart(chart_name, self.backend, X, first["U"], stored_chart, panels)
             made = allocate(config, self.backend, chart, X, Y, first, forcing_norms)
             self.model, self.state, self._memory = made.model, made.state, made.memory

@@ -87,7 +87,7 @@ def kernel_bytes(config: RunConfig, sizes: Dimensions) -> int:
 
 def _panels(config: RunConfig, n: int) -> Panels:
     """Return the panels in which the kernel is taken: all samples, unless they are very many."""
-    return Panels(n, min(n, max(1, _LARGEST_A // config.width)))
+    return Panels.of(n, max(1, _LARGEST_A // config.width))
 
 
 def _kernel_of(

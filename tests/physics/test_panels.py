@@ -58,8 +58,10 @@ def test_a_run_in_panels_is_that_of_all_samples_together(backend, name):
 
 
 def test_a_panel_of_all_samples_is_the_model_itself():
-    simulation = PROBLEM.simulation(panel=N, chart="weight")
-    assert simulation.model.panels == (simulation.model,)
+    for panel in (N, 10**9, None):
+        simulation = PROBLEM.simulation(panel=panel, chart="weight")
+        assert simulation.model.panels == (simulation.model,)
+        assert simulation.model.work.A.shape == (12, N)
     assert [part.Y.shape[1] for part in PROBLEM.simulation(panel=PANEL).model.panels] == [4, 4, 3]
 
 

@@ -61,6 +61,15 @@ def test_too_little_memory_is_refused_with_the_numbers():
         panel(needed(None), chart="gram")
 
 
+def test_a_run_that_does_not_fit_is_told_of_panels(monkeypatch):
+    k, config = get_backend("numpy", threads=1), RunConfig(**{**KEYS, "steps": 1})
+    monkeypatch.setattr(k, "available_bytes", lambda: 10**6)
+    with pytest.raises(ConfigError, match=r"or take the samples in panels: --memory with a size$"):
+        memory.check_memory(config, SIZES, k, "weight")
+    with pytest.raises(ConfigError, match=r"float32 or --chart weight$"):
+        memory.check_memory(config, SIZES, k, "gram")
+
+
 def test_the_search_for_an_automatic_step_counts_too(monkeypatch):
     """It comes before the run's arrays, in float64, and in panels of its own."""
     monkeypatch.setattr(memory, "host_memory_bytes", lambda *_: 0)
