@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from .arrays import Array
 from .primitives import Primitives
@@ -53,6 +54,13 @@ class Fused:
         """Allocate the scratch memory; once, before the first operation."""
         for name, shape in self._shapes.items():
             setattr(self, name, self._backend.empty(shape))
+
+    def for_samples(self, n: int) -> Self:
+        """Return these operations for n samples, at most as many as these, in the same memory."""
+        fewer = copy(self)
+        for name, (rows, _) in self._shapes.items():
+            setattr(fewer, name, leading(getattr(self, name), (rows, n)))
+        return fewer
 
     def predict(
         self,
@@ -149,6 +157,7 @@ class Fused:
         s_c: float,
         n: int,
         penalty: float,
+        beta: float,
     ) -> None:
         """out = the moments (m_c, d_out) of the critic with gradient penalty, eq. 9.
 
@@ -156,11 +165,11 @@ class Fused:
             Q = s_c (a W)^T 1{W Y_hat >= 0},   c_p = (2 penalty / n) (||q_p|| - 1) / ||q_p||
 
         The last term is averaged over the ``sets`` of points Y_hat = e Y + (1 - e) Z, with their
-        weights. ``Y`` and ``targets`` are the same targets. Overwrites aW, Y_hat, Q, c and
-        squared_norms.
+        weights, and beta out to all. n may count more samples. ``Y`` and ``targets`` are the same
+        targets. Overwrites aW, Y_hat, Q, c and squared_norms.
         """
         k, scale = self._backend, s_c / n
-        self.gate_moments(W, Z, Z, out=out, alpha=scale, beta=0.0)
+        self.gate_moments(W, Z, Z, out=out, alpha=scale, beta=beta)
         self.gate_moments(W, targets.points, targets.values, out=out, alpha=-scale, beta=1.0)
         if sets:
             k.scale_rows(a, W, out=aW)
@@ -201,6 +210,11 @@ class Fused:
     def _open_gates(self, W: Array, points: Array) -> None:
         self._backend.gemm(W, points, out=self.P)
         self._backend.heaviside(self.P, out=self.P)
+
+
+def leading(array: Array, shape: tuple[int, ...]) -> Array:
+    """Return an array of fewer entries in the memory of a larger one."""
+    return array if array.shape == shape else array.reshape(-1)[: prod(shape)].reshape(shape)
 
 
 def penalty_points(k: Primitives, e: Array | float, Y: Array, Z: Array, out: Array) -> None:

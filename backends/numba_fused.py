@@ -78,6 +78,9 @@ class NumbaFused(Fused):
     _gradients: Array
     _moments: Array
 
+    def for_samples(self, n: int) -> NumbaFused:  # noqa: ARG002 - any number, up to these
+        return self
+
     def predict(
         self,
         carried: Array | None,
@@ -164,11 +167,12 @@ class NumbaFused(Fused):
         s_c: float,
         n: int,
         penalty: float,
+        beta: float,
     ) -> None:
         if not sets:
             super().critic_moments(
                 W, a, Z, Y, targets, sets, aW=aW, Y_hat=Y_hat, Q=Q, c=c,
-                squared_norms=squared_norms, out=out, s_c=s_c, n=n, penalty=penalty,
+                squared_norms=squared_norms, out=out, s_c=s_c, n=n, penalty=penalty, beta=beta,
             )  # fmt: skip
             return
         self._backend.scale_rows(a, W, out=aW)
@@ -185,7 +189,7 @@ class NumbaFused(Fused):
                 self._gates, self._gradients, self._moments,
                 entries=len(W) * Z.shape[1], parts=len(self._first),
             )  # fmt: skip
-            add_moments(len(W), scalar(number > 0), self._moments, out)
+            add_moments(len(W), scalar(1.0 if number else beta), self._moments, out)
         if not few:
             self.gate_moments(W, Y, Y, out=out, alpha=-s_c / n, beta=1.0)
 

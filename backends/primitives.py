@@ -4,7 +4,7 @@ They know arrays, not generators or critics. A backend must implement the abstra
 replace the others, which work on any library. Rules that hold for every operation:
 
 * Arrays are C-contiguous, of the backend's ``dtype``, in the paper's orientation; `gemm` alone
-  also takes their transposes (``A.T``).
+  also takes their transposes (``A.T``). ``A.reshape(shape)`` and slices of one dimension are views.
 * Results go to ``out``, which the caller owns; unless stated otherwise ``out`` may be an operand
   of an elementwise operation, never one of `gemm`.
 * Operations are deterministic: same operands, same bits, whatever else the machine does.

@@ -133,7 +133,7 @@ class WholeRuns(Contender):
         sizes = dimensions_of(self._config, U.shape[1], V.shape[0], self._config.samples)
         resolved, precision = self._result.resolved, self._config.precision
         k = get_backend(resolved.backend, precision=precision, threads=resolved.threads)
-        predicted = needed_bytes(self._config, sizes, k, resolved.chart)
+        predicted = needed_bytes(self._config, sizes, k, resolved.chart, resolved.panel)
         return {**resolved.to_dict(), "predicted_bytes": predicted}
 
 

@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from math import isnan
 from operator import getitem
@@ -124,10 +124,17 @@ class Problem:
         model = build_model(config, k, built, self.X, self.Y)
         return model, model.start(self.initial)
 
-    def simulation(self, backend: str = "numpy", **keys: Any) -> Simulation:
-        """A run of the problem, on one thread unless told otherwise."""
+    def simulation(
+        self, backend: str = "numpy", *, panel: int | None = None, **keys: Any
+    ) -> Simulation:
+        """A run of the problem, on one thread unless told otherwise; its samples in panels."""
         config = self.config(**{"backend": backend, "threads": 1, **keys})
-        return Simulation(config, self.X, self.Y, initial=self.initial)
+        run = Simulation(config, self.X, self.Y, initial=self.initial)
+        if panel is None:
+            return run
+        chart = run.resolved.chart if config.chart == "auto" else config.chart
+        resolved = replace(run.resolved, chart=chart, panel=panel)
+        return Simulation(config, self.X, self.Y, initial=self.initial, resolved=resolved)
 
 
 def random_problem(

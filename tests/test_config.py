@@ -33,7 +33,7 @@ CHOICES = [
 ]
 TEXTS = [
     *("dataset", "data_dir", "trainable", "penalty_points", "backend", "output"),
-    *("snapshots", "scalars"),
+    *("snapshots", "scalars", "memory"),
 ]
 EITHER = {"forcing_norm": "a positive number or the file of a run"}
 LIMITS = {"seed": 2**63 - 1, "threads": 4096, "critic_steps": 10_000}
@@ -69,6 +69,13 @@ def refusal(**values: Any) -> str:
 
 def test_every_key_is_of_one_of_the_kinds_above():
     assert sorted(KEYS) == sorted(INTEGERS + NUMBERS + BOOLEANS + CHOICES + TEXTS + [*EITHER])
+
+
+@pytest.mark.parametrize(
+    "size", ["2", "GB", "-1 GB", "0 GB", "2 GiB", "nan GB", "1e3 MB", "", "2 GB!"]
+)
+def test_memory_is_a_number_and_a_unit(size):
+    assert refusal(memory=size).startswith("memory: must be a number and a unit, such as 2 GB")
 
 
 # -- defaults --------------------------------------------------------------------------------------
@@ -546,7 +553,7 @@ def test_the_fingerprint_notices_everything_that_decides_a_number():
         "critic_warmup": 1.0, "critic_rate": 2.0, "gradient_penalty": 1.0,
         "penalty_points": "random", "integrator": "rk4", "step_size": 0.5, "end_time": 3.0,
         "rtol": 0.1, "atol": 0.1, "steps": 3, "backend": "numpy",
-        "precision": "float32", "chart": "weight", "threads": 1,
+        "precision": "float32", "chart": "weight", "threads": 1, "memory": "2 GB",
     }  # fmt: skip
     assert set(changed) == {*keys_of("data", "network", "adversary", "time", "computing")} - {
         "data_dir"

@@ -22,6 +22,7 @@ from prdsim.config.messages import explain
 from prdsim.config.presets import PRESETS
 from prdsim.config.ranges import CriticSteps, NonNegative, Positive, Size, Threads
 from prdsim.config.resolved import Resolved
+from prdsim.files.small import bytes_of
 from prdsim.running.tableaux import TABLEAUX
 from prdsim.schedule import Rule
 from prdsim.symbols import ARRAYS, ForcingKind, Normalization, Precision, Split, Target
@@ -151,6 +152,12 @@ class RunConfig(Brief):
         "computing", None, "CPU threads (default: the cores of this process)"
     )
 
+    memory: str | None = _key(
+        "computing",
+        None,
+        "memory for arrays, such as 2 GB: samples are taken in panels that fit (default: all)",
+    )
+
     output: str | None = _key("output", None, "trajectory file (default: prdsim-TIME-ID.h5)")
     force: bool = _key("output", False, "overwrite the trajectory file")
     lock: bool = _key(
@@ -205,6 +212,13 @@ class RunConfig(Brief):
     def _known_schedule(cls, value: str | None) -> str | None:
         if value is not None:
             Rule.parse(value)
+        return value
+
+    @field_validator("memory")
+    @classmethod
+    def _known_memory(cls, value: str | None) -> str | None:
+        if value is not None:
+            bytes_of(value)
         return value
 
     @field_validator("penalty_points")

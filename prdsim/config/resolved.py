@@ -19,7 +19,8 @@ class Resolved:
     """The values that ``auto`` took in a run; a resumed run uses them again.
 
     ``ramp`` is that of `FixedSteps`; ``critic_rate`` the critic's speed beta, which for gd may
-    follow from the size of its updates (None: a file of format version 1).
+    follow from the size of its updates (None: a file of format version 1). ``panel`` is the number
+    of samples taken at a time, None: all.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -31,6 +32,12 @@ class Resolved:
     threads: Threads
     ramp: Size = 1
     critic_rate: NonNegative | None = None
+    panel: Size | None = None
+
+    @property
+    def panels_in_words(self) -> str:
+        """How many samples are taken at a time, if not all."""
+        return f", {self.panel} samples at a time" if self.panel else ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Resolved:

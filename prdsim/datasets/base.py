@@ -133,7 +133,8 @@ def finish(
     """Make a `Dataset` from the chosen samples of a source, in the chosen order."""
     n, d_in = len(chosen), source.X.shape[1]
     check_memory(f"{n} samples of {source.description}", 24 * n * d_in, "lower `samples`")
-    rows = source.X[chosen].astype(np.float64) / source.scale
+    rows = source.X[chosen].astype(np.float64)
+    rows /= source.scale
     if normalize == "unit":
         rows /= _norms(source, rows, chosen)[:, None]
     X = np.ascontiguousarray(rows.T)
@@ -156,7 +157,7 @@ def fingerprint(X: NDArray[np.float64], Y: NDArray[np.float64]) -> str:
     digest = hashlib.sha256()
     for array in (X, Y):
         digest.update(np.array(array.shape, dtype="<i8").tobytes())
-        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+        digest.update(np.ascontiguousarray(array, dtype="<f8").reshape(-1).data)
     return digest.hexdigest()
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prdsim.errors import ConfigError, OutputError
+
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 @contextmanager
@@ -55,3 +58,15 @@ def size_text(count: float) -> str:
     if count < 1e9:
         return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} KB"
     return f"{count / 1e9:,.2f} GB"
+
+
+def bytes_of(text: str) -> int:
+    """Return the number of bytes that a size says: '2 GB' -> 2_000_000_000.
+
+    Raises ValueError unless it is a positive number and KB, MB, GB or TB.
+    """
+    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([KMGT]B)\s*", text, re.IGNORECASE | re.ASCII)
+    count = round(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
+    if count < 1:
+        raise ValueError("must be a number and a unit, such as 2 GB or 500 MB")
+    return count

@@ -17,9 +17,12 @@ The base is always U_0, never a later state, so that looking at a run cannot cha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from copy import copy
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+
+from prdsim.physics.panels import Panels
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import Array, HostArray
@@ -64,6 +67,8 @@ class Chart:
     """The array added to the product, if any."""
     pull_matrix: Array | None = None
     """M where velocities are s B M^T; None where they are s B."""
+    panels: Panels
+    """In which the columns of M lie; the Gram chart has but one."""
 
     _start: Array
     _rest: HostArray | float = 0.0
@@ -79,6 +84,16 @@ class Chart:
     def start(self, out: Array) -> None:
         """out = the carried array at t = 0."""
         self._backend.copy(self._start, out=out)
+
+    def of_panels(self) -> list[Self]:
+        """Return the chart of each panel: with the panel's columns of M."""
+        if self.pull_matrix is None:
+            return [self]
+        charts = [copy(self) for _ in self.panels.bounds]
+        for chart, matrix in zip(charts, self.panels.split(self.matrix), strict=True):
+            chart.matrix = chart.pull_matrix = matrix
+            chart.panels = one_panel(matrix)
+        return charts
 
     def weights(self, U: Array) -> Array:
         """Return the weights U (m, d_in) on the device; valid until the next call."""
@@ -117,9 +132,12 @@ class WeightChart(Chart):
 
     name = "weight"
 
-    def __init__(self, backend: Backend, X: HostArray, U_0: HostArray) -> None:
+    def __init__(
+        self, backend: Backend, X: HostArray, U_0: HostArray, panels: Panels | None = None
+    ) -> None:
         super().__init__(backend, U_0)
-        self.matrix = self.pull_matrix = load(backend, X)
+        self.panels = panels or one_panel(X)
+        self.matrix = self.pull_matrix = self.panels.load(backend, X)
         self._start = self._U_0
 
     def weights(self, U: Array) -> Array:
@@ -131,10 +149,18 @@ class RangeChart(Chart):
 
     name = "range"
 
-    def __init__(self, backend: Backend, Q: HostArray, R: HostArray, U_0: HostArray) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        Q: HostArray,
+        R: HostArray,
+        U_0: HostArray,
+        panels: Panels | None = None,
+    ) -> None:
         super().__init__(backend, U_0)
         self._Q = load(backend, Q)
-        self.matrix = self.pull_matrix = load(backend, R)
+        self.panels = panels or one_panel(R)
+        self.matrix = self.pull_matrix = self.panels.load(backend, R)
         self._start, self._difference = (backend.empty(self.shape(len(U_0))) for _ in range(2))
         self._weights = backend.empty(U_0.shape)
         backend.gemm(self._U_0, self._Q, out=self._start)
@@ -150,7 +176,7 @@ class RangeChart(Chart):
 
     def arrays(self) -> dict[str, HostArray]:
         k = self._backend
-        return {"Q": k.to_host(self._Q), "R": k.to_host(self.matrix)}
+        return {"Q": k.to_host(self._Q), "R": self.panels.to_host(k, self.matrix)}
 
 
 class GramChart(Chart):
@@ -165,6 +191,7 @@ class GramChart(Chart):
     def __init__(self, backend: Backend, X: HostArray, U_0: HostArray) -> None:
         super().__init__(backend, U_0)
         (m, d_in), n = U_0.shape, X.shape[1]
+        self.panels = one_panel(X)
         self._X = load(backend, X)
         self.matrix, self.base = backend.empty((n, n)), backend.empty((m, n))
         self._weights = backend.empty((m, d_in))
@@ -207,16 +234,25 @@ def make_chart(
     X: HostArray,
     U_0: HostArray,
     stored: Mapping[str, HostArray] | None = None,
+    panels: Panels | None = None,
 ) -> Chart:
     """Return a chart for inputs X (d_in, n) and initial weights U_0 (m, d_in).
 
     ``stored`` are the `Chart.arrays` of an earlier run: the basis of the range is never
-    recomputed, since another library may choose a different one.
+    recomputed, since another library may choose a different one. ``panels``: all samples are one
+    unless it is given; the Gram chart's always are.
     """
     if name == "range":
         Q, R = (stored["Q"], stored["R"]) if stored else range_factors(X)
-        return RangeChart(backend, Q, R, U_0)
-    return WeightChart(backend, X, U_0) if name == "weight" else GramChart(backend, X, U_0)
+        return RangeChart(backend, Q, R, U_0, panels)
+    if name == "weight":
+        return WeightChart(backend, X, U_0, panels)
+    return GramChart(backend, X, U_0)
+
+
+def one_panel(X: HostArray) -> Panels:
+    """Return the panels of samples X (d_in, n) that are taken together."""
+    return Panels.of(X.shape[1], None)
 
 
 def range_factors(X: HostArray) -> tuple[HostArray, HostArray]:

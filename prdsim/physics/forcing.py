@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prdsim.physics.charts import load
+from prdsim.physics.panels import Panels
 from prdsim.physics.randomness import Stream, permutation, unit_normals
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Forcing:
 
     ``time`` is the period of ``white`` and ``shuffled``, the correlation time of ``slow``.
     ``norms`` are the c_p, one number or (n,); None: 1, and of ``shuffled`` those of G's columns.
+    The samples lie in ``panels``, one unless it is given.
     """
 
     def __init__(
@@ -46,21 +48,24 @@ class Forcing:
         kind: ForcingKind,
         backend: Backend,
         sizes: Dimensions,
+        panels: Panels | None = None,
         *,
         seed: int,
         time: float,
         norms: HostArray | float | None,
     ) -> None:
         self.kind, self._seed, self._backend, self._sizes = kind, seed, backend, sizes
+        self._panels = panels = panels or Panels.of(sizes.n, None)
         periods = {"static": inf, "common": inf, "slow": time / _SLOW_PERIODS}
         self.period = periods.get(kind, time)
         self.prescribed = kind != "shuffled"
         self.field = backend.empty((sizes.d_out, sizes.n))
         self._norms = norms if norms is None else np.broadcast_to(norms, sizes.n)
-        self.order: Array | None = None
+        self._order: Array | None = None
         self.norms: Array | None = None
         if not self.prescribed:
-            self.order = backend.empty((sizes.n,), "int64")
+            shape = (sizes.n,) if panels.one else (sizes.d_out, sizes.n)
+            self._order = backend.empty(shape, "int64")
             if self._norms is not None:
                 self.norms = load(backend, self._norms)
         self._interval = -1
@@ -89,11 +94,22 @@ class Forcing:
             return False
         self._interval = interval
         if self.prescribed:
-            self._backend.to_device(self._columns(interval), self.field)
+            self._panels.fill(self._backend, self._columns(interval), out=self.field)
         else:
             drawn = permutation(self._seed, Stream.SHUFFLED_SAMPLES, interval, self._sizes.n)
-            self._backend.to_device(drawn, self.order)
+            # Samples of other panels: their columns are not contiguous, every entry has its place.
+            places = (
+                drawn if self._panels.one else self._panels.positions(self._sizes.d_out)[:, drawn]
+            )
+            self._panels.fill(self._backend, places, out=self._order)
         return True
+
+    def shuffle(self, G: Array) -> None:
+        """Make the field that of the critic, G (d_out, n), permuted over the samples."""
+        assert self._order is not None
+        shape = G.shape if self._panels.one else (1, -1)
+        order, out = self._order.reshape(-1), self.field.reshape(shape)
+        self._backend.take_columns(G.reshape(shape), order, out=out)
 
     def _columns(self, interval: int) -> HostArray:
         """Return the prescribed field of an interval, float64."""

@@ -15,13 +15,18 @@ E = (Y - Z) + D F, where F = G unless a control takes its place (`prdsim.physics
 Equation numbers are those of docs/mathematics.md, where each is derived. Functions work in the
 model's workspace; each lists the arrays that it reads and leaves there. Backends fuse some of the
 operations of a step; `prdsim.backends.fused.Fused` defines them.
+
+A model may take its samples in panels, see `Model.panels`. All that is said here holds for a model
+and for one of its panels, but A and B are those of one panel: what reads A computes it again where
+there are several.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from prdsim.backends.fused import carry_back
+from prdsim.backends.fused import carry_back, penalty_points
 from prdsim.physics.model import Model
 from prdsim.physics.randomness import Stream
 from prdsim.physics.state import State
@@ -35,13 +40,27 @@ if TYPE_CHECKING:
 
 
 def forward(model: Model, state: State, *, with_A: bool = False) -> None:
-    """Pre-activations A = U X, prediction Z = s V relu(A), eq. 1; leaves A, Z.
+    """Pre-activations A = U X, prediction Z = s V relu(A), eq. 1; leaves A (of the last panel), Z.
 
     ``with_A`` says that A has already been computed.
     """
-    work, chart = model.work, model.chart
     U = None if with_A else state.U
-    model.fused.predict(U, chart.matrix, chart.base, state.V, A=work.A, out=work.Z, alpha=model.s)
+    for panel in model.panels:
+        work, chart = panel.work, panel.chart
+        panel.fused.predict(
+            U, chart.matrix, chart.base, state.V, A=work.A, out=work.Z, alpha=model.s
+        )
+
+
+def with_pre_activations(model: Model, state: State) -> Iterator[Model]:
+    """Yield the panels of a model, each with its A; reads A of the last `forward` if it is one.
+
+    Leaves Z of the panel, as `forward` does, if there are several.
+    """
+    for panel in model.panels:
+        if model.parts:
+            forward(panel, state)
+        yield panel
 
 
 def residual(model: Model, out: Array) -> None:
@@ -66,14 +85,16 @@ def acting_field(model: Model, state: State) -> None:
     score_field(model, state)
     if forcing is None:
         return
-    F = forcing.field
-    k.take_columns(work.G, forcing.order, out=F)
-    if forcing.norms is not None:
+    forcing.shuffle(work.G)
+    if forcing.norms is None:
+        return
+    for panel, norms in zip(model.panels, model.split(forcing.norms), strict=True):
+        work, F = panel.work, panel.F
         k.column_dots(F, F, out=work.squared_norms)
         k.penalty_weights(work.squared_norms, 1.0, out=work.c)  # 1 - 1 / ||F_p||
         k.scale_columns(work.c, F, out=work.Q)
         k.combine([(1.0, F), (-1.0, work.Q)], out=F)
-        k.scale_columns(forcing.norms, F, out=F)
+        k.scale_columns(norms, F, out=F)
 
 
 def drive(model: Model, state: State) -> None:
@@ -93,14 +114,17 @@ def generator_velocity(
 
     B = (V^T E) * 1{A >= 0}. With E = Y - Z these are the reaction terms R^u, R^v, with E = F the
     diffusion terms Delta^u, Delta^v, with E = (Y - Z) + D F the whole velocity. Only arrays that
-    move are written; ``out`` may be the state itself. U's velocity is in the chart's
-    coordinates: s B M^T, or s B (Gram). Reads A of the last `forward`; overwrites B.
+    move are written; ``out`` may be the state itself, if there is one panel. U's velocity is in the
+    chart's coordinates: s B M^T, or s B (Gram). Reads A of the last `forward`; overwrites B.
     """
-    work, matrix = model.work, model.chart.pull_matrix
     U, V = (getattr(out, name) if name in model.moving else None for name in "UV")
-    model.fused.pull_back(
-        work.A, state.V, E, matrix, B=work.B, out_U=U, out_V=V, alpha=alpha * model.s, beta=beta
-    )
+    for panel, drive in zip(with_pre_activations(model, state), model.split(E), strict=True):
+        work, matrix = panel.work, panel.chart.pull_matrix
+        panel.fused.pull_back(
+            work.A, state.V, drive, matrix, B=work.B,
+            out_U=U, out_V=V, alpha=alpha * model.s, beta=beta,
+        )  # fmt: skip
+        beta = 1.0  # the others add to it
 
 
 def pull_back(model: Model, out: Array) -> None:
@@ -114,14 +138,16 @@ def push_forward(model: Model, state: State, tangent: State, out: Array) -> None
     Reads A; overwrites B and leaves dH in it if U moves. Leaves ``out`` unchanged if neither U
     nor V moves.
     """
-    k, work, beta = model.backend, model.work, 0.0
-    if "V" in model.moving:
-        k.relu(work.A, out=work.B)  # H: backends need not keep it
-        k.gemm(tangent.V, work.B, out=out, alpha=model.s)
-        beta = 1.0
-    if "U" in model.moving:
-        feature_change(model, tangent.U)
-        k.gemm(state.V, work.B, out=out, alpha=model.s, beta=beta)
+    k = model.backend
+    for panel, dZ in zip(with_pre_activations(model, state), model.split(out), strict=True):
+        work, beta = panel.work, 0.0
+        if "V" in model.moving:
+            k.relu(work.A, out=work.B)  # H: backends need not keep it
+            k.gemm(tangent.V, work.B, out=dZ, alpha=model.s)
+            beta = 1.0
+        if "U" in model.moving:
+            feature_change(panel, tangent.U)
+            k.gemm(state.V, work.B, out=dZ, alpha=model.s, beta=beta)
 
 
 def feature_change(model: Model, dU: Array) -> None:
@@ -146,8 +172,11 @@ def tangent_kernel_product(model: Model, state: State, E: Array, velocity: State
 
 def input_gradient(model: Model, state: State, points: Array, out: Array) -> None:
     """out = grad g at points y (d_out, n): s_c (a W)^T 1{W y >= 0}, eq. 3; leaves aW."""
-    model.backend.scale_rows(state.a, state.W, out=model.work.aW)
-    model.fused.gate_product(state.W, points, model.work.aW, out=out, alpha=model.s_c)
+    aW, s_c = model.work.aW, model.s_c
+    model.backend.scale_rows(state.a, state.W, out=aW)
+    parts = model.panels, model.split(points), model.split(out)
+    for panel, y, gradient in zip(*parts, strict=True):
+        panel.fused.gate_product(state.W, y, aW, out=gradient, alpha=s_c)
 
 
 def begin_step(model: Model, step: int) -> None:
@@ -159,23 +188,34 @@ def begin_step(model: Model, step: int) -> None:
         model.backend.set_word(step, out=model.work.step)
 
 
-def penalty_sets(model: Model, *, stream: Stream, update: int) -> Sets:
-    """Return the sets of penalty points: one with e_p drawn at random (reads step, leaves e).
+def draw_points(model: Model, *, stream: Stream, update: int) -> None:
+    """Leave e_p in [0, 1) of all samples in e, if penalty points are drawn; reads step."""
+    if not model.penalty_nodes:
+        work = model.work
+        model.backend.uniforms(model.seed, stream, work.step, update, out=work.e)
 
-    Or a set for each node e of the average over e in [0, 1].
+
+def penalty_sets(model: Model) -> Sets:
+    """Return the sets of penalty points: one with the e_p of `draw_points`, or one for each node.
+
+    Their weighted sum is the average over e in [0, 1].
     """
-    if model.penalty_nodes:
-        return model.penalty_nodes
-    work = model.work
-    model.backend.uniforms(model.seed, stream, work.step, update, out=work.e)
-    return ((work.e, 1.0),)
+    return model.penalty_nodes or ((model.work.e, 1.0),)
+
+
+def each_set(model: Model) -> Iterator[float]:
+    """Leave the penalty points in Y_hat, set by set; yields the weight of each. Reads Z and e."""
+    for sets in zip(*(penalty_sets(panel) for panel in model.panels), strict=True):
+        for panel, (e, _) in zip(model.panels, sets, strict=True):
+            penalty_points(model.backend, e, panel.Y, panel.work.Z, out=panel.work.Y_hat)
+        yield sets[0][1]
 
 
 def penalty_gradients(model: Model, state: State) -> None:
     """q_p = grad g(yhat_p), eq. 7, and ||q_p||^2; reads Y_hat, leaves Q and squared_norms."""
-    work = model.work
-    input_gradient(model, state, work.Y_hat, out=work.Q)
-    model.backend.column_dots(work.Q, work.Q, out=work.squared_norms)
+    input_gradient(model, state, model.work.Y_hat, out=model.work.Q)
+    for work in (panel.work for panel in model.panels):
+        model.backend.column_dots(work.Q, work.Q, out=work.squared_norms)
 
 
 def critic_gradient(
@@ -211,22 +251,42 @@ def critic_moments(model: Model, state: State, *, update: int) -> None:
 
     With gradient penalty they are averaged over the sets of `penalty_sets`.
     """
-    work, s_c = model.work, model.s_c
-    if model.minimax:
-        alpha = s_c * model.diffusivity
-        model.fused.gate_moments(state.W, work.Z, work.Z, out=work.N, alpha=alpha, beta=0.0)
+    if model.gradient_penalty > 0.0 and not model.minimax:
+        draw_points(model, stream=Stream.PENALTY_POINTS, update=update)
+    for panel in model.panels:
+        _moments_of_panel(panel, state, beta=0.0 if panel is model.panels[0] else 1.0)
+
+
+def _moments_of_panel(panel: Model, state: State, *, beta: float) -> None:
+    """N <- the moments of a panel's samples + beta N."""
+    work, s_c, gp = panel.work, panel.s_c, panel.gradient_penalty
+    if panel.minimax:
+        alpha = s_c * panel.diffusivity
+        panel.fused.gate_moments(state.W, work.Z, work.Z, out=work.N, alpha=alpha, beta=beta)
         return
-    sets: Sets = ()
-    if model.gradient_penalty > 0.0:
-        sets = penalty_sets(model, stream=Stream.PENALTY_POINTS, update=update)
-    model.fused.critic_moments(
-        state.W, state.a, work.Z, model.Y, model.targets, sets,
+    panel.fused.critic_moments(
+        state.W, state.a, work.Z, panel.Y, panel.targets, penalty_sets(panel) if gp > 0.0 else (),
         aW=work.aW, Y_hat=work.Y_hat, Q=work.Q, c=work.c, squared_norms=work.squared_norms,
-        out=work.N, s_c=s_c, n=model.dimensions.n, penalty=model.gradient_penalty,
+        out=work.N, s_c=s_c, n=panel.dimensions.n, penalty=gp, beta=beta,
     )  # fmt: skip
 
 
 # -- the joint flow --------------------------------------------------------------------------------
+
+
+def generator_flow(model: Model, state: State, out: State, *, with_A: bool = False) -> None:
+    """The velocity of those of U, V that move; leaves Z, E and what `drive` leaves.
+
+    Panel by panel, each with its A, unless a sample's drive depends on others.
+    ``with_A`` is that of `forward`.
+    """
+    shuffled = model.forcing is not None and not model.forcing.prescribed
+    panels = (model,) if shuffled else model.panels
+    for panel in panels:
+        forward(panel, state, with_A=with_A)
+        drive(panel, state)
+        beta = 0.0 if panel is panels[0] else 1.0
+        generator_velocity(panel, state, panel.work.E, out=out, beta=beta)
 
 
 def velocity(model: Model, state: State, out: State, *, with_A: bool = False) -> None:
@@ -235,8 +295,6 @@ def velocity(model: Model, state: State, out: State, *, with_A: bool = False) ->
     dU/dt, dV/dt descend L_aug; dW/dt, da/dt descend the critic's loss at the same Z.
     ``with_A`` is that of `forward`.
     """
-    forward(model, state, with_A=with_A)
-    drive(model, state)
-    generator_velocity(model, state, model.work.E, out=out)
+    generator_flow(model, state, out, with_A=with_A)
     if {"W", "a"} & set(model.moving):
         critic_gradient(model, state, out=out, alpha=-model.critic_rate)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass, replace
 from math import sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from prdsim.backends.fused import Targets
+from prdsim.backends.fused import Targets, leading
 from prdsim.config import RunConfig
 from prdsim.physics.charts import Chart, load
 from prdsim.physics.forcing import Forcing
+from prdsim.physics.panels import Panels
 from prdsim.physics.state import Dimensions, Shapes, State
 
 if TYPE_CHECKING:
@@ -30,13 +32,19 @@ class Workspace:
     field, Y_hat penalty points, Q critic gradients there (d_out, n); aW = a_r w_r, N the critic's
     moments, and critic_W, critic_a its gradients; e, c, squared_norms per sample (n,). ``step``
     holds the number of the step, one uint64, from which penalty points are drawn.
+
+    A and B hold one panel of samples at a time, the others all; F is the field that acts beside
+    the residual: G, or a control's.
     """
+
+    _OF_SAMPLES = ("Z", "E", "G", "F", "Y_hat", "Q", "e", "c", "squared_norms")
 
     A: Array
     B: Array
     Z: Array
     E: Array
     G: Array
+    F: Array
     Y_hat: Array
     Q: Array
     aW: Array
@@ -48,10 +56,25 @@ class Workspace:
     squared_norms: Array
     step: Array
 
-    def __init__(self, backend: Backend, dimensions: Dimensions) -> None:
-        for name, shape in dimensions.workspace_shapes.items():
+    def __init__(
+        self, backend: Backend, dimensions: Dimensions, panels: Panels, field: Array | None = None
+    ) -> None:
+        """Allocate; ``field`` is a control's."""
+        for name, shape in dimensions.workspace_shapes(panels.size).items():
             setattr(self, name, backend.empty(shape))
+        self.F = self.G if field is None else field
         self.step = backend.empty((1,), "uint64")
+
+    def of_panels(self, panels: Panels) -> list[Self]:
+        """Return the workspace of each panel, in the memory of this one."""
+        parts = [copy(self) for _ in panels.bounds]
+        for name in self._OF_SAMPLES:
+            for part, array in zip(parts, panels.split(getattr(self, name)), strict=True):
+                setattr(part, name, array)
+        for part in parts:
+            shape = (self.A.shape[0], part.Z.shape[1])
+            part.A, part.B = leading(self.A, shape), leading(self.B, shape)
+        return parts
 
 
 @dataclass(frozen=True)
@@ -64,6 +87,10 @@ class Model:
     penalty is taken, with weights that sum to 1, or () if e_p is drawn for every critic update.
     ``forcing`` is a control in the critic's place, None with the adversary.
     ``targets`` replace Y in sums over samples.
+
+    ``panels`` are models of the same constants, state and sizes, each with the data of some of the
+    samples, which share one workspace: a sum over samples is one over panels. Arrays with a column
+    for each sample lie as `prdsim.physics.panels` says. With one panel it is the model itself.
     """
 
     backend: Backend
@@ -83,11 +110,26 @@ class Model:
     critic_rate: float
     moving: tuple[str, ...]
     seed: int
+    parts: tuple[Model, ...] = ()
 
     @property
     def F(self) -> Array:
         """The array of the field that acts beside the residual (d_out, n): G, or a control's."""
-        return self.work.G if self.forcing is None else self.forcing.field
+        return self.work.F
+
+    @property
+    def panels(self) -> tuple[Model, ...]:
+        """The models of the panels, in order."""
+        return self.parts or (self,)
+
+    def split(self, array: Array) -> list[Array]:
+        """Return the panels of an array with a column for each sample of this model."""
+        return self.chart.panels.split(array)
+
+    def with_moving(self, names: tuple[str, ...]) -> Model:
+        """Return this model with other arrays that move."""
+        parts = tuple(replace(part, moving=names) for part in self.parts)
+        return replace(self, moving=names, parts=parts)
 
     def load_field(self, time: float) -> None:
         """Make a control's field, if there is one, that of a step up to a time."""
@@ -131,25 +173,24 @@ def build_model(
 
     ``forcing_norms`` (n,) are those of a control, if the configuration names a run for them.
     """
-    dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
-    device_Y = load(backend, Y)
-    fused = backend.fused(dimensions.m, dimensions.m_c, dimensions.d_out, dimensions.n)
+    dimensions, panels = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1]), chart.panels
+    device_Y = panels.load(backend, Y)
+    fused = backend.fused(dimensions.m, dimensions.m_c, dimensions.d_out, panels.size)
     fused.allocate()
-    targets = Targets(device_Y, device_Y)
-    if fused.any_points and config.adversary and config.critic == "wgan-gp":
-        targets = _distinct_targets(backend, Y, device_Y)
-    return Model(
+    forcing = _forcing(config, backend, dimensions, panels, forcing_norms)
+    field = None if forcing is None else forcing.field
+    whole = Model(
         backend=backend,
         fused=fused,
         chart=chart,
         dimensions=dimensions,
         Y=device_Y,
-        targets=targets,
-        work=Workspace(backend, dimensions),
+        targets=Targets(device_Y, device_Y),
+        work=Workspace(backend, dimensions, panels, field),
         s=1 / sqrt(dimensions.d_out * dimensions.m),
         s_c=1 / sqrt(dimensions.m_c),
         diffusivity=config.effective_diffusivity,
-        forcing=_forcing(config, backend, dimensions, forcing_norms),
+        forcing=forcing,
         minimax=config.critic == "minimax",
         gradient_penalty=config.gradient_penalty,
         penalty_nodes=_penalty_nodes(config.penalty_points),
@@ -157,16 +198,48 @@ def build_model(
         moving=config.moving,
         seed=config.seed,
     )
+    few = fused.any_points and config.adversary and config.critic == "wgan-gp"
+    parts = tuple(_of_panels(whole, Y, distinct=few))
+    return replace(whole, parts=parts) if len(parts) > 1 else parts[0]
+
+
+def _of_panels(whole: Model, Y: HostArray, *, distinct: bool) -> Iterator[Model]:
+    """Yield the models of the panels, with their distinct targets if that pays."""
+    panels = whole.chart.panels
+    columns = (Y[:, p:q] for p, q in panels.bounds)
+    views = whole.chart.of_panels(), panels.split(whole.Y), whole.work.of_panels(panels)
+    for host, chart, targets, work in zip(columns, *views, strict=True):
+        found = Targets(targets, targets)
+        if distinct:
+            found = _distinct_targets(whole.backend, host, targets)
+        yield replace(
+            whole,
+            chart=chart,
+            fused=whole.fused.for_samples(targets.shape[1]),
+            Y=targets,
+            targets=found,
+            work=work,
+        )
 
 
 def _forcing(
-    config: RunConfig, backend: Backend, sizes: Dimensions, norms: HostArray | None
+    config: RunConfig,
+    backend: Backend,
+    sizes: Dimensions,
+    panels: Panels,
+    norms: HostArray | None,
 ) -> Forcing | None:
     if not config.controlled:
         return None
     given = config.forcing_norm if isinstance(config.forcing_norm, float) else norms
     return Forcing(
-        config.forcing, backend, sizes, seed=config.seed, time=config.forcing_period, norms=given
+        config.forcing,
+        backend,
+        sizes,
+        panels,
+        seed=config.seed,
+        time=config.forcing_period,
+        norms=given,
     )
 
 

@@ -6,21 +6,23 @@ the workspace, which every step recomputes: it changes no bit of the run.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prdsim.backends.fused import penalty_points
+from prdsim.backends.fused import leading
 from prdsim.physics.charts import column_sums, row_sums
 from prdsim.physics.gradients import (
     acting_field,
     begin_step,
+    draw_points,
+    each_set,
     forward,
     generator_velocity,
     input_gradient,
     penalty_gradients,
-    penalty_sets,
     residual,
     score_field,
 )
@@ -45,8 +47,8 @@ class Observer:
         k.copy(initial.V, out=self._V_0)
         self._velocity = State.empty(k, model.state_shapes, ("U", "V"))
         forward(model, initial)
-        self._gates = k.empty((sizes.m, sizes.n), "uint8")
-        k.gates(model.work.A, out=self._gates)
+        self._gates = k.empty(model.work.A.shape, "uint8")
+        k.gates(model.work.A, out=self._gates)  # of several panels: computed again where needed
         self._balance_0 = self._balance(initial)
         self._critic_balance_0 = self._critic_balance(initial)
 
@@ -57,27 +59,42 @@ class Observer:
         as they enter the velocity, and 0 without diffusion. Losses and norms that need penalty
         points draw their own, which leaves the run's untouched.
         """
-        forward(self._model, state)
+        flips = self._predict(state)
         return {
             **self._losses(state, step),
+            "mask_flips": flips,
             **self._velocities(state),
             **self._distances_and_invariants(state),
         }
 
+    def _predict(self, state: State) -> float:
+        """Leave Z, as `forward` does; return the share of gates that differ from those at t = 0."""
+        model, k, changes = self._model, self._model.backend, 0
+        start = replace(state, U=self._velocity.U)
+        if model.parts:
+            model.chart.start(out=start.U)
+        for panel in model.panels:
+            gates = leading(self._gates, panel.work.A.shape)
+            if model.parts:
+                forward(panel, start)
+                k.gates(panel.work.A, out=gates)
+            forward(panel, state)
+            changes += k.gate_changes(panel.work.A, gates)
+        return changes / (model.dimensions.m * model.dimensions.n)
+
     def _losses(self, state: State, step: int) -> dict[str, float]:
-        """Losses, residual, field and penalty norms, gate flips; reads A, Z, leaves F, E.
+        """Losses, residual, field and penalty norms; reads Z, leaves F, E.
 
         L_adv is <Z, F>, the loss whose gradient acts; with the adversary, that is sum_p g(z_p).
         """
         model, work, k = self._model, self._model.work, self._model.backend
         n = model.dimensions.n
-        flips = k.gate_changes(work.A, self._gates) / (model.dimensions.m * n)
         begin_step(model, step)
+        draw_points(model, stream=Stream.OBSERVED_PENALTY_POINTS, update=0)
         penalty_norm, penalty = 0.0, 0.0
-        for e, weight in penalty_sets(model, stream=Stream.OBSERVED_PENALTY_POINTS, update=0):
-            penalty_points(k, e, model.Y, work.Z, out=work.Y_hat)
+        for weight in each_set(model):
             penalty_gradients(model, state)
-            norms = np.sqrt(self._per_column(work.Q, work.Q))
+            norms = np.sqrt(self._per_sample(work.Q))
             penalty_norm += weight * float(np.mean(norms))
             penalty += weight * model.gradient_penalty * float(np.mean((norms - 1.0) ** 2))
         # g is homogeneous: g(y) = y . grad g(y), for targets as for predictions.
@@ -87,7 +104,7 @@ class Observer:
         if model.forcing is not None and model.forcing.prescribed:
             score_field(model, state)  # of the critic that nothing feels
         adversarial_at_Z = k.dot(work.Z, work.G)
-        field_norms = np.sqrt(self._per_column(model.F, model.F))
+        field_norms = np.sqrt(self._per_sample(model.F))
         loss_adv = adversarial_at_Z if model.forcing is None else k.dot(work.Z, model.F)
         residual(model, out=work.E)
         residual_norm = sqrt(k.dot(work.E, work.E))
@@ -102,7 +119,6 @@ class Observer:
             "residual_norm": residual_norm,
             "score_norm_mean": float(np.mean(field_norms)),
             "penalty_norm_mean": penalty_norm,
-            "mask_flips": flips,
         }
 
     def _velocities(self, state: State) -> dict[str, float]:
@@ -137,7 +153,7 @@ class Observer:
         model, (difference_U, difference_V) = self._model, (self._velocity.U, self._velocity.V)
         squares_U = model.chart.squared_distances(state.U, model.work.A, difference_U)
         model.backend.combine([(1.0, state.V), (-1.0, self._V_0)], out=difference_V)
-        squares_V = self._per_column(difference_V, difference_V)
+        squares_V = column_sums(model.backend, difference_V, difference_V)
         distances_U, distances_V = np.sqrt(squares_U), np.sqrt(squares_V)
         drift = self._balance(state) - self._balance_0
         critic_drift = self._critic_balance(state) - self._critic_balance_0
@@ -166,7 +182,7 @@ class Observer:
     def _balance(self, state: State) -> HostArray:
         """||u_j||^2 - ||v_j||^2, invariant along the flow of U and V; reads A."""
         squares_U = self._model.chart.squared_norms(state.U, self._model.work.A)
-        return squares_U - self._per_column(state.V, state.V)
+        return squares_U - column_sums(self._model.backend, state.V, state.V)
 
     def _critic_balance(self, state: State) -> HostArray:
         """||w_r||^2 - a_r^2, invariant along the flow of W and a."""
@@ -174,8 +190,10 @@ class Observer:
         balance: HostArray = row_sums(self._model.backend, state.W, state.W) - a**2
         return balance
 
-    def _per_column(self, A: Array, B: Array) -> HostArray:
-        return column_sums(self._model.backend, A, B)
+    def _per_sample(self, A: Array) -> HostArray:
+        """Squared norms of the columns of an array with one for each sample."""
+        k, panels = self._model.backend, self._model.split(A)
+        return np.concatenate([column_sums(k, panel, panel) for panel in panels])
 
 
 def _relative_drift(drift: HostArray, balance_0: HostArray) -> float:

@@ -40,12 +40,11 @@ class Dimensions:
         """Return the number of entries of U, V, W or a."""
         return prod(self.state_shapes[name])
 
-    @property
-    def workspace_shapes(self) -> Shapes:
-        """Shapes of the intermediate arrays of a step; see `Workspace`."""
+    def workspace_shapes(self, panel: int) -> Shapes:
+        """Shapes of the intermediate arrays of a step with panels of a size; see `Workspace`."""
         samples = dict.fromkeys(("Z", "E", "G", "Y_hat", "Q"), (self.d_out, self.n))
         return {
-            **dict.fromkeys(("A", "B"), (self.m, self.n)),
+            **dict.fromkeys(("A", "B"), (self.m, panel)),
             **samples,
             "aW": (self.m_c, self.d_out),
             "N": (self.m_c, self.d_out),

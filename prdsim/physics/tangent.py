@@ -74,6 +74,11 @@ class Linearization:
 
     def __init__(self, model: Model, state: State, flow: Flow = "joint") -> None:
         k, sizes = model.backend, model.dimensions
+        if model.parts:
+            raise ConfigError(
+                "memory: the Jacobian takes all samples at once; leave memory out, or give more"
+            )
+        field = None if model.forcing is None else model.forcing.field
         moving = tuple(name for name in model.moving if flow == "joint" or name in "UV")
         if flow == "joint" and model.forcing is not None and not model.forcing.prescribed:
             raise ConfigError(
@@ -87,7 +92,7 @@ class Linearization:
             model,
             fused=self._fused,
             targets=Targets(model.Y, model.Y),  # the primitives take every target
-            work=Workspace(k, sizes),
+            work=Workspace(k, sizes, model.chart.panels, field),
             diffusivity=0.0 if flow == "reaction" else model.diffusivity,
             penalty_nodes=((0.5, 1.0),),
             moving=moving,

@@ -130,8 +130,10 @@ def _lives(
 
 def _fits(simulation: Simulation) -> bool:
     """Whether there is memory for another run beside the diverged one."""
-    k, chart = simulation.backend, simulation.resolved.chart
-    needed = needed_bytes(simulation.config, simulation.dimensions, k, chart)
+    k, resolved = simulation.backend, simulation.resolved
+    needed = needed_bytes(
+        simulation.config, simulation.dimensions, k, resolved.chart, resolved.panel
+    )
     return needed <= k.available_bytes()
 
 

@@ -6,7 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from prdsim.config import RunConfig
-from prdsim.physics.gradients import begin_step, critic_gradient, drive, forward, generator_velocity
+from prdsim.physics.gradients import (
+    begin_step,
+    critic_gradient,
+    drive,
+    forward,
+    generator_flow,
+    generator_velocity,
+)
 from prdsim.physics.model import Model
 from prdsim.physics.state import State
 from prdsim.running.runge_kutta import RungeKutta
@@ -35,7 +42,9 @@ class AlternatingDescent:
     stability_limit: float = 2.0
 
     def allocate(self, model: Model, state: State) -> Memory:
-        return Memory(trial=beside(model, state) if self.dense else None)
+        generator = tuple(name for name in model.moving if name in "UV")
+        velocity = State.empty(model.backend, model.state_shapes, generator if model.parts else ())
+        return Memory([velocity], trial=beside(model, state) if self.dense else None)
 
     def critic_update_size(self, step_size: float) -> float:
         """Return the size of one critic update within a step."""
@@ -54,13 +63,24 @@ class AlternatingDescent:
     ) -> tuple[State, float]:
         size = self.critic_update_size(step_size)
 
-        def operations() -> None:
+        def at_once() -> None:
             forward(model, state)
             self.update_critic(model, state, range(self.critic_steps), size)
             drive(model, state)
             generator_velocity(model, state, model.work.E, out=state, alpha=step_size, beta=1.0)
 
+        def by_panels() -> None:  # each needs the old U and V
+            k, velocity = model.backend, memory.stages[0]
+            if self.critic_steps and {"W", "a"} & set(model.moving):
+                forward(model, state)
+                self.update_critic(model, state, range(self.critic_steps), size)
+            generator_flow(model, state, out=velocity)
+            for name in (name for name in model.moving if name in "UV"):
+                moved, rate = getattr(state, name), getattr(velocity, name)
+                k.combine([(1.0, moved), (step_size, rate)], out=moved)
+
         begin_step(model, index)
+        operations = by_panels if model.parts else at_once
         model.backend.replay(memory, (size, step_size), operations)
         return state, 0.0
 

@@ -9,6 +9,7 @@ from prdsim.config import Resolved, RunConfig
 from prdsim.physics.charts import cheapest_chart
 from prdsim.physics.state import Dimensions
 from prdsim.running.integrators import AlternatingDescent, make_stepper
+from prdsim.running.memory import check_memory, panel_of
 from prdsim.running.step_control import FIXED_FRACTION, round_down
 from prdsim.running.step_size import automatic_step_size
 
@@ -29,8 +30,12 @@ def resolve(
     Y: HostArray,
     initial: dict[str, HostArray],
     chart: str,
+    panel: int | None,
 ) -> Resolved:
-    """Return the resolved settings of a run on these data and initial arrays, in a chart."""
+    """Return the resolved settings of a run on these data and initial arrays.
+
+    In a chart, with panels of so many samples, None: of all.
+    """
     stepper, step_size, ramp = make_stepper(config), config.step_size, 1
     if step_size == "auto":
         step_size = automatic_step(config, X, Y, initial)
@@ -39,7 +44,7 @@ def resolve(
     if isinstance(stepper, AlternatingDescent):
         rate = stepper.critic_steps * stepper.critic_update_size(step_size) / step_size
     return Resolved(
-        backend.name, backend.device, chart, float(step_size), backend.threads, ramp, rate
+        backend.name, backend.device, chart, float(step_size), backend.threads, ramp, rate, panel
     )
 
 
@@ -56,6 +61,22 @@ def chart_of(config: RunConfig, sizes: Dimensions, backend: Backend) -> str:
     if config.chart != "auto":
         return config.chart
     return cheapest_chart(sizes, backend.dtype.itemsize, backend.rates[backend.precision])
+
+
+def chart_and_panel(
+    config: RunConfig, sizes: Dimensions, backend: Backend, resolved: Resolved | None
+) -> tuple[str, int | None]:
+    """Return the chart and the panel of a run, or those of an earlier one.
+
+    Raises `ConfigError`, with the numbers, if its arrays do not fit into memory.
+    """
+    if resolved:
+        chart, panel = resolved.chart, resolved.panel
+    else:
+        chart = chart_of(config, sizes, backend)
+        panel = panel_of(config, sizes, backend, chart)
+    check_memory(config, sizes, backend, chart, panel)
+    return chart, panel
 
 
 def backend_of(config: RunConfig, resolved: Resolved | None) -> Backend:

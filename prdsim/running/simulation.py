@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from prdsim.arguments import integer, number
@@ -16,6 +15,7 @@ from prdsim.physics.charts import make_chart, range_factors
 from prdsim.physics.gradients import velocity
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import dimensions_of
+from prdsim.physics.panels import Panels
 from prdsim.physics.state import RestartPoint, State
 from prdsim.running.allocation import allocate
 from prdsim.running.inputs import (
@@ -26,8 +26,8 @@ from prdsim.running.inputs import (
     check_samples,
 )
 from prdsim.running.integrators import make_stepper
-from prdsim.running.memory import check_memory, needed_bytes
-from prdsim.running.resolve import backend_of, chart_of, resolve
+from prdsim.running.memory import needed_bytes
+from prdsim.running.resolve import backend_of, chart_and_panel, resolve
 from prdsim.running.runge_kutta import RungeKutta
 from prdsim.running.step_control import FixedSteps
 from prdsim.running.step_size import largest_kernel_eigenvalue
@@ -85,8 +85,7 @@ class Simulation:
         self.dimensions = dimensions_of(config, X.shape[0], Y.shape[0], X.shape[1])
         self.stepper = make_stepper(config)
         self._given = X, Y, initial
-        chart_name = resolved.chart if resolved else chart_of(config, self.dimensions, self.backend)
-        check_memory(config, self.dimensions, self.backend, chart_name)
+        chart_name, panel = chart_and_panel(config, self.dimensions, self.backend, resolved)
         if chart_name == "range" and not stored_chart:
             stored_chart = dict(zip("QR", range_factors(X), strict=True))
             if not resolved and len(stored_chart["R"]) == X.shape[0]:
@@ -94,7 +93,9 @@ class Simulation:
         first = draw_initial(config, self.dimensions) if initial is None else initial
         check_initial(first, self.dimensions)
         self.initial = at_precision(first, config.array_precision)
-        self.resolved = resolved or resolve(config, self.backend, X, Y, dict(first), chart_name)
+        self.resolved = resolved or resolve(
+            config, self.backend, X, Y, dict(first), chart_name, panel
+        )
         self.step = 0
         self.time = 0.0
         self.evaluations = 0
@@ -104,7 +105,8 @@ class Simulation:
         self._control = step_control(self.stepper, self.resolved.step_size)
         self._contexts = ExitStack()
         with self.backend.active():
-            chart = make_chart(chart_name, self.backend, X, first["U"], stored_chart)
+            panels = Panels.of(X.shape[1], panel)
+            chart = make_chart(chart_name, self.backend, X, first["U"], stored_chart, panels)
             made = allocate(config, self.backend, chart, X, Y, first, forcing_norms)
             self.model, self.state, self._memory = made.model, made.state, made.memory
             self._observer, self._view = made.observer, made.view
@@ -234,7 +236,7 @@ class Simulation:
         critic = tuple(name for name in config.moving if name in "Wa")
         if config.critic_warmup > 0.0 and critic:
             size = self._fixed.size
-            warm_up(config, replace(self.model, moving=critic), self.state, self.stepper, size)
+            warm_up(config, self.model.with_moving(critic), self.state, self.stepper, size)
         if self._carried_velocities:
             velocity(self.model, self.state, out=self._memory.stages[0])
             self._memory.first_stage = True
@@ -258,7 +260,7 @@ class Simulation:
     def describe(self) -> str:
         """Return one line with data, diffusion, sizes, backend, chart and predicted memory."""
         sizes, resolved = self.dimensions, self.resolved
-        needed = needed_bytes(self.config, sizes, self.backend, resolved.chart)
+        needed = needed_bytes(self.config, sizes, self.backend, resolved.chart, resolved.panel)
         count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
         threads = f", {count}" if resolved.device == "cpu" else ""
         rate = ""
@@ -269,7 +271,8 @@ class Simulation:
             f"{self.config.dataset}, {self.config.adversary_in_words}; "
             f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
             f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
-            f"{resolved.chart} chart{rate}; about {size_text(needed)} of memory for arrays"
+            f"{resolved.chart} chart{resolved.panels_in_words}{rate}; "
+            f"about {size_text(needed)} of memory for arrays"
         )
 
     def view(self, time: float | None = None) -> State:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isfinite, isnan, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
@@ -14,14 +15,20 @@ from prdsim.errors import ConfigError
 from prdsim.physics.charts import WeightChart
 from prdsim.physics.gradients import forward, tangent_kernel_product
 from prdsim.physics.model import Model, build_model
+from prdsim.physics.panels import Panels
 from prdsim.physics.randomness import Stream, generator
 from prdsim.physics.state import State
+from prdsim.running.ledger import predicted_bytes
 from prdsim.running.step_control import round_down
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
+    from prdsim.backends.base import Backend
+    from prdsim.physics.charts import Chart
+    from prdsim.physics.state import Dimensions
 
 _TOLERANCE = 1e-4  # of the eigenpair's residual, relative; the eigenvalue errs by far less
+_LARGEST_A = 2**23  # entries: with more pre-activations samples are taken in panels
 _PRODUCTS = 200  # typically 20; after 200 two digits are certain, whatever the spectrum
 
 
@@ -32,13 +39,14 @@ def automatic_step_size(
 
     J is the Jacobian of the prediction Z in the arrays of U, V that move; the flow of L_sup is
     stable for Euler steps below 2 / lambda_max. Computed on the host in float64, so that every
-    backend and precision takes the same step. Raises `ConfigError` if no step follows: U and V
-    frozen, no neuron active, or numbers that overflow.
+    backend and precision takes the same step, whatever its memory. Raises `ConfigError` if no step
+    follows: U and V frozen, no neuron active, or numbers that overflow.
     """
     host = NumpyBackend(threads=config.threads)
     with host.active():
-        model = build_model(config, host, WeightChart(host, X, initial["U"]), X, Y)
-        largest = largest_kernel_eigenvalue(model, model.start(initial))
+        chart = WeightChart(host, X, initial["U"], _panels(config, X.shape[1]))
+        kernel = _kernel_of(config, host, chart, X, Y, initial)
+        largest = _largest(kernel)
     if isnan(largest):
         raise ConfigError(
             "step_size auto: products with the tangent kernel overflow;\n"
@@ -64,12 +72,45 @@ def largest_kernel_eigenvalue(model: Model, state: State) -> float:
     Costs some 20 products with K, each about a velocity without its critic. Call it in the
     backend's `active` context. The workspace is overwritten; the state is only read.
     """
-    if not {"U", "V"} & set(model.moving):
+    return _largest(_Kernel(model, state))
+
+
+def kernel_bytes(config: RunConfig, sizes: Dimensions) -> int:
+    """Predict the bytes that `automatic_step_size` takes besides the data."""
+
+    def build(k: Any, X: HostArray, Y: HostArray, initial: Mapping[str, HostArray]) -> object:
+        chart = WeightChart(k, X, initial["U"], _panels(config, sizes.n))
+        return _kernel_of(config, k, chart, X, Y, initial)
+
+    return predicted_bytes(NumpyBackend(threads=1), sizes, build)
+
+
+def _panels(config: RunConfig, n: int) -> Panels:
+    """Return the panels in which the kernel is taken: all samples, unless they are very many."""
+    return Panels.of(n, max(1, _LARGEST_A // config.width))
+
+
+def _kernel_of(
+    config: RunConfig,
+    k: Backend,
+    chart: Chart,
+    X: HostArray,
+    Y: HostArray,
+    initial: Mapping[str, HostArray],
+) -> _Kernel:
+    """Return the kernel at t = 0; no critic takes part in it."""
+    model = build_model(config.replace(critic_width=1), k, chart, X, Y)
+    return _Kernel(model, model.start({**initial, "W": initial["W"][:1], "a": initial["a"][:1]}))
+
+
+def _largest(kernel: _Kernel) -> float:
+    """Return a kernel's largest eigenvalue, as `largest_kernel_eigenvalue` says."""
+    if not kernel.moves:
         return 0.0
-    kernel = _Kernel(model, state)
-    if not model.backend.all_finite(model.work.A):  # gates of NaN are closed: K would be 0
+    if not kernel.finite:  # gates of NaN are closed: K would be 0
         return float("nan")
-    return _lanczos(kernel, generator(model.seed, Stream.KRYLOV_START).standard_normal(kernel.size))
+    start = generator(kernel.seed, Stream.KRYLOV_START).standard_normal(kernel.size)
+    return _lanczos(kernel, start)
 
 
 def _lanczos(kernel: _Kernel, start: HostArray) -> float:
@@ -108,12 +149,17 @@ class _Kernel:
     def __init__(self, model: Model, state: State) -> None:
         self._model, self._state = model, state
         self._shape = (model.dimensions.d_out, model.dimensions.n)
+        self.seed, self.moves = model.seed, bool({"U", "V"} & set(model.moving))
         self._velocity = State.empty(model.backend, model.state_shapes, model.moving)
         self.size = self._shape[0] * self._shape[1]
-        forward(model, state)  # leaves A, H
+        self.finite = True
+        for panel in model.panels:
+            forward(panel, state)  # leaves A, H
+            self.finite = self.finite and bool(model.backend.all_finite(panel.work.A))
 
     def __call__(self, vector: HostArray) -> HostArray:
         k, work = self._model.backend, self._model.work
-        k.to_device(np.reshape(vector, self._shape), work.E)
+        panels = self._model.chart.panels
+        panels.fill(k, np.reshape(vector, self._shape), out=work.E)
         tangent_kernel_product(self._model, self._state, work.E, self._velocity)
-        return k.to_host(work.Z).astype(np.float64).reshape(-1)
+        return panels.to_host(k, work.Z).astype(np.float64).reshape(-1)

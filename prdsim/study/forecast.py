@@ -17,7 +17,7 @@ from prdsim.files.cores import available_cores
 from prdsim.files.memory import available_bytes
 from prdsim.physics.model import dimensions_of
 from prdsim.physics.state import Dimensions, entries
-from prdsim.running.memory import needed_bytes
+from prdsim.running.memory import needed_bytes, panel_of
 from prdsim.running.resolve import chart_of
 from prdsim.running.runner import plans_of
 from prdsim.study.plan import Plan
@@ -48,7 +48,8 @@ def forecast(plan: Plan, data: Dataset | None = None) -> Forecast:
         sizes = sizes_of(config)
         backend = get_backend(config.backend, precision=config.precision, threads=config.threads)
         chart = chart_of(config, sizes, backend)
-        memory = max(memory, needed_bytes(config, sizes, backend, chart))
+        panel = panel_of(config, sizes, backend, chart)
+        memory = max(memory, needed_bytes(config, sizes, backend, chart, panel))
         disk += _disk(config, sizes)
         operations += _operations(sizes, chart)
     return Forecast(memory, disk, operations)

@@ -73,7 +73,7 @@ class Contender:
         """Return whether all numbers are finite, and the peak memory of the process in bytes."""
         with self.active():
             weights = self.weights().values()
-        return all(bool(np.isfinite(array).all()) for array in weights), _peak_bytes()
+        return all(bool(np.isfinite(array).all()) for array in weights), peak_bytes()
 
     def _take(self, steps: int) -> None:
         self.prepare(steps)
@@ -166,7 +166,7 @@ def _busy_seconds() -> float:
     return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Return the largest resident size of this process (`getrusage` may report a parent's)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):

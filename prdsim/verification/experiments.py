@@ -135,13 +135,21 @@ class Experiments:
         kind: type[Simulation] = Simulation,
         step_size: float | None = None,
         forcing: str = "adversary",
+        *,
+        panels: bool = False,
     ) -> Simulation:
-        """Return a run at t = 0 on a backend; the field of a forcing changes every few steps."""
+        """Return a run at t = 0 on a backend; the field of a forcing changes every few steps.
+
+        With ``panels``, a third of the samples at a time, the last fewer.
+        """
         X, Y, initial = self._rounded(precision)
         control = {"forcing": forcing, "forcing_time": _CHANGES * self.step_size}
         config = self.config_for(integrator, precision=backend.precision, **control)
         step_size = step_size or self.step_size
-        resolved = Resolved(backend.name, backend.device, chart, step_size, backend.threads)
+        panel = -(-self.sizes.n // 3) if panels else None
+        resolved = Resolved(
+            backend.name, backend.device, chart, step_size, backend.threads, panel=panel
+        )
         return kind(config, X, Y, initial=initial, resolved=resolved, backend=backend)
 
     def step(
@@ -151,10 +159,19 @@ class Experiments:
         integrator: str,
         backend: Backend,
         kind: type[Simulation] = Simulation,
+        *,
+        panels: bool = False,
     ) -> Arrays:
         """Return the weights after one step, and the next step size of an adaptive method."""
-        h = self._accepted_step_size(chart, integrator)
-        with self.simulation(precision, chart, integrator, backend, kind, h) as simulation:
+        run = (
+            precision,
+            chart,
+            integrator,
+            backend,
+            kind,
+            self._accepted_step_size(chart, integrator),
+        )
+        with self.simulation(*run, panels=panels) as simulation:
             simulation.advance()
             size = simulation.restart_point().scalars["step_size"]
             sizes = {"next step size": np.array(size)} if simulation.stepper.adaptive else {}

@@ -5,7 +5,8 @@ Rungs, each relying on those below it:
 * ``primitive``: every operation of the protocol (`prdsim.verification.operations`);
 * ``velocity``: dU/dt, dV/dt, dW/dt, da/dt of the joint flow, both kinds of critic, without, and
   with controls in its place;
-* ``step``: one step of every integrator, with diffusion and penalty;
+* ``step``: one step of every integrator, with diffusion and penalty, some with the samples in
+  panels;
 * ``trajectory``: `TRAJECTORY_STEPS` steps of ``gd``, after each of them, with random penalty points
   (`prdsim.verification.separation`);
 * ``determinism``: a repeated run has the same bits;
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -46,10 +47,27 @@ if TYPE_CHECKING:
 _BITS = "entries whose bits differ"
 _HALF = 3  # steps before and after an interruption
 _METHODS = [(chart, integrator) for chart in CHARTS for integrator in INTEGRATORS]
-_Run = tuple[str, str, str]  # chart, integrator, forcing
-_RUNS: list[_Run] = [
-    *((*method, "adversary") for method in _METHODS),
-    *(("gram", "bs23", "white"), ("range", "dopri5", "slow"), ("weight", "gd", "shuffled")),
+_IN_PANELS = [("weight", "gd"), ("range", "bs23")]  # the Gram chart has none
+
+
+class _Run(NamedTuple):
+    """One of the runs that are repeated and resumed."""
+
+    chart: str
+    integrator: str
+    forcing: str = "adversary"
+    panels: bool = False
+
+    def __str__(self) -> str:
+        control = [self.forcing] if self.forcing != "adversary" else []
+        return ", ".join([*self[:2], *control, *["in panels"] * self.panels])
+
+
+_RUNS = [
+    *(_Run(*method) for method in _METHODS),
+    *(_Run("gram", "bs23", "white"), _Run("range", "dopri5", "slow")),
+    *(_Run("weight", "gd", "shuffled", panels) for panels in (False, True)),
+    *(_Run(*method, panels=True) for method in _IN_PANELS),
 ]
 
 
@@ -96,14 +114,19 @@ def velocities(candidate: Candidate, experiments: Experiments) -> Iterator[Findi
 
 
 def one_step(candidate: Candidate, experiments: Experiments) -> Iterator[Finding]:
-    """One step of every integrator, and the next step size of adaptive ones."""
+    """One step of every integrator, and the next step size of adaptive ones.
+
+    Also with the samples in panels, against the reference that takes them together.
+    """
     precision = candidate.backend.precision
     for method in _METHODS:
         name, compute = ", ".join(method), partial(experiments.step, precision, *method)
         expected, allowed = experiments.expected(precision, name, compute)
-        found = compute(candidate.backend, candidate.simulation)
-        for array, error in relative_errors(found, expected).items():
-            yield Finding(f"{name}: {array}", error, allowed[array], SPREAD_REASON)
+        for panels in (False, True) if method in _IN_PANELS else (False,):
+            found = compute(candidate.backend, candidate.simulation, panels=panels)
+            item = str(_Run(*method, panels=panels))
+            for array, error in relative_errors(found, expected).items():
+                yield Finding(f"{item}: {array}", error, allowed[array], SPREAD_REASON)
 
 
 def trajectory(candidate: Candidate, experiments: Experiments) -> Iterator[Finding]:
@@ -130,7 +153,7 @@ def determinism(candidate: Candidate, experiments: Experiments) -> Iterator[Find
     yield Finding("large operations twice", _count_differing(first, second), 0.0, _BITS)
     for which in _RUNS:
         first, second = (_bits(_run(candidate, experiments, which, 2 * _HALF)) for _ in range(2))
-        item = f"{_named(which)}: {2 * _HALF} steps twice"
+        item = f"{which}: {2 * _HALF} steps twice"
         yield Finding(item, _count_differing(first, second), 0.0, _BITS)
 
 
@@ -140,7 +163,7 @@ def resumption(candidate: Candidate, experiments: Experiments) -> Iterator[Findi
         whole = _run(candidate, experiments, which, 2 * _HALF)
         point = _run(candidate, experiments, which, _HALF)
         again = _run(candidate, experiments, which, _HALF, restored=point)
-        item = f"{_named(which)}: restored at step {_HALF}"
+        item = f"{which}: restored at step {_HALF}"
         yield Finding(item, _count_differing(_bits(whole), _bits(again)), 0.0, _BITS)
     if candidate.through_files:
         differing = _differing_through_a_file(candidate.backend, experiments)
@@ -170,9 +193,10 @@ def _run(
     restored: RestartPoint | None = None,
 ) -> RestartPoint:
     """Return the restart point after ``steps`` steps, from the start or from another point."""
-    backend, (chart, integrator, forcing) = candidate.backend, which
+    backend, kind = candidate.backend, candidate.simulation
+    chart, integrator, forcing, panels = which
     simulation = experiments.simulation(
-        backend.precision, chart, integrator, backend, candidate.simulation, forcing=forcing
+        backend.precision, chart, integrator, backend, kind, forcing=forcing, panels=panels
     )
     with simulation:
         if restored is not None:
@@ -182,11 +206,6 @@ def _run(
         point = simulation.restart_point()
         simulation.advance()  # the point is a copy: a further step must not change it
     return point
-
-
-def _named(which: _Run) -> str:
-    """Name a run by chart, integrator, and its control, if there is one."""
-    return ", ".join(which[:2] if which[2] == "adversary" else which)
 
 
 def _bits(point: RestartPoint) -> list[HostArray]:

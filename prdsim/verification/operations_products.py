@@ -229,7 +229,8 @@ def critic_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]
     few = np.ascontiguousarray(Y[:, labels])
     cases = [(Y, False), (few, True)] if fused.any_points else [(Y, False)]
     sets = (), ((0.5, 1.0),), ((o.load(e), 0.25), (0.0, 0.5), (1.0, 0.25))
-    for (targets, distinct), points in product(cases, sets):
+    before = o.normal(m_c, d_out)
+    for (targets, distinct), points, beta in product(cases, sets, (0.0, 1.0)):
         given = Targets(o.load(targets), o.load(targets))
         if distinct:
             given = _distinct(o, targets, labels)
@@ -237,10 +238,11 @@ def critic_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]
         shapes = {**samples, **dict.fromkeys(("c", "squared_norms"), (n,)), "aW": critic}
         scratch: dict[str, Any] = {name: o.unset(shape) for name, shape in shapes.items()}
         loaded = o.load(W), o.load(a), o.load(Z), o.load(targets)
-        out = o.unset(critic)
-        scratch |= {"s_c": _S_C, "n": n, "penalty": _PENALTY}
+        out = o.load(before) if beta else o.unset(critic)
+        scratch |= {"s_c": _S_C, "n": n, "penalty": _PENALTY, "beta": beta}
         fused.critic_moments(*loaded, given, points, out=out, **scratch)
         wanted, moduli = _moments_of(W, a, Z, targets, [(_host(o, e), w) for e, w in points])
+        wanted, moduli = wanted + beta * before, moduli + beta * np.abs(before)
         terms = n * (2 + len(points)) + PENALTY_ROUNDINGS + d_out + 3
         where = f"critic_moments {sizes_of(*sizes)}, {len(points)} sets, {'few' * distinct} targets"
         yield _summed(o, where, out, wanted, moduli, terms)

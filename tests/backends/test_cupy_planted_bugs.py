@@ -423,8 +423,8 @@ BUGS = [
     Bug(
         "the penalty's moments take the gates of other points",
         prdsim.physics.gradients,
-        "points, model.work.aW, out=out",
-        "model.Y, model.work.aW, out=out",
+        "(state.W, y, aW, out=gradient",
+        "(state.W, model.Y, aW, out=gradient",
         "trajectories",
     ),
     Bug(

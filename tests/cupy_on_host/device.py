@@ -48,7 +48,7 @@ class Operation(NamedTuple):
 
 
 class DeviceArray:
-    """An array that the host cannot read except by `get`."""
+    """An array, or a part of one, that the host cannot read except by `get`."""
 
     def __init__(self, module: HostCupy, memory: np.ndarray, host: np.ndarray, number: int) -> None:
         self._module, self._memory, self._host = module, memory, host
@@ -59,7 +59,21 @@ class DeviceArray:
 
     @property
     def T(self) -> DeviceArray:
-        return DeviceArray(self._module, self._memory, self._host.T, self.device_number)
+        return self._view(self._host.T)
+
+    def reshape(self, shape: tuple[int, ...] | int) -> DeviceArray:
+        """Another shape of the same memory; CuPy copies what is not contiguous, silently."""
+        if not self.flags.c_contiguous:
+            raise DeviceFault("reshape: a copy on the device")
+        return self._view(self._host.reshape(shape))
+
+    def __getitem__(self, part: slice) -> DeviceArray:
+        if self.ndim != 1 or not isinstance(part, slice) or part.step not in (None, 1):
+            self._hidden()
+        return self._view(self._host[part])
+
+    def _view(self, host: np.ndarray) -> DeviceArray:
+        return DeviceArray(self._module, self._memory, host, self.device_number)
 
     def set(self, arr: np.ndarray, stream: Stream | None = None) -> None:
         if type(arr) is not np.ndarray or arr.dtype != self.dtype or arr.shape != self.shape:
@@ -67,7 +81,7 @@ class DeviceArray:
         stream = stream or self._module.current_stream()
         stream.refuse_to_capture()
         self._module.uploads += 1
-        stream.issue(self.data.ptr)
+        stream.issue(self._module.allocation(self.data.ptr, self.nbytes, "set"))
         np.copyto(self._host, arr)
 
     def get(
@@ -83,7 +97,7 @@ class DeviceArray:
             out, blocking = np.empty(self.shape, self.dtype), True
         elif not module.is_pinned(out):
             raise DeviceFault("get: out is not pinned, the copy would not be asynchronous")
-        stream.issue(self.data.ptr)
+        stream.issue(module.allocation(self.data.ptr, self.nbytes, "get"))
         stream.later.append(self._transfer(out))
         if blocking:
             stream.synchronize()
@@ -92,13 +106,15 @@ class DeviceArray:
     def _transfer(self, out: np.ndarray) -> Callable[[], None]:
         """What is done when a copy arrives; memory given back meanwhile holds anything by then."""
         memory, shape, dtype = weakref.ref(self._memory), self.shape, self.dtype
+        start = self.data.ptr - self._memory.ctypes.data
+        part = slice(start, start + self.nbytes)
 
         def arrive() -> None:
             source = memory()
             if source is None:
                 out.reshape(-1).view(np.uint8)[:] = 0xFF
             else:
-                np.copyto(out, source[_GUARD:-_GUARD].view(dtype).reshape(shape))
+                np.copyto(out, source[part].view(dtype).reshape(shape))
 
         return arrive
 
@@ -108,7 +124,7 @@ class DeviceArray:
     def _hidden(self, *_: Any) -> Any:
         raise DeviceFault("a hidden copy to the host")
 
-    __float__ = __int__ = __bool__ = __index__ = __len__ = __iter__ = __getitem__ = _hidden
+    __float__ = __int__ = __bool__ = __index__ = __len__ = __iter__ = _hidden
 
 
 class Stream:
@@ -415,16 +431,20 @@ class HostCupy:
 
     def check_inside(self, address: int, nbytes: int, what: str) -> None:
         """Raise `DeviceFault` unless the bytes lie in one allocation."""
+        self.allocation(address, nbytes, what)
+
+    def allocation(self, address: int, nbytes: int, what: str) -> int:
+        """The address of the allocation in which the bytes lie."""
         if nbytes <= self.live.get(address, (-1, None))[0]:
-            return
+            return address
         for start, (size, _) in list(self.live.items()):
             if start <= address and address + nbytes <= start + size:
-                return
+                return start
         raise DeviceFault(f"{what} reaches outside its array")
 
     def guards_intact(self, address: int) -> bool:
         """Whether nothing was written just before or after an array."""
-        memory = self.live[address][1]()
+        memory = self.live[self.allocation(address, 0, "what was written")][1]()
         return memory[:_GUARD].tobytes() == memory[-_GUARD:].tobytes() == _MARKED
 
     def _alloc_pinned_memory(self, size: int) -> Any:
@@ -439,11 +459,12 @@ class HostCupy:
 
     def do(self, operation: Operation, stream: Stream, run: Callable[[], None]) -> None:
         """Issue an operation, or note it if the stream captures."""
+        places = [self.allocation(address, 0, operation.name) for address in operation.buffers]
         if stream.noted is not None:
-            memory = tuple(self.live[address][1] for address in operation.buffers)
+            memory = tuple(self.live[address][1] for address in places)
             stream.note(_Noted(operation, run, memory))
             return
-        stream.issue(*operation.buffers)
+        stream.issue(*places)
         self.log.append(operation)
         run()
 

@@ -68,7 +68,7 @@ def find_equilibrium(
     with a progress text now and then.
     Raises `DivergedError` as the run does.
     """
-    alone = config.replace(diffusion=False)
+    alone = config.replace(diffusion=False, memory=None)  # Newton's steps take all samples at once
     with Simulation(alone, X, Y, initial=initial, backend=backend) as simulation:
         simulation.advance(alone.step_limit)
         weights = {name: array.astype(np.float64) for name, array in simulation.weights().items()}

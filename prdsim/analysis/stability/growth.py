@@ -24,7 +24,7 @@ from prdsim.analysis.group import Compute, Group, Measure, Values, summarized, s
 from prdsim.analysis.recording import Recording, Snapshot, recording_of
 from prdsim.config import RunConfig
 from prdsim.physics.charts import range_factors
-from prdsim.physics.gradients import acting_field, forward, residual
+from prdsim.physics.gradients import acting_field, forward, residual, with_pre_activations
 from prdsim.physics.model import Model
 from prdsim.physics.state import State
 from prdsim.running.snapshot_model import SnapshotModel, settings_of
@@ -80,15 +80,16 @@ def couplings(model: Model, state: State, R: HostArray) -> Couplings:
 
     ``R`` (r, n) are the inputs in range coordinates, by `prdsim.physics.charts.range_factors`.
     """
-    k, work = model.backend, model.work
+    k, work, panels = model.backend, model.work, model.chart.panels
     forward(model, state)
-    gates = k.to_host(work.A) >= 0.0
+    parts = [k.to_host(part.work.A) >= 0.0 for part in with_pre_activations(model, state)]
+    gates = np.concatenate(parts, axis=1)
     residual(model, out=work.E)
-    rest = k.to_host(work.E).astype(np.float64)
+    rest = panels.to_host(k, work.E).astype(np.float64)
     diffusion = np.zeros_like(rest)
     if model.diffusivity > 0.0:
         acting_field(model, state)
-        diffusion = model.diffusivity * k.to_host(model.F).astype(np.float64)
+        diffusion = model.diffusivity * panels.to_host(k, model.F).astype(np.float64)
     return Couplings(gates, rest, diffusion, R, model.s)
 
 

@@ -38,7 +38,8 @@ from prdsim.physics.randomness import Stream, generator
 from prdsim.physics.state import Dimensions, Shapes, State, entries
 from prdsim.physics.tangent import Flow, Linearization
 from prdsim.progress import Say, silent
-from prdsim.running.memory import chart_without_memory, predicted_bytes, require_memory
+from prdsim.running.ledger import chart_without_memory, predicted_bytes
+from prdsim.running.memory import require_memory
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
