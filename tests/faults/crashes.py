@@ -348,6 +348,11 @@ def _judging(batch: list[Image], folder: Path, random: Random) -> Work:
     return work
 
 
+def _judge_all(report: Report, made: list[Image], folder: Path, random: Random) -> None:
+    for start in range(0, len(made), _BATCH):
+        _judge(report, made[start : start + _BATCH], folder, random)
+
+
 def _judge(report: Report, batch: list[Image], folder: Path, random: Random) -> None:
     """Judge images in one child, which a damaged file may kill."""
     child = Child(_judging(batch, folder, random), folder.parent)
@@ -372,14 +377,15 @@ def campaign(count: int, seed: int) -> Report:
         for life in lives:
             life.begin(folder)
             log = record(folder, *life.arguments)
-            made += images(life, log, round((1 - _AGAIN) * count / len(lives)), random)
+            of_life = list(images(life, log, round((1 - _AGAIN) * count / len(lives)), random))
+            _judge_all(report, of_life, folder, random)
+            made += of_life
         first = [image for image in made if isinstance(image.life, Life)]
-        while len(made) < count:
+        again: list[Image] = []
+        while len(made) + len(again) < count:
             image = random.choice(first)
             with report.guard(f"{image.life.name} crashed at event {image.moment}, and again"):
-                again = images_again(image, _EACH, random, folder)
-                report.took_effect["crashes of a crash"] += len(again)
-                made += again
-        for start in range(0, len(made), _BATCH):
-            _judge(report, made[start : start + _BATCH], folder, random)
+                again += images_again(image, _EACH, random, folder)
+        report.took_effect["crashes of a crash"] = len(again)
+        _judge_all(report, again, folder, random)
     return report
