@@ -31,6 +31,7 @@ from faults.world import (
     patched,
     promising,
     reading,
+    world,
 )
 
 CALLS = ("open", "pwrite", "write", "ftruncate", "posix_fallocate", "link", "rename", "replace")
@@ -373,6 +374,7 @@ def campaign(count: int, seed: int) -> Report:
     report, random, folder = Report("crash images"), Random(seed), fresh_folder() / "case"
     lives = (*LIVES, *TABLES)
     with report.timed():
+        world()  # here, not in every child that judges
         made: list[Image] = []
         for life in lives:
             life.begin(folder)
@@ -386,6 +388,7 @@ def campaign(count: int, seed: int) -> Report:
             image = random.choice(first)
             with report.guard(f"{image.life.name} crashed at event {image.moment}, and again"):
                 again += images_again(image, _EACH, random, folder)
+        del again[count - len(made) :]
         report.took_effect["crashes of a crash"] = len(again)
         _judge_all(report, again, folder, random)
     return report
