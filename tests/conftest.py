@@ -98,7 +98,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
 
+def pytest_collection() -> None:
+    """Nothing that is imported becomes garbage."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """What is imported by now stays: collections of garbage need not go through it each time."""
+    gc.enable()
     gc.collect()
     gc.freeze()
