@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import scipy
 from scipy.linalg import blas
-from threadpoolctl import ThreadpoolController, threadpool_info
+from threadpoolctl import ThreadpoolController
 
 from prdsim.physics import randomness
 
@@ -100,10 +100,9 @@ class NumpyBackend(Backend):
         np.copyto(out, source)
 
     def describe(self) -> dict[str, Any]:
-        libraries = [info for info in threadpool_info() if info["user_api"] == "blas"]
         blas = [
             f"{info['internal_api']} {info.get('version')} ({info.get('architecture')})"
-            for info in libraries
+            for info in _BLAS.info()
         ]
         return {**super().describe(), "scipy": scipy.__version__, "blas": blas}
 

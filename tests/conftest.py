@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
+# Before NumPy is imported: the tests' matrices are small, and threads that wait for each other keep
+# the cores busy. A backend still takes the threads that it is told to take.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 from cupy_on_host import HostCupy, compiler_missing
 from cupy_on_host.harness import put_in
+from threadpoolctl import threadpool_limits
 
 from prdsim.backends import get_backend
 from prdsim.files.stopping import SIGNALS
@@ -67,6 +74,13 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.fixture
+def two_threads() -> Iterator[None]:
+    """BLAS as outside the tests, where it has more threads than the one that a test asks for."""
+    with threadpool_limits(2):
+        yield
+
+
+@pytest.fixture
 def file_size_limit() -> Iterator[Callable[[int], None]]:
     """Let no file grow beyond a size: writes fail with EFBIG, as on a full disk with ENOSPC."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -82,3 +96,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take long: no process of the tests waits for another at the end."""
     place = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+
+
+def pytest_collection() -> None:
+    """Nothing that is imported becomes garbage."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: collections of garbage need not go through it each time."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()

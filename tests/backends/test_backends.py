@@ -69,6 +69,7 @@ def test_threads_default_to_the_cores_of_the_process():
     assert get_backend("numpy").threads == len(os.sched_getaffinity(0))
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_a_backend_holds_blas_to_its_threads_while_active():
     from threadpoolctl import threadpool_info
 

@@ -1,7 +1,7 @@
 """The fault suite: ``python -m tests.faults``.
 
-Runs a tenth of every campaign, or of those named, and prints a table. With ``--long``: all cases,
-and the table is written to benchmarks/results/<date>-faults.json.
+Runs the tests' part of every campaign, or of those named, and prints a table. With ``--long``: all
+cases, and the table is written to benchmarks/results/<date>-faults.json.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from faults.world import (
     patched,
     promising,
     reading,
+    world,
 )
 
 CALLS = ("open", "pwrite", "write", "ftruncate", "posix_fallocate", "link", "rename", "replace")
@@ -348,6 +349,11 @@ def _judging(batch: list[Image], folder: Path, random: Random) -> Work:
     return work
 
 
+def _judge_all(report: Report, made: list[Image], folder: Path, random: Random) -> None:
+    for start in range(0, len(made), _BATCH):
+        _judge(report, made[start : start + _BATCH], folder, random)
+
+
 def _judge(report: Report, batch: list[Image], folder: Path, random: Random) -> None:
     """Judge images in one child, which a damaged file may kill."""
     child = Child(_judging(batch, folder, random), folder.parent)
@@ -368,18 +374,21 @@ def campaign(count: int, seed: int) -> Report:
     report, random, folder = Report("crash images"), Random(seed), fresh_folder() / "case"
     lives = (*LIVES, *TABLES)
     with report.timed():
+        world()  # here, not in every child that judges
         made: list[Image] = []
         for life in lives:
             life.begin(folder)
             log = record(folder, *life.arguments)
-            made += images(life, log, round((1 - _AGAIN) * count / len(lives)), random)
+            of_life = list(images(life, log, round((1 - _AGAIN) * count / len(lives)), random))
+            _judge_all(report, of_life, folder, random)
+            made += of_life
         first = [image for image in made if isinstance(image.life, Life)]
-        while len(made) < count:
+        again: list[Image] = []
+        while len(made) + len(again) < count:
             image = random.choice(first)
             with report.guard(f"{image.life.name} crashed at event {image.moment}, and again"):
-                again = images_again(image, _EACH, random, folder)
-                report.took_effect["crashes of a crash"] += len(again)
-                made += again
-        for start in range(0, len(made), _BATCH):
-            _judge(report, made[start : start + _BATCH], folder, random)
+                again += images_again(image, _EACH, random, folder)
+        del again[count - len(made) :]
+        report.took_effect["crashes of a crash"] = len(again)
+        _judge_all(report, again, folder, random)
     return report

@@ -44,7 +44,7 @@ def _plant(life: Life | Table, hidden: set[str], folder: Path, victim: Path) -> 
 def campaign(count: int, seed: int) -> Report:
     """Every life in turn."""
     report, random, folder = Report("temporary names"), Random(seed), fresh_folder() / "case"
-    lives = (*LIVES, *TABLES)
+    lives = (*TABLES, *LIVES)
     with report.timed():
         for number in range(count):
             life = lives[number % len(lives)]

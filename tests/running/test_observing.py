@@ -190,6 +190,7 @@ def test_runs_are_logged_with_what_their_users_are_told(tmp_path, caplog):
     assert "b.h5: the flow's invariants drifted by " in told[-1][1]
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_a_run_has_its_own_threads_after_the_code_of_others():
     dataset = prdsim.load_dataset("digits", samples=4)
 

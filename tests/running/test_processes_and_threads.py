@@ -101,6 +101,7 @@ def blas_threads() -> set[int]:
     return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_runs_at_once_leave_each_other_the_threads_of_blas():
     """A process has one number: the first to end must not give the other one more than it took."""
     before = blas_threads()
@@ -112,6 +113,7 @@ def test_runs_at_once_leave_each_other_the_threads_of_blas():
     assert blas_threads() == before
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_any_thread_may_limit_blas():
     """threadpoolctl lets only the first thread that did; the others would compute other bits."""
     with get_backend("numba").active():

@@ -197,23 +197,15 @@ PLANTED = {  # the fault, the rung that must name it, and a part of the item
 for name, (candidate, _, _) in PLANTED.items():
     candidate.backend.name, candidate.backend.threads = name, 1
 
-FEW_METHODS = [("weight", "gd"), ("gram", "bs23")]
 TENSOR_CORES = TensorCores("float32")
 TENSOR_CORES.precision = "tf32"
 
 
 @pytest.fixture(scope="module")
 def honest() -> list[LadderCheck]:
-    """The ladder, climbed by honest backends on one problem; with every method by numba."""
+    """The ladder, climbed by honest backends on one problem: its references are made once."""
     found, _ = candidates(BACKENDS, threads=1)
-    config = RunConfig(**DEFAULTS, threads=1)
-    numba = [candidate for candidate in found if candidate.backend.name == "numba"]
-    others = [candidate for candidate in found if candidate not in numba]
-    checks = verify(numba, config)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prdsim.verification.ladder._METHODS", FEW_METHODS)
-        checks += verify([*others, Candidate(TENSOR_CORES)], config)
-    return checks
+    return verify([*found, Candidate(TENSOR_CORES)], RunConfig(**DEFAULTS, threads=1))
 
 
 @pytest.fixture(scope="module")
@@ -377,14 +369,9 @@ def prdsim(monkeypatch: Any, *words: str) -> int:
     return exit_.value.code
 
 
-@pytest.fixture
-def few_methods(monkeypatch) -> None:
-    """What is printed of few ways to step is printed of all."""
-    monkeypatch.setattr("prdsim.verification.ladder._METHODS", FEW_METHODS)
-
-
-@pytest.mark.usefixtures("few_methods")
 def test_the_command_prints_a_table_that_fits_and_exits_with_0(monkeypatch, capsys, tmp_path):
+    # What is printed of few ways to step is printed of all.
+    monkeypatch.setattr("prdsim.verification.ladder._METHODS", [("weight", "gd"), ("gram", "bs23")])
     toml = tmp_path / "config.toml"
     toml.write_text('dataset = "digits"\nsamples = 5\nwidth = 7\nbackend = "numba"\n')
     words = ["--set", "threads=1", "--backend", "numpy", "--precision", "float32"]
@@ -401,24 +388,16 @@ def test_the_command_prints_a_table_that_fits_and_exits_with_0(monkeypatch, caps
     assert not list(tmp_path.glob("*.h5"))
 
 
-@pytest.mark.usefixtures("few_methods")
-def test_json_holds_every_check(monkeypatch, capsys):
-    words = [
-        "--backend",
-        "numpy",
-        "--precision",
-        "float64",
-        "--set",
-        "samples=4",
-        "--set",
-        "threads=1",
-        "--json",
-    ]
+def test_json_holds_every_check(honest, monkeypatch, capsys):
+    climbed = of(honest, "numpy", "float64")
+    monkeypatch.setattr(verification, "verify", lambda *_, **__: climbed)
+    words = ["--backend", "numpy", "--precision", "float64", "--json"]
     assert prdsim(monkeypatch, "verify", *words) == 0
     report = json.loads(capsys.readouterr().out)
     assert set(report) == {"holds", "look_at_first", "rungs", "checks", "unavailable"}
     assert (report["holds"], report["look_at_first"], report["unavailable"]) == (True, None, {})
     assert report["rungs"] == list(RUNGS)
+    assert len(report["checks"]) == len(climbed)
     for check in report["checks"]:
         assert set(check) == set(LadderCheck.__annotations__)
         assert check["holds"] is True

@@ -242,6 +242,7 @@ def test_tsne_keeps_groups_together():
     assert np.array_equal(np.argmin(distances, axis=1) < 30, np.arange(60) < 30)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_tsne_gives_the_same_bits_again_on_one_thread(monkeypatch):
     manifold = pytest.importorskip("sklearn.manifold")
     fit, threads = manifold.TSNE.fit_transform, set()
