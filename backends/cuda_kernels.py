@@ -77,6 +77,13 @@ _ELEMENTWISE = {
         "const real* squared_norms, real scale, real* out",
         "real r = sqrt(squared_norms[i]); out[i] = r > 0 ? (r - 1) / r * scale : (real)0;",
     ),
+    "penalty_gates": (
+        "real* A, const real* at_points, const integer* labels, integer points,"
+        " const real* e, integer of_each, real common, real* hat, integer columns",
+        "integer p = i % columns; real z = A[i], y = at_points[i / columns * points + labels[p]];"
+        " hat[i] = z + (of_each ? e[p] : common) * (y - z) >= 0 ? (real)1 : (real)0;"
+        " A[i] = z >= 0 ? (real)1 : (real)0;",
+    ),
     "set_word": ("word value, word* out", "out[i] = value;"),
     "uniforms": (
         "word seed, word stream, const word* step, word update, real* out",

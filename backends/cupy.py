@@ -19,6 +19,7 @@ from prdsim.words import first_line
 from . import cublas, cuda_graphs, cuda_kernels
 from .arrays import Array
 from .base import Backend, Rates
+from .cupy_fused import CupyFused
 
 _INSTALL = "pip install 'prdsim[cuda13]' (driver 580 or newer) or 'prdsim[cuda12]'"
 _BROKEN = (RuntimeError, ImportError, OSError)  # raised by libraries that do not work here
@@ -230,6 +231,9 @@ class CupyBackend(Backend):
         with self._device, self._stream:
             yield
 
+    def fused(self, m: int, m_c: int, d_out: int, n: int) -> CupyFused:  # noqa: ARG002
+        return CupyFused(self, m, m_c, n, self.penalty_gates)
+
     def replay(self, owner: object, key: Hashable, operations: Callable[[], None]) -> None:
         self._recorder(owner, key, operations)
 
@@ -274,6 +278,16 @@ class CupyBackend(Backend):
     def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
         factor = self.dtype.type(scale)
         self._elementwise("penalty_weights", squared_norms, factor, out, size=out.size)
+
+    def penalty_gates(
+        self, A: Array, at_points: Array, labels: Array, e: Array | float, hat: Array
+    ) -> None:
+        """hat_rp = 1{A_rp + e_p (y_rp - A_rp) >= 0}, y_rp = at_points_r,labels_p; A = 1{A >= 0}."""
+        shared = isinstance(e, float)
+        common = self.dtype.type(e if shared else 0.0)
+        each = A if shared else e, 0 if shared else 1, common
+        points = at_points, labels, at_points.shape[1]
+        self._elementwise("penalty_gates", A, *points, *each, hat, A.shape[1], size=A.size)
 
     def set_word(self, value: int, out: Array) -> None:
         self._elementwise("set_word", np.uint64(value), out, size=out.size)

@@ -40,7 +40,7 @@ class Fused:
     entries: int
     """The number of entries that `allocate` makes room for."""
     any_points = False
-    """Whether there may be more or fewer points than n."""
+    """Whether sums over targets take distinct ones, fewer than n, where they are few."""
     H: Array
     P: Array
     _shapes: Mapping[str, tuple[int, ...]]
@@ -118,7 +118,7 @@ class Fused:
     ) -> None:
         """out = alpha weights^T 1{W points >= 0}; points, out (d_out, n), weights (m_c, d_out)."""
         self._open_gates(W, points)
-        self._backend.gemm(weights.T, self.P, out=out, alpha=alpha)
+        self._backend.gemm(weights.T, self._opened, out=out, alpha=alpha)
 
     def gate_moments(
         self,
@@ -137,7 +137,7 @@ class Fused:
         """
         if not same_gates:
             self._open_gates(W, points)
-        self._backend.gemm(self.P, values.T, out=out, alpha=alpha, beta=beta)
+        self._backend.gemm(self._opened, values.T, out=out, alpha=alpha, beta=beta)
 
     def critic_moments(
         self,
@@ -208,8 +208,14 @@ class Fused:
             add_to(k, critic_a, out=out_a, alpha=alpha, beta=beta)
 
     def _open_gates(self, W: Array, points: Array) -> None:
-        self._backend.gemm(W, points, out=self.P)
-        self._backend.heaviside(self.P, out=self.P)
+        self._opened = leading(self.P, (W.shape[0], points.shape[1]))
+        self._backend.gemm(W, points, out=self._opened)
+        self._backend.heaviside(self._opened, out=self._opened)
+
+
+def leading(array: Array, shape: tuple[int, ...]) -> Array:
+    """Return an array of fewer entries in the memory of a larger one."""
+    return array if array.shape == shape else array.reshape(-1)[: prod(shape)].reshape(shape)
 
 
 def leading(array: Array, shape: tuple[int, ...]) -> Array:
