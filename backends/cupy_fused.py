@@ -51,11 +51,12 @@ class CupyFused(Fused):
         s_c: float,
         n: int,
         penalty: float,
+        beta: float,
     ) -> None:
         if not sets:
             super().critic_moments(
                 W, a, Z, Y, targets, sets, aW=aW, Y_hat=Y_hat, Q=Q, c=c,
-                squared_norms=squared_norms, out=out, s_c=s_c, n=n, penalty=penalty,
+                squared_norms=squared_norms, out=out, s_c=s_c, n=n, penalty=penalty, beta=beta,
             )  # fmt: skip
             return
         k, scale = self._backend, s_c / n
@@ -67,7 +68,7 @@ class CupyFused(Fused):
             k.gemm(W, Z, out=self.P)
             self._penalty_gates(self.P, at_points, labels, e, self._P_hat)
             if number == 0:
-                k.gemm(self.P, Z.T, out=out, alpha=scale)
+                k.gemm(self.P, Z.T, out=out, alpha=scale, beta=beta)
             k.gemm(aW.T, self._P_hat, out=Q, alpha=s_c)
             k.column_dots(Q, Q, out=squared_norms)
             k.penalty_weights(squared_norms, 2.0 * weight * penalty / n, out=c)

@@ -218,11 +218,6 @@ def leading(array: Array, shape: tuple[int, ...]) -> Array:
     return array if array.shape == shape else array.reshape(-1)[: prod(shape)].reshape(shape)
 
 
-def leading(array: Array, shape: tuple[int, ...]) -> Array:
-    """Return an array of fewer entries in the memory of a larger one."""
-    return array if array.shape == shape else array.reshape(-1)[: prod(shape)].reshape(shape)
-
-
 def penalty_points(k: Primitives, e: Array | float, Y: Array, Z: Array, out: Array) -> None:
     """out = Y_hat, yhat_p = e_p y_p + (1 - e_p) z_p, eq. 6; e (n,), or one for all samples."""
     if isinstance(e, float):
