@@ -282,6 +282,7 @@ _COSTS = {
     "scale_columns": Cost(2, 1),
     "take_columns": Cost(2, 0),
     "penalty_weights": Cost(2, 4),
+    "penalty_gates": Cost(4, 6),  # of as many targets as samples; labels are read from caches
     "set_word": Cost(0, 0, bytes=8),
     "uniforms": Cost(1, 1),  # and ten rounds of whole numbers, which take longer
     **{
@@ -327,6 +328,7 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
         "scale_columns": lambda: k.scale_columns(columns, A, out=out),
         "take_columns": lambda: k.take_columns(A, order, out=out),
         "penalty_weights": lambda: k.penalty_weights(A, 0.3, out=out),
+        "penalty_gates": lambda: k.penalty_gates(A, B, order, columns, out),
         "set_word": lambda: k.set_word(7, out=word),
         "uniforms": lambda: k.uniforms(0, 0, word, 0, out=out),
         "dot": lambda: k.dot(A, B),

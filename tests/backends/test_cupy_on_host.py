@@ -81,7 +81,7 @@ def test_50_steps_with_diffusion_and_penalty_agree_with_numpy_float64(cupy):
     assert worst(expected, problem.initial) > 1e-2, "nothing moved"
     assert worst(computed, expected) < 1e-10
     used = {operation.name for operation in cupy.log}
-    assert {"gemm", "uniforms", "penalty_weights", "gate", "interpolate"} <= used
+    assert {"gemm", "uniforms", "penalty_weights", "gate", "penalty_gates"} <= used
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
