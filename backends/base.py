@@ -1,34 +1,22 @@
-"""The base class of every backend: memory, transfer and a small array vocabulary.
+"""The base class of every backend: one library on one device, with the operations of `Primitives`.
 
-The physics (`prdsim.physics.gradients`) is written once over these operations. A backend knows
-arrays, not generators or critics. It must implement the abstract operations and may replace the
-others, which work on any library. Rules that hold for every operation:
-
-* Arrays are C-contiguous, of the backend's ``dtype``, in the paper's orientation; `gemm` alone
-  also takes their transposes (``A.T``). ``A.reshape(shape)`` and slices of one dimension are views.
-* Results go to ``out``, which the caller owns; unless stated otherwise ``out`` may be an operand
-  of an elementwise operation, never one of `gemm`.
-* Operations are deterministic: same operands, same bits, whatever else the machine does.
-* Nothing is cast down: scalars are Python floats, reductions accumulate at least in ``out``'s type.
+The physics (`prdsim.physics.gradients`) is written once over these operations.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from copy import copy
-from math import prod
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from prdsim.errors import BackendUnavailableError, ConfigError
 from prdsim.files.cores import available_cores
 from prdsim.files.memory import available_bytes
-from prdsim.physics import randomness
 
-from .arrays import Array, HostArray
+from .fused import Fused
+from .primitives import Primitives
 
 
 class Rates(NamedTuple):
@@ -45,7 +33,7 @@ class Rates(NamedTuple):
     """Bytes read or written per second."""
 
 
-class Backend(ABC):
+class Backend(Primitives):
     """One computing library on one device at one precision; explicit and immutable."""
 
     name: str
@@ -63,7 +51,6 @@ class Backend(ABC):
     """Lines about what does not work here as it should; a run says them when it begins."""
 
     precision: str
-    dtype: np.dtype[Any]
     threads: int
 
     def __init__(
@@ -88,35 +75,6 @@ class Backend(ABC):
         self.precision = precision
         self.dtype = np.dtype("float64" if precision == "float64" else "float32")
         self.threads = threads or available_cores()
-
-    # -- memory and transfer -------------------------------------------------------------------
-
-    @abstractmethod
-    def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Array:
-        """Return a new array of undefined content, of the backend's dtype unless one is named."""
-
-    @abstractmethod
-    def to_device(self, source: HostArray, out: Array) -> None:
-        """Copy a host array of the same shape into ``out``, casting to its type."""
-
-    @abstractmethod
-    def to_host(self, source: Array) -> HostArray:
-        """Return a copy of an array as a NumPy array of the same type."""
-
-    def start_copy(self, source: Array) -> Callable[[], HostArray]:
-        """Begin to copy an array, as it is now, to the host; return a function that waits for it.
-
-        Any thread may call that function. The array, of the backend's dtype, may change meanwhile.
-        """
-        copied = self.to_host(source)
-        return lambda: copied
-
-    def copy(self, source: Array, out: Array) -> None:
-        """out = source."""
-        self.combine([(1.0, source)], out=out)
-
-    def synchronize(self) -> None:  # noqa: B027 - nothing to wait for
-        """Return when all operations issued so far have finished."""
 
     def available_bytes(self) -> int:
         """Return how much memory an allocation could get now, in bytes."""
@@ -158,227 +116,6 @@ class Backend(ABC):
         kept in an array: see `set_word`.
         """
         operations()
-
-    # -- matrix multiplication -----------------------------------------------------------------
-
-    @abstractmethod
-    def gemm(
-        self, A: Array, B: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0
-    ) -> None:
-        """out = alpha A B + beta out; A and B may be transposes; ``beta=0`` ignores ``out``."""
-
-    # -- elementwise ---------------------------------------------------------------------------
-
-    @abstractmethod
-    def relu(self, A: Array, out: Array) -> None:
-        """out_ij = max(A_ij, 0)."""
-
-    @abstractmethod
-    def heaviside(self, A: Array, out: Array) -> None:
-        """out_ij = 1{A_ij >= 0}, as 0.0 or 1.0; the derivative of relu, with relu'(0) = 1."""
-
-    @abstractmethod
-    def gate(self, B: Array, A: Array, out: Array) -> None:
-        """out_ij = B_ij 1{A_ij >= 0}, a product: NaN where B_ij is infinite and the gate closed."""
-
-    @abstractmethod
-    def combine(self, terms: Sequence[tuple[float, Array]], out: Array) -> None:
-        """out = sum_i c_i A_i over terms (c_i, A_i), left to right; only A_0 may be ``out``."""
-
-    def interpolate(self, e: Array, Y: Array, Z: Array, out: Array) -> None:
-        """out_ip = Z_ip + e_p (Y_ip - Z_ip); ``out`` must be neither Y nor Z."""
-        self.combine([(1.0, Y), (-1.0, Z)], out=out)
-        self.scale_columns(e, out, out=out)
-        self.combine([(1.0, out), (1.0, Z)], out=out)
-
-    @abstractmethod
-    def scale_rows(self, r: Array, A: Array, out: Array) -> None:
-        """out_ij = r_i A_ij."""
-
-    @abstractmethod
-    def scale_columns(self, c: Array, A: Array, out: Array) -> None:
-        """out_ij = c_j A_ij."""
-
-    @abstractmethod
-    def take_columns(self, A: Array, order: Array, out: Array) -> None:
-        """out_ij = A_i,order_j; ``order`` is int64, and ``out`` not A."""
-
-    @abstractmethod
-    def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
-        """out_p = scale (r_p - 1) / r_p with r_p = sqrt(squared_norms_p); 0 where r_p = 0."""
-
-    def set_word(self, value: int, out: Array) -> None:
-        """out_0 = value, an integer in [0, 2^64); ``out`` holds one uint64."""
-        self.to_device(np.array([value], np.uint64), out)
-
-    def uniforms(self, seed: int, stream: int, step: Array, update: int, out: Array) -> None:
-        """out_p uniform in [0, 1), the same bits on every backend; see `prdsim.physics.randomness`.
-
-        ``step`` holds one uint64, set by `set_word`: a recording must not contain the number.
-        """
-        number = int(self.to_host(step)[0])
-        self.to_device(randomness.uniforms(seed, stream, number, update, out.size), out)
-
-    # -- reductions ----------------------------------------------------------------------------
-
-    @abstractmethod
-    def row_dots(self, A: Array, B: Array, out: Array) -> None:
-        """out_i = sum_j A_ij B_ij, accumulated in the type of ``out``."""
-
-    @abstractmethod
-    def column_dots(self, A: Array, B: Array, out: Array) -> None:
-        """out_j = sum_i A_ij B_ij, accumulated in the type of ``out``."""
-
-    @abstractmethod
-    def dot(self, A: Array, B: Array) -> float:
-        """Return sum_ij A_ij B_ij, accumulated in float64 (waits for the device)."""
-
-    @abstractmethod
-    def sum(self, A: Array) -> float:
-        """Return the sum of all entries, accumulated in float64 (waits for the device)."""
-
-    @abstractmethod
-    def all_finite(self, A: Array) -> bool:
-        """Return whether no entry is infinite or NaN (waits for the device)."""
-
-    @abstractmethod
-    def gates(self, A: Array, out: Array) -> None:
-        """out_ij = 1{A_ij >= 0}, as uint8."""
-
-    @abstractmethod
-    def gate_changes(self, A: Array, gates: Array) -> int:
-        """Return how many 1{A_ij >= 0} differ from ``gates`` (waits for the device)."""
-
-
-class Fused:
-    """Several operations as one.
-
-    A subclass computes them faster together. Each of its operations equals the one here, up to
-    rounding, and all of `Backend`'s rules hold.
-
-    This class keeps the features ``H`` (m, n) of the last `predict` and the gates ``P`` (m_c, n)
-    of the last points, so that later products need not compute them again.
-    """
-
-    entries: int
-    """The number of entries that `allocate` makes room for."""
-    any_points = False
-    """Whether there may be more or fewer points than n."""
-    H: Array
-    P: Array
-    _shapes: Mapping[str, tuple[int, ...]]
-
-    def __init__(self, backend: Backend, m: int, m_c: int, n: int) -> None:
-        self._backend = backend
-        self._shapes = {"H": (m, n), "P": (m_c, n)}
-        self.entries = sum(prod(shape) for shape in self._shapes.values())
-
-    def allocate(self) -> None:
-        """Allocate the scratch memory; once, before the first operation."""
-        for name, shape in self._shapes.items():
-            setattr(self, name, self._backend.empty(shape))
-
-    def for_samples(self, n: int) -> Self:
-        """Return these operations for n samples, at most as many as these, in the same memory."""
-        fewer = copy(self)
-        for name, (rows, _) in self._shapes.items():
-            whole = getattr(self, name)
-            if whole.shape[1] != n:
-                setattr(fewer, name, whole.reshape(-1)[: rows * n].reshape((rows, n)))
-        return fewer
-
-    def predict(
-        self,
-        carried: Array | None,
-        matrix: Array,
-        base: Array | None,
-        V: Array,
-        *,
-        A: Array,
-        out: Array,
-        alpha: float,
-    ) -> None:
-        """A = base + carried matrix (no base: 0), then out = alpha V relu(A).
-
-        If ``carried`` is None, A is read as it is.
-        """
-        k = self._backend
-        if carried is not None:
-            if base is not None:
-                k.copy(base, out=A)
-            k.gemm(carried, matrix, out=A, beta=0.0 if base is None else 1.0)
-        k.relu(A, out=self.H)
-        k.gemm(V, self.H, out=out, alpha=alpha)
-
-    def pull_back(
-        self,
-        A: Array,
-        V: Array,
-        E: Array,
-        matrix: Array | None,
-        *,
-        B: Array,
-        out_U: Array | None,
-        out_V: Array | None,
-        alpha: float,
-        beta: float,
-    ) -> None:
-        """out_U = alpha B matrix^T + beta out_U with B = (V^T E) * 1{A >= 0}, and out_V.
-
-        Without a matrix out_U = alpha B + beta out_U. out_V = alpha E relu(A)^T + beta out_V.
-        An ``out`` that is None is not computed; ``out_V`` may be V. Overwrites ``B``. ``A`` is
-        that of the last `predict`.
-        """
-        k = self._backend
-        if out_U is not None:  # before V changes, in case ``out_V`` is V
-            k.gemm(V.T, E, out=B)
-            k.gate(B, A, out=B)
-        if out_V is not None:
-            k.gemm(E, self.H.T, out=out_V, alpha=alpha, beta=beta)
-        if out_U is not None:
-            carry_back(k, B, matrix, out=out_U, alpha=alpha, beta=beta)
-
-    def gate_product(
-        self, W: Array, points: Array, weights: Array, *, out: Array, alpha: float
-    ) -> None:
-        """out = alpha weights^T 1{W points >= 0}; points, out (d_out, n), weights (m_c, d_out)."""
-        self._open_gates(W, points)
-        self._backend.gemm(weights.T, self.P, out=out, alpha=alpha)
-
-    def gate_moments(
-        self,
-        W: Array,
-        points: Array,
-        values: Array,
-        *,
-        out: Array,
-        alpha: float,
-        beta: float,
-        same_gates: bool = False,
-    ) -> None:
-        """out = alpha 1{W points >= 0} values^T + beta out; points, values (d_out, n).
-
-        ``same_gates`` means that W and the points are those of the last `gate_product`.
-        """
-        if not same_gates:
-            self._open_gates(W, points)
-        self._backend.gemm(self.P, values.T, out=out, alpha=alpha, beta=beta)
-
-    def _open_gates(self, W: Array, points: Array) -> None:
-        self._backend.gemm(W, points, out=self.P)
-        self._backend.heaviside(self.P, out=self.P)
-
-
-def carry_back(
-    k: Backend, B: Array, matrix: Array | None, out: Array, *, alpha: float, beta: float = 0.0
-) -> None:
-    """out = alpha B matrix^T + beta out; without a matrix out = alpha B + beta out."""
-    if matrix is not None:
-        k.gemm(B, matrix.T, out=out, alpha=alpha, beta=beta)
-    elif beta == 0.0:
-        k.combine([(alpha, B)], out=out)
-    else:
-        k.combine([(beta, out), (alpha, B)], out=out)
 
 
 def require_product(k: Backend) -> None:

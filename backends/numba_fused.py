@@ -7,17 +7,22 @@ the products within a tile. Each thread sums over its neurons; the sums are adde
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from .arrays import HostArray as Array
-from .base import Backend, Fused
+from .base import Backend
+from .fused import Fused, Sets, Targets
 from .numba_cache import compiled
+from .numba_critic import add_moments, critic_moments, gradients_of_moments
 from .numba_intrinsics import entries, product
 from .numba_kernels import kernel
 
 _PANEL = 2048  # neurons per panel: products with the chart's matrix are done panel by panel
 _TILE_BYTES = 1 << 17  # per tile: two tiles and their operands fit a core's own cache
 _TILE_COLUMNS = 1024  # samples per tile, at most
+_CRITIC_NEURONS = 128  # per tile of the critic, at most
 
 
 class NumbaFused(Fused):
@@ -41,16 +46,37 @@ class NumbaFused(Fused):
             "_V": (parts, d_out, self._rows),
             "_sums": (parts, d_out, n),
         }
-        self.entries = sum(int(np.prod(shape)) for shape in self._shapes.values())
+        # The critic's tiles lie the other way, samples by neurons, in the memory of the others.
+        neurons = min(m_c, _CRITIC_NEURONS, self._rows * self._columns)
+        samples = self._rows * self._columns // neurons
+        self._critic_tile = (parts, samples, neurons)
+        self._gates_shape = (parts, samples, m_c)
+        self._shapes |= {
+            "_third": self._critic_tile,
+            "_gradients": (parts, samples, d_out),
+            "_moments": (parts, d_out, m_c),
+        }
+        self.entries = sum(prod(shape) for shape in self._shapes.values())
+        self.entries += -(-prod(self._gates_shape) // self._dtype.itemsize)
 
     def allocate(self) -> None:
         super().allocate()
         self._nothing = np.empty((1, 1), self._dtype)
+        self._no_labels = np.zeros(1, np.int64)
+        self._gates = np.empty(self._gates_shape, np.uint8)
+        size = prod(self._critic_tile)
+        size, shape = prod(self._critic_tile), self._critic_tile
+        self._critic_tiles = [
+            tile.reshape(-1)[:size].reshape(shape) for tile in (self._first, self._second)
+        ]
 
     _first: Array
     _second: Array
+    _third: Array
     _V: Array
     _sums: Array
+    _gradients: Array
+    _moments: Array
 
     def for_samples(self, n: int) -> NumbaFused:  # noqa: ARG002 - any number, up to these
         return self
@@ -122,6 +148,70 @@ class NumbaFused(Fused):
         operands = W, points, values, out, self._first
         parts = len(self._first)
         _gate_moments(len(W), scalar(alpha), scalar(beta), *operands, entries=gates, parts=parts)
+
+    def critic_moments(
+        self,
+        W: Array,
+        a: Array,
+        Z: Array,
+        Y: Array,
+        targets: Targets,
+        sets: Sets,
+        *,
+        aW: Array,
+        Y_hat: Array,
+        Q: Array,
+        c: Array,
+        squared_norms: Array,
+        out: Array,
+        s_c: float,
+        n: int,
+        penalty: float,
+        beta: float = 0.0,
+    ) -> None:
+        if not sets:
+            super().critic_moments(
+                W, a, Z, Y, targets, sets, aW=aW, Y_hat=Y_hat, Q=Q, c=c,
+                squared_norms=squared_norms, out=out, s_c=s_c, n=n, penalty=penalty, beta=beta,
+            )  # fmt: skip
+            return
+        self._backend.scale_rows(a, W, out=aW)
+        scalar, labels, points = self._dtype.type, targets.labels, targets.points
+        few = labels is not None and points.shape[1] <= self._third.shape[1]
+        for number, (e, weight) in enumerate(sets):
+            same = isinstance(e, float)
+            critic_moments(
+                Z.shape[1], scalar(s_c / n), scalar(s_c), scalar(2.0 * weight * penalty / n),
+                W, aW, Z, number == 0, few, points if few else Y,
+                targets.values if few else Y, labels if few else self._no_labels,
+                same, scalar(e if same else 0.0), self._nothing[0] if same else e,
+                *self._critic_tiles, self._third,
+                self._gates, self._gradients, self._moments,
+                entries=len(W) * Z.shape[1], parts=len(self._first),
+            )  # fmt: skip
+            add_moments(len(W), scalar(beta if number == 0 else 1.0), self._moments, out)
+        if not few:
+            self.gate_moments(W, Y, Y, out=out, alpha=-s_c / n, beta=1.0)
+
+    def gradients_of_moments(
+        self,
+        W: Array,
+        a: Array,
+        N: Array,
+        *,
+        critic_W: Array,  # noqa: ARG002 - not needed
+        critic_a: Array,  # noqa: ARG002
+        out_W: Array | None,
+        out_a: Array | None,
+        alpha: float,
+        beta: float,
+    ) -> None:
+        scalar, nothing = self._dtype.type, self._nothing
+        gradients_of_moments(
+            len(W), scalar(alpha), scalar(beta), W, a,
+            out_W is not None, nothing if out_W is None else out_W,
+            out_a is not None, nothing[0] if out_a is None else out_a, N,
+        )  # fmt: skip
 
 
 @kernel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +35,9 @@ _CURVES_SHOWN = ("distance_U_mean", "cv_U", "ks_U")
     help="initial draws of the response curves; 0: no curves  [5]",
 )
 @settings_option("set a key of all runs; may be repeated")
-@click.option("--workers", type=click.IntRange(1, 4096), help="processes  [the cores]")
+@click.option(
+    "--workers", type=click.IntRange(1, 4096), help="processes  [as cores and memory allow]"
+)
 @click.option("--retry-failed", is_flag=True, help="try failed members again")
 def command(
     output: Path,
@@ -59,16 +60,16 @@ def command(
     from prdsim.config.files import from_text, parted
     from prdsim.datasets.configured import load_data
     from prdsim.study.controls import Base, as_expected, controls, folders, references, usable
-    from prdsim.study.forecast import forecast
+    from prdsim.study.forecast import at_once, forecast
 
     given = {key: from_text(key, text) for key, text in parted(settings)}
     places = {"dataset": dataset, "data_dir": data_dir and str(Path(data_dir).absolute())}
     base = Base({**given, **{key: value for key, value in places.items() if value is not None}})
-    load_data(base.config)  # what cannot be is told once, not by every run
+    data = load_data(base.config)  # what cannot be is told once, not by every run
     plan = references(base, seeds, curve_seeds)
-    forecast(plan)
+    forecast(plan, data)
     first, second = folders(output)
-    count = workers or len(os.sched_getaffinity(0))
+    count = workers or at_once(plan, data)
     swept = _work(first, plan, count, retry_failed=retry_failed)
     complete = as_expected(plan, swept.standings)
     if not swept.stopped and (left := usable(base, seeds, swept.standings)):

@@ -63,7 +63,9 @@ def command() -> None:
     shell_complete=axes,
 )
 @settings_option("set a key of all members; may be repeated")
-@click.option("--workers", type=click.IntRange(1, 4096), help="processes  [the cores]")
+@click.option(
+    "--workers", type=click.IntRange(1, 4096), help="processes  [as cores and memory allow]"
+)
 @click.option("--dask", is_flag=True, help="use Dask for the workers of this machine")
 @click.option("--scheduler", metavar="ADDRESS", help="use a running Dask scheduler")
 @click.option("--scheduler-file", type=FILE_NAME, help="use the scheduler that wrote it")
@@ -93,6 +95,7 @@ def start(
     from prdsim.errors import ConfigError
     from prdsim.study import StudyFolder, load_plan, sweep
     from prdsim.study.cluster import OnCluster
+    from prdsim.study.forecast import at_once
     from prdsim.study.sweep import local
 
     plan = load_plan(study, vary=vary, settings=settings)
@@ -108,7 +111,7 @@ def start(
         return 0
     if detach:
         return _detached(folder)
-    count = workers or len(os.sched_getaffinity(0))
+    count = workers or at_once(plan)
     engine: Engine = local(count)
     if dask or scheduler or scheduler_file:
         engine = OnCluster(address=scheduler or "", scheduler_file=scheduler_file, workers=count)

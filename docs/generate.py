@@ -18,6 +18,7 @@ from typing import Any, get_args
 from prdsim import vocabulary
 from prdsim.analysis import GROUPS, Measure
 from prdsim.backends.base import Backend
+from prdsim.backends.primitives import Primitives
 from prdsim.config import PRESETS, RunConfig, group_of
 from prdsim.figures import FIGURES
 from prdsim.physics.randomness import Stream
@@ -62,8 +63,7 @@ def datasets() -> str:
 
 def operations() -> str:
     """Every operation of a backend, by the first sentence of its docstring."""
-    methods = inspect.getmembers(Backend, inspect.isfunction)
-    ordered = sorted(methods, key=lambda item: item[1].__code__.co_firstlineno)
+    ordered = [item for kind in (Primitives, Backend) for item in vars(kind).items()]
     rows = [
         (
             f"`{name}({_arguments(method)})`",
@@ -71,7 +71,7 @@ def operations() -> str:
             "" if name in Backend.__abstractmethods__ else "yes",
         )
         for name, method in ordered
-        if not name.startswith("_")
+        if inspect.isfunction(method) and not name.startswith("_")
     ]
     return _table(("operation", "meaning", "supplied"), rows)
 

@@ -14,6 +14,7 @@ __version__ = "0.3.0.dev0"
 _HOMES = {
     "RunConfig": "prdsim.config",
     "run": "prdsim.running.runner",
+    "run_many": "prdsim.study.many",
     "resume": "prdsim.running.resuming",
     "Simulation": "prdsim.running.simulation",
     "Result": "prdsim.running.loop",

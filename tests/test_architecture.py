@@ -102,7 +102,7 @@ def test_no_backend_is_known_by_name_outside_of_the_backends():
         for name in names
         if name.startswith("prdsim.backends.") and not module.startswith("prdsim.backends")
     }
-    allowed = {"arrays", "base", "numpy"}  # NumPy's is the reference, and the host's
+    allowed = {"arrays", "base", "fused", "numpy"}  # NumPy's is the reference, and the host's
     assert {name.rpartition(".")[2] for _, name in known} <= allowed
 
 

@@ -14,7 +14,7 @@ E = (Y - Z) + D F, where F = G unless a control takes its place (`prdsim.physics
 
 Equation numbers are those of docs/mathematics.md, where each is derived. Functions work in the
 model's workspace; each lists the arrays that it reads and leaves there. Backends fuse some of the
-operations of a step; `prdsim.backends.base.Fused` defines them.
+operations of a step; `prdsim.backends.fused.Fused` defines them.
 
 A model may take its samples in panels, see `Model.panels`. All that is said here holds for a model
 and for one of its panels, but A and B are those of one panel: what reads A computes it again where
@@ -26,13 +26,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from prdsim.backends.base import carry_back
+from prdsim.backends.fused import carry_back
 from prdsim.physics.model import Model
 from prdsim.physics.randomness import Stream
 from prdsim.physics.state import State
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import Array
+    from prdsim.backends.fused import Sets
 
 
 # -- the generator ---------------------------------------------------------------------------------
@@ -194,20 +195,12 @@ def draw_points(model: Model, *, stream: Stream, update: int) -> None:
         model.backend.uniforms(model.seed, stream, work.step, update, out=work.e)
 
 
-def penalty_points(model: Model) -> Iterator[float]:
-    """Leave penalty points yhat_p = e_p y_p + (1 - e_p) z_p in Y_hat, set by set, eq. 6.
+def penalty_sets(model: Model) -> Sets:
+    """Return the sets of penalty points: one with the e_p of `draw_points`.
 
-    Yields the weight of each set in the average: one set of weight 1 with the e_p of
-    `draw_points`, or a set for each node e of the average over e in [0, 1]. Reads Z.
+    Or a set for each node e of the average over e in [0, 1].
     """
-    k, work = model.backend, model.work
-    if not model.penalty_nodes:
-        for panel in model.panels:
-            k.interpolate(panel.work.e, panel.Y, panel.work.Z, out=panel.work.Y_hat)
-        yield 1.0
-    for e, weight in model.penalty_nodes:
-        k.combine([(e, model.Y), (1.0 - e, work.Z)], out=work.Y_hat)
-        yield weight
+    return model.penalty_nodes or ((model.work.e, 1.0),)
 
 
 def penalty_gradients(model: Model, state: State) -> None:
@@ -217,66 +210,57 @@ def penalty_gradients(model: Model, state: State) -> None:
         model.backend.column_dots(work.Q, work.Q, out=work.squared_norms)
 
 
-def critic_gradient(model: Model, state: State, *, update: int) -> None:
-    """Gradients of the critic's loss, eq. 8; reads Z and step, leaves critic_W, critic_a.
+def critic_gradient(
+    model: Model,
+    state: State,
+    out: State,
+    *,
+    update: int = 0,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+) -> None:
+    """out = alpha (dL_c/dW, dL_c/da) + beta out, the gradients of the critic's loss, eq. 8.
 
     The loss is L_c = mean_p g(z_p) - mean_p g(y_p) + gp mean_p (||q_p|| - 1)^2 (WGAN-GP), or
     D L_adv (minimax), the part of -L_aug that depends on W and a. Since relu(x) = x 1{x >= 0},
     one matrix of moments N serves both arrays:
 
         dL_c/dw_r = a_r N_r,   dL_c/da_r = w_r . N_r
+
+    Only arrays that move are written; ``out`` may be the state itself. Reads Z and step, leaves N.
     """
-    k, work, moments = model.backend, model.work, _minimax_moments
-    if not model.minimax:
-        moments = _wasserstein_moments
+    work = model.work
+    critic_moments(model, state, update=update)
+    W, a = (getattr(out, name) if name in model.moving else None for name in "Wa")
+    model.fused.gradients_of_moments(
+        state.W, state.a, work.N, critic_W=work.critic_W, critic_a=work.critic_a,
+        out_W=W, out_a=a, alpha=alpha, beta=beta,
+    )  # fmt: skip
+
+
+def critic_moments(model: Model, state: State, *, update: int) -> None:
+    """Leave the critic's moments N; reads Z and step, overwrites aW, Y_hat, Q, c, squared_norms.
+
+    With gradient penalty they are averaged over the sets of `penalty_sets`.
+    """
+    penalized, s_c = model.gradient_penalty > 0.0 and not model.minimax, model.s_c
+    if penalized:
         draw_points(model, stream=Stream.PENALTY_POINTS, update=update)
+    beta = 0.0
     for panel in model.panels:
-        moments(panel, state, beta=0.0 if panel is model.panels[0] else 1.0)
-    k.scale_rows(state.a, work.N, out=work.critic_W)
-    k.row_dots(state.W, work.N, out=work.critic_a)
-
-
-def _minimax_moments(model: Model, state: State, *, beta: float) -> None:
-    """N <- the moments of the minimax critic, s_c D 1{W Z >= 0} Z^T, + beta N."""
-    alpha = model.s_c * model.diffusivity
-    _moments(model, state, model.work.Z, model.work.Z, alpha=alpha, beta=beta)
-
-
-def _wasserstein_moments(model: Model, state: State, *, beta: float) -> None:
-    """N <- the moments (m_c, d_out) of the critic with gradient penalty, eq. 9, + beta N.
-
-        N = s_c [1{W Z >= 0} Z^T / n - 1{W Y >= 0} Y^T / n + 1{W Y_hat >= 0} (c * Q)^T]
-        c_p = (2 gp / n) (||q_p|| - 1) / ||q_p||
-
-    The last term is averaged over the sets of `penalty_points`; n counts all samples.
-    """
-    k, work, n = model.backend, model.work, model.dimensions.n
-    _moments(model, state, work.Z, work.Z, alpha=model.s_c / n, beta=beta)
-    _moments(model, state, model.Y_points, model.Y_values, alpha=-model.s_c / n, beta=1.0)
-    if model.gradient_penalty == 0.0:
-        return
-    for weight in penalty_points(model):
-        penalty_gradients(model, state)
-        scale = 2.0 * weight * model.gradient_penalty / n
-        k.penalty_weights(work.squared_norms, scale, out=work.c)
-        k.scale_columns(work.c, work.Q, out=work.Q)
-        _moments(model, state, work.Y_hat, work.Q, alpha=model.s_c, beta=1.0, same_gates=True)
-
-
-def _moments(
-    model: Model,
-    state: State,
-    points: Array,
-    values: Array,
-    *,
-    alpha: float,
-    beta: float = 0.0,
-    same_gates: bool = False,
-) -> None:
-    """N <- alpha 1{W y >= 0} values^T + beta N over points y, one column of values each."""
-    model.fused.gate_moments(
-        state.W, points, values, out=model.work.N, alpha=alpha, beta=beta, same_gates=same_gates
-    )
+        work, fused = panel.work, panel.fused
+        if model.minimax:
+            alpha = s_c * model.diffusivity
+            fused.gate_moments(state.W, work.Z, work.Z, out=work.N, alpha=alpha, beta=beta)
+        else:
+            fused.critic_moments(
+                state.W, state.a, work.Z, panel.Y, panel.targets,
+                penalty_sets(panel) if penalized else (),
+                aW=work.aW, Y_hat=work.Y_hat, Q=work.Q, c=work.c, squared_norms=work.squared_norms,
+                out=work.N, s_c=s_c, n=model.dimensions.n, penalty=model.gradient_penalty,
+                beta=beta,
+            )  # fmt: skip
+        beta = 1.0  # the others add to it
 
 
 # -- the joint flow --------------------------------------------------------------------------------
@@ -303,11 +287,6 @@ def velocity(model: Model, state: State, out: State, *, with_A: bool = False) ->
     dU/dt, dV/dt descend L_aug; dW/dt, da/dt descend the critic's loss at the same Z.
     ``with_A`` is that of `forward`.
     """
-    k, work = model.backend, model.work
     generator_flow(model, state, out, with_A=with_A)
-    if "W" in model.moving or "a" in model.moving:
-        critic_gradient(model, state, update=0)
-        if "W" in model.moving:
-            k.combine([(-model.critic_rate, work.critic_W)], out=out.W)
-        if "a" in model.moving:
-            k.combine([(-model.critic_rate, work.critic_a)], out=out.a)
+    if {"W", "a"} & set(model.moving):
+        critic_gradient(model, state, out=out, alpha=-model.critic_rate)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from prdsim.backends.fused import Fused, Targets
 from prdsim.config import RunConfig
 from prdsim.physics.charts import Chart, load
 from prdsim.physics.forcing import Forcing
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prdsim.backends.arrays import Array, HostArray
-    from prdsim.backends.base import Backend, Fused
+    from prdsim.backends.base import Backend
 
 
 class Workspace:
@@ -84,9 +85,7 @@ class Model:
     ``fused`` are the backend's fused operations; ``penalty_nodes`` are the e in [0, 1] at which the
     penalty is taken, with weights that sum to 1, or () if e_p is drawn for every critic update.
     ``forcing`` is a control in the critic's place, None with the adversary.
-    ``Y_points``, ``Y_values`` (d_out, k) replace the targets in sums over samples,
-    sum_p f(y_p) y_p^T = sum_k f(points_k) values_k^T: Y itself, or its distinct columns and their
-    multiples.
+    ``targets`` replace Y in sums over samples.
 
     ``panels`` are models of the same constants, state and sizes, each with the data of some of the
     samples, which share one workspace: a sum over samples is one over panels. Arrays with a column
@@ -98,8 +97,7 @@ class Model:
     chart: Chart
     dimensions: Dimensions
     Y: Array
-    Y_points: Array
-    Y_values: Array
+    targets: Targets
     work: Workspace
     s: float
     s_c: float
@@ -186,8 +184,7 @@ def build_model(
         chart=chart,
         dimensions=dimensions,
         Y=device_Y,
-        Y_points=device_Y,
-        Y_values=device_Y,
+        targets=Targets(device_Y, device_Y),
         work=Workspace(backend, dimensions, panels, field),
         s=1 / sqrt(dimensions.d_out * dimensions.m),
         s_c=1 / sqrt(dimensions.m_c),
@@ -211,16 +208,15 @@ def _of_panels(whole: Model, Y: HostArray, *, distinct: bool) -> Iterator[Model]
     columns = (Y[:, p:q] for p, q in panels.bounds)
     views = whole.chart.of_panels(), panels.split(whole.Y), whole.work.of_panels(panels)
     for host, chart, targets, work in zip(columns, *views, strict=True):
-        points = values = targets
+        given = Targets(targets, targets)
         if distinct:
-            points, values = _distinct_targets(whole.backend, host, targets)
+            given = _distinct_targets(whole.backend, host, targets)
         yield replace(
             whole,
             chart=chart,
             fused=whole.fused.for_samples(targets.shape[1]),
             Y=targets,
-            Y_points=points,
-            Y_values=values,
+            targets=given,
             work=work,
         )
 
@@ -256,12 +252,14 @@ def _penalty_nodes(points: str) -> tuple[tuple[float, float], ...]:
     return tuple((float(1 + x) / 2, float(w) / 2) for x, w in zip(nodes, weights, strict=True))
 
 
-def _distinct_targets(backend: Backend, Y: HostArray, device_Y: Array) -> tuple[Array, Array]:
-    """Return `Model.Y_points` and `Model.Y_values`: labels are few, however many samples."""
-    points, counts = np.unique(Y, axis=1, return_counts=True)
+def _distinct_targets(backend: Backend, Y: HostArray, device_Y: Array) -> Targets:
+    """Return `Model.targets`: labels are few, however many samples."""
+    points, labels, counts = np.unique(Y, axis=1, return_inverse=True, return_counts=True)
     if len(counts) > Y.shape[1] // 2:
-        return device_Y, device_Y
-    return load(backend, points), load(backend, counts * points)
+        return Targets(device_Y, device_Y)
+    numbers = backend.empty(labels.shape, "int64")
+    backend.to_device(labels, numbers)
+    return Targets(load(backend, points), load(backend, counts * points), numbers)
 
 
 def dimensions_of(config: RunConfig, d_in: int, d_out: int, n: int) -> Dimensions:

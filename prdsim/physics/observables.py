@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prdsim.backends.fused import penalty_points
 from prdsim.physics.charts import column_sums, row_sums
 from prdsim.physics.gradients import (
     acting_field,
@@ -21,7 +22,7 @@ from prdsim.physics.gradients import (
     generator_velocity,
     input_gradient,
     penalty_gradients,
-    penalty_points,
+    penalty_sets,
     residual,
     score_field,
 )
@@ -92,7 +93,10 @@ class Observer:
         begin_step(model, step)
         draw_points(model, stream=Stream.OBSERVED_PENALTY_POINTS, update=0)
         penalty_norm, penalty = 0.0, 0.0
-        for weight in penalty_points(model):
+        for number, (_, weight) in enumerate(penalty_sets(model)):
+            for panel in model.panels:
+                e, _ = penalty_sets(panel)[number]
+                penalty_points(k, e, panel.Y, panel.work.Z, out=panel.work.Y_hat)
             penalty_gradients(model, state)
             norms = np.sqrt(self._per_sample(work.Q))
             penalty_norm += weight * float(np.mean(norms))

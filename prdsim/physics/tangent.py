@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from prdsim.backends.base import Fused
+from prdsim.backends.fused import Fused, Targets
 from prdsim.errors import ConfigError
 from prdsim.physics.charts import load
 from prdsim.physics.driven import Driven, driven_shapes
 from prdsim.physics.gradients import (
-    critic_gradient,
+    critic_moments,
     drive,
     feature_change,
     forward,
@@ -91,8 +91,7 @@ class Linearization:
         self.model = replace(
             model,
             fused=self._fused,
-            Y_points=model.Y,  # the primitives take every target
-            Y_values=model.Y,
+            targets=Targets(model.Y, model.Y),  # the primitives take every target
             work=Workspace(k, sizes, model.chart.panels, field),
             diffusivity=0.0 if flow == "reaction" else model.diffusivity,
             penalty_nodes=((0.5, 1.0),),
@@ -174,7 +173,7 @@ class Linearization:
     def _linearize_critic(self) -> None:
         """Leave N, the gates at Z and Y_hat, c and T."""
         k, model, work, state = self.model.backend, self.model, self.model.work, self.state
-        critic_gradient(model, state, update=0)  # leaves N, Y_hat, c
+        critic_moments(model, state, update=0)  # leaves N, Y_hat, c
         k.gemm(state.W, work.Z, out=self._gates)
         k.heaviside(self._gates, out=self._gates)
         if self._penalized:

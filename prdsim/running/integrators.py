@@ -88,15 +88,9 @@ class AlternatingDescent:
         self, model: Model, state: State, updates: Iterable[int], step_size: float
     ) -> None:
         """Take numbered critic updates (random penalty points depend on them); reads Z, step."""
-        k, work = model.backend, model.work
-        if not {"W", "a"} & set(model.moving):
-            return
-        for update in updates:
-            critic_gradient(model, state, update=update)
-            if "W" in model.moving:
-                k.combine([(1.0, state.W), (-step_size, work.critic_W)], out=state.W)
-            if "a" in model.moving:
-                k.combine([(1.0, state.a), (-step_size, work.critic_a)], out=state.a)
+        if {"W", "a"} & set(model.moving):
+            for update in updates:
+                critic_gradient(model, state, out=state, update=update, alpha=-step_size, beta=1.0)
 
     def remember(self, model: Model, state: State, memory: Memory) -> None:
         assert memory.trial is not None

@@ -80,7 +80,7 @@ def resume(
             config, longer = _config_to_resume(recorded, steps, end_time)
             data, beginning = recorded.data, recorded.beginning
             former = [trajectory.attributes, *trajectory.sessions][-1].get("versions", {})
-            rows = _first_and_last_row(trajectory)
+            rows = first_and_last_row(trajectory)
             # Without rows the run was killed before its first commit: start from the beginning.
             before = _passed(recorded, config)
             point = writer.read_restart(before=before) if rows else None
@@ -241,7 +241,7 @@ def _finished(trajectory: Trajectory, *, again: bool) -> ConfigError:
     )
 
 
-def _first_and_last_row(trajectory: Trajectory) -> tuple[dict[str, float], ...]:
+def first_and_last_row(trajectory: Trajectory) -> tuple[dict[str, float], ...]:
     """Return the scalars of the first and the last row up to the restart, () without rows.
 
     Scalars missing in a file of an older format version are NaN.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from prdsim import __version__
-from prdsim.config import RunConfig
+from prdsim.config import RunConfig, config_sha256
 from prdsim.errors import ConfigError, PrdsimError, StudyError
 from prdsim.files import lock, posix
 from prdsim.files.foreign import ForeignFileError, open_regular_file
@@ -84,13 +84,13 @@ class StudyFolder:
         Members may have been added; those that have not begun may be gone.
 
         Raises:
-            ConfigError: it holds trajectories of members that are not in the plan.
+            ConfigError: a member cannot be, or the folder holds trajectories of others.
             OutputError: it cannot be written.
             StudyError: the plan in it cannot be read.
         """
+        names = {m.name for m in plan.members}
         if os.path.lexists(path / "study.json"):
             before = cls.open(path).plan
-            names = {m.name for m in plan.members}
             at = cls(path, before).trajectory
             lost = {m.name for m in before.members if os.path.lexists(at(m))} - names
             if lost:
@@ -137,8 +137,8 @@ class StudyFolder:
             raise StudyError(f"{file} cannot be read: {shown(error, 200)}") from None
 
     def trajectory(self, member: Member) -> Path:
-        """Return the path of a member's trajectory."""
-        return self.path / "members" / f"{member.name}.h5"
+        """Return the path of a member's trajectory: its output, if the plan names one."""
+        return Path(member.config.output or self.path / "members" / f"{member.name}.h5")
 
     def config(self, member: Member) -> RunConfig:
         """Return a member's configuration, with its output.
@@ -168,11 +168,14 @@ class StudyFolder:
     def begun(self) -> set[str]:
         """Return the names of the members that have a file; the others are planned.
 
-        Names of other files may be among them; where folders cannot be listed, all members are.
+        Names of other files may be among them, and members whose files are elsewhere; where folders
+        cannot be listed, all members are.
         """
         folders = (self.path / "members", self.path / "failures")
+        elsewhere = {member.name for member in self.plan.members if member.config.output}
         try:
-            return {file.name.partition(".")[0] for folder in folders for file in folder.iterdir()}
+            files = [file.name for folder in folders for file in folder.iterdir()]
+            return elsewhere | {name.partition(".")[0] for name in files}
         except OSError:
             return {member.name for member in self.plan.members}
 
@@ -189,7 +192,7 @@ class StudyFolder:
             if not os.path.lexists(path):  # removed meanwhile
                 return Standing(State.PLANNED)
             return Standing(State.FAILED, reason=str(error))
-        if reason := _not_of(path, seen.attributes, member):
+        if reason := _not_of(path, seen.config, member):
             return Standing(State.FAILED, reason=reason)
         return _standing_of(seen)
 
@@ -233,7 +236,7 @@ class StudyFolder:
         path = self.trajectory(member)
         try:
             with open_trajectory(path) as trajectory:
-                if reason := _not_of(path, trajectory.attributes, member):
+                if reason := _not_of(path, trajectory.config, member):
                     return reason
                 problems = [problem for problem in trajectory.check() if problem.is_damage]
         except PrdsimError as error:
@@ -273,10 +276,13 @@ class StudyFolder:
         return deaths
 
 
-def _not_of(path: Path, attributes: Mapping[str, Any], member: Member) -> str:
-    """Return that a file holds another run than a member's; empty if it does not."""
-    same = attributes.get("config_sha256") == member.config.sha256()
-    return "" if same else f"{path} holds another run; move it elsewhere"
+def _not_of(path: Path, config: Mapping[str, Any], member: Member) -> str:
+    """Return that a file holds another run than a member's; empty if it does not.
+
+    The number of threads may be another one, which a resumed run keeps.
+    """
+    there = config_sha256({**config, "threads": member.config.threads})
+    return "" if there == member.config.sha256() else f"{path} holds another run; move it elsewhere"
 
 
 def _standing_of(seen: Glance) -> Standing:

@@ -135,7 +135,7 @@ def load_plan(
 def from_anywhere(values: Mapping[str, Any]) -> Settings:
     """Return settings whose paths are absolute: members run in other folders, too."""
     found = dict(values)
-    for key in ("dataset", "data_dir", "forcing_norm"):
+    for key in ("dataset", "data_dir", "forcing_norm", "output"):
         value = values.get(key)
         if isinstance(value, str) and (key != "dataset" or Path(value).suffix):
             found[key] = str(Path(value).expanduser().absolute())

@@ -53,17 +53,22 @@ def sweep(
     *,
     retry_failed: bool = False,
     say: Say = silent,
+    progress: bool = True,
+    request: StopRequest | None = None,
 ) -> Swept:
     """Do what is left of a study, and write its table, ``table.csv``, from the files.
 
     Finished members are verified by their checksums; a damaged one is a failure. ``retry_failed``
-    lets failed members be tried again.
+    lets failed members be tried again; ``progress`` shows how many members are in which state;
+    ``request`` can ask to stop besides signals. Raises `StudyError` if no worker gets anything
+    done, and the failure of the request, once all members have stopped.
     """
+    request, stream = request or StopRequest(), progress_stream() if progress else None
     standings = _verified(study, say)
     if retry_failed:
         standings |= _tried_again(study, standings, say)
     study.resume()
-    with StopRequest() as stop, Meter(progress_stream(), total=len(standings)) as meter:
+    with request, Meter(stream, total=len(standings)) as meter:
         looked = -_LOOK
 
         def watch(*, now: bool = False) -> bool:
@@ -77,7 +82,7 @@ def sweep(
             return any(s.state in OPEN for s in standings.values())
 
         def stopped() -> bool:
-            return stop.signal is not None or study.stop_file.exists()
+            return request.due() or study.stop_file.exists()
 
         idle = 0
         while not stopped():
@@ -96,7 +101,9 @@ def sweep(
             time.sleep(_PAUSE)  # others are at work on what is left
     standings = look(study, standings)
     _write(study.path / "table.csv", study_table(study, standings).to_csv().encode())
-    return Swept(standings, stopped(), stop.signal)
+    if request.failure is not None:
+        raise request.failure
+    return Swept(standings, stopped(), request.signal)
 
 
 def _verified(study: StudyFolder, say: Say) -> dict[str, Standing]:

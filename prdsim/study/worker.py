@@ -41,12 +41,18 @@ class Worked:
 
 
 def work(
-    study: StudyFolder, members: Sequence[Member], *, say: Say = silent, progress: bool = False
+    study: StudyFolder,
+    members: Sequence[Member],
+    *,
+    say: Say = silent,
+    progress: bool = False,
 ) -> Worked:
     """Run or resume members that are not done and not in other hands, in order.
 
     A member that fails is recorded with its reason, and stops nothing else. ``progress`` shows
-    that of each run.
+    that of each run. New ones have one thread unless they say otherwise: several members at a time
+    use cores better than several threads of one, and the bits of a study are then the same however
+    many workers it has. Resumed ones keep theirs.
     """
     done = 0
     with StopRequest() as stop, _heeding(study.stop_file):
@@ -82,7 +88,9 @@ def _perform(
     try:
         if path.exists():
             return resume(path, progress=progress).signal
-        return run(study.config(member), progress=progress, remarks=False).signal  # they are meant
+        config = study.config(member)
+        config = config.replace(threads=config.threads or 1)
+        return run(config, progress=progress, remarks=False).signal  # they are meant
     except DivergedError:
         return None  # its file tells
     except MemoryError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import ceil, log2
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prdsim.backends.fused import Targets
 from prdsim.verification.operands import (
     EXACT,
     UNIT64,
@@ -18,11 +19,11 @@ from prdsim.verification.operands import (
     share,
     sizes_of,
 )
-from prdsim.verification.rounding import gamma
+from prdsim.verification.rounding import PENALTY_ROUNDINGS, gamma, penalty_moduli
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import Array, HostArray
-    from prdsim.backends.base import Fused
+    from prdsim.backends.fused import Fused
 
 _PRODUCTS = ((1, 1, 1), (1, 5, 4), (5, 1, 4), (5, 4, 1), (1, 1, 6), (6, 1, 1), (1, 6, 1), (9, 8, 7))
 _SCALARS: tuple[tuple[float, float], ...] = ((1.0, 0.0), (-0.3, 0.0), (-0.3, 1.0), (1.0, 0.7))
@@ -131,6 +132,8 @@ def fused(o: Operands) -> Iterator[Finding]:
             wanted = (m, m_c, d_out, n, n if square else columns)
             yield from _pull_back(o, operations, wanted, square)
         yield from _gates(o, operations, sizes)
+        yield from critic_moments(o, operations, sizes)
+        yield from gradients_of_moments(o, operations, sizes)
 
 
 def _summed(
@@ -212,3 +215,96 @@ def _gates(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
         moduli = 0.7 * (gates @ np.abs(v64).T) + beta * np.abs(b64)
         where = f"gate_moments {sizes_of(*sizes)}, beta = {beta:g}"
         yield _summed(o, where, out, wanted, moduli, n)
+
+
+_PENALTY, _S_C = 10.0, 0.25
+
+
+def critic_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
+    """Integers, and e of 0, 1/2 and 1: gates and gradients are exact, zeros among them."""
+    _, m_c, d_out, n, _ = sizes
+    W, a, Z, Y = (o.integers(2, *shape) for shape in ((m_c, d_out), (m_c,), (d_out, n), (d_out, n)))
+    e = (np.arange(n) % 3 / 2).astype(o.k.dtype)
+    labels = np.arange(n) % min(2, n)
+    few = np.ascontiguousarray(Y[:, labels])
+    cases = [(Y, False), (few, True)] if fused.any_points else [(Y, False)]
+    sets = (), ((0.5, 1.0),), ((o.load(e), 0.25), (0.0, 0.5), (1.0, 0.25))
+    for (targets, distinct), points in product(cases, sets):
+        given = Targets(o.load(targets), o.load(targets))
+        if distinct:
+            given = _distinct(o, targets, labels)
+        samples, critic = dict.fromkeys(("Y_hat", "Q"), (d_out, n)), (m_c, d_out)
+        shapes = {**samples, **dict.fromkeys(("c", "squared_norms"), (n,)), "aW": critic}
+        scratch: dict[str, Any] = {name: o.unset(shape) for name, shape in shapes.items()}
+        loaded = o.load(W), o.load(a), o.load(Z), o.load(targets)
+        former, beta = o.integers(2, *critic), float(len(points) > 1)
+        out = o.load(former) if beta else o.unset(critic)
+        scratch |= {"s_c": _S_C, "n": n, "penalty": _PENALTY, "beta": beta}
+        fused.critic_moments(*loaded, given, points, out=out, **scratch)
+        wanted, moduli = _moments_of(W, a, Z, targets, [(_host(o, e), w) for e, w in points])
+        terms = n * (2 + len(points)) + PENALTY_ROUNDINGS + d_out + 3
+        where = f"critic_moments {sizes_of(*sizes)}, {len(points)} sets, {'few' * distinct} targets"
+        wanted, moduli = wanted + beta * former, moduli + beta * abs(former)
+        yield _summed(o, where, out, wanted, moduli, terms + 1)
+        for operand, host in zip(loaded, (W, a, Z, targets), strict=True):
+            o.left_alone(operand, host)
+
+
+def _host(o: Operands, e: Array | float) -> HostArray | float:
+    return e if isinstance(e, float) else o.k.to_host(e).astype(np.float64)
+
+
+def _distinct(o: Operands, Y: HostArray, labels: HostArray) -> Targets:
+    count = int(labels.max()) + 1
+    points, counts = Y[:, :count], np.bincount(labels).astype(Y.dtype)
+    numbers = o.k.empty(labels.shape, "int64")
+    o.k.to_device(labels, numbers)
+    values = o.load(np.ascontiguousarray(counts * points))
+    return Targets(o.load(np.ascontiguousarray(points)), values, numbers)
+
+
+def _moments_of(
+    W: HostArray,
+    a: HostArray,
+    Z: HostArray,
+    Y: HostArray,
+    sets: Sequence[tuple[HostArray | float, float]],
+) -> tuple[HostArray, HostArray]:
+    """Equation 9 in float64, and the sums of the moduli of its terms."""
+    W, a, Z, Y = in_float64(W, a, Z, Y)
+    n = Z.shape[1]
+    at_Z, at_Y = (np.asarray(W @ points >= 0.0, float) for points in (Z, Y))
+    N = (at_Z @ Z.T - at_Y @ Y.T) * _S_C / n
+    moduli = (at_Z @ np.abs(Z.T) + at_Y @ np.abs(Y.T)) * _S_C / n
+    for e, weight in sets:
+        gates = np.asarray(W @ (Z + e * (Y - Z)) >= 0.0, float)
+        Q = _S_C * (a[:, None] * W).T @ gates
+        squares, scale = (Q * Q).sum(axis=0), 2.0 * weight * _PENALTY / n
+        norms = np.sqrt(squares)
+        c = scale * np.divide(norms - 1.0, norms, out=np.zeros(n), where=norms > 0.0)
+        N += _S_C * gates @ (c * Q).T
+        moduli += _S_C * gates @ np.abs(penalty_moduli(squares, scale) * Q).T
+    return N, moduli
+
+
+def gradients_of_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
+    """Into other arrays and into W and a themselves; both, and either alone."""
+    _, m_c, d_out, _, _ = sizes
+    W, a, N = o.normal(m_c, d_out), o.normal(m_c), o.normal(m_c, d_out)
+    W64, a64, N64 = in_float64(W, a, N)
+    sums = a64[:, None] * N64, (W64 * N64).sum(axis=1)
+    moduli = np.abs(sums[0]), np.abs(W64 * N64).sum(axis=1)
+    for beta, kept in product((0.0, 1.0), ("Wa", "W", "a")):
+        device_W, device_a = o.load(W), o.load(a)
+        out_W = (device_W if beta else o.unset(W.shape)) if "W" in kept else None
+        out_a = (device_a if beta else o.unset(a.shape)) if "a" in kept else None
+        fused.gradients_of_moments(
+            device_W, device_a, o.load(N), critic_W=o.unset(W.shape), critic_a=o.unset(a.shape),
+            out_W=out_W, out_a=out_a, alpha=-0.3, beta=beta,
+        )  # fmt: skip
+        of_both = "Wa", (out_W, out_a), (W64, a64), sums, moduli, (1, d_out)
+        for name, out, before, total, most, terms in zip(*of_both, strict=True):
+            if out is not None:
+                wanted, allowed = beta * before - 0.3 * total, beta * np.abs(before) + 0.3 * most
+                where = f"gradients_of_moments {sizes_of(*sizes)}, beta = {beta:g}: {name}"
+                yield _summed(o, where, out, wanted, allowed, terms)

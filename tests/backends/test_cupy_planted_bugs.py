@@ -26,11 +26,11 @@ from support import random_problem
 from support_backends import elementwise, failures
 from support_backends import precision as precision_of_products
 
-import prdsim.backends.base
 import prdsim.backends.cublas as real_cublas
 import prdsim.backends.cuda_graphs as real_graphs
 import prdsim.backends.cuda_kernels as real_kernels
 import prdsim.backends.cupy as real_backend
+import prdsim.backends.fused
 import prdsim.physics.gradients
 import prdsim.running.integrators
 import prdsim.running.runge_kutta
@@ -391,7 +391,7 @@ BUGS = [
     # the physics as issued to the device (the references were computed before)
     Bug(
         "V is updated before U's drive is pulled back",
-        prdsim.backends.base,
+        prdsim.backends.fused,
         """        if out_U is not None:  # before V changes, in case ``out_V`` is V
             k.gemm(V.T, E, out=B)
             k.gate(B, A, out=B)
@@ -415,7 +415,7 @@ BUGS = [
     ),
     Bug(
         "features of an earlier step",
-        prdsim.backends.base,
+        prdsim.backends.fused,
         "        k.relu(A, out=self.H)\n",
         "",
         "trajectories",
@@ -430,8 +430,8 @@ BUGS = [
     Bug(
         "the critic climbs",
         prdsim.running.integrators,
-        "(-step_size, work.critic_W)",
-        "(step_size, work.critic_W)",
+        "alpha=-step_size, beta=1.0",
+        "alpha=step_size, beta=1.0",
         "trajectories",
     ),
     Bug(

@@ -16,12 +16,13 @@ from support import (
 from support_backends import SIZES
 
 from prdsim.backends import get_backend
-from prdsim.backends.base import Fused
+from prdsim.backends.fused import Fused
 from prdsim.backends.numba import NumbaBackend
 from prdsim.physics.charts import CHARTS
 from prdsim.symbols import ARRAYS
 from prdsim.verification.operands import Operands
 from prdsim.verification.operations import check_operation
+from prdsim.verification.operations_products import critic_moments, gradients_of_moments
 
 KEYS = [
     {},
@@ -65,6 +66,52 @@ def test_every_operation_is_within_its_bound_whatever_the_threads(threads, preci
         fused = check_operation("fused", Operands(k, SIZES))
     assert fused.holds
     assert fused.measured > 0, "nothing was compared"
+
+
+class WrongEnd(Fused):
+    """e from the targets instead of from the prediction."""
+
+    def critic_moments(self, W, a, Z, Y, targets, sets, **others):
+        turned = [(1.0 - e, weight) for e, weight in sets]
+        super().critic_moments(W, a, Z, Y, targets, turned, **others)
+
+
+class OneSet(Fused):
+    def critic_moments(self, W, a, Z, Y, targets, sets, **others):
+        super().critic_moments(W, a, Z, Y, targets, sets[:1], **others)
+
+
+class NoPenalty(Fused):
+    def critic_moments(self, *others, penalty, **scratch):
+        super().critic_moments(*others, penalty=0.0 * penalty, **scratch)
+
+
+class UpdatesWFirst(Fused):
+    """a moves along the new W."""
+
+    def gradients_of_moments(self, W, a, N, *, out_W, out_a, **others):
+        super().gradients_of_moments(W, a, N, out_W=out_W, out_a=None, **others)
+        super().gradients_of_moments(W, a, N, out_W=None, out_a=out_a, **others)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        (WrongEnd, critic_moments),
+        (OneSet, critic_moments),
+        (NoPenalty, critic_moments),
+        (UpdatesWFirst, gradients_of_moments),
+    ],
+)
+def test_a_wrong_update_of_the_critic_is_found(fault, check):
+    k, sizes = get_backend("numpy"), (7, 5, 3, 11, 4)
+    for kind in (Fused, fault):
+        fused = kind(k, 7, 5, 11)
+        fused.allocate()
+        with np.errstate(all="ignore"):
+            found = [finding.holds for finding in check(Operands(k, SIZES), fused, sizes)]
+        assert found
+        assert all(found) == (kind is Fused)
 
 
 def test_a_step_makes_no_array_of_the_size_of_the_features_or_the_critics_gates():

@@ -20,6 +20,7 @@ from support import (
 )
 
 from prdsim.physics.gradients import critic_gradient, forward
+from prdsim.physics.state import State
 from prdsim.symbols import ARRAYS
 
 FLOWS = [name for name in INTEGRATORS if name != "gd"]
@@ -205,8 +206,9 @@ def gradients_at(problem: Problem, backend: str, points: str) -> list[np.ndarray
     model, state = problem.model(backend, penalty_points=points)
     with model.backend.active():
         forward(model, state)
-        critic_gradient(model, state, update=0)
-        return [model.work.critic_W.copy(), model.work.critic_a.copy()]
+        out = State.empty(model.backend, model.state_shapes)
+        critic_gradient(model, state, out)
+        return [out.W, out.a]
 
 
 def oracle_gradients(problem: Problem, e: float) -> np.ndarray:

@@ -59,8 +59,9 @@ def critic_gradients(
     model, state = problem.model(backend, **keys)
     gradients.forward(model, state)
     gradients.begin_step(model, step)
-    gradients.critic_gradient(model, state, update=update)
-    return model.work.critic_W, model.work.critic_a
+    out = State.empty(model.backend, model.state_shapes)
+    gradients.critic_gradient(model, state, out, update=update)
+    return out.W, out.a
 
 
 def tape_gradient(loss: Any, arrays: list[Any]) -> list[np.ndarray]:
@@ -233,7 +234,7 @@ def test_penalty_points_leave_the_prediction_alone(keys):
     arrays = {"A": model.work.A, "H": model.fused.H, "Z": model.work.Z}
     kept = {name: array.copy() for name, array in arrays.items()}
     gradients.begin_step(model, 0)
-    gradients.critic_gradient(model, state, update=0)
+    gradients.critic_gradient(model, state, State.empty(model.backend, model.state_shapes))
     assert same_bits(arrays, kept)
 
 
@@ -269,7 +270,10 @@ def test_a_vanishing_critic_gradient_contributes_nothing(backend):
     with_penalty = critic_gradients(problem, backend, gradient_penalty=10.0)
     without = critic_gradients(problem, backend, gradient_penalty=0.0)
     for one, other in zip(with_penalty, without, strict=True):
-        assert np.array_equal(one, other)
+        if backend == "numba":  # another order of the sums
+            assert relative_error(one, other) < 1e-15
+        else:
+            assert np.array_equal(one, other)
         assert np.isfinite(one).all()
     assert np.linalg.norm(with_penalty[1]) > 0.01
 
@@ -392,8 +396,8 @@ def test_sums_over_targets_may_run_over_distinct_ones():
     labels = np.eye(4)[:, np.random.default_rng(0).integers(0, 3, 30)]
     for Y, few in ((labels, True), (problem.Y, False)):
         model, state = replace(problem, Y=Y).model("numba")
-        assert (model.Y_points is model.Y) != few
-        assert model.Y_points.shape == model.Y_values.shape == (4, 3 if few else 30)
+        assert (model.targets.points is model.Y) != few
+        assert model.targets.points.shape == model.targets.values.shape == (4, 3 if few else 30)
         gates = state.W @ Y >= 0
-        sums = (state.W @ model.Y_points >= 0) @ model.Y_values.T
+        sums = (state.W @ model.targets.points >= 0) @ model.targets.values.T
         assert relative_error(sums, gates @ Y.T) < 1e-15

@@ -13,7 +13,7 @@ from cupy_on_host import HostCupy, compiler_missing
 from cupy_on_host.harness import put_in
 from support import BACKENDS, random_problem, relative_error, same_bits, smooth_problem
 
-from prdsim.backends.base import Fused
+from prdsim.backends.fused import Fused
 from prdsim.errors import ConfigError
 from prdsim.physics import gradients
 from prdsim.physics.charts import CHARTS, range_factors
@@ -160,7 +160,7 @@ def test_backends_agree_on_labels():
     products = []
     for backend in BACKENDS:
         model, state = replace(problem, Y=labels).model(backend, **KEYS)
-        assert (model.Y_points.shape == model.Y.shape) == (backend == "numpy")
+        assert (model.targets.points.shape == model.Y.shape) == (backend == "numpy")
         products.append(applied(Linearization(model, state), tangent_of(model)))
     for name in ARRAYS:
         assert relative_error(products[1][name], products[0][name]) < 1e-13, name

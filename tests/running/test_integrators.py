@@ -520,8 +520,10 @@ def test_fifty_steps_are_the_same_on_numpy_and_numba(integrator, critic):
 )
 @integrators
 def test_sizes_of_one_are_the_same_on_numpy_and_numba(integrator, sizes):
+    """An adaptive step size has the digits of its error estimate, at times 1e-4 of rtol here."""
     problem = random_problem(21, **sizes)
-    assert_close(*trajectories(problem, 5, integrator=integrator, step_size=0.002), 1e-12)
+    tolerance = 1e-10 if integrator in ADAPTIVE else 1e-14
+    assert_close(*trajectories(problem, 5, integrator=integrator, step_size=0.002), tolerance)
 
 
 @pytest.mark.parametrize("integrator", ["gd", "bs23"])

@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,13 @@ from support_study import (
 )
 
 import prdsim
+from prdsim.datasets.configured import load_data
 from prdsim.errors import ConfigError
+from prdsim.progress import silent
 from prdsim.study import StudyFolder, load_plan
-from prdsim.study.forecast import forecast
+from prdsim.study.forecast import at_once, forecast
 from prdsim.study.table import study_table
+from prdsim.study.worker import in_this_process
 
 
 @pytest.fixture
@@ -199,6 +203,50 @@ def test_the_forecast_of_disk_is_what_the_files_take(tmp_path, run):
     taken = sum(path.stat().st_size for path in folder.path.glob("members/*.h5"))
     assert 0.8 < forecast(plan).disk / taken < 1.25
     assert forecast(plan).memory > 300 * 200 * 8  # A of the largest member
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "gigabytes", "expected"),
+    [
+        (1, 2, 8.0, 2),
+        (1, 64, 8.0, 4),
+        (2, 7, 8.0, 3),
+        (8, 4, 8.0, 1),
+        (1, 64, 0.6, 2),
+        (1, 9, 0, 1),
+    ],
+)
+def test_as_many_members_run_at_once_as_cores_and_memory_allow(
+    monkeypatch, threads, cores, gigabytes, expected
+):
+    vary = ("seed=0,1", "width=3,2000000000")  # the latter fail by themselves
+    plan = load_plan(None, vary=vary, settings=[*BASE, f"threads={threads}"])
+    module = import_module("prdsim.study.forecast")
+    monkeypatch.setattr(module, "available_cores", lambda: cores)
+    monkeypatch.setattr(module, "available_bytes", lambda: int(gigabytes * 1e9))
+    assert at_once(plan) == expected
+
+
+def test_samples_that_are_loaded_are_not_loaded_again(monkeypatch):
+    plan = load_plan(None, vary=("seed=0,1",), settings=BASE)
+    before, members = forecast(plan), at_once(plan)
+    data = load_data(plan.members[0].config)
+    monkeypatch.delattr(import_module("prdsim.study.forecast"), "load_data")
+    assert (forecast(plan, data), at_once(plan, data)) == (before, members)
+
+
+def test_workers_are_as_many_as_members_at_once(tmp_path, run, monkeypatch):
+    asked = []
+
+    def engine(workers: int) -> object:
+        asked.append(workers)
+        return in_this_process(silent, progress=False)
+
+    monkeypatch.setattr(import_module("prdsim.study.sweep"), "local", engine)
+    monkeypatch.setattr(import_module("prdsim.study.forecast"), "at_once", lambda _: 3)
+    assert run(*words(tmp_path / "s", vary=("seed=0,1",))).code == 0
+    assert run(*words(tmp_path / "s", "--workers", 5, vary=("seed=0,1",))).code == 0
+    assert asked == [3, 5]
 
 
 def test_a_study_is_a_frame_and_its_trajectories(tmp_path, run):

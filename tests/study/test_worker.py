@@ -13,7 +13,7 @@ from support_study import study
 import prdsim
 from prdsim.errors import ConfigError, StudyError
 from prdsim.files import lock
-from prdsim.study import State, StudyFolder
+from prdsim.study import Plan, State, StudyFolder
 from prdsim.study.table import look, study_table
 from prdsim.study.worker import chosen, work
 
@@ -124,6 +124,24 @@ def test_another_run_under_a_members_name_is_not_taken_for_it(tmp_path):
     prdsim.run(folder.config(second).replace(output=str(folder.trajectory(first))))
     assert folder.standing(first).state is State.FAILED
     assert "holds another run" in folder.standing(first).reason
+
+
+def test_new_members_have_one_thread_and_begun_ones_their_own(tmp_path):
+    base = {"dataset": "digits", "samples": 6, "width": 3, "steps": 3, "backend": "numpy"}
+    points = ({"seed": 0}, {"seed": 1, "threads": 2}, {"seed": 2}, {"seed": 3})
+    folder = StudyFolder.create(tmp_path / "s", Plan(base, points))
+    *_, begun, finished = folder.plan.members
+    with pytest.raises(Killed):
+        prdsim.run(folder.config(begun).replace(threads=4), progress=kill_at(2))
+    prdsim.run(folder.config(finished).replace(threads=5))
+    assert states(folder) == ["planned", "planned", "begun", "finished"]
+    work(folder, folder.plan.members)
+    threads = []
+    for member in folder.plan.members:
+        assert folder.damage(member) == ""  # with any threads it is the member's
+        with prdsim.open_trajectory(folder.trajectory(member)) as trajectory:
+            threads.append(trajectory.attributes["resolved"]["threads"])
+    assert threads == [1, 2, 4, 5]
 
 
 def test_a_stop_file_stops_between_steps_and_the_rest_goes_on(tmp_path):

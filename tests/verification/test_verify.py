@@ -187,7 +187,7 @@ PLANTED = {  # the fault, the rung that must name it, and a part of the item
     "totals in float32": (Candidate(SingleTotals("float32")), "primitive", "dot"),
     "secretly tf32": (Candidate(TensorCores("float32")), "primitive", "integers"),
     "an exception": (Candidate(Breaks()), "primitive", "RuntimeError: out of registers"),
-    "packed once": (Candidate(PacksOnce()), "velocity", "wgan-gp: dW/dt"),
+    "packed once": (Candidate(PacksOnce()), "primitive", "critic_moments"),
     "transposed once": (Candidate(TransposesOnce()), "step", ": "),
     "long steps": (Candidate(NumpyBackend(), LongSteps), "step", "gd: U"),
     "same points": (Candidate(NumpyBackend(), SamePenaltyPoints), "trajectory", "gd: "),
