@@ -159,9 +159,9 @@ class Fused:
         penalty: float,
         beta: float,
     ) -> None:
-        """out = the moments (m_c, d_out) of the critic with gradient penalty, eq. 9.
+        """out = beta out + the moments (m_c, d_out) of the critic with gradient penalty, eq. 9.
 
-            out = s_c [1{W Z >= 0} Z^T / n - 1{W Y >= 0} Y^T / n + 1{W Y_hat >= 0} (c * Q)^T]
+            s_c [1{W Z >= 0} Z^T / n - 1{W Y >= 0} Y^T / n + 1{W Y_hat >= 0} (c * Q)^T]
             Q = s_c (a W)^T 1{W Y_hat >= 0},   c_p = (2 penalty / n) (||q_p|| - 1) / ||q_p||
 
         The last term is averaged over the ``sets`` of points Y_hat = e Y + (1 - e) Z, with their

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from prdsim.backends.arrays import Array, HostArray
     from prdsim.backends.base import Backend
-from prdsim.backends.fused import Fused
 
 
 class Workspace:

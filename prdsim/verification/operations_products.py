@@ -245,7 +245,8 @@ def critic_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]
         wanted, moduli = wanted + beta * before, moduli + beta * np.abs(before)
         terms = n * (2 + len(points)) + PENALTY_ROUNDINGS + d_out + 3
         where = f"critic_moments {sizes_of(*sizes)}, {len(points)} sets, {'few' * distinct} targets"
-        yield _summed(o, where, out, wanted, moduli, terms)
+        wanted, moduli = wanted + beta * former, moduli + beta * abs(former)
+        yield _summed(o, where, out, wanted, moduli, terms + 1)
         for operand, host in zip(loaded, (W, a, Z, targets), strict=True):
             o.left_alone(operand, host)
 
