@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from prdsim.backends.fused import Targets, leading
+from prdsim.backends.fused import Fused, Targets, leading
 from prdsim.config import RunConfig
 from prdsim.physics.charts import Chart, load
 from prdsim.physics.forcing import Forcing
