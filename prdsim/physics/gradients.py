@@ -253,7 +253,6 @@ def critic_moments(model: Model, state: State, *, update: int) -> None:
     """
     if model.gradient_penalty > 0.0 and not model.minimax:
         draw_points(model, stream=Stream.PENALTY_POINTS, update=update)
-    beta = 0.0
     for panel in model.panels:
         _moments_of_panel(panel, state, beta=0.0 if panel is model.panels[0] else 1.0)
 

@@ -242,11 +242,10 @@ def critic_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]
         scratch |= {"s_c": _S_C, "n": n, "penalty": _PENALTY, "beta": beta}
         fused.critic_moments(*loaded, given, points, out=out, **scratch)
         wanted, moduli = _moments_of(W, a, Z, targets, [(_host(o, e), w) for e, w in points])
-        wanted, moduli = wanted + beta * before, moduli + beta * np.abs(before)
         terms = n * (2 + len(points)) + PENALTY_ROUNDINGS + d_out + 3
         where = f"critic_moments {sizes_of(*sizes)}, {len(points)} sets, {'few' * distinct} targets"
-        wanted, moduli = wanted + beta * former, moduli + beta * abs(former)
-        yield _summed(o, where, out, wanted, moduli, terms + 1)
+        wanted, moduli = wanted + beta * before, moduli + beta * np.abs(before)
+        yield _summed(o, where, out, wanted, moduli, terms)
         for operand, host in zip(loaded, (W, a, Z, targets), strict=True):
             o.left_alone(operand, host)
 

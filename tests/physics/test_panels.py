@@ -11,7 +11,9 @@ import pytest
 from support import differing, random_problem, relative_error
 
 from prdsim.backends import get_backend
-from prdsim.backends.fused import leading
+from prdsim.backends.cupy_fused import CupyFused
+from prdsim.backends.fused import Fused, leading
+from prdsim.backends.numba_fused import NumbaFused
 from prdsim.errors import ConfigError
 from prdsim.physics import gradients
 from prdsim.physics.model import Model, Workspace
@@ -79,7 +81,7 @@ def forget_a_panel(patch: pytest.MonkeyPatch) -> None:
 
 
 def count_samples_of_the_panel(patch: pytest.MonkeyPatch) -> None:
-    for kind in (Fused, NumbaFused):
+    for kind in (Fused, NumbaFused, CupyFused):
         right = kind.critic_moments
 
         def wrong(self: Any, W: Any, a: Any, Z: Any, *rest: Any, right=right, **named: Any) -> None:
