@@ -230,8 +230,17 @@ class CupyBackend(Backend):
         with self._device, self._stream:
             yield
 
-    def replay(self, owner: object, key: Hashable, operations: Callable[[], None]) -> None:
+    def replay(
+        self,
+        owner: object,
+        key: Hashable,
+        operations: Callable[[], None],
+        *,
+        at_most: int = 1,  # noqa: ARG002 - a launch is one call in any case
+        number: Array | None = None,  # noqa: ARG002
+    ) -> int:
         self._recorder(owner, key, operations)
+        return 1
 
     # -- matrix multiplication -----------------------------------------------------------------
 

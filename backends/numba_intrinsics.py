@@ -24,6 +24,13 @@ _INT = ir.IntType(8 * np.intp().itemsize)
 _CHAR = ir.IntType(8)
 _BYTES = _CHAR.as_pointer()
 _NOTHING = ir.VoidType()
+_CALLS = ir.FunctionType(
+    _NOTHING, [_BYTES.as_pointer(), _INT.as_pointer(), _INT.as_pointer(), _BYTES]
+)
+_WORD = np.intp().itemsize
+_HEADER = 4  # words: the size of an entry, the address of its function, threads, parts
+ENTRY_BYTES = 1 << 12
+"""The most that a recorded call takes; its first word is its size in words."""
 # BLAS as Numba itself calls it for np.dot: SciPy's, found by name, so that kernels can be cached.
 _GEMM = ir.FunctionType(
     ir.IntType(32),
@@ -38,13 +45,15 @@ _GEMM = ir.FunctionType(
 
 
 @intrinsic
-def fork(typing, task, threads, parts, count, arguments):  # type: ignore[no-untyped-def]
+def fork(typing, record_at, task, threads, parts, count, arguments):  # type: ignore[no-untyped-def]
     """Call ``task(part, begin, end, *arguments)`` for each part of a range, on Numba's threads.
 
     The parts divide range(count) into equal shares [begin, end); the results of the calls, which
     must not raise, are ignored. With one thread the calling one does all, and nothing is launched.
+    If ``record_at`` is not 0, nothing is done: what `perform` needs to do it is written to that
+    address, in at most `ENTRY_BYTES`. Call it without the GIL.
     """
-    outer = types.void(task, types.intp, types.intp, types.intp, arguments)
+    outer = types.void(types.intp, task, types.intp, types.intp, types.intp, arguments)
     inner = (types.uintp, types.uintp, types.uintp, *arguments.types)
 
     def generate(context, builder, _signature, values):  # type: ignore[no-untyped-def]
@@ -54,40 +63,96 @@ def fork(typing, task, threads, parts, count, arguments):  # type: ignore[no-unt
             context.typing_context, context, context.active_code_library,
             task.dispatcher.py_func, inner, types.none, flags, {},
         )  # fmt: skip
-        _, threads, *shared = values
-        data = cgutils.alloca_once_value(builder, cgutils.pack_struct(builder, shared))
-        first = cgutils.alloca_once_value(builder, _BYTES(None))  # its address counts the parts
-        parts, step = (cgutils.alloca_once_value(builder, value) for value in (shared[0], _INT(1)))
+        record_at, _, threads, parts, count, given = values
+        borrowed = cgutils.pack_struct(builder, _borrowed(context, builder, arguments, given))
+        data = cgutils.alloca_once_value(
+            builder, cgutils.pack_struct(builder, [parts, count, borrowed])
+        )
         calls = _calls(context, builder.module, compiled, data.type)
-        given = [builder.bitcast(value, _BYTES) for value in (calls, first, parts, step, data)]
-        with builder.if_else(builder.icmp_signed(">", threads, _INT(1))) as (several, one):
-            with several:  # as in Numba's parallel loops
-                launch = cgutils.get_or_insert_function(
-                    builder.module,
-                    ir.FunctionType(_NOTHING, [_BYTES] * 5 + [_INT] * 3),
-                    "numba_parallel_for",
-                )
-                python = context.get_python_api(builder)
-                lock, thread = python.gil_ensure(), python.save_thread()
-                builder.call(launch, [*given, _INT(0), _INT(1), threads])
-                python.restore_thread(thread)
-                python.gil_release(lock)
-            with one:
-                builder.call(calls, [first, parts, step, given[-1]])
+        begin = builder.bitcast(data, _BYTES)
+        with builder.if_else(cgutils.is_null(builder, record_at)) as (now, later):
+            with now:
+                _share_out(builder, builder.bitcast(calls, _BYTES), threads, parts, begin)
+            with later:
+                size = context.get_abi_sizeof(data.type.pointee)
+                words = -(-size // _WORD)
+                if (_HEADER + words) * _WORD > ENTRY_BYTES:
+                    raise ValueError(f"{task}: its arguments do not fit into a recording")
+                header = builder.inttoptr(record_at, _INT.as_pointer())
+                address = builder.ptrtoint(calls, _INT)
+                for place, value in enumerate([_INT(_HEADER + words), address, threads, parts]):
+                    builder.store(value, builder.gep(header, [_INT(place)]))
+                there = builder.bitcast(builder.gep(header, [_INT(_HEADER)]), _BYTES)
+                cgutils.raw_memcpy(builder, there, begin, _INT(size), 1)
         return context.get_dummy_value()
 
     return outer, generate
 
 
+@intrinsic
+def perform(typing, entry, most_threads):  # type: ignore[no-untyped-def]
+    """Do what `fork` has recorded at an address, with so many threads at most; return its size.
+
+    The size is the number of words to the next entry. Call it without the GIL.
+    """
+
+    def generate(context, builder, _signature, values):  # type: ignore[no-untyped-def]
+        header = builder.inttoptr(values[0], _INT.as_pointer())
+        words, address, threads, parts = (
+            builder.load(builder.gep(header, [_INT(place)])) for place in range(_HEADER)
+        )
+        fewer = builder.icmp_signed("<", threads, values[1])
+        threads = builder.select(fewer, threads, values[1])
+        data = builder.bitcast(builder.gep(header, [_INT(_HEADER)]), _BYTES)
+        _share_out(builder, builder.inttoptr(address, _BYTES), threads, parts, data)
+        return words
+
+    return types.intp(types.intp, types.intp), generate
+
+
+def _borrowed(context: Any, builder: Any, arguments: Any, values: Any) -> list[Any]:
+    """Return arguments without the arrays' owners: those who call keep them, for longer."""
+    borrowed = []
+    unpacked = cgutils.unpack_tuple(builder, values)
+    for kind, value in zip(arguments.types, unpacked, strict=True):
+        if isinstance(kind, types.Array):
+            array = context.make_array(kind)(context, builder, value)
+            _disown(array)
+            value = array._getvalue()
+        borrowed.append(value)
+    return borrowed
+
+
+def _disown(array: Any) -> None:
+    array.meminfo, array.parent = (
+        cgutils.get_null_value(field.type) for field in (array.meminfo, array.parent)
+    )
+
+
+def _share_out(builder: Any, calls: Any, threads: Any, parts: Any, data: Any) -> None:
+    """Generate the calls of a function of `_calls`, as Numba's parallel loops call theirs."""
+    first = cgutils.alloca_once_value(builder, _BYTES(None))  # its address counts the parts
+    count, step = (cgutils.alloca_once(builder, _INT) for _ in range(2))
+    builder.store(_BYTES(None), first)
+    builder.store(parts, count)
+    builder.store(_INT(1), step)
+    with builder.if_else(builder.icmp_signed(">", threads, _INT(1))) as (several, one):
+        with several:
+            launch = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(_NOTHING, [_BYTES] * 5 + [_INT] * 3),
+                "numba_parallel_for",
+            )
+            given = [calls, *(builder.bitcast(value, _BYTES) for value in (first, count, step))]
+            builder.call(launch, [*given, data, _INT(0), _INT(1), threads])
+        with one:
+            function = builder.bitcast(calls, _CALLS.as_pointer())
+            builder.call(function, [first, count, step, data])
+
+
 def _calls(context: Any, module: Any, compiled: Any, data_type: Any) -> Any:
     """Generate what a thread does: some successive parts, as a kernel of a NumPy loop."""
-    function = ir.Function(
-        module,
-        ir.FunctionType(
-            _NOTHING, [_BYTES.as_pointer(), _INT.as_pointer(), _INT.as_pointer(), _BYTES]
-        ),
-        f"parts_of_{compiled.fndesc.llvm_func_name}",
-    )
+    function = ir.Function(module, _CALLS, f"parts_of_{compiled.fndesc.llvm_func_name}")
     function.linkage = "internal"
     builder = ir.IRBuilder(function.append_basic_block())
     first, some, _, data = function.args
@@ -124,9 +189,7 @@ def entries(typing, A, index, size):  # type: ignore[no-untyped-def]
             cgutils.pack_array(builder, [value]) for value in (values[2], itemsize)
         )
         result.nitems, result.itemsize = values[2], itemsize
-        result.meminfo, result.parent = (
-            cgutils.get_null_value(field.type) for field in (result.meminfo, result.parent)
-        )
+        _disown(result)
         return result._getvalue()
 
     return vector(A, types.UniTuple(types.intp, A.ndim), types.intp), generate

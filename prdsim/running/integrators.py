@@ -10,7 +10,7 @@ from prdsim.physics.gradients import begin_step, critic_gradient, drive, forward
 from prdsim.physics.model import Model
 from prdsim.physics.state import State
 from prdsim.running.runge_kutta import RungeKutta
-from prdsim.running.stepper import Memory, beside
+from prdsim.running.stepper import Memory, beside, keep
 from prdsim.running.tableaux import TABLEAUX
 
 
@@ -35,7 +35,7 @@ class AlternatingDescent:
     stability_limit: float = 2.0
 
     def allocate(self, model: Model, state: State) -> Memory:
-        return Memory(trial=beside(model, state) if self.dense else None)
+        return Memory(before=beside(model, state) if self.dense else None)
 
     def critic_update_size(self, step_size: float) -> float:
         """Return the size of one critic update within a step."""
@@ -43,7 +43,7 @@ class AlternatingDescent:
             return self.critic_step_size
         return self.critic_rate * step_size / max(self.critic_steps, 1)
 
-    def step(
+    def advance(
         self,
         model: Model,
         state: State,
@@ -51,7 +51,8 @@ class AlternatingDescent:
         *,
         index: int,
         step_size: float,
-    ) -> tuple[State, float]:
+        at_most: int = 1,
+    ) -> int:
         size = self.critic_update_size(step_size)
 
         def operations() -> None:
@@ -61,8 +62,9 @@ class AlternatingDescent:
             generator_velocity(model, state, model.work.E, out=state, alpha=step_size, beta=1.0)
 
         begin_step(model, index)
-        model.backend.replay(memory, (size, step_size), operations)
-        return state, 0.0
+        return model.backend.replay(
+            memory, (size, step_size), operations, at_most=at_most, number=model.work.step
+        )
 
     def update_critic(
         self, model: Model, state: State, updates: Iterable[int], step_size: float
@@ -79,12 +81,7 @@ class AlternatingDescent:
                 k.combine([(1.0, state.a), (-step_size, work.critic_a)], out=state.a)
 
     def remember(self, model: Model, state: State, memory: Memory) -> None:
-        assert memory.trial is not None
-        for name in model.moving:
-            model.backend.copy(getattr(state, name), out=getattr(memory.trial, name))
-
-    def accept(self, old: State, new: State, memory: Memory) -> None:
-        """Do nothing: the state was advanced in place."""
+        keep(model, state, memory)
 
     def interpolate(
         self,
@@ -97,7 +94,7 @@ class AlternatingDescent:
         out: State,
     ) -> None:
         for name in model.moving:
-            old, new = getattr(memory.trial, name), getattr(state, name)
+            old, new = getattr(memory.before, name), getattr(state, name)
             terms = [(1.0 - fraction, old), (fraction, new)]
             model.backend.combine(terms, out=getattr(out, name))
 

@@ -166,29 +166,51 @@ class Simulation:
         """Take up to ``steps`` accepted steps, fewer if the run is finished before.
 
         No step is shortened, neither for the end time nor for a record. ``next_view`` is the time
-        of the next state to be viewed, which gd must know. Raises `DivergedError` if an adaptive
-        step size has shrunk to nothing.
+        of the next state to be viewed, which methods of fixed steps must know. Raises
+        `DivergedError` if an adaptive step size has shrunk to nothing.
         """
-        for _ in range(integer("steps", steps, least=0)):
-            if self.finished:
-                return
-            if self.stepper.adaptive:
-                self._adaptive_step()
-            else:
-                self._fixed_step(min(next_view, self.config.end_time or next_view))
+        left = integer("steps", steps, least=0)
+        while left > 0 and not self.finished:
+            left -= self.advance_some(left, next_view=next_view)
 
-    def _fixed_step(self, next_view: float) -> None:
-        time = self._fixed.time(self.step + 1)
-        if self.stepper.dense and next_view < time:
+    def advance_some(self, at_most: int, *, next_view: float = float("inf")) -> int:
+        """Take a step, or some of ``at_most`` where that is faster; return how many.
+
+        As `advance`, but for a short time: at most some 10 ms, unless a single step takes longer.
+        """
+        if self.stepper.adaptive:
+            self._adaptive_step()
+            return 1
+        begun = self.step
+        self._fixed_steps(at_most, min(next_view, self.config.end_time or next_view))
+        return self.step - begun
+
+    def _fixed_steps(self, at_most: int, next_view: float) -> None:
+        if self.stepper.dense and next_view < self._fixed.time(self.step + 1):
             self.stepper.remember(self.model, self.state, self._memory)
-        self._load_field()
-        self._attempt(self._fixed.size_of(self.step))
-        self.time = time
+        until = min(next_view, self._load_field())
+        size = self._fixed.size_of(self.step)
+        self._take(self._fixed.alike(self.step, at_most, until), size)
+
+    def _take(self, at_most: int, step_size: float) -> None:
+        """Take up to ``at_most`` steps of a size."""
+        stepper = self.stepper
+        taken = stepper.advance(
+            self.model,
+            self.state,
+            self._memory,
+            index=self.step,
+            step_size=step_size,
+            at_most=min(at_most, self.config.step_limit - self.step),
+        )
+        self.evaluations += taken * stepper.evaluations
+        self.step += taken
+        self.time, self._taken = self._fixed.time(self.step), step_size
 
     def _adaptive_step(self) -> None:
         end = self._load_field()
         left = end - self.time
-        size = self._control.step(lambda size: self._attempt(size, allowed=1.0), at_most=left)
+        size = self._control.step(self._attempt, at_most=left)
         self.time = end if size == left else self.time + size
 
     def _load_field(self) -> float:
@@ -214,14 +236,14 @@ class Simulation:
         elif forcing is not None:
             forcing.load(forcing.interval(self._fixed.time(max(self.step - 1, 0))))
 
-    def _attempt(self, step_size: float, allowed: float = float("inf")) -> float:
-        """Attempt a step, accept it if its error is allowed, and return the error."""
-        self.evaluations += self.stepper.evaluations - self._memory.first_stage
-        new, error = self.stepper.step(
-            self.model, self.state, self._memory, index=self.step, step_size=step_size
-        )
-        if error <= allowed:
-            self.stepper.accept(self.state, new, self._memory)
+    def _attempt(self, step_size: float) -> float:
+        """Attempt an adaptive step, accept it if its error is at most 1, and return the error."""
+        stepper, memory = self.stepper, self._memory
+        assert isinstance(stepper, RungeKutta)
+        self.evaluations += stepper.evaluations - memory.first_stage
+        new, error = stepper.attempt(self.model, self.state, memory, step_size=step_size)
+        if error <= 1.0:
+            stepper.accept(self.state, new, memory)
             self.state = new
             self.step += 1
             self._taken = step_size
@@ -276,7 +298,7 @@ class Simulation:
         """Return the present state, or that of a time within the last step, by interpolation.
 
         Valid until the next call or step. States within a step exist for runs to an ``end_time``;
-        for gd only if `advance` was given ``next_view``. Raises `PrdsimError` for a time before the
+        for fixed steps only if `advance` was given ``next_view``. Raises `PrdsimError` for a time before the
         last step (a fault in the caller).
         """
         if time is None or number("time", time) >= self.time:
