@@ -28,9 +28,12 @@ _CALLS = ir.FunctionType(
     _NOTHING, [_BYTES.as_pointer(), _INT.as_pointer(), _INT.as_pointer(), _BYTES]
 )
 _WORD = np.intp().itemsize
-_HEADER = 4  # words: the size of an entry, the address of its function, threads, parts
+SIZE, _FUNCTION, THREADS, PARTS, _DATA = range(5)
+"""Words of a recorded call: its size in words, the address of what does a part, threads, parts."""
 ENTRY_BYTES = 1 << 12
-"""The most that a recorded call takes; its first word is its size in words."""
+"""The most that a recorded call takes."""
+
+
 # BLAS as Numba itself calls it for np.dot: SciPy's, found by name, so that kernels can be cached.
 _GEMM = ir.FunctionType(
     ir.IntType(32),
@@ -69,45 +72,42 @@ def fork(typing, record_at, task, threads, parts, count, arguments):  # type: ig
             builder, cgutils.pack_struct(builder, [parts, count, borrowed])
         )
         calls = _calls(context, builder.module, compiled, data.type)
-        begin = builder.bitcast(data, _BYTES)
         with builder.if_else(cgutils.is_null(builder, record_at)) as (now, later):
             with now:
-                _share_out(builder, builder.bitcast(calls, _BYTES), threads, parts, begin)
+                _share_out(builder, calls, threads, parts, data)
             with later:
                 size = context.get_abi_sizeof(data.type.pointee)
                 words = -(-size // _WORD)
-                if (_HEADER + words) * _WORD > ENTRY_BYTES:
+                if (_DATA + words) * _WORD > ENTRY_BYTES:
                     raise ValueError(f"{task}: its arguments do not fit into a recording")
                 header = builder.inttoptr(record_at, _INT.as_pointer())
                 address = builder.ptrtoint(calls, _INT)
-                for place, value in enumerate([_INT(_HEADER + words), address, threads, parts]):
+                for place, value in enumerate([_INT(_DATA + words), address, threads, parts]):
                     builder.store(value, builder.gep(header, [_INT(place)]))
-                there = builder.bitcast(builder.gep(header, [_INT(_HEADER)]), _BYTES)
-                cgutils.raw_memcpy(builder, there, begin, _INT(size), 1)
+                there = builder.gep(header, [_INT(_DATA)])
+                cgutils.raw_memcpy(builder, there, data, _INT(size), 1)
         return context.get_dummy_value()
 
     return outer, generate
 
 
 @intrinsic
-def perform(typing, entry, most_threads):  # type: ignore[no-untyped-def]
-    """Do what `fork` has recorded at an address, with so many threads at most; return its size.
-
-    The size is the number of words to the next entry. Call it without the GIL.
-    """
+def perform(typing, entry, part):  # type: ignore[no-untyped-def]
+    """Do one part of what `fork` has recorded at an address."""
 
     def generate(context, builder, _signature, values):  # type: ignore[no-untyped-def]
-        header = builder.inttoptr(values[0], _INT.as_pointer())
-        words, address, threads, parts = (
-            builder.load(builder.gep(header, [_INT(place)])) for place in range(_HEADER)
-        )
-        fewer = builder.icmp_signed("<", threads, values[1])
-        threads = builder.select(fewer, threads, values[1])
-        data = builder.bitcast(builder.gep(header, [_INT(_HEADER)]), _BYTES)
-        _share_out(builder, builder.inttoptr(address, _BYTES), threads, parts, data)
-        return words
+        entry, part = values
+        header = builder.inttoptr(entry, _INT.as_pointer())
+        address = builder.load(builder.gep(header, [_INT(_FUNCTION)]))
+        data = builder.bitcast(builder.gep(header, [_INT(_DATA)]), _BYTES)
+        first = cgutils.alloca_once(builder, _BYTES)
+        builder.store(builder.inttoptr(part, _BYTES), first)
+        one = cgutils.alloca_once_value(builder, _INT(1))
+        calls = builder.inttoptr(address, _CALLS.as_pointer())
+        builder.call(calls, [first, one, one, data])
+        return context.get_dummy_value()
 
-    return types.intp(types.intp, types.intp), generate
+    return types.void(types.intp, types.intp), generate
 
 
 def _borrowed(context: Any, builder: Any, arguments: Any, values: Any) -> list[Any]:
@@ -132,10 +132,7 @@ def _disown(array: Any) -> None:
 def _share_out(builder: Any, calls: Any, threads: Any, parts: Any, data: Any) -> None:
     """Generate the calls of a function of `_calls`, as Numba's parallel loops call theirs."""
     first = cgutils.alloca_once_value(builder, _BYTES(None))  # its address counts the parts
-    count, step = (cgutils.alloca_once(builder, _INT) for _ in range(2))
-    builder.store(_BYTES(None), first)
-    builder.store(parts, count)
-    builder.store(_INT(1), step)
+    count, step = (cgutils.alloca_once_value(builder, value) for value in (parts, _INT(1)))
     with builder.if_else(builder.icmp_signed(">", threads, _INT(1))) as (several, one):
         with several:
             launch = cgutils.get_or_insert_function(
@@ -143,11 +140,10 @@ def _share_out(builder: Any, calls: Any, threads: Any, parts: Any, data: Any) ->
                 ir.FunctionType(_NOTHING, [_BYTES] * 5 + [_INT] * 3),
                 "numba_parallel_for",
             )
-            given = [calls, *(builder.bitcast(value, _BYTES) for value in (first, count, step))]
-            builder.call(launch, [*given, data, _INT(0), _INT(1), threads])
+            given = [builder.bitcast(value, _BYTES) for value in (calls, first, count, step, data)]
+            builder.call(launch, [*given, _INT(0), _INT(1), threads])
         with one:
-            function = builder.bitcast(calls, _CALLS.as_pointer())
-            builder.call(function, [first, count, step, data])
+            builder.call(calls, [first, count, step, builder.bitcast(data, _BYTES)])
 
 
 def _calls(context: Any, module: Any, compiled: Any, data_type: Any) -> Any:
@@ -246,3 +242,49 @@ def product(  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return outer, generate
+
+
+@intrinsic
+def fetch_add(typing, words, index, value):  # type: ignore[no-untyped-def]
+    """Add to an entry of a vector of words, atomically, and return what it was before."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        place = _pointer(context, builder, signature.args[0], values[0], values[1])
+        return builder.atomic_rmw("add", place, values[2], "acq_rel")
+
+    return types.intp(words, types.UniTuple(types.intp, 1), types.intp), generate
+
+
+@intrinsic
+def publish(typing, words, index, value):  # type: ignore[no-untyped-def]
+    """Set an entry of a vector of words, once all that was done before can be seen."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        place = _pointer(context, builder, signature.args[0], values[0], values[1])
+        builder.store_atomic(values[2], place, "release", _WORD)
+        return context.get_dummy_value()
+
+    return types.void(words, types.UniTuple(types.intp, 1), types.intp), generate
+
+
+@intrinsic
+def look(typing, words, index):  # type: ignore[no-untyped-def]
+    """Return an entry of a vector of words that another thread may `publish`."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        place = _pointer(context, builder, signature.args[0], values[0], values[1])
+        return builder.load_atomic(place, "acquire", _WORD)
+
+    return types.intp(words, types.UniTuple(types.intp, 1)), generate
+
+
+@intrinsic
+def give_way(typing):  # type: ignore[no-untyped-def]
+    """Let another thread have the core, if one waits for it."""
+
+    def generate(context, builder, _signature, _values):  # type: ignore[no-untyped-def]
+        sched_yield = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, sched_yield, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import nullcontext
+from math import inf
 from weakref import WeakKeyDictionary
 
+import numba
 import numpy as np
 
 from .arrays import HostArray as Array
-from .numba_cache import compiled
-from .numba_intrinsics import perform
-from .numba_kernels import calls, pool
+from .numba_intrinsics import PARTS, SIZE, THREADS, fetch_add, give_way, look, perform, publish
+from .numba_kernels import PARALLEL_FROM, calls, kernel, pool
 
 _SECONDS = 0.01  # of a compiled call, about
-_ALL = 1 << 30  # threads: as many as were recorded
+_TRIED_AGAIN = 64  # calls after which the slower number of threads has its turn
+_APART = 16  # words, so that they lie on different cache lines
+_LOOKS = 1 << 10  # at what the others have done, before another process may have the core
+_NO_ENTRY = np.ones(1, np.intp)
 
 
 class CannotRecordError(Exception):
@@ -66,7 +69,8 @@ class Recorder:
 
 def _calls_of(operations: Callable[[], None]) -> list[Array]:
     """Return the calls of kernels in operations, without doing them; none if that is not all."""
-    calls.entries = entries = []
+    entries: list[Array] = []
+    calls.entries = entries
     try:
         operations()
     except CannotRecordError:
@@ -77,36 +81,80 @@ def _calls_of(operations: Callable[[], None]) -> list[Array]:
 
 
 class Recording:
-    """Calls of kernels that are done together, in one compiled call or in several."""
+    """Calls of kernels that are done together, in one compiled call or in several.
+
+    One thread does all, or Numba's threads share each kernel's parts, without being launched for
+    each: whichever was faster of late, where kernels are small.
+    """
 
     def __init__(self, entries: Sequence[Array]) -> None:
         self.possible = bool(entries)
-        self._words = np.concatenate([entry[: entry[0]] for entry in entries or [np.zeros(1, int)]])
-        self._turn = pool.turn if any(entry[2] > 1 for entry in entries) else nullcontext()
-        self._at_once = 1
+        self._calls = len(entries)
+        self._words = np.concatenate([entry[: entry[SIZE]] for entry in entries or [_NO_ENTRY]])
+        self._progress = np.zeros(2 * _APART, np.intp)
         self._no_number = np.zeros(1, np.uint64)
+        threads = 1 if pool.lost else numba.get_num_threads()
+        large = any(entry[THREADS] > 1 for entry in entries)
+        # Seconds of one time by so many threads, and how often in a row that is short enough.
+        self._seconds = {threads: 0.0} if large else {1: 0.0, threads: 0.0}
+        self._at_once = 1
+        self._performed = 0
 
     def perform(self, at_most: int, number: Array | None) -> int:
         """Do all calls once, or up to so many times in a row; return how often."""
+        self._performed += 1
+        choose = max if self._performed % _TRIED_AGAIN == 0 else min
+        threads = choose(self._seconds, key=self._seconds.__getitem__)
         times, begun = min(at_most, self._at_once), time.perf_counter()
-        number = self._no_number if number is None else number
-        with self._turn:
-            _repeat(times, self._words.ctypes.data, self._words.size, 1 if pool.lost else _ALL, number)
-        seconds = time.perf_counter() - begun
+        self._progress[:] = 0
+        _repeat(
+            threads, times * self._calls, self._words, self._words.ctypes.data, self._progress,
+            self._no_number if number is None else number,
+            entries=PARALLEL_FROM if threads > 1 else 0, parts=threads,
+        )  # fmt: skip
+        self._learn(threads, times, time.perf_counter() - begun)
+        return times
+
+    def _learn(self, threads: int, times: int, seconds: float) -> None:
+        known = self._seconds[threads]
+        self._seconds[threads] = min(seconds / times, 1.5 * known or inf)  # others may disturb
         if seconds > _SECONDS:
             self._at_once = max(1, times // 2)
         elif seconds < _SECONDS / 2 and times == self._at_once:
             self._at_once *= 2
-        return times
 
 
-def _repeat(times, begin, size, most_threads, number):  # type: ignore[no-untyped-def]
-    """Do the entries of a recording so many times; ``number`` counts them."""
-    for _ in range(times):
-        at = 0
-        while at < size:
-            at += perform(begin + 8 * at, most_threads)
-        number[0] += np.uint64(1)
+@kernel
+def _repeat(_member, _begin, _end, total, words, address, progress, number):  # type: ignore[no-untyped-def]
+    """Do the entries of a recording, over and over, ``total`` in all; what each thread does.
 
-
-_repeat = compiled(_repeat, nogil=True)
+    A thread claims a part of the present entry, or waits until the others have done theirs. The
+    first word of ``progress`` holds the number of the entry and of its parts that were claimed, in
+    16 bits; the other one, how many are done. So nobody waits for a thread that does not run.
+    ``number`` counts the times.
+    """
+    here, at = 0, 0
+    while True:
+        claimed = fetch_add(progress, (0,), 1)
+        entry, part = claimed >> 16, claimed & 0xFFFF
+        if entry >= total:
+            return
+        while here < entry:
+            here += 1
+            at += words[at + SIZE]
+            if at == words.size:
+                at = 0
+        parts = words[at + PARTS]
+        if part < parts:
+            perform(address + 8 * at, part)
+            if fetch_add(progress, (_APART,), 1) + 1 == parts:
+                if at + words[at + SIZE] == words.size:
+                    number[0] += np.uint64(1)
+                progress[_APART] = 0
+                publish(progress, (0,), (entry + 1) << 16)
+            continue
+        looks = 0
+        while look(progress, (0,)) >> 16 == entry:
+            looks += 1
+            if looks % _LOOKS == 0:
+                give_way()

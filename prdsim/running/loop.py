@@ -127,7 +127,7 @@ class Loop:
                 self._record(restart=True)
             self._show(stop)
             while not simulation.finished and not stop.due():
-                steps = self._advance(stop)
+                steps = self._advance(progress.every_step or stop.conditional)
                 self._record()
                 loss = self._last.get("loss_sup", float("nan"))
                 progress.update(simulation.progress[0], simulation.step, loss)
@@ -165,11 +165,11 @@ class Loop:
                     stop.call(observer, observation)
                 observation.close()
 
-    def _advance(self, stop: StopRequest) -> int:
-        """Take the next step, or some up to a record; return how many."""
+    def _advance(self, one: bool) -> int:
+        """Take one step, or some up to the next record; return how many."""
         simulation, plans = self._simulation, (self._snapshots, self._scalars)
         left = min(plan.next_step for plan in plans) - simulation.step
-        at_most = 1 if stop.conditional else int(min(left, _MOST_STEPS))
+        at_most = 1 if one else int(min(left, _MOST_STEPS))
         next_view = min(plan.next_time for plan in plans)
         try:
             return simulation.advance_some(at_most, next_view=next_view)

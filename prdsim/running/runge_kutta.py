@@ -97,9 +97,7 @@ class RungeKutta:
         memory.first_stage = True
         return trial, self._error_norm(model, trial, memory, step_size)
 
-    def _compute_stages(
-        self, model: Model, state: State, memory: Memory, step_size: float
-    ) -> None:
+    def _compute_stages(self, model: Model, state: State, memory: Memory, step_size: float) -> None:
         """Compute the stages, except a first one already known; leaves where the last begins."""
         trial, stages, images = memory.trial, memory.stages, memory.images
         assert trial is not None

@@ -11,13 +11,13 @@ from prdsim.arguments import integer, number
 from prdsim.config import Resolved, RunConfig
 from prdsim.config.files import config_of
 from prdsim.errors import PrdsimError
-from prdsim.files.small import size_text
 from prdsim.physics.charts import make_chart, range_factors
 from prdsim.physics.gradients import velocity
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import dimensions_of
 from prdsim.physics.state import RestartPoint, State
 from prdsim.running.allocation import allocate
+from prdsim.running.description import description
 from prdsim.running.inputs import (
     at_precision,
     check_beginning,
@@ -26,7 +26,7 @@ from prdsim.running.inputs import (
     check_samples,
 )
 from prdsim.running.integrators import make_stepper
-from prdsim.running.memory import check_memory, needed_bytes
+from prdsim.running.memory import check_memory
 from prdsim.running.resolve import backend_of, chart_of, resolve
 from prdsim.running.runge_kutta import RungeKutta
 from prdsim.running.step_control import FixedSteps
@@ -181,31 +181,26 @@ class Simulation:
         if self.stepper.adaptive:
             self._adaptive_step()
             return 1
-        begun = self.step
-        self._fixed_steps(at_most, min(next_view, self.config.end_time or next_view))
-        return self.step - begun
+        return self._fixed_steps(at_most, min(next_view, self.config.end_time or next_view))
 
-    def _fixed_steps(self, at_most: int, next_view: float) -> None:
+    def _fixed_steps(self, at_most: int, next_view: float) -> int:
         if self.stepper.dense and next_view < self._fixed.time(self.step + 1):
             self.stepper.remember(self.model, self.state, self._memory)
         until = min(next_view, self._load_field())
-        size = self._fixed.size_of(self.step)
-        self._take(self._fixed.alike(self.step, at_most, until), size)
-
-    def _take(self, at_most: int, step_size: float) -> None:
-        """Take up to ``at_most`` steps of a size."""
-        stepper = self.stepper
-        taken = stepper.advance(
-            self.model,
-            self.state,
-            self._memory,
-            index=self.step,
-            step_size=step_size,
-            at_most=min(at_most, self.config.step_limit - self.step),
+        at_most = min(at_most, self.config.step_limit - self.step)
+        return self._take(
+            self._fixed.alike(self.step, at_most, until), self._fixed.size_of(self.step)
         )
-        self.evaluations += taken * stepper.evaluations
+
+    def _take(self, at_most: int, size: float) -> int:
+        """Take a step of a size, or up to ``at_most``; return how many."""
+        model, state, memory, index = self.model, self.state, self._memory, self.step
+        advance = self.stepper.advance
+        taken = advance(model, state, memory, index=index, step_size=size, at_most=at_most)
+        self.evaluations += taken * self.stepper.evaluations
         self.step += taken
-        self.time, self._taken = self._fixed.time(self.step), step_size
+        self.time, self._taken = self._fixed.time(self.step), size
+        return taken
 
     def _adaptive_step(self) -> None:
         end = self._load_field()
@@ -218,14 +213,12 @@ class Simulation:
 
         Velocities that were kept from the last step are of another field, then.
         """
-        forcing, memory = self.model.forcing, self._memory
+        forcing = self.model.forcing
         if forcing is None:
             return float("inf")
         interval = forcing.interval(self.time)
         if forcing.load(interval):
-            memory.first_stage = False
-            if memory.images is not None:
-                memory.images.valid = False
+            self._memory.forget()
         return forcing.end(interval)
 
     def _load_last_field(self) -> None:
@@ -279,27 +272,14 @@ class Simulation:
 
     def describe(self) -> str:
         """Return one line with data, diffusion, sizes, backend, chart and predicted memory."""
-        sizes, resolved = self.dimensions, self.resolved
-        needed = needed_bytes(self.config, sizes, self.backend, resolved.chart)
-        count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
-        threads = f", {count}" if resolved.device == "cpu" else ""
-        rate = ""
-        beta = resolved.critic_rate  # unknown in files of version 1
-        if beta is not None and self.config.critic_step_size is not None and self.config.adversary:
-            rate = f"; critic's speed beta = {beta:.3g}"
-        return (
-            f"{self.config.dataset}, {self.config.adversary_in_words}; "
-            f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
-            f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
-            f"{resolved.chart} chart{rate}; about {size_text(needed)} of memory for arrays"
-        )
+        return description(self.config, self.dimensions, self.backend, self.resolved)
 
     def view(self, time: float | None = None) -> State:
         """Return the present state, or that of a time within the last step, by interpolation.
 
         Valid until the next call or step. States within a step exist for runs to an ``end_time``;
-        for fixed steps only if `advance` was given ``next_view``. Raises `PrdsimError` for a time before the
-        last step (a fault in the caller).
+        for fixed steps only if `advance` was given ``next_view``. Raises `PrdsimError` for a time
+        before the last step (a fault in the caller).
         """
         if time is None or number("time", time) >= self.time:
             return self.state
@@ -408,11 +388,10 @@ class Simulation:
         self._control.rejected = int(scalars["rejected_steps"])
         self._lambda_max = scalars["lambda_max"]
         self._load_last_field()
+        self._memory.forget()
         for name, array in self.state:
             self.backend.to_device(point.arrays[name], array)
         for name in self._carried_velocities:
             stage = getattr(self._memory.stages[0], name)
             self.backend.to_device(point.arrays[f"velocity_{name}"], stage)
             self._memory.first_stage = True
-        if self._memory.images is not None:
-            self._memory.images.valid = False

@@ -79,6 +79,12 @@ class Memory:
     first_stage: bool = False
     images: Images | None = None
 
+    def forget(self) -> None:
+        """What was kept from the last step is not of this one: recompute it."""
+        self.first_stage = False
+        if self.images is not None:
+            self.images.valid = False
+
 
 def beside(model: Model, state: State) -> State:
     """Return a state of uninitialized arrays that shares those that do not move."""

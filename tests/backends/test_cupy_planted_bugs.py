@@ -375,17 +375,17 @@ BUGS = [
         "trajectories",
     ),
     Bug(
-        "old and new state share a graph",
+        "a graph for all step sizes",
         prdsim.running.runge_kutta,
-        "(memory.swapped, first_stage, step_size)",
-        "(first_stage, step_size)",
+        "replay(memory, step_size, operations",
+        "replay(memory, None, operations",
         "graphs",
     ),
     Bug(
         "the step size of the recording",
         prdsim.running.integrators,
-        "model.backend.replay(memory, (size, step_size), operations)",
-        "model.backend.replay(memory, size, operations)",
+        "memory, (size, step_size), operations",
+        "memory, size, operations",
         "graphs",
     ),
     # the physics as issued to the device (the references were computed before)

@@ -143,18 +143,19 @@ class LastBits(NumpyBackend):
 
 
 class LongSteps(Simulation):
-    def _attempt(self, step_size: float, allowed: float = float("inf")) -> float:
-        return super()._attempt(step_size * (1.0 + 1e-9), allowed)
+    def _take(self, at_most: int, size: float) -> int:
+        return super()._take(at_most, size * (1.0 + 1e-9))
 
 
 class SamePenaltyPoints(Simulation):
     """Every step draws the first step's penalty points."""
 
-    def _attempt(self, step_size: float, allowed: float = float("inf")) -> float:
+    def _take(self, at_most: int, size: float) -> int:  # noqa: ARG002
         step, self.step = self.step, 0
-        error = super()._attempt(step_size, allowed)
+        super()._take(1, size)
         self.step += step
-        return error
+        self.time = self._fixed.time(self.step)
+        return 1
 
 
 class LosesTheCarry(Simulation):
