@@ -105,7 +105,7 @@ class FixedSteps:
         if index + 1 < self.ramp:
             return 1
         left = (until - self.time(index)) / self.size
-        count = at_most if left >= at_most else max(1, int(left))
+        count = max(1, int(min(left + 1, at_most)))  # or one less, by rounding
         while count > 1 and self.time(index + count) > until:
             count -= 1
         return count
