@@ -20,7 +20,7 @@ from .numba_cache import compiled
 from .numba_fused import NumbaFused
 from .numba_intrinsics import entries
 from .numba_kernels import PARALLEL_FROM, kernel
-from .numba_recordings import Recorder, refuse_to_record
+from .numba_recordings import Recorder
 from .numpy import NumpyBackend
 
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
@@ -81,7 +81,7 @@ class NumbaBackend(NumpyBackend):
         return self._recorder(owner, key, operations, at_most, number)
 
     def to_device(self, source: Array, out: Array) -> None:
-        refuse_to_record()
+        numba_kernels.calls.refuse()
         super().to_device(source, out)
 
     def gemm(
@@ -137,7 +137,7 @@ class NumbaBackend(NumpyBackend):
 
     def column_dots(self, A: Array, B: Array, out: Array) -> None:
         if out.size == 1:  # NumPy adds a single column in another order
-            refuse_to_record()
+            numba_kernels.calls.refuse()
             super().column_dots(A, B, out)
         else:
             _column_dots(len(out), A, B, out, entries=A.size)
@@ -158,7 +158,7 @@ class NumbaBackend(NumpyBackend):
         return True not in infinite.tolist()
 
     def gates(self, A: Array, out: Array) -> None:
-        refuse_to_record()
+        numba_kernels.calls.refuse()
         super().gates(A, out)
 
     def gate_changes(self, A: Array, gates: Array) -> int:

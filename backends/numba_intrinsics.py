@@ -28,8 +28,8 @@ _CALLS = ir.FunctionType(
     _NOTHING, [_BYTES.as_pointer(), _INT.as_pointer(), _INT.as_pointer(), _BYTES]
 )
 _WORD = np.intp().itemsize
-SIZE, _FUNCTION, THREADS, PARTS, _DATA = range(5)
-"""Words of a recorded call: its size in words, the address of what does a part, threads, parts."""
+SIZE, _FUNCTION, PARTS, _DATA = range(4)
+"""Words of a recorded call: its size in words, the address of what does a part, parts, data."""
 ENTRY_BYTES = 1 << 12
 """The most that a recorded call takes."""
 
@@ -82,7 +82,7 @@ def fork(typing, record_at, task, threads, parts, count, arguments):  # type: ig
                     raise ValueError(f"{task}: its arguments do not fit into a recording")
                 header = builder.inttoptr(record_at, _INT.as_pointer())
                 address = builder.ptrtoint(calls, _INT)
-                for place, value in enumerate([_INT(_DATA + words), address, threads, parts]):
+                for place, value in enumerate([_INT(_DATA + words), address, parts]):
                     builder.store(value, builder.gep(header, [_INT(place)]))
                 there = builder.gep(header, [_INT(_DATA)])
                 cgutils.raw_memcpy(builder, there, data, _INT(size), 1)

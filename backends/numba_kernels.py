@@ -46,17 +46,25 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(python)
     def run(count: int, *arguments: Any, entries: int | None = None, parts: int = 0) -> None:
-        at = 0 if calls.entries is None else calls.next_entry()
         large = (arguments[-1].size if entries is None else entries) >= PARALLEL_FROM
         if not large or pool.lost:
+            at = 0 if calls.entries is None else calls.next_entry()
             shared(*(at, 1, parts or 1, count) + arguments)  # noqa: RUF005 - faster than a list
             return
+        calls.refuse()
         threads = numba.get_num_threads()
         parts = parts or threads
         with pool.turn:
-            shared(at, min(threads, parts), parts, count, *arguments)
+            shared(0, min(threads, parts), parts, count, *arguments)
 
     return run
+
+
+class CannotRecordError(Exception):
+    """While kernels are recorded, something was called that is no kernel, or a large one.
+
+    Large kernels take so long that their calls do not matter.
+    """
 
 
 class _Calls(threading.local):
@@ -69,6 +77,11 @@ class _Calls(threading.local):
         assert self.entries is not None
         self.entries.append(np.empty(ENTRY_BYTES // np.intp().itemsize, np.intp))
         return int(self.entries[-1].ctypes.data)
+
+    def refuse(self) -> None:
+        """Raise `CannotRecordError` while calls are recorded."""
+        if self.entries is not None:
+            raise CannotRecordError
 
 
 calls = _Calls()

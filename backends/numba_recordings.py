@@ -16,8 +16,8 @@ import numba
 import numpy as np
 
 from .arrays import HostArray as Array
-from .numba_intrinsics import PARTS, SIZE, THREADS, fetch_add, give_way, look, perform, publish
-from .numba_kernels import PARALLEL_FROM, calls, kernel, pool
+from .numba_intrinsics import PARTS, SIZE, fetch_add, give_way, look, perform, publish
+from .numba_kernels import PARALLEL_FROM, CannotRecordError, calls, kernel
 
 _SECONDS = 0.01  # of a compiled call, about
 _TRIED_AGAIN = 64  # calls after which the slower number of threads has its turn
@@ -26,20 +26,10 @@ _LOOKS = 1 << 10  # at what the others have done, before another process may hav
 _NO_ENTRY = np.ones(1, np.intp)
 
 
-class CannotRecordError(Exception):
-    """An operation that is not a kernel was called while kernels are recorded."""
-
-
-def refuse_to_record() -> None:
-    """Raise `CannotRecordError` if calls are being recorded: for operations that are no kernels."""
-    if calls.entries is not None:
-        raise CannotRecordError
-
-
 class Recorder:
     """Does recurring operations: as they are called at first, then from a recording.
 
-    A recording lives as long as its owner. Operations that are not all kernels are never recorded.
+    A recording lives as long as its owner. Operations that are not all small kernels have none.
     """
 
     def __init__(self) -> None:
@@ -68,7 +58,7 @@ class Recorder:
 
 
 def _calls_of(operations: Callable[[], None]) -> list[Array]:
-    """Return the calls of kernels in operations, without doing them; none if that is not all."""
+    """Return the calls of kernels in operations, without doing them; none if those are not all."""
     entries: list[Array] = []
     calls.entries = entries
     try:
@@ -83,8 +73,9 @@ def _calls_of(operations: Callable[[], None]) -> list[Array]:
 class Recording:
     """Calls of kernels that are done together, in one compiled call or in several.
 
-    One thread does all, or Numba's threads share each kernel's parts, without being launched for
-    each: whichever was faster of late, where kernels are small.
+    One thread does all, or Numba's threads share each kernel's parts, launched once for all of
+    them: whichever was faster of late. Waiting for one another, threads do not sleep, which on a
+    busy machine may cost more than they gain.
     """
 
     def __init__(self, entries: Sequence[Array]) -> None:
@@ -93,11 +84,8 @@ class Recording:
         self._words = np.concatenate([entry[: entry[SIZE]] for entry in entries or [_NO_ENTRY]])
         self._progress = np.zeros(2 * _APART, np.intp)
         self._no_number = np.zeros(1, np.uint64)
-        threads = 1 if pool.lost else numba.get_num_threads()
-        large = any(entry[THREADS] > 1 for entry in entries)
-        # Seconds of one time by so many threads, and how often in a row that is short enough.
-        self._seconds = {threads: 0.0} if large else {1: 0.0, threads: 0.0}
-        self._at_once = 1
+        self._seconds = dict.fromkeys({1, numba.get_num_threads()}, 0.0)  # by so many threads, once
+        self._at_once = 1  # so often in a row that it takes a short time
         self._performed = 0
 
     def perform(self, at_most: int, number: Array | None) -> int:
