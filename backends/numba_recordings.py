@@ -87,6 +87,7 @@ class Recording:
         self._seconds = dict.fromkeys({1, numba.get_num_threads()}, 0.0)  # by so many threads, once
         self._at_once = 1  # so often in a row that it takes a short time
         self._performed = 0
+        self._repeat(1, 0, self._no_number)  # compiled now, so that its times are those of a call
 
     def perform(self, at_most: int, number: Array | None) -> int:
         """Do all calls once, or up to so many times in a row; return how often."""
@@ -94,14 +95,16 @@ class Recording:
         choose = max if self._performed % _TRIED_AGAIN == 0 else min
         threads = choose(self._seconds, key=self._seconds.__getitem__)
         times, begun = min(at_most, self._at_once), time.perf_counter()
+        self._repeat(threads, times, self._no_number if number is None else number)
+        self._learn(threads, times, time.perf_counter() - begun)
+        return times
+
+    def _repeat(self, threads: int, times: int, number: Array) -> None:
         self._progress[:] = 0
         _repeat(
             threads, times * self._calls, self._words, self._words.ctypes.data, self._progress,
-            self._no_number if number is None else number,
-            entries=PARALLEL_FROM if threads > 1 else 0, parts=threads,
+            number, entries=PARALLEL_FROM if threads > 1 else 0, parts=threads,
         )  # fmt: skip
-        self._learn(threads, times, time.perf_counter() - begun)
-        return times
 
     def _learn(self, threads: int, times: int, seconds: float) -> None:
         known = self._seconds[threads]

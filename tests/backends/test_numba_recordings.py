@@ -77,11 +77,12 @@ def test_steps_in_blocks_have_the_bits_of_single_calls(
         assert computed.scalars["evaluations"] == expected.scalars["evaluations"]
 
 
-@pytest.mark.parametrize("how", ["a single sample", "a ramp"])
+@pytest.mark.parametrize("how", ["a single sample", "large arrays", "a ramp"])
 def test_what_cannot_be_recorded_is_called(how, monkeypatch):
-    """NumPy adds a single column; steps of a ramp differ."""
+    """NumPy adds a single column; calls of large kernels do not matter; steps of a ramp differ."""
     monkeypatch.setattr("prdsim.running.resolve._RAMP", STEPS + 1)
-    problem = random_problem(3, n=1 if how == "a single sample" else 6)
+    n, m = {"a single sample": (1, 8), "large arrays": (260, 256), "a ramp": (6, 8)}[how]
+    problem = random_problem(3, n=n, m=m)
     ramp = {"init_scale": 0.5, "step_size": "auto"} if how == "a ramp" else {}
     keys = {"integrator": "gd", **ramp}
     expected, _ = end(problem, [STEPS], recorded=False, **keys)
@@ -139,8 +140,8 @@ def test_every_operation_has_the_bits_of_a_call(precision, shape):
 def test_an_executor_that_does_one_time_too_few_is_found(monkeypatch):
     repeat = recordings._repeat
 
-    def too_few(threads: int, total: int, words: Any, *rest: Any, **keys: Any) -> None:
-        repeat(threads, total - 1, words, *rest, **keys)
+    def too_few(threads: int, total: int, *rest: Any, **keys: Any) -> None:
+        repeat(threads, max(0, total - 1), *rest, **keys)
 
     for patch in (False, True):
         if patch:
