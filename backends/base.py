@@ -15,6 +15,7 @@ from prdsim.errors import BackendUnavailableError, ConfigError
 from prdsim.files.cores import available_cores
 from prdsim.files.memory import available_bytes
 
+from .arrays import Array
 from .fused import Fused
 from .primitives import Primitives
 
@@ -106,16 +107,23 @@ class Backend(Primitives):
         owner: object,  # noqa: ARG002 - nothing is recorded
         key: Hashable,  # noqa: ARG002
         operations: Callable[[], None],
-    ) -> None:
-        """Call ``operations``, or launch a recording of an earlier call.
+        *,
+        at_most: int = 1,  # noqa: ARG002
+        number: Array | None = None,  # noqa: ARG002
+    ) -> int:
+        """Call ``operations``, or launch a recording of an earlier call; return how often.
+
+        Once, or up to ``at_most`` times in a row where that is faster than call by call.
 
         For one ``owner`` and ``key``, ``operations`` issues the same operations, with the same
         scalars on the same arrays, every time; it allocates nothing and reads nothing back. A
-        device may record it once; the recording lives as long as ``owner``, which must keep the
+        backend may record it once; the recording lives as long as ``owner``, which must keep the
         arrays and be weakly referenceable. A number that changes from one call to the next is
-        kept in an array: see `set_word`.
+        kept in an array: see `set_word`. Within a row ``number``, such an array, grows by 1 each
+        time; what it holds afterwards is undefined.
         """
         operations()
+        return 1
 
 
 def require_product(k: Backend) -> None:

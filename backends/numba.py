@@ -6,7 +6,7 @@ computed as NumPy would, and sums do not depend on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -20,6 +20,7 @@ from .numba_cache import compiled
 from .numba_fused import NumbaFused
 from .numba_intrinsics import entries
 from .numba_kernels import PARALLEL_FROM, kernel
+from .numba_recordings import Recorder
 from .numpy import NumpyBackend
 
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
@@ -43,9 +44,10 @@ class NumbaBackend(NumpyBackend):
         most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
         self.threads = min(self.threads, most)
         numba_notices.begin()
-        numba_kernels.launch_threads()
+        numba_kernels.pool.launch()
         numba_kernels.load_blas(self.dtype)
         self.notes = numba_cache.trouble()
+        self._recorder = Recorder()
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "numba": numba.__version__}
@@ -66,6 +68,21 @@ class NumbaBackend(NumpyBackend):
 
     def fused(self, m: int, m_c: int, d_out: int, n: int) -> NumbaFused:
         return NumbaFused(self, m, m_c, d_out, n)
+
+    def replay(
+        self,
+        owner: object,
+        key: Hashable,
+        operations: Callable[[], None],
+        *,
+        at_most: int = 1,
+        number: Array | None = None,
+    ) -> int:
+        return self._recorder(owner, key, operations, at_most, number)
+
+    def to_device(self, source: Array, out: Array) -> None:
+        numba_kernels.calls.refuse()
+        super().to_device(source, out)
 
     def gemm(
         self, A: Array, B: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0
@@ -105,6 +122,9 @@ class NumbaBackend(NumpyBackend):
     def scale_columns(self, c: Array, A: Array, out: Array) -> None:
         _scale_columns(len(out), c, A, out)
 
+    def take_columns(self, A: Array, order: Array, out: Array) -> None:
+        _take_columns(len(out), A, order, out)
+
     def penalty_weights(self, squared_norms: Array, scale: float, out: Array) -> None:
         _penalty_weights(out.size, squared_norms, self.dtype.type(scale), out)
 
@@ -114,6 +134,13 @@ class NumbaBackend(NumpyBackend):
 
     def row_dots(self, A: Array, B: Array, out: Array) -> None:
         _row_dots(len(out), out, A, B)
+
+    def column_dots(self, A: Array, B: Array, out: Array) -> None:
+        if out.size == 1:  # NumPy adds a single column in another order
+            numba_kernels.calls.refuse()
+            super().column_dots(A, B, out)
+        else:
+            _column_dots(len(out), A, B, out, entries=A.size)
 
     def dot(self, A: Array, B: Array) -> float:
         if A.size < PARALLEL_FROM:  # not worth another second of compiling
@@ -129,6 +156,10 @@ class NumbaBackend(NumpyBackend):
         infinite = np.empty(self.threads, bool)
         _any_infinite(A.size, infinite, A.reshape(-1), parts=self.threads)
         return True not in infinite.tolist()
+
+    def gates(self, A: Array, out: Array) -> None:
+        numba_kernels.calls.refuse()
+        super().gates(A, out)
 
     def gate_changes(self, A: Array, gates: Array) -> int:
         changes = np.empty(self.threads, np.int64)
@@ -210,6 +241,13 @@ def _scale_columns(_part, begin, end, c, A, out):  # type: ignore[no-untyped-def
 
 
 @kernel
+def _take_columns(_part, begin, end, A, order, out):  # type: ignore[no-untyped-def]
+    for i in range(begin, end):
+        for p in range(out.shape[1]):
+            out[i, p] = A[i, order[p]]
+
+
+@kernel
 def _penalty_weights(_part, begin, end, squared_norms, scale, out):  # type: ignore[no-untyped-def]
     zero, one = out.dtype.type(0), out.dtype.type(1)
     for p in range(begin, end):
@@ -247,6 +285,15 @@ def _row_dots(_part, begin, end, out, A, B):  # type: ignore[no-untyped-def]
         for j in range(A.shape[1]):
             total += out.dtype.type(A[i, j]) * out.dtype.type(B[i, j])
         out[i] = total
+
+
+@kernel
+def _column_dots(_part, begin, end, A, B, out):  # type: ignore[no-untyped-def]
+    for j in range(begin, end):
+        out[j] = 0
+    for i in range(A.shape[0]):
+        for j in range(begin, end):
+            out[j] += out.dtype.type(A[i, j]) * out.dtype.type(B[i, j])
 
 
 @kernel

@@ -8,10 +8,10 @@ each other: on two cores, small products by BLAS's own threads took up to 8 ms i
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
-from threading import Lock
 from types import FunctionType
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ from numba import njit
 
 from .arrays import HostArray as Array
 from .numba_cache import compiled
-from .numba_intrinsics import fork, product
+from .numba_intrinsics import ENTRY_BYTES, fork, product
 
 PARALLEL_FROM = 1 << 16  # entries; below, waking the threads costs more than they save
 
@@ -42,29 +42,58 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     the number of threads, or within one entry: then neither threads nor this choice changes a bit.
     """
     python = cast(FunctionType, function)
-    shared = compiled(_called(python, njit(python)))
+    shared = compiled(_called(python, njit(python)), nogil=True)
 
     @wraps(python)
     def run(count: int, *arguments: Any, entries: int | None = None, parts: int = 0) -> None:
         large = (arguments[-1].size if entries is None else entries) >= PARALLEL_FROM
-        if not large or _threads.lost:
-            shared(*(1, parts or 1, count) + arguments)  # noqa: RUF005 - faster than a list
+        if not large or pool.lost:
+            at = 0 if calls.entries is None else calls.next_entry()
+            shared(*(at, 1, parts or 1, count) + arguments)  # noqa: RUF005 - faster than a list
             return
+        calls.refuse()
         threads = numba.get_num_threads()
         parts = parts or threads
-        with _threads.turn:
-            shared(min(threads, parts), parts, count, *arguments)
+        with pool.turn:
+            shared(0, min(threads, parts), parts, count, *arguments)
 
     return run
 
 
+class CannotRecordError(Exception):
+    """While kernels are recorded, something was called that is no kernel, or a large one.
+
+    Large kernels take so long that their calls do not matter.
+    """
+
+
+class _Calls(threading.local):
+    """The calls of kernels in a thread: they are done or, while there are entries, recorded."""
+
+    entries: list[Array] | None = None
+
+    def next_entry(self) -> int:
+        """Return the address of a new entry."""
+        assert self.entries is not None
+        self.entries.append(np.empty(ENTRY_BYTES // np.intp().itemsize, np.intp))
+        return int(self.entries[-1].ctypes.data)
+
+    def refuse(self) -> None:
+        """Raise `CannotRecordError` while calls are recorded."""
+        if self.entries is not None:
+            raise CannotRecordError
+
+
+calls = _Calls()
+
+
 def _called(function: FunctionType, task: Any) -> FunctionType:
-    """Return ``called(threads, parts, count, *arguments)``, with the names of the arguments.
+    """Return ``called(record_at, threads, parts, count, *arguments)``, with the arguments' names.
 
     It is made from text because a call of a compiled function with ``*`` takes twice as long.
     """
     names = ", ".join(function.__code__.co_varnames[3 : function.__code__.co_argcount])
-    text = f"def called(_t, _p, _c, {names}): fork(task, _t, _p, _c, ({names},))"
+    text = f"def called(_a, _t, _p, _c, {names}): fork(_a, task, _t, _p, _c, ({names},))"
     scope: dict[str, Any] = {"fork": fork, "task": task}
     exec(compile(text, function.__code__.co_filename, "exec"), scope)
     called = cast(FunctionType, scope["called"])
@@ -84,7 +113,7 @@ class _Threads:
     turn: AbstractContextManager[object] = nullcontext()
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._forked)
 
     def launch(self) -> None:
@@ -105,8 +134,7 @@ def _threading_layer() -> str | None:
         return None
 
 
-_threads = _Threads()
-launch_threads = _threads.launch
+pool = _Threads()
 
 
 @kernel

@@ -128,6 +128,9 @@ class Progress:
     Subclasses show it.
     """
 
+    every_step = False
+    """Whether to tell it of every step: small steps are taken in blocks of some 10 ms, else."""
+
     def start(self, done: float, total: float) -> None:
         """Report that the run begins, with ``done`` of ``total``."""
 

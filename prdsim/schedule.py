@@ -142,6 +142,11 @@ class Agenda:
         """The next planned time; infinite for a plan of steps."""
         return self._left[-1] if self._by_time and self._left else math.inf
 
+    @property
+    def next_step(self) -> float:
+        """The next planned step; infinite for a plan of times."""
+        return math.inf if self._by_time or not self._left else self._left[-1]
+
     def due(self, step: int, time: float) -> list[float]:
         """Return the times of the rows due since the last call, at a step and time of the run."""
         found = []

@@ -45,6 +45,8 @@ class Killed(BaseException):
 class At(Progress):
     """Progress that does something when a run reaches a step, or begins there or beyond."""
 
+    every_step = True
+
     def __init__(self, step: int, action: Callable[[], None]) -> None:
         self._step, self._action = step, action
 

@@ -17,7 +17,7 @@ from prdsim.physics.gradients import (
 from prdsim.physics.model import Model
 from prdsim.physics.state import State
 from prdsim.running.runge_kutta import RungeKutta
-from prdsim.running.stepper import Memory, beside
+from prdsim.running.stepper import Memory, beside, keep
 from prdsim.running.tableaux import TABLEAUX
 
 
@@ -44,7 +44,7 @@ class AlternatingDescent:
     def allocate(self, model: Model, state: State) -> Memory:
         generator = tuple(name for name in model.moving if name in "UV")
         velocity = State.empty(model.backend, model.state_shapes, generator if model.parts else ())
-        return Memory([velocity], trial=beside(model, state) if self.dense else None)
+        return Memory([velocity], before=beside(model, state) if self.dense else None)
 
     def critic_update_size(self, step_size: float) -> float:
         """Return the size of one critic update within a step."""
@@ -52,7 +52,7 @@ class AlternatingDescent:
             return self.critic_step_size
         return self.critic_rate * step_size / max(self.critic_steps, 1)
 
-    def step(
+    def advance(
         self,
         model: Model,
         state: State,
@@ -60,7 +60,8 @@ class AlternatingDescent:
         *,
         index: int,
         step_size: float,
-    ) -> tuple[State, float]:
+        at_most: int = 1,
+    ) -> int:
         size = self.critic_update_size(step_size)
 
         def at_once() -> None:
@@ -81,8 +82,9 @@ class AlternatingDescent:
 
         begin_step(model, index)
         operations = by_panels if model.parts else at_once
-        model.backend.replay(memory, (size, step_size), operations)
-        return state, 0.0
+        return model.backend.replay(
+            memory, (size, step_size), operations, at_most=at_most, number=model.work.step
+        )
 
     def update_critic(
         self, model: Model, state: State, updates: Iterable[int], step_size: float
@@ -93,12 +95,7 @@ class AlternatingDescent:
                 critic_gradient(model, state, out=state, update=update, alpha=-step_size, beta=1.0)
 
     def remember(self, model: Model, state: State, memory: Memory) -> None:
-        assert memory.trial is not None
-        for name in model.moving:
-            model.backend.copy(getattr(state, name), out=getattr(memory.trial, name))
-
-    def accept(self, old: State, new: State, memory: Memory) -> None:
-        """Do nothing: the state was advanced in place."""
+        keep(model, state, memory)
 
     def interpolate(
         self,
@@ -111,7 +108,7 @@ class AlternatingDescent:
         out: State,
     ) -> None:
         for name in model.moving:
-            old, new = getattr(memory.trial, name), getattr(state, name)
+            old, new = getattr(memory.before, name), getattr(state, name)
             terms = [(1.0 - fraction, old), (fraction, new)]
             model.backend.combine(terms, out=getattr(out, name))
 

@@ -34,6 +34,7 @@ _FINITE = {
     "distance_U_max": "the distance of a neuron's u_j",  # of weights whose squares overflow
     "distance_V_max": "the distance of a neuron's v_j",
 }
+_MOST_STEPS = 1 << 20  # between two looks at what is due
 _COMMIT_SECONDS = 1.0  # between commits of scalars alone, so that readers see progress
 _UNASSESSED = "not assessed"  # but by `prdsim.convergence`, later
 
@@ -126,11 +127,11 @@ class Loop:
                 self._record(restart=True)
             self._show(stop)
             while not simulation.finished and not stop.due():
-                self._advance()
+                steps = self._advance(progress.every_step or stop.conditional)
                 self._record()
                 loss = self._last.get("loss_sup", float("nan"))
                 progress.update(simulation.progress[0], simulation.step, loss)
-                self._pace.step()
+                self._pace.steps(steps)
                 self._show(stop)
             result = self._end(stop)
         except DivergedError as error:
@@ -164,10 +165,14 @@ class Loop:
                     stop.call(observer, observation)
                 observation.close()
 
-    def _advance(self) -> None:
-        next_view = min(self._snapshots.next_time, self._scalars.next_time)
+    def _advance(self, one: bool) -> int:
+        """Take one step, or some up to the next record; return how many."""
+        simulation, plans = self._simulation, (self._snapshots, self._scalars)
+        left = min(plan.next_step for plan in plans) - simulation.step
+        at_most = 1 if one else int(min(left, _MOST_STEPS))
+        next_view = min(plan.next_time for plan in plans)
         try:
-            self._simulation.advance(next_view=next_view)
+            return simulation.advance_some(at_most, next_view=next_view)
         except DivergedError as error:  # adaptive steps shrank away
             self._diverge(str(error).splitlines()[0].removeprefix("diverged: "))
 

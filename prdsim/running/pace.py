@@ -11,13 +11,13 @@ class Pace:
 
     def __init__(self) -> None:
         self._begun = self._first = time.perf_counter()
-        self._steps = 0
+        self._steps = self._at_first = 0
 
-    def step(self) -> None:
-        """Count a step that has ended."""
-        self._steps += 1
-        if self._steps == 1:
-            self._first = time.perf_counter()
+    def steps(self, count: int) -> None:
+        """Count steps that have ended, since the last call."""
+        self._steps += count
+        if not self._at_first:
+            self._first, self._at_first = time.perf_counter(), count
 
     @property
     def seconds(self) -> float:
@@ -27,6 +27,5 @@ class Pace:
     @property
     def step_seconds(self) -> float:
         """The time of a step after the first, records included; NaN before there are two."""
-        if self._steps < 2:
-            return nan
-        return (time.perf_counter() - self._first) / (self._steps - 1)
+        counted = self._steps - self._at_first
+        return (time.perf_counter() - self._first) / counted if counted else nan

@@ -8,7 +8,7 @@ from math import sqrt
 from prdsim.physics.gradients import velocity
 from prdsim.physics.model import Model
 from prdsim.physics.state import State
-from prdsim.running.stepper import Images, Memory, beside
+from prdsim.running.stepper import Images, Memory, beside, keep
 from prdsim.running.tableaux import Tableau
 
 
@@ -50,6 +50,11 @@ class RungeKutta:
         """Whether states within a step need a velocity that is not among the stages."""
         return self.dense and not self.tableau.first_same_as_last
 
+    @property
+    def _needs_before(self) -> bool:
+        """Whether states within a step need a copy of the state before it."""
+        return self.dense and not self.adaptive
+
     def allocate(self, model: Model, state: State) -> Memory:
         def empty() -> State:
             return State.empty(model.backend, model.state_shapes, model.moving)
@@ -60,12 +65,13 @@ class RungeKutta:
         return Memory(
             [empty() for _ in self.tableau.a],
             trial=beside(model, state),
+            before=beside(model, state) if self._needs_before else None,
             error=empty() if self.adaptive else None,
             last=empty() if self._needs_last else None,
             images=images,
         )
 
-    def step(
+    def advance(
         self,
         model: Model,
         state: State,
@@ -73,34 +79,29 @@ class RungeKutta:
         *,
         index: int,  # noqa: ARG002 - the flow is autonomous
         step_size: float,
-    ) -> tuple[State, float]:
-        trial, first_stage = memory.trial, memory.first_stage
-        assert trial is not None
-
+        at_most: int = 1,
+    ) -> int:
         def operations() -> None:
-            self._combine_stages(
-                model, state, memory.stages, step_size, trial, first_stage, memory.images
-            )
+            self._compute_stages(model, state, memory, step_size)
+            _advance(model, state, step_size, self.tableau.b, memory.stages, out=state)
 
+        memory.last_known = False
+        return model.backend.replay(memory, step_size, operations, at_most=at_most)
+
+    def attempt(
+        self, model: Model, state: State, memory: Memory, *, step_size: float
+    ) -> tuple[State, float]:
+        trial = memory.trial
+        assert trial is not None
+        self._compute_stages(model, state, memory, step_size)
         memory.first_stage = True
-        if self.adaptive:  # step sizes never repeat, and the stages change places
-            operations()
-            return trial, self._error_norm(model, trial, memory, step_size)
-        model.backend.replay(memory, (memory.swapped, first_stage, step_size), operations)
-        return trial, 0.0
+        return trial, self._error_norm(model, trial, memory, step_size)
 
-    def _combine_stages(
-        self,
-        model: Model,
-        state: State,
-        stages: list[State],
-        step_size: float,
-        trial: State,
-        first_stage: bool,
-        images: Images | None,
-    ) -> None:
-        """Compute the stages, except a first one already known, and the new state."""
-        if not first_stage:
+    def _compute_stages(self, model: Model, state: State, memory: Memory, step_size: float) -> None:
+        """Compute the stages, except a first one already known; leaves where the last begins."""
+        trial, stages, images = memory.trial, memory.stages, memory.images
+        assert trial is not None
+        if not memory.first_stage:
             velocity(model, state, out=stages[0])
         if images is not None and not images.valid:
             images.compute(model, state, stages[0])
@@ -111,20 +112,16 @@ class RungeKutta:
                 terms = [(1.0, images.A), (step_size * row[0], images.G)]
                 model.backend.combine(terms, out=model.work.A)
             velocity(model, trial, out=stage, with_A=with_A)
-        if not self.tableau.first_same_as_last:
-            _advance(model, state, step_size, self.tableau.b, stages, out=trial)
 
     def accept(self, old: State, new: State, memory: Memory) -> None:
         assert memory.trial is new
-        memory.trial, memory.swapped, memory.last_known = old, not memory.swapped, False
-        memory.first_stage = self.tableau.first_same_as_last
-        if memory.first_stage:
-            memory.stages.insert(0, memory.stages.pop())
+        memory.trial = old
+        memory.stages.insert(0, memory.stages.pop())  # first same as last
         if memory.images is not None:
             memory.images.accept()
 
     def remember(self, model: Model, state: State, memory: Memory) -> None:
-        """Do nothing: the state before a step is kept in any case."""
+        keep(model, state, memory)
 
     def interpolate(
         self,
@@ -136,10 +133,11 @@ class RungeKutta:
         step_size: float,
         out: State,
     ) -> None:
-        assert memory.trial is not None
+        before = memory.trial if self.adaptive else memory.before
+        assert before is not None
         stages = self._stages_of_last_step(model, state, memory)
         weights = self.tableau.interpolant(fraction)
-        _advance(model, memory.trial, step_size, weights, stages, out=out)
+        _advance(model, before, step_size, weights, stages, out=out)
 
     def _stages_of_last_step(self, model: Model, state: State, memory: Memory) -> list[State]:
         """Return the velocities that the interpolant combines; one of them may be computed."""

@@ -10,7 +10,6 @@ from prdsim.arguments import integer, number
 from prdsim.config import Resolved, RunConfig
 from prdsim.config.files import config_of
 from prdsim.errors import PrdsimError
-from prdsim.files.small import size_text
 from prdsim.physics.charts import make_chart, range_factors
 from prdsim.physics.gradients import velocity
 from prdsim.physics.initial import draw_initial
@@ -18,6 +17,7 @@ from prdsim.physics.model import dimensions_of
 from prdsim.physics.panels import Panels
 from prdsim.physics.state import RestartPoint, State
 from prdsim.running.allocation import allocate
+from prdsim.running.description import description
 from prdsim.running.inputs import (
     at_precision,
     check_beginning,
@@ -26,7 +26,6 @@ from prdsim.running.inputs import (
     check_samples,
 )
 from prdsim.running.integrators import make_stepper
-from prdsim.running.memory import needed_bytes
 from prdsim.running.resolve import backend_of, chart_and_panel, resolve
 from prdsim.running.runge_kutta import RungeKutta
 from prdsim.running.step_control import FixedSteps
@@ -168,29 +167,46 @@ class Simulation:
         """Take up to ``steps`` accepted steps, fewer if the run is finished before.
 
         No step is shortened, neither for the end time nor for a record. ``next_view`` is the time
-        of the next state to be viewed, which gd must know. Raises `DivergedError` if an adaptive
-        step size has shrunk to nothing.
+        of the next state to be viewed, which methods of fixed steps must know. Raises
+        `DivergedError` if an adaptive step size has shrunk to nothing.
         """
-        for _ in range(integer("steps", steps, least=0)):
-            if self.finished:
-                return
-            if self.stepper.adaptive:
-                self._adaptive_step()
-            else:
-                self._fixed_step(min(next_view, self.config.end_time or next_view))
+        left = integer("steps", steps, least=0)
+        while left > 0 and not self.finished:
+            left -= self.advance_some(left, next_view=next_view)
 
-    def _fixed_step(self, next_view: float) -> None:
-        time = self._fixed.time(self.step + 1)
-        if self.stepper.dense and next_view < time:
+    def advance_some(self, at_most: int, *, next_view: float = float("inf")) -> int:
+        """Take a step, or some of ``at_most`` where that is faster; return how many.
+
+        As `advance`, but for a short time: at most some 10 ms, unless a single step takes longer.
+        """
+        if self.stepper.adaptive:
+            self._adaptive_step()
+            return 1
+        return self._fixed_steps(at_most, min(next_view, self.config.end_time or next_view))
+
+    def _fixed_steps(self, at_most: int, next_view: float) -> int:
+        if self.stepper.dense and next_view < self._fixed.time(self.step + 1):
             self.stepper.remember(self.model, self.state, self._memory)
-        self._load_field()
-        self._attempt(self._fixed.size_of(self.step))
-        self.time = time
+        until = min(next_view, self._load_field())
+        at_most = min(at_most, self.config.step_limit - self.step)
+        return self._take(
+            self._fixed.alike(self.step, at_most, until), self._fixed.size_of(self.step)
+        )
+
+    def _take(self, at_most: int, size: float) -> int:
+        """Take a step of a size, or up to ``at_most``; return how many."""
+        model, state, memory, index = self.model, self.state, self._memory, self.step
+        advance = self.stepper.advance
+        taken = advance(model, state, memory, index=index, step_size=size, at_most=at_most)
+        self.evaluations += taken * self.stepper.evaluations
+        self.step += taken
+        self.time, self._taken = self._fixed.time(self.step), size
+        return taken
 
     def _adaptive_step(self) -> None:
         end = self._load_field()
         left = end - self.time
-        size = self._control.step(lambda size: self._attempt(size, allowed=1.0), at_most=left)
+        size = self._control.step(self._attempt, at_most=left)
         self.time = end if size == left else self.time + size
 
     def _load_field(self) -> float:
@@ -198,14 +214,12 @@ class Simulation:
 
         Velocities that were kept from the last step are of another field, then.
         """
-        forcing, memory = self.model.forcing, self._memory
+        forcing = self.model.forcing
         if forcing is None:
             return float("inf")
         interval = forcing.interval(self.time)
         if forcing.load(interval):
-            memory.first_stage = False
-            if memory.images is not None:
-                memory.images.valid = False
+            self._memory.forget()
         return forcing.end(interval)
 
     def _load_last_field(self) -> None:
@@ -216,14 +230,14 @@ class Simulation:
         elif forcing is not None:
             forcing.load(forcing.interval(self._fixed.time(max(self.step - 1, 0))))
 
-    def _attempt(self, step_size: float, allowed: float = float("inf")) -> float:
-        """Attempt a step, accept it if its error is allowed, and return the error."""
-        self.evaluations += self.stepper.evaluations - self._memory.first_stage
-        new, error = self.stepper.step(
-            self.model, self.state, self._memory, index=self.step, step_size=step_size
-        )
-        if error <= allowed:
-            self.stepper.accept(self.state, new, self._memory)
+    def _attempt(self, step_size: float) -> float:
+        """Attempt an adaptive step, accept it if its error is at most 1, and return the error."""
+        stepper, memory = self.stepper, self._memory
+        assert isinstance(stepper, RungeKutta)
+        self.evaluations += stepper.evaluations - memory.first_stage
+        new, error = stepper.attempt(self.model, self.state, memory, step_size=step_size)
+        if error <= 1.0:
+            stepper.accept(self.state, new, memory)
             self.state = new
             self.step += 1
             self._taken = step_size
@@ -259,28 +273,14 @@ class Simulation:
 
     def describe(self) -> str:
         """Return one line with data, diffusion, sizes, backend, chart and predicted memory."""
-        sizes, resolved = self.dimensions, self.resolved
-        needed = needed_bytes(self.config, sizes, self.backend, resolved.chart, resolved.panel)
-        count = f"{resolved.threads} thread{'s' if resolved.threads > 1 else ''}"
-        threads = f", {count}" if resolved.device == "cpu" else ""
-        rate = ""
-        beta = resolved.critic_rate  # unknown in files of version 1
-        if beta is not None and self.config.critic_step_size is not None and self.config.adversary:
-            rate = f"; critic's speed beta = {beta:.3g}"
-        return (
-            f"{self.config.dataset}, {self.config.adversary_in_words}; "
-            f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
-            f"{resolved.backend} on {resolved.device}{threads}, {self.config.precision}, "
-            f"{resolved.chart} chart{resolved.panels_in_words}{rate}; "
-            f"about {size_text(needed)} of memory for arrays"
-        )
+        return description(self.config, self.dimensions, self.backend, self.resolved)
 
     def view(self, time: float | None = None) -> State:
         """Return the present state, or that of a time within the last step, by interpolation.
 
         Valid until the next call or step. States within a step exist for runs to an ``end_time``;
-        for gd only if `advance` was given ``next_view``. Raises `PrdsimError` for a time before the
-        last step (a fault in the caller).
+        for fixed steps only if `advance` was given ``next_view``. Raises `PrdsimError` for a time
+        before the last step (a fault in the caller).
         """
         if time is None or number("time", time) >= self.time:
             return self.state
@@ -389,11 +389,10 @@ class Simulation:
         self._control.rejected = int(scalars["rejected_steps"])
         self._lambda_max = scalars["lambda_max"]
         self._load_last_field()
+        self._memory.forget()
         for name, array in self.state:
             self.backend.to_device(point.arrays[name], array)
         for name in self._carried_velocities:
             stage = getattr(self._memory.stages[0], name)
             self.backend.to_device(point.arrays[f"velocity_{name}"], stage)
             self._memory.first_stage = True
-        if self._memory.images is not None:
-            self._memory.images.valid = False

@@ -97,6 +97,19 @@ class FixedSteps:
             return self.size * (steps * (steps + 1) / (2 * self.ramp))
         return self.size * (steps - (self.ramp - 1) / 2)
 
+    def alike(self, index: int, at_most: int, until: float) -> int:
+        """Return how many steps from ``index`` on have one size and end by a time.
+
+        At least 1, even if that ends later, and at most ``at_most``.
+        """
+        if index + 1 < self.ramp:
+            return 1
+        left = (until - self.time(index)) / self.size
+        count = max(1, int(min(left + 1, at_most)))  # or one less, by rounding
+        while count > 1 and self.time(index + count) > until:
+            count -= 1
+        return count
+
 
 def fixed_step(lambda_max: float) -> float:
     """Return the step size for "auto" of fixed steps, by lambda_max at t = 0; NaN if unknown."""

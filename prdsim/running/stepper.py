@@ -5,15 +5,16 @@ A stepper is stateless. It has a ``name``, the ``order`` of the solution at a fi
 step, ``stability_limit``, the largest h lambda for which dx/dt = -lambda x does not grow, and says
 whether it is ``adaptive`` and whether states within a step will be asked for (``dense``).
 
-``allocate`` returns the memory for steps that begin at a state. ``step`` attempts step ``index``
-(from 0) and returns the new state and the error norm (limit 1): one that is not adaptive may
-advance the state in place and returns error 0, an adaptive one leaves it untouched. ``accept``, to
-be called after every step that counts, takes the old state's arrays as memory.
-`prdsim.running.step_control` decides which do, and how large the next one is.
+``allocate`` returns the memory for steps that begin at a state. A method of fixed steps has
+``advance``: it takes step ``index`` (from 0), and up to ``at_most`` alike from there where the
+backend does so in one call, in place, and returns how many. An adaptive method has ``attempt``: it
+attempts a step and returns the new state and the error norm (limit 1), and leaves the old state
+untouched; ``accept``, to be called after every step that counts, takes the old state's arrays as
+memory. `prdsim.running.step_control` decides which do, and how large the next one is.
 
-``interpolate`` writes the arrays that move at a ``fraction`` in (0, 1) of the last accepted step,
-of size ``step_size``, given the state after it; ``remember``, called before that step, keeps the
-state before it if it is needed. The next step's bits do not depend on either.
+``interpolate`` writes the arrays that move at a ``fraction`` in (0, 1) of the last step, of size
+``step_size``, given the state after it; ``remember``, called before that step, keeps the state
+before it if it is needed. The next step's bits do not depend on either.
 """
 
 from __future__ import annotations
@@ -61,22 +62,28 @@ class Images:
 class Memory:
     """Arrays and flags that a stepper keeps between and within steps, allocated once.
 
-    ``stages`` holds velocities; ``trial`` the state of a stage, finally the new state and, once a
-    step is accepted, the previous one; ``error`` the estimate's difference; ``last`` the velocity
-    at the present state, if no stage is and states within steps are needed (``last_known``: it has
-    been computed). ``first_stage`` says that stages[0] already is that velocity (first same as
-    last). ``swapped`` changes whenever the states change places: it says which of the two a step
-    begins at. Recordings of steps live as long as this object.
+    ``stages`` holds velocities; ``trial`` the state of a stage and, for adaptive methods, finally
+    the new state and, once a step is accepted, the previous one; ``before`` the state before a
+    fixed step, if `remember` has kept it; ``error`` the estimate's difference; ``last`` the
+    velocity at the present state, if no stage is and states within steps are needed
+    (``last_known``: it has been computed). ``first_stage`` says that stages[0] already is that
+    velocity (first same as last). Recordings of steps live as long as this object.
     """
 
     stages: list[State] = field(default_factory=list)
     trial: State | None = None
+    before: State | None = None
     error: State | None = None
     last: State | None = None
     last_known: bool = False
     first_stage: bool = False
-    swapped: bool = False
     images: Images | None = None
+
+    def forget(self) -> None:
+        """What was kept from the last step is not of this one: recompute it."""
+        self.first_stage = False
+        if self.images is not None:
+            self.images.valid = False
 
 
 def beside(model: Model, state: State) -> State:
@@ -86,3 +93,10 @@ def beside(model: Model, state: State) -> State:
         if name not in model.moving:
             setattr(other, name, array)
     return other
+
+
+def keep(model: Model, state: State, memory: Memory) -> None:
+    """Copy the arrays of a state that move to ``before``."""
+    assert memory.before is not None
+    for name in model.moving:
+        model.backend.copy(getattr(state, name), out=getattr(memory.before, name))

@@ -47,6 +47,11 @@ class StopRequest(StopByException):
             super()._act(number, frame)
         self.signal = signal.Signals(number)
 
+    @property
+    def conditional(self) -> bool:
+        """Whether there is a condition, to be asked after every step."""
+        return self._condition is not None
+
     def due(self) -> bool:
         """Ask whether the run is to stop now."""
         if self._condition is not None and not self.reason:

@@ -63,7 +63,7 @@ def _by_flow(config: RunConfig, model: Model, state: State, step_size: float) ->
 
     def attempt(size: float) -> float:
         nonlocal reached
-        new, error = method.step(model, reached, memory, index=0, step_size=size)
+        new, error = method.attempt(model, reached, memory, step_size=size)
         if error <= 1.0:
             method.accept(reached, new, memory)
             reached = new

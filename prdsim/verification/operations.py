@@ -113,20 +113,51 @@ def _active(o: Operands) -> Iterator[Finding]:
 
 
 def _replay(o: Operands) -> Iterator[Finding]:
-    """Two recurring tasks in turn, often enough to be recorded: each is done once per call."""
-    A = o.normal(*SHAPES[-1])
-    terms, totals = o.load(A), [o.load(np.zeros_like(A)) for _ in range(2)]
-    for _, (sign, total) in product(range(_REPLAYS), zip((1.0, -1.0), totals, strict=True)):
+    """Two recurring tasks in turn, often enough to be recorded: as often as is said, no more.
 
-        def add(sign: float = sign, total: Array = total) -> None:
-            o.k.combine([(1.0, total), (sign, terms)], out=total)
+    Once a call or up to some times in a row, in which a number grows.
+    """
+    for shape, at_most in product((SHAPES[3], SHAPES[-1]), (1, 5)):
+        A, cell = o.normal(*shape), o.load(np.zeros(1, np.uint64))
+        tasks = [_Recurring(o, A, cell), _Recurring(o, -A, cell)]
+        for _, task in product(range(_REPLAYS), tasks):
+            task.replay(at_most)
+        for name, task in zip(("first", "second"), tasks, strict=True):
+            where = f"{name} of two, {task.done} times"
+            yield same(where, o.k.to_host(task.total), task.expected(A.shape[1]))
+            most = _REPLAYS * at_most
+            wrong = not _REPLAYS <= task.done <= most
+            yield Finding(f"{where}, at most {most}", wrong, 0.0, "what it returns")
 
-        o.k.replay(o, sign, add)
-    for name, total in zip(("first", "second"), totals, strict=True):
-        expected = np.zeros_like(A)
-        for _ in range(_REPLAYS):
-            expected += A if name == "first" else -A
-        yield same(f"{name} of two, {_REPLAYS} times", o.k.to_host(total), expected)
+
+class _Recurring:
+    """total += A + a row of random numbers, drawn by the number of the time."""
+
+    def __init__(self, o: Operands, A: HostArray, cell: Array) -> None:
+        self._o, self._A, self._cell, self.done = o, A, cell, 0
+        self._term, self.total = o.load(A), o.load(np.zeros_like(A))
+        self._row, self._ones = o.unset((A.shape[1],)), o.load(np.ones_like(A))
+        self._rows = o.unset(A.shape)
+
+    def replay(self, at_most: int) -> None:
+        k = self._o.k
+        k.set_word(self.done, out=self._cell)
+        self.done += k.replay(self, None, self._add, at_most=at_most, number=self._cell)
+
+    def _add(self) -> None:
+        k = self._o.k
+        k.uniforms(0, Stream.PENALTY_POINTS, self._cell, 0, out=self._row)
+        k.scale_columns(self._row, self._ones, out=self._rows)
+        terms = [(1.0, self.total), (1.0, self._term)]
+        k.combine(terms, out=self.total)
+        k.combine([(1.0, self.total), (1.0, self._rows)], out=self.total)
+
+    def expected(self, n: int) -> HostArray:
+        total = np.zeros_like(self._A)
+        for number in range(self.done):
+            total += self._A
+            total += randomness.uniforms(0, Stream.PENALTY_POINTS, number, 0, n).astype(total.dtype)
+        return total
 
 
 # -- elementwise -----------------------------------------------------------------------------------

@@ -361,10 +361,8 @@ BUGS = [
     Bug(
         "the number of a step is recorded with it",
         prdsim.running.integrators,
-        "model.backend.replay(memory, (size, step_size), operations)",
-        "model.backend.replay(\n"
-        "            memory, step_size, lambda: (begin_step(model, index), operations())\n"
-        "        )",
+        "memory, (size, step_size), operations,",
+        "memory, step_size, lambda: (begin_step(model, index), operations()),",
         "graphs",
     ),
     Bug(
@@ -375,17 +373,17 @@ BUGS = [
         "trajectories",
     ),
     Bug(
-        "old and new state share a graph",
+        "a graph for all step sizes",
         prdsim.running.runge_kutta,
-        "(memory.swapped, first_stage, step_size)",
-        "(first_stage, step_size)",
+        "replay(memory, step_size, operations",
+        "replay(memory, None, operations",
         "graphs",
     ),
     Bug(
         "the step size of the recording",
         prdsim.running.integrators,
-        "model.backend.replay(memory, (size, step_size), operations)",
-        "model.backend.replay(memory, size, operations)",
+        "memory, (size, step_size), operations",
+        "memory, size, operations",
         "graphs",
     ),
     # the physics as issued to the device (the references were computed before)
@@ -437,8 +435,9 @@ BUGS = [
     Bug(
         "a stage of an earlier step",
         prdsim.running.runge_kutta,
-        "memory.first_stage = self.tableau.first_same_as_last",
-        "memory.first_stage = True",
+        "            _advance(model, state, step_size, self.tableau.b,",
+        "            memory.first_stage = True\n"
+        "            _advance(model, state, step_size, self.tableau.b,",
         "trajectories",
     ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -182,6 +182,21 @@ class Errors:
     def __call__(self, size: float) -> float:
         self.sizes.append(size)
         return self.errors.pop(0)
+
+
+@pytest.mark.parametrize("ramp", [1, 4])
+@pytest.mark.parametrize("size", [0.1, 0.07, 1 / 3])
+def test_steps_alike_have_one_size_and_end_in_time(ramp, size):
+    steps = FixedSteps(size, ramp)
+    untils = [*(steps.time(k) for k in range(12)), 0.0, size / 2, 5.5 * size, np.inf]
+    for index, most, until in product(range(9), (1, 2, 7), untils):
+        fitting = [
+            count
+            for count in range(1, most + 1)
+            if steps.size_of(index + count - 1) == steps.size_of(index)
+            and steps.time(index + count) <= until
+        ]
+        assert steps.alike(index, most, until) == max([1, *fitting])
 
 
 def test_a_step_is_attempted_until_its_error_is_allowed():

@@ -211,15 +211,22 @@ def begun(problem: Problem, name: str, backend: str = "numpy") -> Any:
     return model, state, stepper, stepper.allocate(model, state)
 
 
+def stepped(model: Any, state: Any, stepper: Any, memory: Any, index: int, h: float) -> Any:
+    """The state after a step, whatever its error."""
+    if not stepper.adaptive:
+        assert stepper.advance(model, state, memory, index=index, step_size=h) == 1
+        return state
+    new, _ = stepper.attempt(model, state, memory, step_size=h)
+    stepper.accept(state, new, memory)
+    return new
+
+
 def run_fixed(problem: Problem, name: str, steps: int, open_gates: Any) -> np.ndarray:
     """Take steps of END / steps without error control; return U, V, W, a as one vector."""
     model, state, stepper, memory = begun(problem, name)
     gates = open_gates(pack(problem.initial))
     for index in range(steps):
-        new, error = stepper.step(model, state, memory, index=index, step_size=END / steps)
-        assert stepper.adaptive or error == 0.0
-        stepper.accept(state, new, memory)
-        state = new
+        state = stepped(model, state, stepper, memory, index, END / steps)
         assert np.array_equal(open_gates(pack(model.weights(state))), gates), index
     return pack(model.weights(state))
 
@@ -256,10 +263,9 @@ def run_into_a_step(
     within = beside(model, state)
     with model.backend.active():
         for index in range(steps):
-            stepper.remember(model, state, memory)
-            new, _ = stepper.step(model, state, memory, index=index, step_size=h)
-            stepper.accept(state, new, memory)
-            state = new
+            if not stepper.adaptive:
+                stepper.remember(model, state, memory)
+            state = stepped(model, state, stepper, memory, index, h)
         stepper.interpolate(model, state, memory, fraction=fraction, step_size=h, out=within)
         return pack(model.weights(within))
 
@@ -620,9 +626,9 @@ def test_error_estimate_is_the_documented_norm(integrator, chart, moving):
     model, state = problem.model(integrator=integrator, chart=chart, trainable=moving, **keys)
     stepper = RungeKutta(tableau, rtol, atol)
     memory = stepper.allocate(model, state)
-    _, norm = stepper.step(model, state, memory, index=0, step_size=h)
-    stepper.step(model, state, memory, index=0, step_size=2.0 * h)
-    _, again = stepper.step(model, state, memory, index=0, step_size=h)
+    _, norm = stepper.attempt(model, state, memory, step_size=h)
+    stepper.attempt(model, state, memory, step_size=2.0 * h)
+    _, again = stepper.attempt(model, state, memory, step_size=h)
     assert again == norm
     assert memory.images is None or memory.images.valid  # computed once
     # The estimate is a difference of nearly equal sums: 7 stages, each good to 1e-14 of |h k|.
@@ -638,10 +644,10 @@ def test_a_step_that_is_not_finite_is_never_within_tolerance(integrator, bad):
     model, state = problem.model(integrator=integrator)
     stepper = make_stepper(problem.config(integrator=integrator))
     memory = stepper.allocate(model, state)
-    stepper.step(model, state, memory, index=0, step_size=1e-3)
+    stepper.attempt(model, state, memory, step_size=1e-3)
     getattr(memory.stages[0], bad)[...] = np.nan  # its velocity, and nothing else
     with model.backend.active():
-        _, error = stepper.step(model, state, memory, index=0, step_size=1e-3)
+        _, error = stepper.attempt(model, state, memory, step_size=1e-3)
     assert not error <= 1.0
 
 
@@ -653,7 +659,7 @@ def test_without_an_absolute_tolerance_arrays_that_are_zero_allow_no_error(integ
     model, state = problem.model(integrator=integrator)
     stepper = RungeKutta(TABLEAUX[integrator], rtol=1e-3, atol=0.0)
     memory = stepper.allocate(model, state)
-    _, error = stepper.step(model, state, memory, index=0, step_size=1e-3)
+    _, error = stepper.attempt(model, state, memory, step_size=1e-3)
     assert error == float("inf")
 
 
@@ -666,10 +672,10 @@ def test_rejected_steps_leave_the_state_as_it_was(integrator, backend):
     memory = stepper.allocate(model, state)
     before = model.weights(state)
     with model.backend.active():
-        _, error = stepper.step(model, state, memory, index=0, step_size=100.0)
+        _, error = stepper.attempt(model, state, memory, step_size=100.0)
         assert error > 1.0
         assert same_bits(model.weights(state), before)
-        small, _ = stepper.step(model, state, memory, index=0, step_size=1e-4)
+        small, _ = stepper.attempt(model, state, memory, step_size=1e-4)
         fresh = stepper.allocate(model, state)
-        direct, _ = stepper.step(model, state, fresh, index=0, step_size=1e-4)
+        direct, _ = stepper.attempt(model, state, fresh, step_size=1e-4)
     assert same_bits(model.weights(small), model.weights(direct))

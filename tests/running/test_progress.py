@@ -40,6 +40,8 @@ def clock(monkeypatch) -> list[float]:
 class Ears(Progress):
     """Progress that keeps what it is told."""
 
+    every_step = True
+
     def __init__(self) -> None:
         self.told: list[tuple[float, ...]] = []
 

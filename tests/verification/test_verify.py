@@ -142,19 +142,37 @@ class LastBits(NumpyBackend):
             out *= 1.0 - 1.2e-16 * np.random.default_rng().integers(0, 2, out.shape)
 
 
+class OneTooFew(NumpyBackend):
+    """Says that it has done in a row what it has done less often."""
+
+    def replay(self, *recurring: Any, at_most: int, **_: Any) -> int:
+        recurring[-1]()
+        return at_most
+
+
+class SameNumber(NumpyBackend):
+    """Repeats operations with the number of the first time."""
+
+    def replay(self, *recurring: Any, at_most: int, **_: Any) -> int:
+        for _ in range(at_most):
+            recurring[-1]()
+        return at_most
+
+
 class LongSteps(Simulation):
-    def _attempt(self, step_size: float, allowed: float = float("inf")) -> float:
-        return super()._attempt(step_size * (1.0 + 1e-9), allowed)
+    def _take(self, at_most: int, size: float) -> int:
+        return super()._take(at_most, size * (1.0 + 1e-9))
 
 
 class SamePenaltyPoints(Simulation):
     """Every step draws the first step's penalty points."""
 
-    def _attempt(self, step_size: float, allowed: float = float("inf")) -> float:
+    def _take(self, at_most: int, size: float) -> int:  # noqa: ARG002
         step, self.step = self.step, 0
-        error = super()._attempt(step_size, allowed)
+        super()._take(1, size)
         self.step += step
-        return error
+        self.time = self._fixed.time(self.step)
+        return 1
 
 
 class LosesTheCarry(Simulation):
@@ -189,6 +207,8 @@ PLANTED = {  # the fault, the rung that must name it, and a part of the item
     "an exception": (Candidate(Breaks()), "primitive", "RuntimeError: out of registers"),
     "packed once": (Candidate(PacksOnce()), "primitive", "critic_moments"),
     "transposed once": (Candidate(TransposesOnce()), "step", ": "),
+    "a step too few": (Candidate(OneTooFew()), "primitive", "replay"),
+    "same number": (Candidate(SameNumber()), "primitive", "replay"),
     "long steps": (Candidate(NumpyBackend(), LongSteps), "step", "gd: U"),
     "same points": (Candidate(NumpyBackend(), SamePenaltyPoints), "trajectory", "gd: "),
     "last bits": (Candidate(LastBits()), "determinism", "large operations"),
