@@ -2,8 +2,8 @@
 
     python benchmarks/converged.py [--job readme|poster ...] [--only CONTENDER ...] [--rounds 3]
 
-Writes benchmarks/results/<date>-converged.json and prints a summary; takes an hour on two cores that
-are otherwise idle, and needs pip install -e '.[bench]'. For docs/performance.md, give its file to
+Writes benchmarks/results/<date>-converged.json and prints a summary; takes an hour on two idle
+cores, and needs pip install -e '.[bench]'. For docs/performance.md, give its file to
 benchmarks/report.py with --converged.
 
 The jobs are the README's, and the preset poster to t = 20. prdsim runs as its command is called; a
@@ -14,10 +14,10 @@ rounds alternate. PyTorch compiles nothing here.
 
 `diffrax` integrates by the same method at the same tolerances in the same norm. The others
 alternate between critic and generator by fixed steps, as users of their libraries do, with five
-updates of the critic a step or one. Errors are differences from the finest replay of `prdsim converge`, whose
-verdict on prdsim's run is the stated error. The fixed step is the largest of h, h/2, h/4, ..., with
-h = 1/lambda_max, at which the errors of the functionals are no larger than stated (root mean square
-of their ratios; found by prdsim's gd, the same algorithm).
+updates of the critic a step or one. Errors are differences from the finest replay of
+`prdsim converge`, whose verdict on prdsim's run is the stated error. The fixed step is the largest
+of h, h/2, h/4, ..., with h = 1/lambda_max, at which the errors of the functionals are no larger
+than stated (root mean square of their ratios; found by prdsim's gd, the same algorithm).
 
 Agreement comes first. diffrax at a tenth of the tolerance has to end where the finest replay does,
 up to the stated errors of both; fixed steps where those of prdsim do, up to rounding. Where they do
@@ -36,7 +36,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, hypot, sqrt
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -153,8 +153,11 @@ def parse() -> argparse.Namespace:
 
 
 def problem_of(name: str, updates: set[int], end_time: float | None, threads: int) -> Problem:
-    """Run the job and converge it; find the fixed steps of the same accuracy."""
-    keys = {**JOBS[name], "threads": threads, "backend": "numba"}
+    """Run the job and converge it; find the fixed steps of the same accuracy.
+
+    ``updates`` are the numbers of critic updates for which they are wanted.
+    """
+    keys = {**JOBS[name], "threads": threads}
     config = RunConfig(**(keys if end_time is None else keys | {"end_time": end_time}))
     data = load_data(config)
     with Simulation(config, data.X, data.Y) as simulation:
@@ -193,7 +196,7 @@ def fixed_steps(problem: Problem, updates: int, longest: float) -> dict[str, Any
             found = functionals(problem, simulation.weights())
         tried[steps] = problem.errors(found)
         ratios = [tried[steps][name] / problem.stated[name] for name in FUNCTIONALS]
-        if np.sqrt(np.mean(np.square(ratios))) <= 1.0:
+        if hypot(*ratios) <= sqrt(len(ratios)):
             return {"steps": steps, "divisor": divisor, "functionals": found, "tried": tried}
         divisor *= 2
     raise RuntimeError(f"{problem.name}: no step of gd with {updates} updates is accurate enough")
