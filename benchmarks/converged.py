@@ -45,6 +45,7 @@ from typing import Any
 import numpy as np
 import rivals  # noqa: F401 - with all it needs of prdsim, before any clock runs
 from sweeps import processor_seconds
+from thresholds import promises_of_whole_runs
 
 from prdsim.backends.arrays import HostArray
 from prdsim.config import RunConfig
@@ -134,6 +135,9 @@ def main() -> None:
         write_whole(path, text.encode(), force=True)
     for job in report["jobs"]:
         print(summary(job))
+    for promise in promises_of_whole_runs(report):
+        measured_text = "-" if promise.measured is None else f"{promise.measured:.3g}"
+        print(f"{promise.what}: {measured_text}, required {promise.required:g}")
     print(path)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from thresholds import OURS, RIVALS, Promise, promises, timed
+from thresholds import OURS, RIVALS, Promise, promises, promises_of_whole_runs, timed
 
 mpl.use("Agg")
 
@@ -293,7 +293,8 @@ def converged(whole: dict[str, Any], source: str) -> list[str]:
             ),
             f"Stated errors of prdsim's run: {stated}.",
         ]
-    return parts
+    found = promises_of_whole_runs(whole)
+    return [*parts, _promises(found)] if found else parts
 
 
 _FUNCTIONALS = {

@@ -111,10 +111,11 @@ def test_the_page_shows_every_contender():
     round_ = {"seconds": 8.0, "run": 6.0, "processor": 14.0, "ms_per_step": 7.5}
     round_ |= {"steps": 1234, "rejected": 5, "errors": dict.fromkeys(FUNCTIONALS, 0.0123)}
     warm, cold = {**round_, "seconds": 4.0}, round_
-    entries = [Entry(OURS, OURS), Entry("torch, 1 update", "torch", 1)]
-    rows = [[{"cold": cold, "warm": warm}], [{"warm": round_}]]
+    entries = [Entry(OURS, OURS), Entry("diffrax", "diffrax"), Entry("torch, 1 update", "torch", 1)]
+    both, slower = [{"cold": cold, "warm": warm}], [{"cold": cold, "warm": round_}]
+    rows = [both, slower, [{"warm": round_}]]
     job = {
-        "name": "poster",
+        "name": "readme",
         "keys": {"end_time": 20.0, "rtol": 3e-4},
         "sizes": {"n": 500, "m": 256},
         "stated_errors": dict.fromkeys(FUNCTIONALS, 0.0345),
@@ -129,8 +130,10 @@ def test_the_page_shows_every_contender():
         "jobs": [job],
     }
     page = "\n".join(page_writer.converged(whole, "results/x-converged.json"))
-    assert "Preset poster: n = 500, m = 256, to t = 20 at rtol 0.0003" in page
+    assert "README's job: n = 500, m = 256, to t = 20 at rtol 0.0003" in page
     assert "| prdsim | 8 | 4 | 1.00 | 14 | 1,234 | 5 | 7.5 | 1.2 % | 1.2 % |" in page
     assert "| torch, 1 update | 8 | 8 | 2.00 | 14 | 1,234 | 5 | 7.5 | 1.2 % | 1.2 % |" in page
     assert "mean distance of U 3.5 %" in page
+    assert "whole run, warm | README's job | 2 | at least 3 | **no** |" in page
+    assert "nothing compiled | README's job | 8 | at most 30 | yes |" in page
     assert "torch, 1 update" in converged.summary(job)
