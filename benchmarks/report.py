@@ -149,9 +149,10 @@ norm and with the same coefficients; the velocity is `jax.grad` of the losses, a
 program in float64. It differs in that an accepted step never shortens the next one. `jax` and
 `torch` alternate between critic and generator by fixed steps, the largest of $1/\\lambda_{{max}}$,
 its half, its quarter, ... at which the functionals err no more than is stated of prdsim's run.
-Errors are differences from the finest replay of `prdsim converge`; diffrax at a tenth of the
-tolerance agrees with it, and fixed steps agree with prdsim's own to rounding, or nothing would be
-shown."""
+Errors are differences from the finest replay of `prdsim converge`. At a tenth of the end time
+diffrax and prdsim agree, at a tenth of the tolerance, up to the error stated there; at the end they
+scatter, as runs of one method do, and differ by no more than three stated errors; fixed steps agree
+with prdsim's own to rounding. Where they did not, nothing would be shown."""
 
 _AGAIN = """\
 ## Measure it yourself

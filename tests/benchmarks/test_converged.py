@@ -41,7 +41,9 @@ def at_the_end(problem, **keys):
 
 def test_errors_are_those_of_converge(problem):
     errors = problem.errors(converged.functionals(problem, at_the_end(problem)))
-    assert all(0.0 < errors[name] <= problem.stated[name] * (1 + 1e-9) for name in FUNCTIONALS)
+    assert all(0.0 < errors[name] <= problem.end.stated[name] * (1 + 1e-9) for name in FUNCTIONALS)
+    assert problem.early.time < problem.end.time / 2
+    assert problem.early.truth["loss_sup"] != problem.end.truth["loss_sup"]
     finest = at_the_end(problem, rtol=3e-3, atol=1e-9)
     assert max(problem.errors(converged.functionals(problem, finest)).values()) < 1e-6
 
@@ -50,7 +52,7 @@ def test_errors_are_those_of_converge(problem):
 def test_fixed_steps_are_the_largest_that_err_no_more_than_stated(problem, updates):
     chosen = problem.steps[updates]
     scores = {
-        steps: hypot(*(errors[name] / problem.stated[name] for name in errors)) / 5**0.5
+        steps: hypot(*(errors[name] / problem.end.stated[name] for name in errors)) / 5**0.5
         for steps, errors in chosen["tried"].items()
     }
     assert list(scores)[-1] == chosen["steps"] > 1
@@ -61,19 +63,20 @@ def test_fixed_steps_are_the_largest_that_err_no_more_than_stated(problem, updat
 
 
 def test_no_accurate_step_is_an_error(problem):
-    strict = replace(problem, stated=dict.fromkeys(FUNCTIONALS, 1e-30))
+    judgment = replace(problem.end, stated=dict.fromkeys(FUNCTIONALS, 1e-30))
+    strict = replace(problem, end=judgment)
     with pytest.raises(RuntimeError, match="no step of gd with 1 updates is accurate enough"):
         converged.fixed_steps(strict, 1, 1.0)
 
 
 def test_other_numbers_end_the_program(problem):
-    entry, right = Entry("jax", "jax", 1), problem.truth
+    right = problem.end.truth
     allowed = dict.fromkeys(FUNCTIONALS, 0.01)
-    converged.check(entry, {**right, "loss_adv": right["loss_adv"] * 1.009}, right, allowed)
+    converged.check("jax", {**right, "loss_adv": right["loss_adv"] * 1.009}, right, allowed)
     for wrong in (1.011, float("nan")):
         other = {**right, "loss_adv": right["loss_adv"] * wrong}
         with pytest.raises(RuntimeError, match=r"jax ends with loss_adv = .* more than 1 % off"):
-            converged.check(entry, other, right, allowed)
+            converged.check("jax", other, right, allowed)
 
 
 def test_a_rival_that_fails_ends_the_program():
