@@ -52,33 +52,35 @@ def _g(s_c: float, W: Any, a: Any, points: Any) -> Any:
     return s_c * (jax.nn.relu(points @ W) @ a)
 
 
+def predicting(k: JaxRival, U: Any, V: Any, X: Any) -> Any:
+    """Return Z, and the function that pulls its gradient back to U and V."""
+    return jax.vjp(lambda U, V: _prediction(k.s, U, V, X), U, V)
+
+
+def loss(k: JaxRival, Z: Any, Y: Any, W: Any, a: Any) -> Any:
+    """Return L_aug = L_sup - D L_adv."""
+    supervised = 0.5 * jnp.square(Z - Y).sum()
+    if not k.config.adversary:
+        return supervised
+    return supervised - k.config.diffusivity * _g(k.s_c, W, a, Z).sum()
+
+
+def critic_loss(critic: tuple[Any, Any], k: JaxRival, Z: Any, Y: Any, e: Any) -> Any:
+    """Return the critic's loss, with the penalty at e Y + (1 - e) Z; e is a number or (n,)."""
+    W, a = critic
+    weight = jnp.expand_dims(e, -1)
+    between = weight * Y + (1 - weight) * Z
+    q = jax.grad(lambda y: _g(k.s_c, W, a, y).sum())(between)
+    penalty = jnp.square(jnp.linalg.norm(q, axis=1) - 1).mean()
+    wasserstein = _g(k.s_c, W, a, Z).mean() - _g(k.s_c, W, a, Y).mean()
+    return wasserstein + k.config.gradient_penalty * penalty
+
+
 def _step(k: JaxRival, parameters: Any, X: Any, Y: Any, points: Any) -> Any:
     U, V, W, a = parameters
-    Z, pull_back = jax.vjp(lambda U, V: _prediction(k.s, U, V, X), U, V)
-
-    def loss(Z: Any, W: Any, a: Any) -> Any:
-        """L_aug = L_sup - D L_adv."""
-        supervised = 0.5 * jnp.square(Z - Y).sum()
-        if points is None:
-            return supervised
-        return supervised - k.config.diffusivity * _g(k.s_c, W, a, Z).sum()
-
-    if points is not None:
-        W, a = _critic_updates(k, W, a, Z, Y, points)
-    dU, dV = pull_back(jax.grad(loss)(Z, W, a))
-    return U - k.step_size * dU, V - k.step_size * dV, W, a
-
-
-def _critic_updates(k: JaxRival, W: Any, a: Any, Z: Any, Y: Any, points: Any) -> Any:
-    def critic_loss(critic: Any, e: Any) -> Any:
-        W, a = critic
-        between = e[:, None] * Y + (1 - e[:, None]) * Z
-        q = jax.grad(lambda y: _g(k.s_c, W, a, y).sum())(between)
-        penalty = jnp.square(jnp.linalg.norm(q, axis=1) - 1).mean()
-        wasserstein = _g(k.s_c, W, a, Z).mean() - _g(k.s_c, W, a, Y).mean()
-        return wasserstein + k.config.gradient_penalty * penalty
-
-    for e in points:
-        dW, da = jax.grad(critic_loss)((W, a), e)
+    Z, pull_back = predicting(k, U, V, X)
+    for e in points if points is not None else ():
+        dW, da = jax.grad(critic_loss)((W, a), k, Z, Y, e)
         W, a = W - k.critic_step_size * dW, a - k.critic_step_size * da
-    return W, a
+    dU, dV = pull_back(jax.grad(partial(loss, k))(Z, Y, W, a))
+    return U - k.step_size * dU, V - k.step_size * dV, W, a

@@ -1,8 +1,10 @@
 """Turn results of benchmarks/suite.py into docs/performance.md and its pictures.
 
-    python benchmarks/report.py benchmarks/results/DATE-cpu.json [--docs FOLDER]
+    python benchmarks/report.py benchmarks/results/DATE-cpu.json \
+        [--converged benchmarks/results/DATE-converged.json] [--docs FOLDER]
 
-Everything on the page comes from the file; nothing is measured here.
+Everything on the page comes from these files, the second of benchmarks/converged.py; nothing is
+measured here.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from math import log
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from thresholds import OURS, RIVALS, Promise, promises, timed
+from thresholds import OURS, RIVALS, Promise, promises, promises_of_whole_runs, timed
 
 mpl.use("Agg")
 
@@ -47,24 +50,44 @@ def main() -> None:
     """Write the page and the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
+    parser.add_argument("--converged", type=Path, metavar="RESULTS")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args()
-    try:
-        report = json.loads(options.results.read_text())
-    except (OSError, ValueError) as error:
-        sys.exit(f"{options.results}: cannot be read: {error}")
+    report = _read(options.results)
+    whole = _read(options.converged) if options.converged else None
     pictures = options.docs / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     drawn = [name for name, draw in PICTURES.items() if draw(report, pictures / f"{name}.png")]
-    source = Path(os.path.relpath(options.results.resolve(), options.docs.resolve())).as_posix()
-    (options.docs / "performance.md").write_text(page(report, source, drawn))
+    parts = converged(whole, _source(options.converged, options.docs)) if whole else []
+    text = page(report, _source(options.results, options.docs), drawn, parts)
+    (options.docs / "performance.md").write_text(text)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path}: cannot be read: {error}")
+    return found
+
+
+def _source(results: Path, docs: Path) -> str:
+    return Path(os.path.relpath(results.resolve(), docs.resolve())).as_posix()
 
 
 # -- the page --------------------------------------------------------------------------------------
 
 
-def page(report: dict[str, Any], source: str, pictures: Sequence[str] = ()) -> str:
-    """Return the text of docs/performance.md; ``source`` is the relative path to the results."""
+def page(
+    report: dict[str, Any],
+    source: str,
+    pictures: Sequence[str] = (),
+    whole_experiments: Sequence[str] = (),
+) -> str:
+    """Return the text of docs/performance.md; ``source`` is the relative path to the results.
+
+    ``whole_experiments`` are the parts that `converged` returns.
+    """
     parts = [
         _INTRODUCTION.format(
             name=Path(source).name, source=source, **_circumstances(report), **_settings(report)
@@ -73,12 +96,13 @@ def page(report: dict[str, Any], source: str, pictures: Sequence[str] = ()) -> s
         _promises(promises(report)),
         "## Where others come closest",
         _others(report["cases"]),
+        *whole_experiments,
     ]
     for group, title in TITLES.items():
         cases = [case for case in report["cases"] if case["group"] == group]
         if cases or group == "gpu":
             parts += [f"## {title}", *_group(group, cases, pictures)]
-    parts += _memory(report) + _snapshots(report)
+    parts += growth(report) + _memory(report) + _snapshots(report)
     return "\n\n".join([*parts, _AGAIN]) + "\n"
 
 
@@ -108,6 +132,29 @@ are the same program in two processes: their difference shows how accurate a fig
 is the median of the ratios within each round. Inputs have 784 entries and there are 10 outputs
 unless a row says otherwise."""
 
+_WHOLE = """\
+## Whole experiments
+
+From [{name}]({source}), measured {date} at commit {commit} on {processor}, {cores} cores,
+with {threads} threads: {versions}.
+
+A job from the start of its program to its last number: medians of {rounds} rounds in turn, each
+contender in a process of its own. *Cold* is with no compiled code kept from before, *warm* with all
+of it: prdsim's kernels, XLA's programs. prdsim is its command, with interpreter, imports, and the
+file of 40 snapshots that it writes; a rival's clock begins at the import of its library, its data
+and initial weights are given, and it records nothing but the last weights.
+
+`diffrax` is Bosh3, the same method, with its PID controller at the same tolerances, in the same
+norm and with the same coefficients; the velocity is `jax.grad` of the losses, and all is one jitted
+program in float64. It differs in that an accepted step never shortens the next one. `jax` and
+`torch` alternate between critic and generator by fixed steps, the largest of $1/\\lambda_{{max}}$,
+its half, its quarter, ... at which the functionals err no more than is stated of prdsim's run (or,
+if none is so accurate, a 256th).
+Errors are differences from the finest replay of `prdsim converge`. At a tenth of the end time
+diffrax and prdsim agree, at a tenth of the tolerance, up to the error stated there; at the end they
+scatter, as runs of one method do, and differ by no more than three stated errors; fixed steps agree
+with prdsim's own to rounding. Where they did not, nothing would be shown."""
+
 _AGAIN = """\
 ## Measure it yourself
 
@@ -117,7 +164,9 @@ To repeat the whole comparison, and write this page, from a clone of the reposit
 ```sh
 pip install -e '.[bench]'
 python benchmarks/suite.py
-python benchmarks/report.py benchmarks/results/DATE-cpu.json
+python benchmarks/converged.py
+python benchmarks/report.py benchmarks/results/DATE-cpu.json \\
+  --converged benchmarks/results/DATE-converged.json
 ```"""
 
 _NO_GPU = "No GPU has run this comparison yet; there is nothing to report."
@@ -218,6 +267,113 @@ def _ratios(group: str, cases: list[Case]) -> list[str]:
             cells.append(f"{ours['ms'] / bare['ms']:.2f}" if ours and bare else "")
         rows.append((case["name"], *cells))
     return [_table(("step over its bare products", *(f"`{chart}`" for chart in CHARTS)), rows)]
+
+
+def converged(whole: dict[str, Any], source: str) -> list[str]:
+    """Return the parts of the page about whole experiments, from a file of converged.py."""
+    parts = [
+        _WHOLE.format(
+            name=Path(source).name,
+            source=source,
+            rounds=whole["rounds"],
+            threads=whole["threads"],
+            **_circumstances(whole),
+        )
+    ]
+    for job in whole["jobs"]:
+        keys, sizes = job["keys"], job["sizes"]
+        title = {"readme": "README's job", "poster": "Preset poster"}[job["name"]]
+        stated = ", ".join(
+            f"{words} {100 * job['stated_errors'][name]:.2g} %"
+            for name, words in _FUNCTIONALS.items()
+        )
+        parts += [
+            f"### {title}: n = {sizes['n']}, m = {sizes['m']}, to t = {keys['end_time']:g} at "
+            f"rtol {keys['rtol']:g}, float64",
+            _table(
+                _WHOLE_HEAD, [_whole_row(row, job["contenders"][0]) for row in job["contenders"]]
+            ),
+            f"Stated errors of prdsim's run: {stated}.",
+        ]
+    found = promises_of_whole_runs(whole)
+    return [*parts, _promises(found)] if found else parts
+
+
+_FUNCTIONALS = {
+    "loss_sup": "$L_{sup}$",
+    "loss_adv": "$L_{adv}$",
+    "loss_critic": "$L_c$",
+    "distance_U_mean": "mean distance of U",
+    "distance_V_mean": "of V",
+}
+_WHOLE_HEAD = (
+    *(
+        "",
+        "cold, s",
+        "warm, s",
+        "times prdsim's",
+        "processors, s",
+        "steps",
+        "rejected",
+        "ms per step",
+    ),
+    *("error of $L_{sup}$", "of distances"),
+)
+
+
+def _whole_row(row: dict[str, Any], ours: dict[str, Any]) -> tuple[str, ...]:
+    errors = row["errors"]
+    return (
+        row["label"],
+        f"{row['cold_seconds']:.3g}",
+        f"{row['warm_seconds']:.3g}",
+        f"{row['warm_seconds'] / ours['warm_seconds']:.2f}",
+        f"{row['processor_seconds']:.3g}",
+        f"{row['steps']:,}",
+        str(row["rejected"]),
+        f"{row['ms_per_step']:.3g}",
+        f"{100 * errors['loss_sup']:.2g} %",
+        f"{100 * max(errors['distance_U_mean'], errors['distance_V_mean']):.2g} %",
+    )
+
+
+def growth(report: dict[str, Any]) -> list[str]:
+    """Return the part of the page that says how the time per step grows with each size.
+
+    The exponent is the slope between neighboring sizes in logarithms: 1 is growth in proportion.
+    """
+    rows = [
+        cells
+        for group, size in (("steps", "n"), ("width", "m"), ("outputs", "d_out"))
+        for precision in PRECISIONS
+        for cells in _exponents(_cases(report, group, precision=precision), size)
+    ]
+    if not rows:
+        return []
+    head = ("case", "`prdsim`, ms", "exponent", "fastest of the others, ms", "exponent")
+    words = (
+        "Time per step over each size, and the exponent of its growth since the size above: 1 is\n"
+        "in proportion, 2 the square. Small sizes cost their calls. In the Gram chart steps grow\n"
+        "with the square of n; where that costs more than in others, prdsim takes another one."
+    )
+    return ["## Growth with n, m and d_out", words, _table(head, rows)]
+
+
+def _exponents(cases: list[Case], size: str) -> Iterable[tuple[str, ...]]:
+    before: dict[str, tuple[int, float]] = {}
+    for case in sorted(cases, key=lambda case: case["sizes"][size]):
+        found, here = timed(case), case["sizes"][size]
+        rivals = [found[rival]["ms"] for rival in RIVALS if rival in found]
+        cells = []
+        for who, ms in ((OURS, found[OURS]["ms"]), ("others", min(rivals, default=None))):
+            slope = ""
+            if ms and who in before:
+                smaller, less = before[who]
+                slope = f"{log(ms / less) / log(here / smaller):.2f}"
+            if ms:
+                before[who] = (here, ms)
+            cells += [f"{ms:.3g}" if ms else "", slope]
+        yield (case["name"], *cells)
 
 
 def _memory(report: dict[str, Any]) -> list[str]:

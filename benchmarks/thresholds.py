@@ -22,6 +22,12 @@ OVER_PRODUCTS = ((500, 1500, 1.3), (4000, float("inf"), 1.15))
 MEMORY_FACTOR, MEMORY_MB = 1.25, 150.0
 SNAPSHOTS_FACTOR = 1.05
 
+FASTER_THAN_DIFFRAX = 3.0
+"""The README's job from its beginning to its end, with compiled code on both sides."""
+
+FIRST_RUN_SECONDS = 30.0
+"""The README's job with nothing compiled."""
+
 
 @dataclass(frozen=True)
 class Promise:
@@ -57,6 +63,23 @@ def promises(report: dict[str, Any]) -> list[Promise]:
         found.append(
             Promise(what, snapshots["name"], snapshots["ratio"], SNAPSHOTS_FACTOR, at_least=False)
         )
+    return found
+
+
+def promises_of_whole_runs(whole: dict[str, Any]) -> list[Promise]:
+    """Hold a report of benchmarks/converged.py against what is promised of the README's job."""
+    found = []
+    for job in whole["jobs"]:
+        rows = {row["label"]: row for row in job["contenders"]}
+        if job["name"] != "readme" or OURS not in rows:
+            continue
+        ours, theirs, ratio = rows[OURS], rows.get("diffrax"), None
+        if theirs is not None:
+            ratio = theirs["warm_seconds"] / ours["warm_seconds"]
+        what = "times faster than diffrax, whole run, warm"
+        found.append(Promise(what, "README's job", ratio, FASTER_THAN_DIFFRAX, at_least=True))
+        what, cold = "seconds of a first run, nothing compiled", ours["cold_seconds"]
+        found.append(Promise(what, "README's job", cold, FIRST_RUN_SECONDS, at_least=False))
     return found
 
 

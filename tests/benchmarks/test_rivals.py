@@ -127,8 +127,10 @@ def test_memory_and_snapshots_are_held_to_their_promises():
     assert [(v.case, v.holds) for v in found] == [("right", True), ("over", False), ("runs", False)]
 
 
-def page_of(results: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(sys, "argv", ["report.py", str(results), "--docs", str(folder)])
+def page_of(results: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *whole: Path) -> str:
+    options = [word for path in whole for word in ("--converged", str(path))]
+    words = ["report.py", str(results), *options, "--docs", str(folder)]
+    monkeypatch.setattr(sys, "argv", words)
     page_writer.main()
     return (folder / "performance.md").read_text()
 
@@ -136,10 +138,11 @@ def page_of(results: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str
 def test_the_page_of_the_documentation_follows_from_the_results(tmp_path, monkeypatch):
     published = (ROOT / "docs" / "performance.md").read_text()
     (name,) = set(re.findall(r"\.\./benchmarks/results/([-\w]+-cpu\.json)", published))
-    results = ROOT / "benchmarks" / "results" / name
-    page = page_of(results, tmp_path, monkeypatch)
-    source = os.path.relpath(results, tmp_path)
-    assert page == published.replace(f"../benchmarks/results/{name}", source)
+    folder = ROOT / "benchmarks" / "results"
+    whole = [folder / name for name in set(re.findall(r"[-\d]+-converged\.json", published))]
+    page = page_of(folder / name, tmp_path, monkeypatch, *whole)
+    source = os.path.relpath(folder, tmp_path)
+    assert page == published.replace("../benchmarks/results", source)
     pictures = re.findall(r"\((pictures/.*\.png)\)", page)
     assert len(pictures) >= 3
     for picture in pictures:
