@@ -492,9 +492,15 @@ def timings(backend: str, sizes: list[tuple[int, int, int, int]] | None = None) 
 # -- helpers ---------------------------------------------------------------------------------------
 
 
-def _eagerly(owner: object, key: object, operations: Callable[[], None]) -> None:  # noqa: ARG001
+def _eagerly(
+    owner: object,  # noqa: ARG001
+    key: object,  # noqa: ARG001
+    operations: Callable[[], None],
+    **_: object,
+) -> int:
     """In place of a backend's `replay`: without graphs."""
     operations()
+    return 1
 
 
 def _simulation(

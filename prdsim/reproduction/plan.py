@@ -199,6 +199,8 @@ def sweep_command(name: str, configs: Sequence[RunConfig]) -> str:
     for key, value in first:
         if key in ("preset", "seed", "diffusion", "output") or value == getattr(preset, key):
             continue
+        if key == "threads" and value == 1:  # as members have that say nothing
+            continue
         text = str(value).lower() if isinstance(value, bool) else value
         words.append(f"--set={key}={text}")
     seeds = dict.fromkeys(str(config.seed) for config in configs)

@@ -214,15 +214,12 @@ def test_a_run_recorded_by_time_goes_on_through_files(integrator, tmp_path):
 
 # -- what a step may do ----------------------------------------------------------------------------
 
-PERIODS = {"gd": 1, "heun": 2, "rk4": 2}
-"""After how many steps the buffers come round: Runge-Kutta methods swap old state and new."""
-
 
 @pytest.mark.parametrize("integrator", ["gd", "heun", "rk4"])
 @pytest.mark.parametrize("trainable", ["U,V,W,a", "U,V"])
 def test_steps_repeat_the_same_operations_on_the_same_buffers(cupy, integrator, trainable):
     keys = {"integrator": integrator, "trainable": trainable}
-    check_steps_repeat(cupy, random_problem(1), PERIODS[integrator], **keys)
+    check_steps_repeat(cupy, random_problem(1), **keys)
 
 
 @pytest.mark.parametrize("integrator", ["bs23", "dopri5"])
@@ -545,6 +542,8 @@ def test_declared_bytes_are_those_of_the_arrays_a_kernel_is_given(evidence, cupy
                 assert (declared, operations) == (given, 2 * m * n * inner), name
             else:
                 assert operation.name == name
+                if name == "penalty_gates":  # also written in place
+                    given += cupy.live[operation.buffers[0]][0]
                 vectors = 8 * (64 + 96) + 8 * real_kernels.TOTAL_BLOCKS
                 assert 0 <= given - declared <= vectors < 64 * 96, name
                 assert (operations > 0) == (name not in ("copy", "set_word", "take_columns")), name

@@ -375,16 +375,16 @@ def test_a_replay_that_goes_elsewhere_is_refused(plan, tmp_path):
 def test_an_interrupted_run_is_replayed_as_far_as_it_came(plan, tmp_path, monkeypatch):
     from prdsim.running.simulation import Simulation
 
-    path, advance = tmp_path / "run.h5", Simulation.advance
+    path, advance = tmp_path / "run.h5", Simulation.advance_some
 
-    def fail(simulation: Simulation, steps: int = 1, **view: float) -> None:
+    def fail(simulation: Simulation, at_most: int = 1, **view: float) -> int:  # noqa: ARG001
         if simulation.step == 17:
             raise KeyboardInterrupt
-        advance(simulation, steps, **view)
+        return advance(simulation, 1, **view)
 
     config = {"dataset": "digits", "samples": 10, "width": 5, **plan}
     with monkeypatch.context() as patch:
-        patch.setattr(Simulation, "advance", fail)
+        patch.setattr(Simulation, "advance_some", fail)
         with pytest.raises(KeyboardInterrupt):
             run(**config, backend="numpy", threads=1, output=str(path))
     with open_trajectory(path) as trajectory:
