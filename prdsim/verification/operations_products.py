@@ -218,6 +218,7 @@ def _gates(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
 
 
 _PENALTY, _S_C = 10.0, 0.25
+_SMALL = 1 << 12  # gates; of more, one case is checked, with all that there is
 
 
 def critic_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
@@ -230,7 +231,8 @@ def critic_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]
     cases = [(Y, False), (few, True)] if fused.any_points else [(Y, False)]
     sets = (), ((0.5, 1.0),), ((o.load(e), 0.25), (0.0, 0.5), (1.0, 0.25))
     before = o.normal(m_c, d_out)
-    for (targets, distinct), points, beta in product(cases, sets, (0.0, 1.0)):
+    every = list(product(cases, sets, (0.0, 1.0)))
+    for (targets, distinct), points, beta in every if m_c * n < _SMALL else every[-1:]:
         given = Targets(o.load(targets), o.load(targets))
         if distinct:
             given = _distinct(o, targets, labels)

@@ -101,6 +101,9 @@ def parameters(text: str) -> Iterator[Parameter]:
             kind = Parameter.KEYWORD_ONLY
         elif declaration.startswith("**"):
             yield Parameter(declaration[2:], Parameter.VAR_KEYWORD)
+        elif declaration.startswith("*"):
+            yield Parameter(declaration[1:], Parameter.VAR_POSITIONAL)
+            kind = Parameter.KEYWORD_ONLY
         else:
             name, given, _ = declaration.partition("=")
             yield Parameter(name.split()[-1], kind, default=None if given else Parameter.empty)
@@ -111,7 +114,10 @@ def refused(ours: Signature, theirs: Signature) -> list[str]:
     reasons = []
     positional = [p.name for p in theirs.parameters.values() if p.kind in POSITIONAL]
     anything = any(p.kind is Parameter.VAR_KEYWORD for p in theirs.parameters.values())
+    any_place = any(p.kind is Parameter.VAR_POSITIONAL for p in theirs.parameters.values())
     for place, (name, parameter) in enumerate(ours.parameters.items()):
+        if parameter.kind in POSITIONAL and any_place:
+            continue
         if parameter.kind in POSITIONAL and positional[place : place + 1] != [name]:
             reasons.append(f"{name} is not number {place}")
         elif name not in theirs.parameters and not anything:
