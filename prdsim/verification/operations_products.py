@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _PRODUCTS = ((1, 1, 1), (1, 5, 4), (5, 1, 4), (5, 4, 1), (1, 1, 6), (6, 1, 1), (1, 6, 1), (9, 8, 7))
 _SCALARS: tuple[tuple[float, float], ...] = ((1.0, 0.0), (-0.3, 0.0), (-0.3, 1.0), (1.0, 0.7))
+_SMALL = 1 << 12  # gates of the critic; of more, one case is checked, with all that there is
+_LARGE = 1 << 18  # or none
 _LAYOUTS = tuple(product((False, True), repeat=2))
 
 Sizes = tuple[int, ...]
@@ -121,8 +123,10 @@ def fused(o: Operands) -> Iterator[Finding]:
     """Each fused operation against the equivalent expression."""
     s = o.sizes
     own = (s.m, s.m_c, s.d_out, s.n, s.d_in)
-    # One tile and less; several tiles and a rest, over neurons (1300) and over samples (2100).
+    # One tile and less; several tiles and a rest, over neurons (1300) and over samples (2100), and
+    # of the critic's moments over both.
     tiles = [(1, 1, 1, 1, 1), (7, 5, 3, 11, 4), (1300, 90, 2, 70, 5), (70, 1300, 3, 2100, 6)]
+    tiles += [(20, 300, 3, 700, 4)]
     for sizes in [own, *tiles]:
         m, m_c, d_out, n, columns = sizes
         operations = o.k.fused(m, m_c, d_out, n)
@@ -132,7 +136,8 @@ def fused(o: Operands) -> Iterator[Finding]:
             wanted = (m, m_c, d_out, n, n if square else columns)
             yield from _pull_back(o, operations, wanted, square)
         yield from _gates(o, operations, sizes)
-        yield from critic_moments(o, operations, sizes)
+        if m_c * n < _LARGE:
+            yield from critic_moments(o, operations, sizes)
         yield from gradients_of_moments(o, operations, sizes)
 
 
@@ -218,7 +223,6 @@ def _gates(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
 
 
 _PENALTY, _S_C = 10.0, 0.25
-_SMALL = 1 << 12  # gates; of more, one case is checked, with all that there is
 
 
 def critic_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]:
