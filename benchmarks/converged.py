@@ -19,7 +19,7 @@ updates of the critic a step or one. Errors are differences from the finest repl
 of h, h/2, ..., h/256, with h = 1/lambda_max, at which the errors of the functionals are no larger
 than stated (root mean square of their ratios; found by prdsim's gd, the same algorithm).
 
-Agreement comes first. At a tenth of the end time, before chaos scatters even runs of one method,
+Agreement comes first. At a fiftieth of the end time, before chaos scatters even runs of one method,
 diffrax and prdsim have to agree, both at a tenth of the tolerance, up to the error that is stated
 there. At the end diffrax may differ from the finest replay by three stated errors, each the largest
 of four differences; fixed steps end where those of prdsim do, up to rounding. Where they do not,
@@ -183,7 +183,7 @@ def problem_of(name: str, updates: set[int], end_time: float | None, threads: in
     with Simulation(config, data.X, data.Y) as simulation:
         initial, first_step = simulation.weights(), simulation.resolved.step_size
     end = judged(config)
-    early = judged(config.replace(end_time=end.time / 10))
+    early = judged(config.replace(end_time=end.time / 50))
     found = Problem(name, config, data.X, data.Y, initial, first_step, early, end, steps={})
     longest = automatic_step_size(config, data.X, data.Y, initial)
     for number in sorted(updates - {0}):

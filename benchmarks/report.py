@@ -150,7 +150,7 @@ program in float64. It differs in that an accepted step never shortens the next 
 `torch` alternate between critic and generator by fixed steps, the largest of $1/\\lambda_{{max}}$,
 its half, its quarter, ... at which the functionals err no more than is stated of prdsim's run (or,
 if none is so accurate, a 256th).
-Errors are differences from the finest replay of `prdsim converge`. At a tenth of the end time
+Errors are differences from the finest replay of `prdsim converge`. At a fiftieth of the end time
 diffrax and prdsim agree, at a tenth of the tolerance, up to the error stated there; at the end they
 scatter, as runs of one method do, and differ by no more than three stated errors; fixed steps agree
 with prdsim's own to rounding. Where they did not, nothing would be shown."""
