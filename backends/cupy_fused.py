@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .arrays import Array
-from .fused import Fused, Sets, Targets, leading
+from .fused import CriticAt, Fused, Scratch, leading
 from .primitives import Primitives
 
 PenaltyGates = Callable[[Array, Array, Array, Array | float, Array], None]
@@ -33,32 +33,12 @@ class CupyFused(Fused):
         self._in_order = self._backend.empty((self._n,), "int64")
         self._backend.to_device(np.arange(self._n), self._in_order)
 
-    def critic_moments(
-        self,
-        W: Array,
-        a: Array,
-        Z: Array,
-        Y: Array,
-        targets: Targets,
-        sets: Sets,
-        *,
-        aW: Array,
-        Y_hat: Array,
-        Q: Array,
-        c: Array,
-        squared_norms: Array,
-        out: Array,
-        s_c: float,
-        n: int,
-        penalty: float,
-        beta: float,
-    ) -> None:
-        if not sets:
-            super().critic_moments(
-                W, a, Z, Y, targets, sets, aW=aW, Y_hat=Y_hat, Q=Q, c=c,
-                squared_norms=squared_norms, out=out, s_c=s_c, n=n, penalty=penalty, beta=beta,
-            )  # fmt: skip
+    def critic_moments(self, given: CriticAt, scratch: Scratch, *, out: Array, beta: float) -> None:
+        if not given.sets:
+            super().critic_moments(given, scratch, out=out, beta=beta)
             return
+        W, a, Z, _, targets, sets, s_c, n, penalty = given
+        aW, _, Q, c, squared_norms = scratch
         k, scale = self._backend, s_c / n
         labels = self._in_order if targets.labels is None else targets.labels
         at_points = leading(self._at_points, (W.shape[0], targets.points.shape[1]))

@@ -27,6 +27,34 @@ Sets = Sequence[tuple[Array | float, float]]
 """Sets of penalty points: the e_p of every sample (n,), or the e of all, and a set's weight."""
 
 
+class CriticAt(NamedTuple):
+    """A critic W (m_c, d_out), a (m_c,) at predictions and targets Z, Y (d_out, n).
+
+    ``targets`` are those of Y; ``s_c``, ``penalty`` are constants of the loss, and ``n`` is the
+    number of samples in its means, which may be more than are here.
+    """
+
+    W: Array
+    a: Array
+    Z: Array
+    Y: Array
+    targets: Targets
+    sets: Sets
+    s_c: float
+    n: int
+    penalty: float
+
+
+class Scratch(NamedTuple):
+    """Arrays that `Fused.critic_moments` overwrites, of the shapes in `Workspace`."""
+
+    aW: Array
+    Y_hat: Array
+    Q: Array
+    c: Array
+    squared_norms: Array
+
+
 class Fused:
     """Several operations as one.
 
@@ -139,35 +167,17 @@ class Fused:
             self._open_gates(W, points)
         self._backend.gemm(self._opened, values.T, out=out, alpha=alpha, beta=beta)
 
-    def critic_moments(
-        self,
-        W: Array,
-        a: Array,
-        Z: Array,
-        Y: Array,
-        targets: Targets,
-        sets: Sets,
-        *,
-        aW: Array,
-        Y_hat: Array,
-        Q: Array,
-        c: Array,
-        squared_norms: Array,
-        out: Array,
-        s_c: float,
-        n: int,
-        penalty: float,
-        beta: float,
-    ) -> None:
+    def critic_moments(self, given: CriticAt, scratch: Scratch, *, out: Array, beta: float) -> None:
         """out = beta out + the moments (m_c, d_out) of the critic with gradient penalty, eq. 9.
 
             s_c [1{W Z >= 0} Z^T / n - 1{W Y >= 0} Y^T / n + 1{W Y_hat >= 0} (c * Q)^T]
             Q = s_c (a W)^T 1{W Y_hat >= 0},   c_p = (2 penalty / n) (||q_p|| - 1) / ||q_p||
 
         The last term is averaged over the ``sets`` of points Y_hat = e Y + (1 - e) Z, with their
-        weights, and beta out to all. n may count more samples. ``Y`` and ``targets`` are the same
-        targets. Overwrites aW, Y_hat, Q, c and squared_norms.
+        weights.
         """
+        W, a, Z, Y, targets, sets, s_c, n, penalty = given
+        aW, Y_hat, Q, c, squared_norms = scratch
         k, scale = self._backend, s_c / n
         self.gate_moments(W, Z, Z, out=out, alpha=scale, beta=beta)
         self.gate_moments(W, targets.points, targets.values, out=out, alpha=-scale, beta=1.0)

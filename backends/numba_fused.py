@@ -13,7 +13,7 @@ import numpy as np
 
 from .arrays import HostArray as Array
 from .base import Backend
-from .fused import Fused, Sets, Targets
+from .fused import CriticAt, Fused, Scratch
 from .numba_cache import compiled
 from .numba_critic import add_moments, critic_moments, gradients_of_moments
 from .numba_intrinsics import entries, product
@@ -64,7 +64,6 @@ class NumbaFused(Fused):
         self._nothing = np.empty((1, 1), self._dtype)
         self._no_labels = np.zeros(1, np.int64)
         self._gates = np.empty(self._gates_shape, np.uint8)
-        size = prod(self._critic_tile)
         size, shape = prod(self._critic_tile), self._critic_tile
         self._critic_tiles = [
             tile.reshape(-1)[:size].reshape(shape) for tile in (self._first, self._second)
@@ -149,32 +148,12 @@ class NumbaFused(Fused):
         parts = len(self._first)
         _gate_moments(len(W), scalar(alpha), scalar(beta), *operands, entries=gates, parts=parts)
 
-    def critic_moments(
-        self,
-        W: Array,
-        a: Array,
-        Z: Array,
-        Y: Array,
-        targets: Targets,
-        sets: Sets,
-        *,
-        aW: Array,
-        Y_hat: Array,
-        Q: Array,
-        c: Array,
-        squared_norms: Array,
-        out: Array,
-        s_c: float,
-        n: int,
-        penalty: float,
-        beta: float,
-    ) -> None:
-        if not sets:
-            super().critic_moments(
-                W, a, Z, Y, targets, sets, aW=aW, Y_hat=Y_hat, Q=Q, c=c,
-                squared_norms=squared_norms, out=out, s_c=s_c, n=n, penalty=penalty, beta=beta,
-            )  # fmt: skip
+    def critic_moments(self, given: CriticAt, scratch: Scratch, *, out: Array, beta: float) -> None:
+        if not given.sets:
+            super().critic_moments(given, scratch, out=out, beta=beta)
             return
+        W, a, Z, Y, targets, sets, s_c, n, penalty = given
+        aW = scratch.aW
         self._backend.scale_rows(a, W, out=aW)
         scalar, labels, points = self._dtype.type, targets.labels, targets.points
         few = labels is not None and points.shape[1] <= self._third.shape[1]

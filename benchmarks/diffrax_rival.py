@@ -63,7 +63,7 @@ class DiffraxRival(JaxRival):
 
 
 class _ErrorByArrays(diffrax.Bosh3):
-    """Bosh3 whose error comes in units of what is allowed, an array X at a time.
+    """Bosh3 whose error estimate is divided by its allowance, array by array.
 
     That is atol sqrt(size) + rtol ||X||_F at the new state. The controller, which divides by what
     it allows entry by entry, is given tolerances that leave the error as it is.

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from prdsim.backends.fused import carry_back, penalty_points
+from prdsim.backends.fused import CriticAt, Scratch, carry_back, penalty_points
 from prdsim.physics.model import Model
 from prdsim.physics.randomness import Stream
 from prdsim.physics.state import State
@@ -264,11 +264,12 @@ def _moments_of_panel(panel: Model, state: State, *, beta: float) -> None:
         alpha = s_c * panel.diffusivity
         panel.fused.gate_moments(state.W, work.Z, work.Z, out=work.N, alpha=alpha, beta=beta)
         return
-    panel.fused.critic_moments(
+    given = CriticAt(
         state.W, state.a, work.Z, panel.Y, panel.targets, penalty_sets(panel) if gp > 0.0 else (),
-        aW=work.aW, Y_hat=work.Y_hat, Q=work.Q, c=work.c, squared_norms=work.squared_norms,
-        out=work.N, s_c=s_c, n=panel.dimensions.n, penalty=gp, beta=beta,
+        s_c=s_c, n=panel.dimensions.n, penalty=gp,
     )  # fmt: skip
+    scratch = Scratch(work.aW, work.Y_hat, work.Q, work.c, work.squared_norms)
+    panel.fused.critic_moments(given, scratch, out=work.N, beta=beta)
 
 
 # -- the joint flow --------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import ceil, log2
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prdsim.backends.fused import Targets
+from prdsim.backends.fused import CriticAt, Scratch, Targets
 from prdsim.verification.operands import (
     EXACT,
     UNIT64,
@@ -240,13 +240,12 @@ def critic_moments(o: Operands, fused: Fused, sizes: Sizes) -> Iterator[Finding]
         given = Targets(o.load(targets), o.load(targets))
         if distinct:
             given = _distinct(o, targets, labels)
-        samples, critic = dict.fromkeys(("Y_hat", "Q"), (d_out, n)), (m_c, d_out)
-        shapes = {**samples, **dict.fromkeys(("c", "squared_norms"), (n,)), "aW": critic}
-        scratch: dict[str, Any] = {name: o.unset(shape) for name, shape in shapes.items()}
+        samples, critic = (d_out, n), (m_c, d_out)
+        scratch = Scratch(*map(o.unset, (critic, samples, samples, (n,), (n,))))
         loaded = o.load(W), o.load(a), o.load(Z), o.load(targets)
         out = o.load(before) if beta else o.unset(critic)
-        scratch |= {"s_c": _S_C, "n": n, "penalty": _PENALTY, "beta": beta}
-        fused.critic_moments(*loaded, given, points, out=out, **scratch)
+        at = CriticAt(*loaded, given, points, s_c=_S_C, n=n, penalty=_PENALTY)
+        fused.critic_moments(at, scratch, out=out, beta=beta)
         wanted, moduli = _moments_of(W, a, Z, targets, [(_host(o, e), w) for e, w in points])
         terms = n * (2 + len(points)) + PENALTY_ROUNDINGS + d_out + 3
         where = f"critic_moments {sizes_of(*sizes)}, {len(points)} sets, {'few' * distinct} targets"

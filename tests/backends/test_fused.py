@@ -71,19 +71,19 @@ def test_every_operation_is_within_its_bound_whatever_the_threads(threads, preci
 class WrongEnd(Fused):
     """e from the targets instead of from the prediction."""
 
-    def critic_moments(self, W, a, Z, Y, targets, sets, **others):
-        turned = [(1.0 - e, weight) for e, weight in sets]
-        super().critic_moments(W, a, Z, Y, targets, turned, **others)
+    def critic_moments(self, given, scratch, **others):
+        turned = [(1.0 - e, weight) for e, weight in given.sets]
+        super().critic_moments(given._replace(sets=turned), scratch, **others)
 
 
 class OneSet(Fused):
-    def critic_moments(self, W, a, Z, Y, targets, sets, **others):
-        super().critic_moments(W, a, Z, Y, targets, sets[:1], **others)
+    def critic_moments(self, given, scratch, **others):
+        super().critic_moments(given._replace(sets=given.sets[:1]), scratch, **others)
 
 
 class NoPenalty(Fused):
-    def critic_moments(self, *others, penalty, **scratch):
-        super().critic_moments(*others, penalty=0.0 * penalty, **scratch)
+    def critic_moments(self, given, scratch, **others):
+        super().critic_moments(given._replace(penalty=0.0), scratch, **others)
 
 
 class UpdatesWFirst(Fused):

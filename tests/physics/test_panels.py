@@ -84,8 +84,8 @@ def count_samples_of_the_panel(patch: pytest.MonkeyPatch) -> None:
     for kind in (Fused, NumbaFused, CupyFused):
         right = kind.critic_moments
 
-        def wrong(self: Any, W: Any, a: Any, Z: Any, *rest: Any, right=right, **named: Any) -> None:
-            right(self, W, a, Z, *rest, **{**named, "n": Z.shape[1]})
+        def wrong(self: Any, given: Any, *rest: Any, right=right, **named: Any) -> None:
+            right(self, given._replace(n=given.Z.shape[1]), *rest, **named)
 
         patch.setattr(kind, "critic_moments", wrong)
 
