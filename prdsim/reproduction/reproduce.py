@@ -13,7 +13,7 @@ from prdsim.analysis import Recording, open_recording
 from prdsim.analysis.comparison import Comparison, compare
 from prdsim.convergence.assess import converge
 from prdsim.convergence.report import look_up
-from prdsim.errors import ConfigError, DivergedError, StudyError
+from prdsim.errors import ConfigError, StudyError
 from prdsim.figures import Request, write
 from prdsim.files import posix
 from prdsim.files.small import folder_for_output
@@ -106,11 +106,11 @@ def _require_finished(runs: StudyFolder, swept: Swept) -> None:
     """Raise the error of the first run that diverged or failed."""
     for member in runs.plan.members:
         standing = swept.standings[member.name]
-        about = f"{runs.trajectory(member)} ({in_words(member.settings)})"
-        if standing.state is State.DIVERGED:
-            raise DivergedError(f"{about} diverged: {standing.reason}")
+        error = runs.error_of(member, standing)
         if standing.state is State.FAILED:
-            raise StudyError(f"{about} failed: {standing.reason}; --retry-failed tries again")
+            raise StudyError(f"{error}; --retry-failed tries again")
+        if error is not None:
+            raise error
 
 
 def _assess(

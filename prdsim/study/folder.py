@@ -18,13 +18,13 @@ from typing import Any
 
 from prdsim import __version__
 from prdsim.config import RunConfig, config_sha256
-from prdsim.errors import ConfigError, PrdsimError, StudyError
+from prdsim.errors import ConfigError, DivergedError, PrdsimError, StudyError
 from prdsim.files import lock, posix
 from prdsim.files.foreign import ForeignFileError, open_regular_file
 from prdsim.files.json_text import read_json
 from prdsim.files.small import folder_for_output
 from prdsim.files.whole import write_whole
-from prdsim.study.plan import Member, Plan
+from prdsim.study.plan import Member, Plan, in_words
 from prdsim.trajectory import Glance, glance, open_trajectory
 from prdsim.words import shown
 
@@ -230,6 +230,15 @@ class StudyFolder:
             while (aside := path.with_suffix(f".{number}.damaged")).exists():
                 number += 1
             path.rename(aside)
+
+    def error_of(self, member: Member, standing: Standing) -> PrdsimError | None:
+        """Return the error of a member that diverged or failed, None of another."""
+        about = f"{self.trajectory(member)} ({in_words(member.settings)})"
+        if standing.state is State.DIVERGED:
+            return DivergedError(f"{about} diverged: {standing.reason}")
+        if standing.state is State.FAILED:
+            return StudyError(f"{about} failed: {standing.reason}")
+        return None
 
     def damage(self, member: Member) -> str:
         """Return what is damaged in a member's file, or why it is not its; empty if it is whole."""

@@ -16,7 +16,7 @@ from prdsim.config import RunConfig
 from prdsim.config.files import config_of
 from prdsim.datasets import Dataset
 from prdsim.datasets.configured import load_data
-from prdsim.errors import ConfigError, DivergedError, PrdsimError, StudyError
+from prdsim.errors import ConfigError, PrdsimError, StudyError
 from prdsim.files.small import folder_for_output
 from prdsim.files.whole import write_whole
 from prdsim.progress import announce, silent
@@ -153,13 +153,8 @@ def _outcome(study: StudyFolder, member: Member, standing: Standing) -> Result |
     path = study.trajectory(member)
     if standing.state is State.FINISHED:
         return _result(path)
-    about = f"{path} ({in_words(member.settings)})"
-    if standing.state is State.DIVERGED:
-        return DivergedError(f"{about} diverged: {standing.reason}")
-    if standing.state is State.FAILED:
-        return StudyError(f"{about} failed: {standing.reason}")
-    return StudyError(
-        f"{about} was interrupted at step {standing.step}; "
+    return study.error_of(member, standing) or StudyError(
+        f"{path} ({in_words(member.settings)}) was interrupted at step {standing.step}; "
         f"prdsim.run_many with folder={str(study.path)!r} goes on"
     )
 
