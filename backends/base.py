@@ -34,6 +34,21 @@ class Rates(NamedTuple):
     """Bytes read or written per second."""
 
 
+class Sums:
+    """Some inner products, computed among operations that may be recorded, and read together."""
+
+    def __init__(self, backend: Primitives, count: int) -> None:
+        self._backend, self._totals = backend, [0.0] * count
+
+    def dot(self, number: int, A: Array, B: Array) -> None:
+        """Compute sum ``number`` (from 0): that of `Primitives.dot`, the same bits."""
+        self._totals[number] = self._backend.dot(A, B)
+
+    def read(self) -> list[float]:
+        """Return all sums (waits for the device)."""
+        return self._totals
+
+
 class Backend(Primitives):
     """One computing library on one device at one precision; explicit and immutable."""
 
@@ -47,6 +62,12 @@ class Backend(Primitives):
         "float64": Rates(1.0e11, 2.0e10),
     }
     """Rates for each precision that the backend supports."""
+
+    holds_numbers: bool = False
+    """Whether recordings read the numbers that `hold` returns whenever they are launched."""
+
+    partial_sums: int = 0
+    """Numbers in float64 that each of `sums` takes on the device."""
 
     notes: tuple[str, ...] = ()
     """Lines about what does not work here as it should; a run says them when it begins."""
@@ -124,6 +145,18 @@ class Backend(Primitives):
         """
         operations()
         return 1
+
+    def hold(self, value: float, place: Array) -> Any:  # noqa: ARG002
+        """Return a number that, times a float, is a coefficient of `combine` in a recording.
+
+        Here the number itself; recordings that read it from ``place``, (1,) float64, take the
+        value that was held last. Not to be called among recorded operations.
+        """
+        return value
+
+    def sums(self, count: int) -> Sums:
+        """Return so many sums, allocated once."""
+        return Sums(self, count)
 
 
 def require_product(k: Backend) -> None:

@@ -40,10 +40,20 @@ __device__ word philox(word c0, word c1, word c2, word c3, word k0, word k1)
 """
 
 
-def _combination(count: int) -> tuple[str, str]:
-    """Return the parameters and body of a linear combination of ``count`` arrays, left to right."""
-    parameters = [f"real c{i}, const real* A{i}" for i in range(count)]
-    terms = [f"c{i} * A{i}[i]" for i in range(count)]
+def _combination(count: int, *, held: bool = False) -> tuple[str, str]:
+    """Return the parameters and body of a linear combination of ``count`` arrays, left to right.
+
+    If ``held``, coefficients may be factors of a number in the device's memory.
+    """
+    coefficients = range(count)
+    if held:
+        numbers = [f"double c{i}, integer of_held{i}" for i in coefficients]
+        factors = [f"(real)(of_held{i} ? held[0] * c{i} : c{i})" for i in coefficients]
+    else:
+        numbers, factors = [f"real c{i}" for i in coefficients], [f"c{i}" for i in coefficients]
+    parameters = ["const double* held"] * held
+    parameters += [f"{number}, const real* A{i}" for i, number in enumerate(numbers)]
+    terms = [f"{factor} * A{i}[i]" for i, factor in enumerate(factors)]
     return ", ".join([*parameters, "real* out"]), f"out[i] = {' + '.join(terms)};"
 
 
@@ -90,7 +100,9 @@ _ELEMENTWISE = {
         "out[i] = (real)((philox(i, update, step[0], 0, seed, stream) >> 11)"
         " * 1.1102230246251565e-16);",  # 2^-53, exactly
     ),
+    "set_number": ("double value, double* out", "out[i] = value;"),
     **{f"combine_{n}": _combination(n) for n in range(1, LARGEST_COMBINATION + 1)},
+    **{f"combine_held_{n}": _combination(n, held=True) for n in range(1, LARGEST_COMBINATION + 1)},
 }
 
 # name: (parameters, the term of entry i); added in float64

@@ -20,6 +20,7 @@ from . import cublas, cuda_graphs, cuda_kernels
 from .arrays import Array
 from .base import Backend, Rates
 from .cupy_fused import CupyFused
+from .cupy_transfers import DeviceSums, Held, HostCopy
 
 _INSTALL = "pip install 'prdsim[cuda13]' (driver 580 or newer) or 'prdsim[cuda12]'"
 _BROKEN = (RuntimeError, ImportError, OSError)  # raised by libraries that do not work here
@@ -115,6 +116,8 @@ class CupyBackend(Backend):
 
     name = "cupy"
     asynchronous = True
+    holds_numbers = True
+    partial_sums = cuda_kernels.TOTAL_BLOCKS
     rates: ClassVar = {
         "float32": Rates(4.5e13, 3.0e12),
         "float64": Rates(5.0e13, 3.0e12),
@@ -146,7 +149,7 @@ class CupyBackend(Backend):
         with self.active():
             names = cuda_kernels.kernel_names(self.dtype.name)
             self._kernels = {name: module.get_function(name) for name in names}
-            self._partial_sums = cupy.empty((cuda_kernels.TOTAL_BLOCKS,), "float64")
+            self._sum = self.sums(1)
             self._workspace = cupy.empty((cublas.WORKSPACE_BYTES,), "uint8")
             self._gemm = cublas.Gemm(library, precision, self._stream.ptr, self._workspace.data.ptr)
 
@@ -246,6 +249,13 @@ class CupyBackend(Backend):
         self._recorder(owner, key, operations)
         return 1
 
+    def hold(self, value: float, place: Array) -> Held:
+        self._elementwise("set_number", np.float64(value), place, size=1)
+        return Held(place)
+
+    def sums(self, count: int) -> DeviceSums:
+        return DeviceSums(self._cupy, self._stream, self._kernels, count)
+
     # -- matrix multiplication -----------------------------------------------------------------
 
     def gemm(
@@ -264,11 +274,17 @@ class CupyBackend(Backend):
     def gate(self, B: Array, A: Array, out: Array) -> None:
         self._elementwise("gate", B, A, out, size=out.size)
 
-    def combine(self, terms: Sequence[tuple[float, Array]], out: Array) -> None:
+    def combine(self, terms: Sequence[tuple[float | Held, Array]], out: Array) -> None:
         most = cuda_kernels.LARGEST_COMBINATION
         now, later = terms[:most], terms[most:]
-        arguments = [argument for c, A in now for argument in (self.dtype.type(c), A)]
-        self._elementwise(f"combine_{len(now)}", *arguments, out, size=out.size)
+        held = next((c.place for c, _ in now if isinstance(c, Held)), None)
+        if held is None:
+            plain = [argument for c, A in now for argument in (self.dtype.type(c), A)]
+            self._elementwise(f"combine_{len(now)}", *plain, out, size=out.size)
+        else:
+            name = f"combine_held_{len(now)}"
+            mixed = [argument for c, A in now for argument in (*_factor(c), A)]
+            self._elementwise(name, held, *mixed, out, size=out.size)
         if later:
             self.combine([(1.0, out), *later], out=out)
 
@@ -339,12 +355,8 @@ class CupyBackend(Backend):
         self._launch(name, blocks, (cuda_kernels.BLOCK,), (*arguments, size))
 
     def _total(self, name: str, *arrays: Array) -> float:
-        """Sum over all entries: partial sums on the device, their total on the host."""
-        size = arrays[0].size
-        blocks = min(cuda_kernels.TOTAL_BLOCKS, -(-size // cuda_kernels.BLOCK))
-        arguments = (*arrays, self._partial_sums, size)
-        self._launch(name, blocks, (cuda_kernels.BLOCK,), arguments)
-        return float(self.to_host(self._partial_sums)[:blocks].sum())
+        self._sum.add(0, name, *arrays)
+        return self._sum.read()[0]
 
     def _launch(
         self, name: str, blocks: int, block: tuple[int, ...], arguments: tuple[Any, ...]
@@ -352,27 +364,9 @@ class CupyBackend(Backend):
         self._kernels[name]((blocks,), block, arguments, stream=self._stream)
 
 
-class HostCopy:
-    """A copy of a device array, on its way to the host through pinned memory.
-
-    It uses a stream of its own, after all operations issued before; host and device are free
-    meanwhile. The array must not change until `result` has returned. The array and the pinned
-    memory return to their pools with this object: keep it until then.
-    """
-
-    def __init__(self, cupy: Any, source: Array, device: Any, computing: Any, leaving: Any) -> None:
-        memory = cupy.cuda.alloc_pinned_memory(source.nbytes)  # from CuPy's pool
-        self._source, self._device = source, device
-        self._pinned = np.frombuffer(memory, source.dtype, source.size).reshape(source.shape)
-        leaving.wait_event(computing.record())
-        source.get(stream=leaving, out=self._pinned, blocking=False)
-        self._left = leaving.record()
-
-    def result(self) -> np.ndarray[Any, Any]:
-        """Return the copy, in ordinary memory (pinned memory is scarce); from any thread."""
-        self._device.use()  # each thread has its own current device
-        self._left.synchronize()
-        return self._pinned.copy()
+def _factor(c: float | Held) -> tuple[np.float64, int]:
+    """Return a coefficient's number, and whether it is a factor of the held one."""
+    return (np.float64(c.factor), 1) if isinstance(c, Held) else (np.float64(c), 0)
 
 
 def _cuda_version(number: int) -> str:

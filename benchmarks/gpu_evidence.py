@@ -38,6 +38,12 @@ PRECISIONS = ("float64", "float32", "tf32")
 SIZES = [(512, 784, 10, 256), (2048, 784, 10, 1024), (4096, 784, 10, 4096), (4096, 784, 784, 2048)]
 ACCURACY = {"float64": (0.0, 1e-13), "float32": (0.0, 1e-5), "tf32": (1e-5, 2e-3)}
 CPU_SIZES = SIZES[:3]
+WHOLE_MNIST = (1024, 784, 10, 60000)
+INTEGRATORS = ("gd", "heun", "rk4", "bs23", "dopri5")
+JOBS: dict[str, dict[str, Any]] = {
+    "README's main job": {"dataset": "synthetic", "diffusion": True},
+    "poster preset, synthetic": {"preset": "poster", "dataset": "synthetic", "diffusion": True},
+}
 KERNEL_SIZE = (4096, 4096)  # larger than any cache
 OVERLAP_SIZE, OVERLAP_STEPS = (2048, 784, 10, 1024), 1950
 TIMED_SECONDS = 0.5
@@ -80,7 +86,9 @@ def main() -> int:
         "products": (10, lambda: products(backend)),
         "trajectories": (10, lambda: trajectories(backend)),
         "determinism": (15, lambda: determinism(backend)),
+        "experiments": (30, lambda: experiments(backend)),
         "timings": (50, lambda: timings(backend)),
+        "60,000 samples": (40, lambda: timings(backend, [WHOLE_MNIST])),
         "kernels": (30, lambda: kernels(backend)),
         "overlap": (40, lambda: overlap(backend)),
         "cpu": (40, cpu),
@@ -189,7 +197,7 @@ def graphs(backend: str) -> dict[str, Any]:
     """Whether steps are launched as graphs, and whether that changes a bit; ms of a step."""
     rows: dict[str, Any] = {"holds": True}
     for precision in PRECISIONS:
-        for integrator in ("gd", "heun", "rk4"):
+        for integrator in INTEGRATORS:
             row: dict[str, Any] = {}
             for how in ("eager", "graph"):
                 with _simulation(backend, SIZES[0], 10**6, precision, integrator) as simulation:
@@ -203,6 +211,24 @@ def graphs(backend: str) -> dict[str, Any]:
             row |= {"cuda_graphs": state, "same_bits": row["eager_sha256"] == row["graph_sha256"]}
             rows[f"{precision}, {integrator}"] = row
             rows["holds"] &= row["same_bits"] and state == "used"
+    return rows
+
+
+def experiments(backend: str) -> dict[str, Any]:
+    """Whole runs here and by Numba: seconds, set-up and file included, and what they end with."""
+    rows: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for job, keys in JOBS.items():
+            for where in (backend, "numba"):
+                for turn in ("cold", "warm"):  # libraries are loaded and kernels compiled, once
+                    path, started = f"{folder}/{job}.h5", time.perf_counter()
+                    result = run(**keys, backend=where, output=path, force=True)
+                    rows[f"{job}, {where}, {turn}"] = {
+                        "seconds": time.perf_counter() - started,
+                        "steps": result.step,
+                        "rejected": result.last["rejected_steps"],
+                        **{name: result.last[name] for name in ("loss_sup", "loss_adv")},
+                    }
     return rows
 
 
@@ -284,9 +310,14 @@ _COSTS = {
     "penalty_weights": Cost(2, 4),
     "penalty_gates": Cost(4, 6),  # of as many targets as samples; labels are read from caches
     "set_word": Cost(0, 0, bytes=8),
+    "set_number": Cost(0, 0, bytes=8),
     "uniforms": Cost(1, 1),  # and ten rounds of whole numbers, which take longer
     **{
         f"combine_{n}": Cost(n + 1, 2 * n - 1)
+        for n in range(1, cuda_kernels.LARGEST_COMBINATION + 1)
+    },
+    **{
+        f"combine_held_{n}": Cost(n + 1, 3 * n - 1)
         for n in range(1, cuda_kernels.LARGEST_COMBINATION + 1)
     },
     "dot": Cost(2, 2),
@@ -311,6 +342,8 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
     arrays = _filled(k, (m, n), cuda_kernels.LARGEST_COMBINATION + 1)
     A, B, *_, out = arrays
     rows, columns, word = k.empty((m,)), k.empty((n,)), k.empty((1,), "uint64")
+    place = k.empty((1,), "float64")
+    number = k.hold(0.5, place)
     gates = k.empty((m, n), "uint8")
     order = k.empty((n,), "int64")
     k.to_device(np.arange(n)[::-1], order)
@@ -330,6 +363,7 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
         "penalty_weights": lambda: k.penalty_weights(A, 0.3, out=out),
         "penalty_gates": lambda: k.penalty_gates(A, B, order, columns, out),
         "set_word": lambda: k.set_word(7, out=word),
+        "set_number": lambda: k.hold(0.5, place),
         "uniforms": lambda: k.uniforms(0, 0, word, 0, out=out),
         "dot": lambda: k.dot(A, B),
         "sum": lambda: k.sum(A),
@@ -339,12 +373,14 @@ def _kernel_calls(k: Any, m: int, n: int) -> dict[str, tuple[int, int, Callable[
     for count in range(1, cuda_kernels.LARGEST_COMBINATION + 1):
         terms = [(0.5, array) for array in arrays[:count]]
         calls[f"combine_{count}"] = lambda terms=terms: k.combine(terms, out=out)
+        held = [(number * 0.5, array) for array in arrays[:count]]
+        calls[f"combine_held_{count}"] = lambda terms=held: k.combine(terms, out=out)
     for name in sorted({k.dtype.name, "float64"}):
         per_row, per_column = k.empty((m,), name), k.empty((n,), name)
         calls[f"row_dots_{name}"] = lambda out=per_row: k.row_dots(A, B, out=out)
         calls[f"column_dots_{name}"] = lambda out=per_column: k.column_dots(A, B, out=out)
     costs = {name: _cost(name) for name in calls}
-    entries = {name: 1 if name == "set_word" else m * n for name in calls}
+    entries = {name: 1 if name in ("set_word", "set_number") else m * n for name in calls}
     return {
         name: (
             entries[name] * (costs[name].numbers * k.dtype.itemsize + costs[name].bytes),

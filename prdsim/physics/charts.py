@@ -16,7 +16,7 @@ The base is always U_0, never a later state, so that looking at a run cannot cha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Self
 
@@ -35,6 +35,11 @@ def load(backend: Backend, host: HostArray) -> Array:
     array = backend.empty(host.shape)
     backend.to_device(host, array)
     return array
+
+
+def not_negative(square: float) -> float:
+    """Return a square that rounding may have left below 0; NaN as it is, which `max` may lose."""
+    return 0.0 if square < 0.0 else square
 
 
 def row_sums(backend: Backend, A: Array, B: Array) -> HostArray:
@@ -65,6 +70,8 @@ class Chart:
     """M, by which the carried array is multiplied."""
     base: Array | None = None
     """The array added to the product, if any."""
+    weight_products = 1
+    """How many inner products make up the squared norm of the weights; see `weight_images`."""
     pull_matrix: Array | None = None
     """M where velocities are s B M^T; None where they are s B."""
     panels: Panels
@@ -99,16 +106,35 @@ class Chart:
         """Return the weights U (m, d_in) on the device; valid until the next call."""
         raise NotImplementedError
 
-    def squared_norm(self, dU: Array, scratch: Array) -> float:  # noqa: ARG002
+    def squared_norm(self, dU: Array, scratch: Array) -> float:
         """Return the squared Frobenius norm, in weight space, of a difference or velocity.
 
         ``scratch`` is (m, n) and overwritten.
         """
-        return self._backend.dot(dU, dU)
+        return not_negative(self._backend.dot(dU, self.image(dU, scratch)))
 
-    def squared_weight_norm(self, U: Array, A: Array) -> float:  # noqa: ARG002
+    def image(self, dU: Array, scratch: Array) -> Array:  # noqa: ARG002
+        """Return the array whose inner product with dU is `squared_norm`; may be ``scratch``."""
+        return dU
+
+    def squared_weight_norm(self, U: Array, A: Array) -> float:
         """Return the squared Frobenius norm of the weights."""
-        return float(np.sum(self._rest)) + self._backend.dot(U, U)
+        return self.sum_of_norm(self._backend.dot(U, B) for B in self.weight_images(U, A))
+
+    def weight_images(self, U: Array, A: Array) -> tuple[Array, ...]:  # noqa: ARG002
+        """Return the arrays whose inner products with U make up `squared_weight_norm`."""
+        return (U,)
+
+    def sum_of_norm(self, products: Iterable[float]) -> float:
+        """Return `squared_weight_norm` from the inner products of U with `weight_images`."""
+        total = self._constant
+        for product in products:
+            total += product
+        return not_negative(total)
+
+    @property
+    def _constant(self) -> float:
+        return float(np.sum(self._rest))
 
     def squared_norms(self, U: Array, A: Array) -> HostArray:  # noqa: ARG002
         """Return ||u_j||^2 of the weights, (m,), float64."""
@@ -187,6 +213,7 @@ class GramChart(Chart):
     """
 
     name = "gram"
+    weight_products = 2
 
     def __init__(self, backend: Backend, X: HostArray, U_0: HostArray) -> None:
         super().__init__(backend, U_0)
@@ -208,13 +235,16 @@ class GramChart(Chart):
         k.gemm(U, self._X.T, out=self._weights, beta=1.0)
         return self._weights
 
-    def squared_norm(self, dU: Array, scratch: Array) -> float:
+    def image(self, dU: Array, scratch: Array) -> Array:
         self._backend.gemm(dU, self.matrix, out=scratch)
-        return max(0.0, self._backend.dot(dU, scratch))
+        return scratch
 
-    def squared_weight_norm(self, U: Array, A: Array) -> float:
-        dot = self._backend.dot
-        return max(0.0, float(self._squared_norms_0.sum()) + dot(U, A) + dot(U, self.base))
+    def weight_images(self, U: Array, A: Array) -> tuple[Array, ...]:  # noqa: ARG002
+        return A, self.base
+
+    @property
+    def _constant(self) -> float:
+        return float(self._squared_norms_0.sum())
 
     def squared_norms(self, U: Array, A: Array) -> HostArray:
         return self._squared_norms_0 + self._row_sums(U, A) + self._row_sums(U, self.base)

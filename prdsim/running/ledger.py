@@ -48,6 +48,11 @@ class Ledger:
         self._count(fused.entries * self._backend.dtype.itemsize)
         return _Idle(any_points=fused.any_points)
 
+    def sums(self, count: int) -> Any:
+        """Count the memory of the backend's sums."""
+        self._count(8 * count * self._backend.partial_sums)
+        return _Idle()
+
     def _count(self, count: int) -> None:
         self._alive += count
         self.peak = max(self.peak, self._alive)

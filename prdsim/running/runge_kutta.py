@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import count, islice
 from math import sqrt
+from typing import TYPE_CHECKING
 
+from prdsim.physics.charts import not_negative
 from prdsim.physics.gradients import velocity
 from prdsim.physics.model import Model
 from prdsim.physics.state import State
 from prdsim.running.stepper import Images, Memory, beside, keep
 from prdsim.running.tableaux import Tableau
+
+if TYPE_CHECKING:
+    from prdsim.backends.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,8 @@ class RungeKutta:
             error=empty() if self.adaptive else None,
             last=empty() if self._needs_last else None,
             images=images,
+            step_size=model.backend.empty((1,), "float64") if self.adaptive else None,
+            sums=model.backend.sums(_number_of_sums(model)) if self.adaptive else None,
         )
 
     def advance(
@@ -82,7 +91,8 @@ class RungeKutta:
         at_most: int = 1,
     ) -> int:
         def operations() -> None:
-            self._compute_stages(model, state, memory, step_size)
+            velocity(model, state, out=memory.stages[0])
+            self._compute_later_stages(model, state, memory, step_size)
             _advance(model, state, step_size, self.tableau.b, memory.stages, out=state)
 
         memory.last_known = False
@@ -91,20 +101,33 @@ class RungeKutta:
     def attempt(
         self, model: Model, state: State, memory: Memory, *, step_size: float
     ) -> tuple[State, float]:
-        trial = memory.trial
+        k, trial, images = model.backend, memory.trial, memory.images
         assert trial is not None
-        self._compute_stages(model, state, memory, step_size)
-        memory.first_stage = True
-        return trial, self._error_norm(model, trial, memory, step_size)
+        assert memory.step_size is not None
+        if not memory.first_stage:
+            velocity(model, state, out=memory.stages[0])
+            memory.first_stage = True
+        if images is not None and not images.valid:
+            images.compute(model, state, memory.stages[0])
+        held = k.hold(step_size, memory.step_size)
 
-    def _compute_stages(self, model: Model, state: State, memory: Memory, step_size: float) -> None:
-        """Compute the stages, except a first one already known; leaves where the last begins."""
+        def operations() -> None:
+            with nullcontext() if images is None else images.new(model.work):
+                self._compute_later_stages(model, state, memory, held)
+                self._compute_sums(model, trial, memory, held)
+
+        if k.holds_numbers:
+            k.replay(memory, memory.turned, operations)
+        else:
+            operations()
+        return trial, self._error_norm(model, memory)
+
+    def _compute_later_stages(
+        self, model: Model, state: State, memory: Memory, step_size: float
+    ) -> None:
+        """Compute the stages after the first; leaves where the last begins."""
         trial, stages, images = memory.trial, memory.stages, memory.images
         assert trial is not None
-        if not memory.first_stage:
-            velocity(model, state, out=stages[0])
-        if images is not None and not images.valid:
-            images.compute(model, state, stages[0])
         for row, stage in zip(self.tableau.a[1:], stages[1:], strict=True):
             _advance(model, state, step_size, row, stages, out=trial)
             with_A = images is not None and len(row) == 1
@@ -116,7 +139,9 @@ class RungeKutta:
     def accept(self, old: State, new: State, memory: Memory) -> None:
         assert memory.trial is new
         memory.trial = old
-        memory.stages.insert(0, memory.stages.pop())  # first same as last
+        stages = memory.stages
+        stages[0], stages[-1] = stages[-1], stages[0]  # first same as last
+        memory.turned = not memory.turned
         if memory.images is not None:
             memory.images.accept()
 
@@ -141,35 +166,50 @@ class RungeKutta:
 
     def _stages_of_last_step(self, model: Model, state: State, memory: Memory) -> list[State]:
         """Return the velocities that the interpolant combines; one of them may be computed."""
-        if self.tableau.first_same_as_last:  # `accept` moved the last stage to the front
-            return [*memory.stages[1:], memory.stages[0]]
+        if self.tableau.first_same_as_last:  # `accept` exchanged the first and the last
+            first, *between, last = memory.stages
+            return [last, *between, first]
         assert memory.last is not None
         if not memory.last_known:
             velocity(model, state, out=memory.last)
             memory.last_known = True
         return [*memory.stages, memory.last]
 
-    def _error_norm(self, model: Model, new: State, memory: Memory, step_size: float) -> float:
-        """The largest over arrays X of ||e_X||_F / (atol sqrt(size) + rtol ||X||_F).
+    def _compute_sums(self, model: Model, new: State, memory: Memory, step_size: float) -> None:
+        """Compute the sums of `_error_norm`; reads A of the new state, which the last stage leaves.
 
-        Reads A of the new state, which the last stage leaves.
+        For each array X, <e_X, e_X>, then what makes up <X, X>, of U in weight space.
         """
         assert memory.error is not None
+        assert memory.sums is not None
         assert self.tableau.first_same_as_last
-        k, chart, work, worst = model.backend, model.chart, model.work, 0.0
+        k, chart, work, number = model.backend, model.chart, model.work, count()
         for name in model.moving:
             terms = _terms(name, step_size, self.tableau.error, memory.stages)
             error, value = getattr(memory.error, name), getattr(new, name)
             k.combine(terms, out=error)
+            images, image = (value,), error
             if name == "U":
-                squared_value = chart.squared_weight_norm(value, work.A)
+                images = chart.weight_images(value, work.A)
                 if memory.images is None:
-                    squared_error = chart.squared_norm(error, work.B)
+                    image = chart.image(error, work.B)
                 else:
-                    self._image_of_error(model, memory, memory.images, step_size)
-                    squared_error = max(0.0, k.dot(error, work.B))
-            else:
-                squared_error, squared_value = k.dot(error, error), k.dot(value, value)
+                    image = self._image_of_error(model, memory, memory.images, step_size)
+            memory.sums.dot(next(number), error, image)
+            for other in images:
+                memory.sums.dot(next(number), value, other)
+
+    def _error_norm(self, model: Model, memory: Memory) -> float:
+        """The largest over arrays X of ||e_X||_F / (atol sqrt(size) + rtol ||X||_F)."""
+        assert memory.sums is not None
+        chart, sums, worst = model.chart, iter(memory.sums.read()), 0.0
+        for name in model.moving:
+            squared_error = not_negative(next(sums))
+            squared_value = (
+                chart.sum_of_norm(islice(sums, chart.weight_products))
+                if name == "U"
+                else next(sums)
+            )
             size = model.dimensions.size(name)
             allowed = self.atol * sqrt(size) + self.rtol * sqrt(squared_value)
             norm = sqrt(squared_error) / allowed if allowed > 0 else float("inf")
@@ -180,10 +220,10 @@ class RungeKutta:
 
     def _image_of_error(
         self, model: Model, memory: Memory, images: Images, step_size: float
-    ) -> None:
-        """B = e_U M = alpha (A_new - A) + h (error - alpha b) of G and G_new.
+    ) -> Array:
+        """Return B = e_U M = alpha (A_new - A) + h (error - alpha b) of G and G_new.
 
-        Keeps A and G of the new state: work.A changes places with ``new_A``.
+        Leaves G of the new state in ``new_G``; its A is in the workspace.
         """
         k, work, tableau, alpha = (
             model.backend,
@@ -193,10 +233,15 @@ class RungeKutta:
         )
         assert alpha is not None
         k.gemm(memory.stages[-1].U, model.chart.matrix, out=images.new_G)
-        work.A, images.new_A = images.new_A, work.A
         first, last = (step_size * (tableau.error[i] - alpha * tableau.b[i]) for i in (0, -1))
-        terms = [(alpha, images.new_A), (-alpha, images.A), (first, images.G), (last, images.new_G)]
+        terms = [(alpha, work.A), (-alpha, images.A), (first, images.G), (last, images.new_G)]
         k.combine(terms, out=work.B)
+        return work.B
+
+
+def _number_of_sums(model: Model) -> int:
+    """How many sums the norm of an error takes; see `RungeKutta._compute_sums`."""
+    return sum(1 + (model.chart.weight_products if name == "U" else 1) for name in model.moving)
 
 
 def _terms(

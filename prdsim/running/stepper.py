@@ -19,15 +19,18 @@ before it if it is needed. The next step's bits do not depend on either.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from prdsim.physics.gradients import forward
-from prdsim.physics.model import Model
+from prdsim.physics.model import Model, Workspace
 from prdsim.physics.state import State
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import Array
+    from prdsim.backends.base import Sums
 
 
 @dataclass(slots=True)
@@ -45,6 +48,15 @@ class Images:
     new_A: Array
     new_G: Array
     valid: bool = False
+
+    @contextmanager
+    def new(self, work: Workspace) -> Iterator[None]:
+        """Let ``new_A`` be the workspace's A: the last stage leaves that of the new state there."""
+        work.A, self.new_A = self.new_A, work.A
+        try:
+            yield
+        finally:
+            work.A, self.new_A = self.new_A, work.A
 
     def compute(self, model: Model, state: State, first_stage: State) -> None:
         """Recompute A and G, with the bits that an accepted step would have left."""
@@ -67,7 +79,9 @@ class Memory:
     fixed step, if `remember` has kept it; ``error`` the estimate's difference; ``last`` the
     velocity at the present state, if no stage is and states within steps are needed
     (``last_known``: it has been computed). ``first_stage`` says that stages[0] already is that
-    velocity (first same as last). Recordings of steps live as long as this object.
+    velocity (first same as last). ``step_size``, one number, and ``sums`` are those of adaptive
+    steps. Accepted steps exchange arrays, back and forth: ``turned`` says which way. Recordings of
+    steps live as long as this object.
     """
 
     stages: list[State] = field(default_factory=list)
@@ -78,6 +92,9 @@ class Memory:
     last_known: bool = False
     first_stage: bool = False
     images: Images | None = None
+    step_size: Array | None = None
+    sums: Sums | None = None
+    turned: bool = False
 
     def forget(self) -> None:
         """What was kept from the last step is not of this one: recompute it."""

@@ -33,14 +33,12 @@ from prdsim.verification.operands import (
     sizes_of,
 )
 from prdsim.verification.operations_products import fused, gemm
+from prdsim.verification.operations_recorded import COEFFICIENTS, hold, replay, sums
 from prdsim.verification.rounding import PENALTY_ROUNDINGS, gamma, penalty_moduli
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import Array, HostArray
     from prdsim.backends.base import Backend
-
-_REPLAYS = 6  # a device records after a few calls
-_COEFFICIENTS = (1.0, -1.0, 0.3, 2.0, 1 / 3, -7.0, 1e-3, 11.0, 0.7, -0.1, 1 / 7)
 
 
 # -- memory and transfer ---------------------------------------------------------------------------
@@ -112,54 +110,6 @@ def _active(o: Operands) -> Iterator[Finding]:
         yield from _copy(o)
 
 
-def _replay(o: Operands) -> Iterator[Finding]:
-    """Two recurring tasks in turn, often enough to be recorded: as often as is said, no more.
-
-    Once a call or up to some times in a row, in which a number grows.
-    """
-    for shape, at_most in product((SHAPES[3], SHAPES[-1]), (1, 5)):
-        A, cell = o.normal(*shape), o.load(np.zeros(1, np.uint64))
-        tasks = [_Recurring(o, A, cell), _Recurring(o, -A, cell)]
-        for _, task in product(range(_REPLAYS), tasks):
-            task.replay(at_most)
-        for name, task in zip(("first", "second"), tasks, strict=True):
-            where = f"{name} of two, {task.done} times"
-            yield same(where, o.k.to_host(task.total), task.expected(A.shape[1]))
-            most = _REPLAYS * at_most
-            wrong = not _REPLAYS <= task.done <= most
-            yield Finding(f"{where}, at most {most}", wrong, 0.0, "what it returns")
-
-
-class _Recurring:
-    """total += A + a row of random numbers, drawn by the number of the time."""
-
-    def __init__(self, o: Operands, A: HostArray, cell: Array) -> None:
-        self._o, self._A, self._cell, self.done = o, A, cell, 0
-        self._term, self.total = o.load(A), o.load(np.zeros_like(A))
-        self._row, self._ones = o.unset((A.shape[1],)), o.load(np.ones_like(A))
-        self._rows = o.unset(A.shape)
-
-    def replay(self, at_most: int) -> None:
-        k = self._o.k
-        k.set_word(self.done, out=self._cell)
-        self.done += k.replay(self, None, self._add, at_most=at_most, number=self._cell)
-
-    def _add(self) -> None:
-        k = self._o.k
-        k.uniforms(0, Stream.PENALTY_POINTS, self._cell, 0, out=self._row)
-        k.scale_columns(self._row, self._ones, out=self._rows)
-        terms = [(1.0, self.total), (1.0, self._term)]
-        k.combine(terms, out=self.total)
-        k.combine([(1.0, self.total), (1.0, self._rows)], out=self.total)
-
-    def expected(self, n: int) -> HostArray:
-        total = np.zeros_like(self._A)
-        for number in range(self.done):
-            total += self._A
-            total += randomness.uniforms(0, Stream.PENALTY_POINTS, number, 0, n).astype(total.dtype)
-        return total
-
-
 # -- elementwise -----------------------------------------------------------------------------------
 
 
@@ -179,11 +129,11 @@ def _gate(o: Operands) -> Iterator[Finding]:
 
 def _combine(o: Operands) -> Iterator[Finding]:
     def combine(*terms: Array, out: Array) -> None:
-        o.k.combine(list(zip(_COEFFICIENTS, terms, strict=False)), out=out)
+        o.k.combine(list(zip(COEFFICIENTS, terms, strict=False)), out=out)
 
     def findings(*arrays: HostArray) -> Iterator[Finding]:
         count = len(arrays)
-        terms = [c * A for c, A in zip(_COEFFICIENTS, in_float64(*arrays), strict=False)]
+        terms = [c * A for c, A in zip(COEFFICIENTS, in_float64(*arrays), strict=False)]
         for alias in (None, 0):
             computed = o.apply(combine, *arrays, alias=alias)
             error = share(computed, np.sum(terms, axis=0), np.sum(np.abs(terms), axis=0))
@@ -194,7 +144,7 @@ def _combine(o: Operands) -> Iterator[Finding]:
     for pair in o.pairs():
         yield from findings(*pair)
     for shape in [*o.shapes, (o.sizes.m_c,)]:
-        every = range(1, len(_COEFFICIENTS) + 1)
+        every = range(1, len(COEFFICIENTS) + 1)
         for count in every if prod(shape) < 100 else (1, 3, 8):
             yield from findings(*(o.normal(*shape) for _ in range(count)))
 
@@ -321,7 +271,9 @@ OPERATIONS: dict[str, Callable[[Operands], Iterator[Finding]]] = {
     "available_bytes": _available_bytes,
     "describe": _describe,
     "active": _active,
-    "replay": _replay,
+    "replay": replay,
+    "hold": hold,
+    "sums": sums,
     "gemm": gemm,
     "fused": fused,
     "relu": partial(_entrywise, name="relu", expected=lambda A: np.maximum(A, 0)),

@@ -32,6 +32,9 @@ pytestmark = [
     pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "-"),
     pytest.mark.usefixtures("cupy"),
 ]
+ADAPTIVE_ENOUGH = 2 * ENOUGH  # each of two graphs was launched several times
+TOO_LARGE = 10.0  # a first step that is rejected
+adaptive = pytest.mark.parametrize("integrator", ["bs23", "dopri5"])
 fixed_steps = pytest.mark.parametrize("integrator", ["gd", "heun", "rk4"])
 
 
@@ -75,13 +78,62 @@ def test_graphs_are_used(cupy):
     check_graphs_are_used(cupy)
 
 
-@pytest.mark.parametrize("integrator", ["bs23", "dopri5"])
-def test_adaptive_steps_are_never_recorded(cupy, integrator):
-    before = cupy.graphs
-    with random_problem(1).simulation("cupy", integrator=integrator, steps=20) as simulation:
-        probe, before = cupy.graphs - before, cupy.graphs
-        simulation.advance(20)
-    assert (probe, cupy.graphs - before) == (1, 0)
+@adaptive
+@pytest.mark.parametrize("critic", ["wgan-gp", "minimax"])
+@pytest.mark.parametrize("trainable", ["U,V,W,a", "U,V", "U", "V,a"])
+def test_graphs_change_no_bit_of_adaptive_steps(integrator, critic, trainable):
+    keys = {"critic": critic, "trainable": trainable, "step_size": TOO_LARGE}
+    check_same_bits(random_problem(3), integrator=integrator, steps=ADAPTIVE_ENOUGH, **keys)
+
+
+@adaptive
+@pytest.mark.parametrize("chart", ["weight", "range", "gram"])
+@pytest.mark.parametrize("precision", ["float64", "float32", "tf32"])
+def test_graphs_change_no_bit_of_adaptive_steps_in_any_chart(integrator, chart, precision):
+    keys = {"chart": chart, "precision": precision, "steps": ADAPTIVE_ENOUGH}
+    check_same_bits(random_problem(3, d_in=9, n=5), integrator=integrator, **keys)
+
+
+@adaptive
+@pytest.mark.parametrize("chart", ["weight", "gram"])
+def test_an_adaptive_step_is_one_graph_and_one_copy_to_the_host(cupy, integrator, chart):
+    """The graphs of a run are two: accepted steps exchange arrays, back and forth."""
+    keys = {"integrator": integrator, "chart": chart, "step_size": TOO_LARGE, "steps": 100}
+    with random_problem(1).simulation("cupy", **keys) as simulation:
+        graphs = cupy.graphs
+        simulation.advance(ADAPTIVE_ENOUGH)
+        assert cupy.graphs - graphs == 2
+        rejected = simulation.restart_point().scalars["rejected_steps"]
+        assert rejected > 0
+        cupy.log.clear()
+        before = cupy.allocations, cupy.uploads, cupy.host_copies, cupy.waits
+        simulation.advance(5)
+        after = cupy.allocations, cupy.uploads, cupy.host_copies, cupy.waits
+        names = [operation.name for operation in cupy.log]
+        attempts = 5 + simulation.restart_point().scalars["rejected_steps"] - rejected
+    assert cupy.graphs - graphs == 2
+    assert np.subtract(after, before).tolist() == [0, 0, attempts, attempts]
+    assert names.count("graph") == names.count("set_number") == attempts
+    launches = [place for place, name in enumerate(names) if name == "graph"]
+    assert [names[place - 1] for place in launches] == ["set_number"] * len(launches)
+    inside = np.diff([*launches, len(names) + 1]) - 2
+    assert len(set(inside)) == 1, "something is issued beside the graph"
+
+
+@adaptive
+def test_adaptive_steps_that_were_watched_and_restored_among_graphs_have_the_same_bits(integrator):
+    problem, keys = random_problem(2), {"integrator": integrator, "steps": 3 * ADAPTIVE_ENOUGH}
+    with problem.simulation("cupy", **keys) as simulation:
+        simulation.advance(ADAPTIVE_ENOUGH)
+        point = simulation.restart_point()
+        simulation.advance(3)
+        simulation.observe()
+        simulation.restore(point)
+        for _ in range(2 * ADAPTIVE_ENOUGH):
+            simulation.advance()
+            simulation.observe()
+        computed = simulation.restart_point().arrays
+    assert same_bits(computed, end(problem, graphs=False, **keys))
 
 
 @fixed_steps

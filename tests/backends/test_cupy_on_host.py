@@ -222,19 +222,6 @@ def test_steps_repeat_the_same_operations_on_the_same_buffers(cupy, integrator, 
     check_steps_repeat(cupy, random_problem(1), **keys)
 
 
-@pytest.mark.parametrize("integrator", ["bs23", "dopri5"])
-def test_adaptive_steps_read_error_norms_only(cupy, integrator):
-    with random_problem(1).simulation("cupy", integrator=integrator, steps=50) as simulation:
-        simulation.advance(2)
-        cupy.log.clear()
-        before = cupy.allocations, cupy.uploads, cupy.host_copies
-        simulation.advance(5)
-        dots = sum(operation.name == "dot" for operation in cupy.log)
-        assert (cupy.allocations, cupy.uploads) == before[:2]
-        assert cupy.host_copies - before[2] == dots
-        assert dots % (2 * len(ARRAYS)) == 0
-
-
 def test_a_product_binds_its_arguments_once(k):
     A, B, out = (k.empty((3, 3)) for _ in range(3))
     k.gemm(A, B, out)
@@ -475,6 +462,9 @@ def evidence(monkeypatch) -> Any:
     monkeypatch.setattr(gpu_evidence, "TIMED_SECONDS", 0.0)
     for name in ("SIZES", "CPU_SIZES"):
         monkeypatch.setattr(gpu_evidence, name, [(8, 5, 2, 4)])
+    monkeypatch.setattr(gpu_evidence, "WHOLE_MNIST", (8, 5, 2, 40))
+    tiny = {"dataset": "synthetic", "width": 8, "samples": 6, "steps": 3}
+    monkeypatch.setattr(gpu_evidence, "JOBS", {"tiny": tiny})
     monkeypatch.setattr(gpu_evidence, "KERNEL_SIZE", (64, 96))
     monkeypatch.setattr(gpu_evidence, "OVERLAP_SIZE", (8, 5, 2, 4))
     monkeypatch.setattr(gpu_evidence, "OVERLAP_STEPS", 78)
@@ -501,7 +491,7 @@ def test_the_evidence_script_compares_graphs(evidence, monkeypatch):
     monkeypatch.setattr(evidence, "PRECISIONS", ("float32",))
     rows = evidence.graphs("cupy")
     assert rows.pop("holds")
-    assert list(rows) == ["float32, gd", "float32, heun", "float32, rk4"]
+    assert list(rows) == [f"float32, {integrator}" for integrator in INTEGRATORS]
     assert all(row["same_bits"] and row["cuda_graphs"] == "used" for row in rows.values())
     monkeypatch.setattr(Stream, "begin_capture", failing(RuntimeError("not today")))
     with pytest.warns(RuntimeWarning, match="not today"):
@@ -528,6 +518,7 @@ def test_the_evidence_script_measures_every_kernel_beside_its_roofline(evidence)
 def test_declared_bytes_are_those_of_the_arrays_a_kernel_is_given(evidence, cupy, precision):
     """Apart from vectors of rows, columns and partial sums: fewer than one matrix."""
     k = get_backend("cupy", precision=precision)
+    moving = {"copy", "set_word", "set_number", "take_columns"}
     with k.active():
         calls = evidence._kernel_calls(k, 64, 96)
         calls |= evidence._products_of_a_step(k, (40, 30, 20, 50))
@@ -546,7 +537,7 @@ def test_declared_bytes_are_those_of_the_arrays_a_kernel_is_given(evidence, cupy
                     given += cupy.live[operation.buffers[0]][0]
                 vectors = 8 * (64 + 96) + 8 * real_kernels.TOTAL_BLOCKS
                 assert 0 <= given - declared <= vectors < 64 * 96, name
-                assert (operations > 0) == (name not in ("copy", "set_word", "take_columns")), name
+                assert (operations > 0) == (name not in moving), name
 
 
 @pytest.mark.usefixtures("cupy")
@@ -561,6 +552,17 @@ def test_the_evidence_script_times_snapshots_and_the_hosts_own_steps(evidence):
     (*rows,) = evidence.cpu()["rows"]
     assert [row["precision"] for row in rows] == ["float64", "float32"]
     assert all(row["step_ms"] > 0 for row in rows)
+
+
+@pytest.mark.usefixtures("cupy")
+def test_the_evidence_script_runs_whole_jobs_here_and_by_numba(evidence):
+    rows = evidence.experiments("cupy")
+    assert [row.split(", ", 1)[1] for row in rows] == [
+        "cupy, cold", "cupy, warm", "numba, cold", "numba, warm"
+    ]  # fmt: skip
+    assert {row["steps"] for row in rows.values()} == {3}
+    one, *others = (row["loss_sup"] for row in rows.values())
+    assert others == pytest.approx([one] * 3, rel=1e-9)
 
 
 @pytest.mark.usefixtures("cupy")

@@ -30,6 +30,7 @@ import prdsim.backends.cublas as real_cublas
 import prdsim.backends.cuda_graphs as real_graphs
 import prdsim.backends.cuda_kernels as real_kernels
 import prdsim.backends.cupy as real_backend
+import prdsim.backends.cupy_transfers
 import prdsim.backends.fused
 import prdsim.physics.gradients
 import prdsim.running.integrators
@@ -264,7 +265,7 @@ BUGS = [
     ),
     Bug(
         "a copy does not wait for the kernels",
-        real_backend,
+        prdsim.backends.cupy_transfers,
         "        leaving.wait_event(computing.record())\n",
         "",
         "start_copy",
@@ -278,14 +279,14 @@ BUGS = [
     ),
     Bug(
         "what leaves is given back at once",
-        real_backend,
+        prdsim.backends.cupy_transfers,
         "self._source, self._device = source, device",
         "self._device = device",
         "start_copy",
     ),
     Bug(
         "a copy is read before it has arrived",
-        real_backend,
+        prdsim.backends.cupy_transfers,
         "        self._left.synchronize()\n",
         "",
         "start_copy",
@@ -386,6 +387,56 @@ BUGS = [
         "memory, size, operations",
         "graphs",
     ),
+    Bug(
+        "the arrays of the recording, of adaptive steps",
+        prdsim.running.runge_kutta,
+        "k.replay(memory, memory.turned, operations)",
+        "k.replay(memory, None, operations)",
+        "graphs",
+    ),
+    Bug(
+        "the step size of the recording, of adaptive steps",
+        prdsim.running.runge_kutta,
+        "self._compute_later_stages(model, state, memory, held)",
+        "self._compute_later_stages(model, state, memory, step_size)",
+        "graphs",
+    ),
+    # held numbers and sums
+    Bug(
+        "every coefficient is a factor of the held number",
+        real_kernels,
+        "(of_held{i} ? held[0] * c{i} : c{i})",
+        "(held[0] * c{i})",
+        "hold",
+    ),
+    Bug(
+        "the number is not left on the device",
+        real_backend,
+        '        self._elementwise("set_number", np.float64(value), place, size=1)\n',
+        "",
+        "hold",
+    ),
+    Bug(
+        "the first coefficient's factor is lost",
+        real_backend,
+        "return (np.float64(c.factor), 1)",
+        "return (np.float64(1.0), 1)",
+        "hold",
+    ),
+    Bug(
+        "sums are read before they are there",
+        prdsim.backends.cupy_transfers,
+        "        self._stream.synchronize()\n        rows",
+        "        rows",
+        "sums",
+    ),
+    Bug(
+        "all sums in one place",
+        prdsim.backends.cupy_transfers,
+        "arguments = (*arrays, self._parts[number], size)",
+        "arguments = (*arrays, self._parts[0], size)",
+        "sums",
+    ),
     # the physics as issued to the device (the references were computed before)
     Bug(
         "V is updated before U's drive is pulled back",
@@ -435,9 +486,10 @@ BUGS = [
     Bug(
         "a stage of an earlier step",
         prdsim.running.runge_kutta,
-        "            _advance(model, state, step_size, self.tableau.b,",
-        "            memory.first_stage = True\n"
-        "            _advance(model, state, step_size, self.tableau.b,",
+        "            velocity(model, state, out=memory.stages[0])\n            self._compute",
+        "            if not memory.first_stage:\n"
+        "                velocity(model, state, out=memory.stages[0])\n"
+        "            memory.first_stage = True\n            self._compute",
         "trajectories",
     ),
 ]

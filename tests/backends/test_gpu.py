@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cupy_on_host.graphs import check_same_bits, check_step_sizes
+from cupy_on_host.graphs import ENOUGH, check_same_bits, check_step_sizes
 from cupy_on_host.harness import check_50_steps, final, worst
 from support import (
     INTEGRATORS,
@@ -154,11 +154,12 @@ def test_run_and_resume_through_files(tmp_path):
         assert relative_error(whole.state[name], on_host.state[name]) < 1e-9
 
 
-@pytest.mark.parametrize("integrator", ["gd", "heun", "rk4"])
+@pytest.mark.parametrize("integrator", INTEGRATORS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_graphs_are_used_and_change_no_bit(integrator, precision):
+    keys = {"integrator": integrator, "precision": precision, "step_size": 1e-4}
     for problem in (random_problem(1), large_problem()):
-        check_same_bits(problem, integrator=integrator, precision=precision, step_size=1e-4)
+        check_same_bits(problem, steps=2 * ENOUGH, **keys)
     assert get_backend("cupy", precision=precision).describe()["cuda_graphs"] == "used"
 
 
@@ -182,15 +183,15 @@ def test_snapshots_that_leave_while_the_device_computes_are_of_their_steps(tmp_p
                     assert np.array_equal(getattr(trajectory, name)[row], array), (name, step)
 
 
-@pytest.mark.parametrize("integrator", ["gd", "rk4"])
+@pytest.mark.parametrize("integrator", INTEGRATORS)
 def test_a_step_allocates_nothing(integrator):
     import cupy
 
     pool = cupy.get_default_memory_pool()
     with large_problem().simulation(
-        "cupy", integrator=integrator, step_size=1e-4, steps=50
+        "cupy", integrator=integrator, step_size=1e-4, steps=100
     ) as simulation:
-        simulation.advance(2)
+        simulation.advance(2 * ENOUGH)
         before = (pool.used_bytes(), pool.total_bytes())
         simulation.advance(5)
         assert (pool.used_bytes(), pool.total_bytes()) == before

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support import Problem, random_problem, same_bits
+from support import INTEGRATORS, Problem, random_problem, same_bits
 
 from prdsim.backends import get_backend
 from prdsim.backends.cuda_graphs import WARM_UP
@@ -173,7 +173,8 @@ def check_failed_recording(how: str, integrator: str) -> None:
 def check_all(cupy: HostCupy, precision: str = "float64") -> None:
     """Everything but failures, on short runs."""
     check_graphs_are_used(cupy)
-    for integrator in ("gd", "heun", "rk4"):
-        check_same_bits(random_problem(1), integrator=integrator, precision=precision)
+    for integrator in INTEGRATORS:
+        keys = {"integrator": integrator, "precision": precision, "steps": 2 * ENOUGH}
+        check_same_bits(random_problem(1), **keys)
     check_step_sizes()
     check_lifetimes(cupy)
