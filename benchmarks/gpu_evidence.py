@@ -32,6 +32,8 @@ from prdsim.errors import PrdsimError
 from prdsim.files.whole import write_whole
 from prdsim.running.runner import run
 from prdsim.running.simulation import Simulation
+from prdsim.timing.contenders import OwnSteps
+from prdsim.timing.workload import Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 PRECISIONS = ("float64", "float32", "tf32")
@@ -89,6 +91,7 @@ def main() -> int:
         "experiments": (30, lambda: experiments(backend)),
         "timings": (50, lambda: timings(backend)),
         "60,000 samples": (40, lambda: timings(backend, [WHOLE_MNIST])),
+        "jax": (60, lambda: beside_jax(backend, left)),
         "kernels": (30, lambda: kernels(backend)),
         "overlap": (40, lambda: overlap(backend)),
         "cpu": (40, cpu),
@@ -230,6 +233,59 @@ def experiments(backend: str) -> dict[str, Any]:
                         **{name: result.last[name] for name in ("loss_sup", "loss_adv")},
                     }
     return rows
+
+
+def beside_jax(backend: str, left: Callable[[], float]) -> dict[str, Any]:
+    """The same `gd` steps in JAX on the same device, in turns: ms of a step, medians of 7.
+
+    JAX's are `jax.jit` of `jax.grad`, its products in full precision; see `jax_rival`.
+    """
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the device's memory is shared
+    try:
+        import jax
+
+        if jax.default_backend() != "gpu":
+            return {"left_out": "JAX finds no device"}
+    except ImportError:
+        return {"left_out": "JAX is not installed"}
+    rows = []
+    for sizes in (*SIZES[:3], WHOLE_MNIST):
+        for precision in ("float64", "float32"):
+            if left() < 20.0:
+                return {"rows": rows, "left_out": "no time was left for the others"}
+            rows.append(race_with_jax(backend, sizes, precision))
+    return {"jax": jax.__version__, "holds": all(row["agree"] for row in rows), "rows": rows}
+
+
+def race_with_jax(
+    backend: str, sizes: tuple[int, int, int, int], precision: str, steps: int = 20
+) -> dict[str, Any]:
+    """Race prdsim's steps and JAX's, after three steps whose weights must agree."""
+    from jax_rival import JaxRival
+
+    with _simulation(backend, sizes, 10**6, precision) as simulation:
+        config, (X, Y, _) = simulation.config, simulation._given
+        workload = Workload(config, X, Y, simulation.initial)
+    contenders = {"prdsim": OwnSteps(workload), "JAX": JaxRival(workload)}
+    first = [contender.begin(3)[1] for contender in contenders.values()]
+    difference = max(
+        float(np.linalg.norm(one - other) / np.linalg.norm(one))
+        for one, other in zip(first[0].values(), first[1].values(), strict=True)
+    )
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(7):
+        for name, contender in contenders.items():
+            seconds[name].append(contender.timed(steps).seconds)
+    own, other = (float(np.median(seconds[name])) for name in contenders)
+    return {
+        "m, d_in, d_out, n": list(sizes),
+        "precision": precision,
+        "difference after 3 steps": difference,
+        "agree": difference < (1e-10 if precision == "float64" else 1e-4),
+        "prdsim_ms": 1e3 * own,
+        "jax_ms": 1e3 * other,
+        "ratio": other / own,
+    }
 
 
 def kernels(backend: str) -> dict[str, Any]:
