@@ -183,7 +183,7 @@ extern "C" __global__ void column_dots_$result(
 }
 """)
 
-_C_TYPES = {"float64": "double", "float32": "float"}
+C_TYPES = {"float64": "double", "float32": "float"}
 
 
 def kernel_names(dtype: str) -> list[str]:
@@ -194,7 +194,7 @@ def kernel_names(dtype: str) -> list[str]:
 
 def source(dtype: str) -> str:
     """Return the text of all kernels for arrays of type ``float64`` or ``float32``."""
-    parts = [Template(_PREAMBLE).substitute(real=_C_TYPES[dtype])]
+    parts = [Template(_PREAMBLE).substitute(real=C_TYPES[dtype])]
     for name, (parameters, body) in _ELEMENTWISE.items():
         parts.append(_ELEMENTWISE_KERNEL.substitute(name=name, parameters=parameters, body=body))
     for name, (parameters, term) in _TOTALS.items():
@@ -204,7 +204,7 @@ def source(dtype: str) -> str:
     for result in _results(dtype):
         for kernel, (x, y) in ((_ROW_DOTS_KERNEL, ROW_BLOCK), (_COLUMN_DOTS_KERNEL, COLUMN_BLOCK)):
             parts.append(
-                kernel.substitute(result=result, total=_C_TYPES[result], along_x=x, along_y=y)
+                kernel.substitute(result=result, total=C_TYPES[result], along_x=x, along_y=y)
             )
     return "".join(parts)
 

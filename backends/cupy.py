@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from typing import Any, ClassVar
 
@@ -16,10 +17,11 @@ import numpy as np
 from prdsim.errors import BackendAbsentError, BackendUnavailableError, ConfigError
 from prdsim.words import first_line
 
-from . import cublas, cuda_graphs, cuda_kernels
+from . import cublas, cuda_graphs, cuda_kernels, cuda_narrow
 from .arrays import Array
 from .base import Backend, Rates
 from .cupy_fused import CupyFused
+from .cupy_narrow import NarrowFused
 from .cupy_transfers import DeviceSums, Held, HostCopy
 
 _INSTALL = "pip install 'prdsim[cuda13]' (driver 580 or newer) or 'prdsim[cuda12]'"
@@ -142,6 +144,7 @@ class CupyBackend(Backend):
             # A stream of its own: other work on the default stream cannot disturb a recording.
             self._stream = cupy.cuda.Stream(non_blocking=True)
             self._leaving = cupy.cuda.Stream(non_blocking=True)
+        self._narrow: dict[int, dict[str, Any]] = {}  # kernels by width
         self._recorder = cuda_graphs.Recorder(self._stream)
         module = cupy.RawModule(
             code=cuda_kernels.source(self.dtype.name), options=cuda_kernels.OPTIONS
@@ -234,8 +237,11 @@ class CupyBackend(Backend):
         with self._device, self._stream:
             yield
 
-    def fused(self, m: int, m_c: int, d_out: int, n: int) -> CupyFused:  # noqa: ARG002
-        return CupyFused(self, m, m_c, n, self.penalty_gates)
+    def fused(self, m: int, m_c: int, d_out: int, n: int) -> CupyFused | NarrowFused:
+        width = cuda_narrow.width_for(d_out)
+        if width is None:
+            return CupyFused(self, m, m_c, n, self.penalty_gates)
+        return NarrowFused(self, partial(self._launch_narrow, width), m, m_c, d_out, n)
 
     def replay(
         self,
@@ -358,10 +364,24 @@ class CupyBackend(Backend):
         self._sum.add(0, name, *arrays)
         return self._sum.read()[0]
 
+    def _launch_narrow(
+        self, width: int, name: str, blocks: int, block: tuple[int, ...], arguments: tuple[Any, ...]
+    ) -> None:
+        if width not in self._narrow:
+            code = cuda_narrow.source(self.dtype.name, width)
+            module = self._cupy.RawModule(code=code, options=cuda_narrow.OPTIONS)
+            self._narrow[width] = {name: module.get_function(name) for name in cuda_narrow.NAMES}
+        self._start(self._narrow[width][name], blocks, block, arguments)
+
     def _launch(
         self, name: str, blocks: int, block: tuple[int, ...], arguments: tuple[Any, ...]
     ) -> None:
-        self._kernels[name]((blocks,), block, arguments, stream=self._stream)
+        self._start(self._kernels[name], blocks, block, arguments)
+
+    def _start(
+        self, kernel: Any, blocks: int, block: tuple[int, ...], arguments: tuple[Any, ...]
+    ) -> None:
+        kernel((blocks,), block, arguments, stream=self._stream)
 
 
 def _factor(c: float | Held) -> tuple[np.float64, int]:

@@ -127,6 +127,8 @@ def fused(o: Operands) -> Iterator[Finding]:
     # of the critic's moments over both.
     tiles = [(1, 1, 1, 1, 1), (7, 5, 3, 11, 4), (1300, 90, 2, 70, 5), (70, 1300, 3, 2100, 6)]
     tiles += [(20, 300, 3, 700, 4)]
+    # Few outputs and many, on a device; samples in several parts.
+    tiles += [(9, 70, 10, 33, 4), (8, 37, 16, 40, 3), (8, 12, 17, 20, 5), (5, 30, 2, 4100, 2)]
     for sizes in [own, *tiles]:
         m, m_c, d_out, n, columns = sizes
         operations = o.k.fused(m, m_c, d_out, n)

@@ -29,7 +29,7 @@ from support_backends import failures
 import prdsim.backends.cublas as real_cublas
 import prdsim.backends.cuda_kernels as real_kernels
 import prdsim.backends.cupy as real_backend
-from prdsim.backends import backend_status, get_backend
+from prdsim.backends import backend_status, cuda_narrow, get_backend
 from prdsim.config import RunConfig
 from prdsim.errors import BackendUnavailableError, ConfigError
 from prdsim.physics.charts import CHARTS
@@ -63,7 +63,8 @@ def test_every_kernel_is_reached(cupy):
     with backend.active():
         assert failures(backend) == []
     launched = {operation.name for operation in cupy.log if operation.kind == "kernel"}
-    assert launched == set(real_kernels.kernel_names("float32"))
+    assert launched == {*real_kernels.kernel_names("float32"), *cuda_narrow.NAMES}
+    assert set(backend._narrow) == set(cuda_narrow.WIDTHS)
     assert launched >= set(real_kernels.kernel_names("float64"))
 
 
@@ -81,7 +82,27 @@ def test_50_steps_with_diffusion_and_penalty_agree_with_numpy_float64(cupy):
     assert worst(expected, problem.initial) > 1e-2, "nothing moved"
     assert worst(computed, expected) < 1e-10
     used = {operation.name for operation in cupy.log}
-    assert {"gemm", "uniforms", "penalty_weights", "gate", "penalty_gates"} <= used
+    assert {"gemm", "uniforms", "gate", *cuda_narrow.NAMES} <= used
+
+
+def test_50_steps_with_many_outputs_agree_with_numpy_float64(cupy):
+    """By products and a kernel for gates, where samples and neurons do not fit into registers."""
+    problem = random_problem(2, d_in=20, d_out=17, n=15, m=24, m_c=12)
+    expected = final(problem, "numpy", 50, **PAPER)
+    computed = final(problem, "cupy", 50, **PAPER)
+    assert worst(computed, expected) < 1e-10
+    used = {operation.name for operation in cupy.log}
+    assert {"penalty_weights", "penalty_gates"} <= used
+    assert not used & set(cuda_narrow.NAMES)
+
+
+@pytest.mark.usefixtures("cupy")
+def test_a_critic_of_few_outputs_keeps_no_gates(k):
+    """Nor anything else of neurons times samples; and moves in four launches."""
+    m, m_c, n = 3, 50, 400
+    for d_out, arrays in ((10, 0), (17, 3)):
+        k_entries = k.fused(m, m_c, d_out, n).entries - m * n
+        assert k_entries // (m_c * n) == arrays
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
@@ -638,15 +659,19 @@ def test_the_parity_ladder_holds_on_the_stand_ins(monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
-def test_kernels_compile_for_devices(dtype, architecture):
+@pytest.mark.parametrize("width", [None, *cuda_narrow.WIDTHS])
+def test_kernels_compile_for_devices(dtype, architecture, width):
     """By NVRTC, with the options CuPy adds; no device is needed, only the wheels."""
     pytest.importorskip("cupy", reason="CuPy is not installed: kernels are not compiled by NVRTC")
     from cupy.cuda import nvrtc
 
     added = ("-std=c++17", "-ftz=true", "--device-as-default-execution-space")
     options = (*real_kernels.OPTIONS, *added, f"-arch={architecture}")
+    code, names = real_kernels.source(dtype), real_kernels.kernel_names(dtype)
+    if width is not None:
+        code, names = cuda_narrow.source(dtype, width), list(cuda_narrow.NAMES)
     try:
-        program = nvrtc.createProgram(real_kernels.source(dtype), "kernels.cu", (), ())
+        program = nvrtc.createProgram(code, "kernels.cu", (), ())
     except (RuntimeError, ImportError, OSError) as error:
         pytest.skip(f"NVRTC is not installed ({str(error).splitlines()[0]})")
     try:
@@ -655,5 +680,5 @@ def test_kernels_compile_for_devices(dtype, architecture):
         pytest.fail(nvrtc.getProgramLog(program))
     code = nvrtc.getCUBIN(program)
     assert code.startswith(b"\x7fELF")
-    for name in real_kernels.kernel_names(dtype):
+    for name in names:
         assert name.encode() + b"\0" in code

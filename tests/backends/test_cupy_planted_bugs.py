@@ -29,7 +29,9 @@ from support_backends import precision as precision_of_products
 import prdsim.backends.cublas as real_cublas
 import prdsim.backends.cuda_graphs as real_graphs
 import prdsim.backends.cuda_kernels as real_kernels
+import prdsim.backends.cuda_narrow
 import prdsim.backends.cupy as real_backend
+import prdsim.backends.cupy_narrow
 import prdsim.backends.cupy_transfers
 import prdsim.backends.fused
 import prdsim.physics.gradients
@@ -259,8 +261,8 @@ BUGS = [
     Bug(
         "kernels on the wrong stream",
         real_backend,
-        "arguments, stream=self._stream)",
-        "arguments, stream=self._leaving)",
+        "block, arguments, stream=self._stream)",
+        "block, arguments, stream=self._leaving)",
         "operations of a step",
     ),
     Bug(
@@ -400,6 +402,56 @@ BUGS = [
         "self._compute_later_stages(model, state, memory, held)",
         "self._compute_later_stages(model, state, memory, step_size)",
         "graphs",
+    ),
+    # the critic of few outputs
+    Bug(
+        "gates of the critic's moments are > 0",
+        prdsim.backends.cuda_narrow,
+        "dot(w[j], y) >= 0 ? sign",
+        "dot(w[j], y) > 0 ? sign",
+        "fused",
+    ),
+    Bug(
+        "targets' moments are added",
+        prdsim.backends.cuda_narrow,
+        "add(w, at, -1, value, N);",
+        "add(w, at, 1, value, N);",
+        "fused",
+    ),
+    Bug(
+        "the last neurons of a tile are left out",
+        prdsim.backends.cuda_narrow,
+        "k < TILE / ALONG; ++k",
+        "k < TILE / ALONG - 1; ++k",
+        "fused",
+    ),
+    Bug(
+        "the samples of later parts are lost",
+        prdsim.backends.cuda_narrow,
+        "part < parts; ++part) total +=",
+        "part < 1; ++part) total +=",
+        "fused",
+    ),
+    Bug(
+        "penalty points go from y to z",
+        prdsim.backends.cuda_narrow,
+        "y[d] = z[d] + e * (target - z[d]);",
+        "y[d] = target + e * (z[d] - target);",
+        "fused",
+    ),
+    Bug(
+        "a tile is read while it is loaded",
+        prdsim.backends.cuda_narrow,
+        "        __syncthreads();\n        #pragma unroll\n        for (int k = 0; k < TILE",
+        "        #pragma unroll\n        for (int k = 0; k < TILE",
+        "order of threads",
+    ),
+    Bug(
+        "later sets of penalty points replace the first",
+        prdsim.backends.cupy_narrow,
+        "at, values, added=number > 0)",
+        "at, values, added=False)",
+        "fused",
     ),
     # held numbers and sums
     Bug(
@@ -551,7 +603,7 @@ def changed(patch: pytest.MonkeyPatch, bug: Bug) -> Any:
     exec(compile(source.replace(bug.old, bug.new), bug.module.__file__, "exec"), copy.__dict__)
     if bug.module is real_backend:
         return copy
-    if bug.module in (real_cublas, real_graphs, real_kernels):
+    if bug.module in (real_cublas, real_graphs, real_kernels, prdsim.backends.cuda_narrow):
         patch.setattr(real_backend, bug.module.__name__.rpartition(".")[2], copy)
         return real_backend
     for original, new in _functions(bug.module, copy):

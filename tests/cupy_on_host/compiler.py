@@ -23,6 +23,7 @@ _SHIM = r"""
 #include <cstdlib>
 #include <ucontext.h>
 using std::sqrt;
+using std::fma;
 #define __global__ __attribute__((visibility("hidden")))  // the C library has names like `step`
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 #define __device__ static inline

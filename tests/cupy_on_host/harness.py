@@ -11,6 +11,7 @@ from support import Problem, relative_error, smooth_problem
 
 import prdsim.backends.cupy as real_backend
 from prdsim.backends.cuda_graphs import WARM_UP
+from prdsim.backends.fused import CriticAt, Scratch, Targets
 from prdsim.backends.numpy import NumpyBackend
 from prdsim.physics.state import Dimensions
 from prdsim.symbols import ARRAYS
@@ -135,6 +136,9 @@ def check_steps_repeat(cupy: HostCupy, problem: Problem, **keys: Any) -> None:
         assert inside == eager[0], "a graph holds other operations than those of a step"
 
 
+SCRATCH = ((90, 10), (10, 301), (10, 301), (301,), (301,))
+
+
 def check_order_of_threads(cupy: HostCupy, k: Any) -> None:
     """Sums have the same bits whether the first or the last thread of a block goes first.
 
@@ -143,11 +147,18 @@ def check_order_of_threads(cupy: HostCupy, k: Any) -> None:
     o, results = Operands(k, Dimensions(1, 1, 1, 1, 1)), []
     A, B = (o.load(o.normal(70, 301)) for _ in range(2))
     rows, columns = k.empty((70,), "float64"), k.empty((301,))
+    fused = k.fused(3, 90, 10, 301)
+    fused.allocate()
+    W, a, Z, Y = (o.load(o.normal(*shape)) for shape in ((90, 10), (90,), (10, 301), (10, 301)))
+    N, scratch = k.empty((90, 10)), Scratch(*(k.empty(shape) for shape in SCRATCH))
+    at = CriticAt(W, a, Z, Y, Targets(Y, Y), [(0.3, 1.0)], s_c=0.1, n=301, penalty=2.0)
     for cupy.threads_backward in (0, 1):
+        fused.critic_moments(at, scratch, out=N, beta=0.0)
         k.row_dots(A, B, rows)
         k.column_dots(A, B, columns)
         totals = k.dot(A, B), k.sum(A)
-        results.append([k.to_host(rows).tobytes(), k.to_host(columns).tobytes(), *totals])
+        bits = k.to_host(N).tobytes(), k.to_host(scratch.Q).tobytes()
+        results.append([*bits, k.to_host(rows).tobytes(), k.to_host(columns).tobytes(), *totals])
     assert results[0] == results[1]
 
 
