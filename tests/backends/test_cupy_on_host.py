@@ -609,6 +609,13 @@ def test_the_evidence_script_as_a_whole_is_written_and_keeps_its_time(
     capsys.readouterr()
 
 
+def test_the_evidence_script_sanitizes_a_test_that_exists(evidence):
+    file, test = evidence.SANITIZED.split("::")
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "gpu", file]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=evidence.ROOT, check=True)
+    assert f"{file}::{test}" in found.stdout.splitlines()
+
+
 def test_the_evidence_script_needs_a_device(evidence, monkeypatch, capsys):
     put_in(monkeypatch, devices=0)
     assert evidence.main() == 4
