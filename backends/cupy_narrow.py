@@ -15,10 +15,11 @@ Launch = Callable[[str, int, tuple[int, ...], tuple[Any, ...]], None]
 
 
 class NarrowFused(Fused):
-    """The critic's update in four launches, its score field in one; no gates are kept."""
+    """The critic's update in five launches, its score field in two; no gates are kept."""
 
     any_points = True
-    _partial: Array
+    _of_fields: Array
+    _of_moments: Array
     _nothing: Array
 
     def __init__(
@@ -28,14 +29,16 @@ class NarrowFused(Fused):
         self._shapes = {"H": (m, n)}
         width = cuda_narrow.width_for(d_out)
         assert width is not None
-        self._neurons = cuda_narrow.neurons_of_a_block(width)
-        self._partial_entries = _parts(n) * m_c * d_out
-        self.entries = m * n + self._partial_entries
+        self._each = cuda_narrow.each(backend.dtype.name, width)
+        self._rooms = [
+            d_out * cuda_narrow.room(*sizes, self._each) for sizes in ((n, m_c), (m_c, n))
+        ]
+        self.entries = m * n + sum(self._rooms)
         self._launch, self._real = launch, backend.dtype.type
 
     def allocate(self) -> None:
         super().allocate()
-        self._partial = self._backend.empty((self._partial_entries,))
+        self._of_fields, self._of_moments = (self._backend.empty((room,)) for room in self._rooms)
         self._nothing = self._backend.empty((1,), "int64")
 
     def gate_product(
@@ -113,10 +116,15 @@ class NarrowFused(Fused):
         penalty: float,
         out: Array,
     ) -> None:
-        blocks = -(-Z.shape[1] // cuda_narrow.LANES)
-        numbers = self._real(alpha), self._real(penalty)
-        arguments = W, weights, Z, *at, *numbers, out, *_sizes(W, Z)
-        self._launch("gate_fields", blocks, cuda_narrow.FIELD_BLOCK, arguments)
+        (m_c, outputs), n = W.shape, Z.shape[1]
+        blocks, parts, share = cuda_narrow.shares(n, m_c, self._each)
+        arguments: tuple[Any, ...] = (W, weights, Z, *at, self._of_fields, share, m_c, n, outputs)
+        self._launch("partial_fields", blocks, (cuda_narrow.THREADS,), arguments)
+        penalized = int(penalty != 0.0)
+        numbers = self._real(alpha), penalized, self._real(penalty)
+        blocks = -(-n // cuda_narrow.FIELD_BLOCK[0])
+        arguments = self._of_fields, parts, *numbers, out, n, outputs
+        self._launch("total_fields", blocks, cuda_narrow.FIELD_BLOCK, arguments)
 
     def _add_moments(
         self,
@@ -128,24 +136,18 @@ class NarrowFused(Fused):
         *,
         added: bool,
     ) -> None:
-        """Leave partial sums of moments, or add to them."""
-        blocks = -(-W.shape[0] // self._neurons) * _parts(Z.shape[1])
-        arguments = W, Z, *of_predictions, *at, *values, self._partial, int(added), *_sizes(W, Z)
-        self._launch("partial_moments", blocks, cuda_narrow.MOMENTS_BLOCK, arguments)
+        """Leave shares of moments, or add to them."""
+        (m_c, outputs), n = W.shape, Z.shape[1]
+        blocks, _, share = cuda_narrow.shares(m_c, n, self._each)
+        into = self._of_moments, int(added), share, m_c, n, outputs
+        arguments = W, Z, *of_predictions, *at, *values, *into
+        self._launch("partial_moments", blocks, (cuda_narrow.THREADS,), arguments)
 
     def _total(self, W: Array, Z: Array, scale: float, beta: float, out: Array) -> None:
-        numbers = _parts(Z.shape[1]), self._real(scale), self._real(beta)
-        self._by_entry("total_moments", W.size, (self._partial, *numbers, out))
+        _, parts, _ = cuda_narrow.shares(W.shape[0], Z.shape[1], self._each)
+        numbers = parts, self._real(scale), self._real(beta)
+        self._by_entry("total_moments", W.size, (self._of_moments, *numbers, out))
 
     def _by_entry(self, name: str, entries: int, arguments: tuple[Any, ...]) -> None:
         blocks = -(-entries // cuda_kernels.BLOCK)
         self._launch(name, blocks, (cuda_kernels.BLOCK,), (*arguments, entries))
-
-
-def _parts(n: int) -> int:
-    """Return how many partial sums of moments there are over n samples."""
-    return -(-n // cuda_narrow.SAMPLES)
-
-
-def _sizes(W: Array, Z: Array) -> tuple[int, int, int]:
-    return W.shape[0], Z.shape[1], W.shape[1]

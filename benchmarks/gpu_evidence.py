@@ -27,6 +27,8 @@ import numpy as np
 
 from prdsim import __version__
 from prdsim.backends import cuda_kernels, get_backend
+from prdsim.backends.cupy_fused import CupyFused
+from prdsim.backends.fused import CriticAt, Fused, Scratch, Targets
 from prdsim.config import RunConfig
 from prdsim.errors import PrdsimError
 from prdsim.files.whole import write_whole
@@ -40,6 +42,7 @@ PRECISIONS = ("float64", "float32", "tf32")
 SIZES = [(512, 784, 10, 256), (2048, 784, 10, 1024), (4096, 784, 10, 4096), (4096, 784, 784, 2048)]
 ACCURACY = {"float64": (0.0, 1e-13), "float32": (0.0, 1e-5), "tf32": (1e-5, 2e-3)}
 CPU_SIZES = SIZES[:3]
+CRITICS = [(512, 256), (1024, 1024), (2048, 1024), (4096, 4096), (1024, 60000)]
 WHOLE_MNIST = (1024, 784, 10, 60000)
 INTEGRATORS = ("gd", "heun", "rk4", "bs23", "dopri5")
 JOBS: dict[str, dict[str, Any]] = {
@@ -93,6 +96,7 @@ def main() -> int:
         "timings": (50, lambda: timings(backend)),
         "60,000 samples": (40, lambda: timings(backend, [WHOLE_MNIST])),
         "jax": (60, lambda: beside_jax(backend, left)),
+        "critic": (15, lambda: critic(backend)),
         "kernels": (30, lambda: kernels(backend)),
         "overlap": (40, lambda: overlap(backend)),
         "cpu": (40, cpu),
@@ -287,6 +291,59 @@ def race_with_jax(
         "jax_ms": 1e3 * other,
         "ratio": other / own,
     }
+
+
+def critic(backend: str) -> dict[str, Any]:
+    """Microseconds of a critic's update as in a graph: few outputs as the backend does it, by
+    its kernels that keep no gates, and by products, as it does many.
+    """
+    rows = []
+    for m_c, n in CRITICS:
+        for precision in ("float64", "float32"):
+            k = get_backend(backend, precision=precision)
+            ways = {
+                "own": k.fused(1, m_c, 10, n),
+                "products": CupyFused(k, 1, m_c, n, k.penalty_gates),
+            }
+            with k.active():
+                seconds = {way: critic_update(k, fused, m_c, n) for way, fused in ways.items()}
+            # The scores at two points of each sample by each neuron, for Q and for the moments,
+            # and the additions to both: 6 products.
+            least = 6 * 2 * 10 * m_c * n / peaks(k)["flops_per_s"]
+            row = {"m_c, d_out, n": [m_c, 10, n], "precision": precision, "least_us": 1e6 * least}
+            rows.append({**row, **{f"{way}_us": 1e6 * took for way, took in seconds.items()}})
+    return {"rows": rows}
+
+
+def critic_update(k: Any, fused: Fused, m_c: int, n: int, d_out: int = 10) -> float:
+    """Seconds of one update, of ten that are issued together; samples have one of ten targets."""
+    rng = np.random.default_rng(0)
+
+    def device(array: np.ndarray, dtype: str | None = None) -> Any:
+        there = k.empty(array.shape, dtype)
+        k.to_device(array, there)
+        return there
+
+    fused.allocate()
+    labels, classes = np.arange(n) % d_out, np.eye(d_out)
+    W, a = device(rng.standard_normal((m_c, d_out))), device(rng.standard_normal(m_c))
+    Z, Y = device(rng.standard_normal((d_out, n))), device(classes[:, labels])
+    counts = np.bincount(labels, minlength=d_out)
+    targets = Targets(device(classes), device(classes * counts), device(labels, "int64"))
+    sets = ((device(rng.random(n)), 1.0),)
+    given = CriticAt(W, a, Z, Y, targets, sets, s_c=m_c**-0.5, n=n, penalty=10.0)
+    scratch = Scratch(*(k.empty(s) for s in ((m_c, d_out), (d_out, n), (d_out, n), (n,), (n,))))
+    N, critic_W, critic_a = k.empty((m_c, d_out)), k.empty((m_c, d_out)), k.empty((m_c,))
+
+    def updates() -> None:
+        for _ in range(10):
+            fused.critic_moments(given, scratch, out=N, beta=0.0)
+            fused.gradients_of_moments(
+                W, a, N, critic_W=critic_W, critic_a=critic_a, out_W=W, out_a=a,
+                alpha=-1e-6, beta=1.0,
+            )  # fmt: skip
+
+    return _seconds(lambda: k.replay(fused, None, updates), k.synchronize, TIMED_SECONDS / 5) / 10
 
 
 def kernels(backend: str) -> dict[str, Any]:
