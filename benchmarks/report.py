@@ -1,10 +1,11 @@
 """Turn results of benchmarks/suite.py into docs/performance.md and its pictures.
 
     python benchmarks/report.py benchmarks/results/DATE-cpu.json \
-        [--converged benchmarks/results/DATE-converged.json] [--docs FOLDER]
+        [--converged benchmarks/results/DATE-converged.json] \
+        [--gpu benchmarks/results/DATE-gpu-DEVICE.json] [--docs FOLDER]
 
-Everything on the page comes from these files, the second of benchmarks/converged.py; nothing is
-measured here.
+Everything on the page comes from these files, the second of benchmarks/converged.py, the third of
+benchmarks/gpu_evidence.py; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from gpu_report import NO_GPU, gpu_section
 from thresholds import OURS, RIVALS, Promise, promises, promises_of_whole_runs, timed
 
 mpl.use("Agg")
@@ -51,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
     parser.add_argument("--converged", type=Path, metavar="RESULTS")
+    parser.add_argument("--gpu", type=Path, metavar="RESULTS")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args()
     report = _read(options.results)
@@ -59,7 +62,10 @@ def main() -> None:
     pictures.mkdir(parents=True, exist_ok=True)
     drawn = [name for name, draw in PICTURES.items() if draw(report, pictures / f"{name}.png")]
     parts = converged(whole, _source(options.converged, options.docs)) if whole else []
-    text = page(report, _source(options.results, options.docs), drawn, parts)
+    on_gpu = [NO_GPU]
+    if options.gpu:
+        on_gpu = gpu_section(_read(options.gpu), _source(options.gpu, options.docs))
+    text = page(report, _source(options.results, options.docs), drawn, parts, on_gpu)
     (options.docs / "performance.md").write_text(text)
 
 
@@ -83,10 +89,11 @@ def page(
     source: str,
     pictures: Sequence[str] = (),
     whole_experiments: Sequence[str] = (),
+    on_gpu: Sequence[str] = (NO_GPU,),
 ) -> str:
     """Return the text of docs/performance.md; ``source`` is the relative path to the results.
 
-    ``whole_experiments`` are the parts that `converged` returns.
+    ``whole_experiments`` are the parts that `converged` returns, ``on_gpu`` those of `gpu_section`.
     """
     parts = [
         _INTRODUCTION.format(
@@ -100,8 +107,9 @@ def page(
     ]
     for group, title in TITLES.items():
         cases = [case for case in report["cases"] if case["group"] == group]
-        if cases or group == "gpu":
+        if cases:
             parts += [f"## {title}", *_group(group, cases, pictures)]
+    parts += ["## On a GPU", *on_gpu]
     parts += growth(report) + _memory(report) + _snapshots(report)
     return "\n\n".join([*parts, _AGAIN]) + "\n"
 
@@ -167,9 +175,9 @@ python benchmarks/suite.py
 python benchmarks/converged.py
 python benchmarks/report.py benchmarks/results/DATE-cpu.json \\
   --converged benchmarks/results/DATE-converged.json
-```"""
+```
 
-_NO_GPU = "No GPU has run this comparison yet; there is nothing to report."
+With a CUDA device, `python benchmarks/gpu_evidence.py` writes the file for `--gpu`."""
 
 
 def _circumstances(report: dict[str, Any]) -> dict[str, Any]:
@@ -231,8 +239,6 @@ def _others(cases: Iterable[Case]) -> str:
 
 
 def _group(group: str, cases: list[Case], pictures: Sequence[str]) -> list[str]:
-    if not cases:
-        return [_NO_GPU]
     shown = [f"![{TITLES[group]}](pictures/{name}.png)" for name in pictures if group in name]
     labels = list(dict.fromkeys(row["label"] for case in cases for row in case["contenders"]))
     rows = [(case["name"], *(_milliseconds(case, label) for label in labels)) for case in cases]

@@ -127,8 +127,8 @@ def test_memory_and_snapshots_are_held_to_their_promises():
     assert [(v.case, v.holds) for v in found] == [("right", True), ("over", False), ("runs", False)]
 
 
-def page_of(results: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *whole: Path) -> str:
-    options = [word for path in whole for word in ("--converged", str(path))]
+def page_of(results: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, **others: Path) -> str:
+    options = [word for option, path in others.items() for word in (f"--{option}", str(path))]
     words = ["report.py", str(results), *options, "--docs", str(folder)]
     monkeypatch.setattr(sys, "argv", words)
     page_writer.main()
@@ -139,8 +139,10 @@ def test_the_page_of_the_documentation_follows_from_the_results(tmp_path, monkey
     published = (ROOT / "docs" / "performance.md").read_text()
     (name,) = set(re.findall(r"\.\./benchmarks/results/([-\w]+-cpu\.json)", published))
     folder = ROOT / "benchmarks" / "results"
-    whole = [folder / name for name in set(re.findall(r"[-\d]+-converged\.json", published))]
-    page = page_of(folder / name, tmp_path, monkeypatch, *whole)
+    (whole,) = set(re.findall(r"results/([-\d]+-converged\.json)", published))
+    (gpu,) = set(re.findall(r"results/([-\w]+-gpu-[-\w]+\.json)", published))
+    others = {"converged": folder / whole, "gpu": folder / gpu}
+    page = page_of(folder / name, tmp_path, monkeypatch, **others)
     source = os.path.relpath(folder, tmp_path)
     assert page == published.replace("../benchmarks/results", source)
     pictures = re.findall(r"\((pictures/.*\.png)\)", page)
