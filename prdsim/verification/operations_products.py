@@ -123,11 +123,11 @@ def fused(o: Operands) -> Iterator[Finding]:
     """Each fused operation against the equivalent expression."""
     s = o.sizes
     own = (s.m, s.m_c, s.d_out, s.n, s.d_in)
-    # One tile and less; several tiles and a rest, over neurons (1300) and over samples (2100), and
+    # One tile and less; several tiles and a rest, over neurons (1000) and over samples (2100), and
     # of the critic's moments over both.
-    tiles = [(1, 1, 1, 1, 1), (7, 5, 3, 11, 4), (1300, 90, 2, 70, 5), (70, 1300, 3, 2100, 6)]
+    tiles = [(1, 1, 1, 1, 1), (7, 5, 3, 11, 4), (1000, 600, 2, 70, 5), (36, 140, 3, 2100, 6)]
     tiles += [(20, 300, 3, 700, 4)]
-    # Few outputs and many, on a device; samples in several parts.
+    # Few outputs and many, on a device; samples in several shares.
     tiles += [(9, 70, 10, 33, 4), (8, 37, 16, 40, 3), (8, 12, 17, 20, 5), (5, 30, 2, 4100, 2)]
     for sizes in [own, *tiles]:
         m, m_c, d_out, n, columns = sizes
