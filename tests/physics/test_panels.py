@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import differing, random_problem, relative_error
+from support import Problem, differing, random_problem, relative_error
 
 from prdsim.backends import get_backend
-from prdsim.backends.cupy_fused import CupyFused
+from prdsim.backends.cupy_narrow import NarrowFused
 from prdsim.backends.fused import Fused, leading
 from prdsim.backends.numba_fused import NumbaFused
 from prdsim.errors import ConfigError
@@ -40,8 +40,8 @@ STEPS = 6  # gd's are recorded as a graph by then
 Ends = tuple[dict[str, np.ndarray], dict[str, float]]
 
 
-def ends(backend: str, panel: int | None, **keys: Any) -> Ends:
-    with PROBLEM.simulation(backend, panel=panel, **keys) as simulation:
+def ends(backend: str, panel: int | None, problem: Problem = PROBLEM, **keys: Any) -> Ends:
+    with problem.simulation(backend, panel=panel, **keys) as simulation:
         simulation.advance(STEPS)
         return simulation.weights(), simulation.observe()
 
@@ -58,6 +58,15 @@ def test_a_run_in_panels_is_that_of_all_samples_together(backend, name):
     for panel in (PANEL, N - 1):
         assert disagreement(ends(backend, panel, **EVERY[name]), expected) == []
     assert expected[1]["mask_flips"] > 0 or "only" in name
+
+
+@pytest.mark.parametrize("name", ["gd", "bs23"])
+def test_so_it_is_with_many_outputs(backend, name):
+    """For which a device has other operations."""
+    problem = random_problem(7, n=N, m=12, d_out=17)
+    expected = ends("numpy", None, problem, **EVERY[name])
+    found = ends(backend, PANEL, problem, **EVERY[name])
+    assert max(relative_error(found[0][array], expected[0][array]) for array in "UVWa") < 1e-13
 
 
 def test_a_panel_of_all_samples_is_the_model_itself():
@@ -81,7 +90,7 @@ def forget_a_panel(patch: pytest.MonkeyPatch) -> None:
 
 
 def count_samples_of_the_panel(patch: pytest.MonkeyPatch) -> None:
-    for kind in (Fused, NumbaFused, CupyFused):
+    for kind in (Fused, NumbaFused, NarrowFused):
         right = kind.critic_moments
 
         def wrong(self: Any, given: Any, *rest: Any, right=right, **named: Any) -> None:
