@@ -40,6 +40,7 @@ from prdsim.running.simulation import Simulation
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import open_trajectory
 from prdsim.verification.ladder import RUNGS
+from prdsim.verification.operands import SHAPES
 from prdsim.verification.verify import DEFAULTS, candidates, verify
 
 pytestmark = pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "-")
@@ -654,6 +655,7 @@ def test_the_stand_in_refuses_what_a_device_would_not_forgive(cupy):
 def test_the_parity_ladder_holds_on_the_stand_ins(monkeypatch):
     """At tf32, whose allowances are of their own; the others' operations are checked elsewhere."""
     few = [("weight", "gd"), ("gram", "bs23")]  # numba climbs with all
+    monkeypatch.setattr("prdsim.verification.operands.SHAPES", (*SHAPES[:-1], (61, 57)))
     monkeypatch.setattr("prdsim.verification.ladder._METHODS", few)
     found, unavailable = candidates(["cupy"], ["tf32"], threads=1)
     checks = verify(found, RunConfig(**{**DEFAULTS, "samples": 12, "width": 9, "critic_width": 5}))
