@@ -75,7 +75,7 @@ def config_of(case: str, method: str, options: argparse.Namespace) -> RunConfig:
 def inverse_of_lambda_max(config: RunConfig) -> float:
     dataset = load_data(config)
     sizes = dimensions_of(config, dataset.X.shape[0], dataset.Y.shape[0], dataset.X.shape[1])
-    return automatic_step_size(config, dataset.X, dataset.Y, draw_initial(config, sizes))
+    return automatic_step_size(config, dataset.X, dataset.Y, draw_initial(config, sizes, dataset.X))
 
 
 def measured(path: Path) -> dict[str, float] | None:

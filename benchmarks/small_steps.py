@@ -93,7 +93,7 @@ def workload(
     )
     data = load_data(config)
     sizes = dimensions_of(config, data.X.shape[0], data.Y.shape[0], data.X.shape[1])
-    return Workload(config, data.X, data.Y, draw_initial(config, sizes))
+    return Workload(config, data.X, data.Y, draw_initial(config, sizes, data.X))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def _list_of_measures() -> str:
     name="analyze",
     help=f"""Measure the patterns of a run: finished, interrupted, diverged, or being written.
 
-MEASURES are some of those below; if omitted, those down to forces except growth.
+MEASURES are some of those below; if omitted, those down to synchrony except growth.
 
 Of a study, one measure or scalar at the end of its members, over a key that varies: mean, spread
 over seeds, fitted exponent. prdsim analyze study loss_sup --over width --by diffusion

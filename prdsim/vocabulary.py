@@ -9,6 +9,7 @@ GROUPS = {
     "rank": "effective rank and participation ratio of U(t) - U(0)",
     "growth": "leading growth rates sigma_1(C_j), reaction and diffusion part",
     "forces": "norms of reaction and diffusion",
+    "synchrony": "alignment of weights and velocities, synchrony of activities and speeds",
 }
 """Groups of measures that have a row per snapshot; see `prdsim.analysis.GROUPS`."""
 
@@ -35,6 +36,15 @@ MEASURES = {
     "rank": ("effective_rank", "participation_ratio"),
     "growth": (*_over_neurons("growth_rate"), "growth_reaction", "growth_diffusion"),
     "forces": _over_neurons("reaction_U", "diffusion_U", "reaction_V", "diffusion_V"),
+    "synchrony": (
+        *(
+            f"{name}_{of}"
+            for name in ("alignment", "directions", "polar")
+            for of in ("U", "change", "V", "velocity_U", "velocity_V")
+        ),
+        "chi2_activity",
+        "chi2_speed_U",
+    ),
 }
 """The measures of each group."""
 

@@ -90,6 +90,15 @@ class RunConfig(Brief):
     output_init: Literal["rademacher", "normal"] = _key(
         "network", "rademacher", "distribution of V and a at t = 0"
     )
+    groups: Size | None = _key(
+        "network", None, "groups of neurons that are equal at t = 0; divides width (default: none)"
+    )
+    group_deviation: NonNegative = _key(
+        "network", 0.0, "size of random deviations within groups at t = 0, relative to U and V"
+    )
+    coupling: NonNegative = _key(
+        "network", 0.0, "kappa, the rate at which neurons are drawn to the mean of their group"
+    )
     trainable: str = _key("network", "U,V,W,a", "arrays that move; the others stay fixed")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = _key("network", 0, "seed of every random number")
 
@@ -247,6 +256,8 @@ class RunConfig(Brief):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.groups is not None and self.width % self.groups:
+            raise ValueError(f"groups: {self.groups} does not divide width, {self.width}")
         if self.integrator in TABLEAUX:
             if self.penalty_points == "random":
                 raise ValueError(
@@ -307,6 +318,19 @@ class RunConfig(Brief):
         if self.adversary:
             return f"with diffusion (D = {self.diffusivity:g}, {self.critic})"
         return "without diffusion" + " (D = 0)" * self.diffusion
+
+    @property
+    def coupled(self) -> bool:
+        """Whether neurons are drawn to the mean of their group."""
+        return self.groups is not None and self.coupling > 0.0
+
+    @property
+    def neurons_in_words(self) -> str:
+        """How many neurons there are, in which groups, and how these are coupled."""
+        if self.groups is None:
+            return f"{self.width} neurons"
+        coupled = f", coupled at {self.coupling:g}" if self.coupled else ""
+        return f"{self.width} neurons in {self.groups} groups{coupled}"
 
     @property
     def moving(self) -> tuple[str, ...]:

@@ -51,6 +51,7 @@ _TABLE = (
     _Idle("data_dir", lambda c: c.dataset not in DOWNLOADED, _with("dataset")),
     _Idle("outputs correlation_length", lambda c: c.dataset != "synthetic", _with("dataset")),
     _Idle("outputs", lambda c: c.target != "labels", _with("target")),
+    _Idle("group_deviation coupling", lambda c: c.groups is None, lambda _: "without groups"),
     _Idle("diffusivity", lambda c: not c.diffusion, lambda _: "without diffusion"),
     _Idle("diffusion", lambda c: c.diffusion and not c.diffuses, _with("diffusivity")),
     _Idle("forcing forcing_norm forcing_time", lambda c: not c.diffuses, _without_diffusion),

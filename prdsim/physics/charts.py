@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from prdsim.errors import ConfigError
 from prdsim.physics.panels import Panels
 
 if TYPE_CHECKING:
@@ -30,11 +31,22 @@ if TYPE_CHECKING:
     from prdsim.physics.state import Dimensions
 
 
+_IN_SPAN = 1e-8  # relative: rounding, of inputs of any condition that a chart is used with
+
+
 def load(backend: Backend, host: HostArray) -> Array:
     """Return a copy of a host array on the device."""
     array = backend.empty(host.shape)
     backend.to_device(host, array)
     return array
+
+
+def _require_span(dU: HostArray, found: HostArray) -> None:
+    if np.linalg.norm(found - dU) > _IN_SPAN * np.linalg.norm(dU):
+        raise ConfigError(
+            "coupling: neurons of a group differ at t = 0 by more than combinations of the "
+            "inputs; give --chart weight"
+        )
 
 
 def not_negative(square: float) -> float:
@@ -70,6 +82,10 @@ class Chart:
     """M, by which the carried array is multiplied."""
     base: Array | None = None
     """The array added to the product, if any."""
+    first_U: HostArray
+    """U_0 (m, d_in), on the host."""
+    carries_start = True
+    """Whether the carried array holds U_0, too, and not the change since then alone."""
     weight_products = 1
     """How many inner products make up the squared norm of the weights; see `weight_images`."""
     pull_matrix: Array | None = None
@@ -82,6 +98,7 @@ class Chart:
 
     def __init__(self, backend: Backend, U_0: HostArray) -> None:
         self._backend = backend
+        self.first_U = U_0
         self._U_0 = load(backend, U_0)
 
     def shape(self, m: int) -> tuple[int, int]:
@@ -105,6 +122,13 @@ class Chart:
     def weights(self, U: Array) -> Array:
         """Return the weights U (m, d_in) on the device; valid until the next call."""
         raise NotImplementedError
+
+    def coordinates(self, dU: HostArray) -> HostArray:
+        """Return the coordinates of a difference of weights (m, d_in), on the host.
+
+        Raises `ConfigError` if it is not in the span of the inputs, and the chart holds no other.
+        """
+        return dU
 
     def squared_norm(self, dU: Array, scratch: Array) -> float:
         """Return the squared Frobenius norm, in weight space, of a difference or velocity.
@@ -184,7 +208,7 @@ class RangeChart(Chart):
         panels: Panels | None = None,
     ) -> None:
         super().__init__(backend, U_0)
-        self._Q = load(backend, Q)
+        self._Q, self._host_Q = load(backend, Q), Q
         self.panels = panels or one_panel(R)
         self.matrix = self.pull_matrix = self.panels.load(backend, R)
         self._start, self._difference = (backend.empty(self.shape(len(U_0))) for _ in range(2))
@@ -200,6 +224,11 @@ class RangeChart(Chart):
         k.gemm(self._difference, self._Q.T, out=self._weights, beta=1.0)
         return self._weights
 
+    def coordinates(self, dU: HostArray) -> HostArray:
+        found: HostArray = dU @ self._host_Q
+        _require_span(dU, found @ self._host_Q.T)
+        return found
+
     def arrays(self) -> dict[str, HostArray]:
         k = self._backend
         return {"Q": k.to_host(self._Q), "R": self.panels.to_host(k, self.matrix)}
@@ -213,13 +242,14 @@ class GramChart(Chart):
     """
 
     name = "gram"
+    carries_start = False
     weight_products = 2
 
     def __init__(self, backend: Backend, X: HostArray, U_0: HostArray) -> None:
         super().__init__(backend, U_0)
         (m, d_in), n = U_0.shape, X.shape[1]
         self.panels = one_panel(X)
-        self._X = load(backend, X)
+        self._X, self._host_X = load(backend, X), X
         self.matrix, self.base = backend.empty((n, n)), backend.empty((m, n))
         self._weights = backend.empty((m, d_in))
         backend.gemm(self._X.T, self._X, out=self.matrix)
@@ -234,6 +264,13 @@ class GramChart(Chart):
         k.copy(self._U_0, out=self._weights)
         k.gemm(U, self._X.T, out=self._weights, beta=1.0)
         return self._weights
+
+    def coordinates(self, dU: HostArray) -> HostArray:
+        if not dU.any():
+            return np.zeros((len(dU), self._host_X.shape[1]))
+        found: HostArray = np.linalg.lstsq(self._host_X, dU.T)[0].T
+        _require_span(dU, found @ self._host_X.T)
+        return found
 
     def image(self, dU: Array, scratch: Array) -> Array:
         self._backend.gemm(dU, self.matrix, out=scratch)

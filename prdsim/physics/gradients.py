@@ -276,7 +276,7 @@ def _moments_of_panel(panel: Model, state: State, *, beta: float) -> None:
 
 
 def generator_flow(model: Model, state: State, out: State, *, with_A: bool = False) -> None:
-    """The velocity of those of U, V that move; leaves Z, E and what `drive` leaves.
+    """The velocity of those of U, V that move, with their coupling; leaves Z, E, what `drive` does.
 
     Panel by panel, each with its A, unless a sample's drive depends on others.
     ``with_A`` is that of `forward`.
@@ -288,6 +288,8 @@ def generator_flow(model: Model, state: State, out: State, *, with_A: bool = Fal
         drive(panel, state)
         beta = 0.0 if panel is panels[0] else 1.0
         generator_velocity(panel, state, panel.work.E, out=out, beta=beta)
+    if model.coupling is not None:
+        model.coupling.add(state, out, model.moving)
 
 
 def velocity(model: Model, state: State, out: State, *, with_A: bool = False) -> None:

@@ -14,6 +14,7 @@ from prdsim.backends.fused import Fused, Targets, leading
 from prdsim.config import RunConfig
 from prdsim.physics.charts import Chart, load
 from prdsim.physics.forcing import Forcing
+from prdsim.physics.groups import Coupling
 from prdsim.physics.panels import Panels
 from prdsim.physics.state import Dimensions, Shapes, State
 
@@ -85,7 +86,8 @@ class Model:
     ``fused`` are the backend's fused operations; ``penalty_nodes`` are the e in [0, 1] at which the
     penalty is taken, with weights that sum to 1, or () if e_p is drawn for every critic update.
     ``forcing`` is a control in the critic's place, None with the adversary.
-    ``targets`` replace Y in sums over samples.
+    ``targets`` replace Y in sums over samples. ``coupling`` draws neurons to the mean of their
+    group.
 
     ``panels`` are models of the same constants, state and sizes, each with the data of some of the
     samples, which share one workspace: a sum over samples is one over panels. Arrays with a column
@@ -109,6 +111,7 @@ class Model:
     critic_rate: float
     moving: tuple[str, ...]
     seed: int
+    coupling: Coupling | None = None
     parts: tuple[Model, ...] = ()
 
     @property
@@ -196,6 +199,7 @@ def build_model(
         critic_rate=config.critic_rate,
         moving=config.moving,
         seed=config.seed,
+        coupling=_coupling(config, backend, chart, dimensions),
     )
     few = fused.any_points and config.adversary and config.critic == "wgan-gp"
     parts = tuple(_of_panels(whole, Y, distinct=few))
@@ -219,6 +223,14 @@ def _of_panels(whole: Model, Y: HostArray, *, distinct: bool) -> Iterator[Model]
             targets=found,
             work=work,
         )
+
+
+def _coupling(
+    config: RunConfig, backend: Backend, chart: Chart, sizes: Dimensions
+) -> Coupling | None:
+    if config.groups is None or not config.coupled:
+        return None
+    return Coupling(backend, chart, config.groups, sizes, config.coupling)
 
 
 def _forcing(

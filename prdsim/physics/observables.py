@@ -172,9 +172,9 @@ class Observer:
 
         The share of the neurons' squared distances that is due to the finite step size: a relative
         error, whatever the scale of the initial weights. 0 if nothing has moved; NaN if U or V is
-        held fixed, since b_j is not an invariant then.
+        held fixed or neurons are coupled, since b_j is not an invariant then.
         """
-        if not {"U", "V"} <= set(self._model.moving):
+        if not {"U", "V"} <= set(self._model.moving) or self._model.coupling is not None:
             return float("nan")
         moved = float(np.mean(squared_distances))
         return float(np.mean(np.abs(drift))) / moved if moved > 0.0 else 0.0

@@ -33,6 +33,7 @@ class Stream(IntEnum):
     TWINS = 12
     FORCING = 13
     SHUFFLED_SAMPLES = 14
+    GROUP_DEVIATIONS = 15
 
 
 def uniforms(

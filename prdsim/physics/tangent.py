@@ -78,6 +78,8 @@ class Linearization:
             raise ConfigError(
                 "memory: the Jacobian takes all samples at once; leave memory out, or give more"
             )
+        if model.coupling is not None and flow != "joint":
+            raise ConfigError("coupling: only the joint flow's Jacobian takes it; leave it out")
         field = None if model.forcing is None else model.forcing.field
         moving = tuple(name for name in model.moving if flow == "joint" or name in "UV")
         if flow == "joint" and model.forcing is not None and not model.forcing.prescribed:
@@ -208,6 +210,8 @@ class Linearization:
             pull_back(self.model, out=out.U)
         if self.critic_moves:
             self._critic_product(tangent, out)
+        if self.model.coupling is not None:
+            self.model.coupling.add(tangent, out, self.moving, linear=True)
 
     def driven_product(self, tangent: Driven, out: Driven, dual: Driven) -> None:
         """out = the Jacobian times a driven tangent; dual = the tangent's dual.
@@ -247,6 +251,8 @@ class Linearization:
 
         And K, where it is cheaper to apply than the chart's matrix twice.
         """
+        if self.model.coupling is not None:
+            raise ConfigError("coupling: its velocities are not driven; leave it out")
         if "U" not in self.moving:
             return
         k, chart, n = self.model.backend, self.model.chart, self.model.dimensions.n

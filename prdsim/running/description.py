@@ -24,7 +24,8 @@ def description(config: RunConfig, sizes: Dimensions, backend: Backend, resolved
         rate = f"; critic's speed beta = {beta:.3g}"
     return (
         f"{config.dataset}, {config.adversary_in_words}; "
-        f"{sizes.m} neurons, {sizes.n} samples, {sizes.d_in} inputs, {sizes.d_out} outputs; "
+        f"{config.neurons_in_words}, {sizes.n} samples, {sizes.d_in} inputs, "
+        f"{sizes.d_out} outputs; "
         f"{resolved.backend} on {resolved.device}{threads}, {config.precision}, "
         f"{resolved.chart} chart{resolved.panels_in_words}{rate}; "
         f"about {size_text(needed)} of memory for arrays"

@@ -43,7 +43,9 @@ class AlternatingDescent:
 
     def allocate(self, model: Model, state: State) -> Memory:
         generator = tuple(name for name in model.moving if name in "UV")
-        velocity = State.empty(model.backend, model.state_shapes, generator if model.parts else ())
+        velocity = State.empty(
+            model.backend, model.state_shapes, generator if _apart(model) else ()
+        )
         return Memory([velocity], before=beside(model, state) if self.dense else None)
 
     def critic_update_size(self, step_size: float) -> float:
@@ -70,7 +72,7 @@ class AlternatingDescent:
             drive(model, state)
             generator_velocity(model, state, model.work.E, out=state, alpha=step_size, beta=1.0)
 
-        def by_panels() -> None:  # each needs the old U and V
+        def apart() -> None:  # each panel, and the coupling, needs the old U and V
             k, velocity = model.backend, memory.stages[0]
             if self.critic_steps and {"W", "a"} & set(model.moving):
                 forward(model, state)
@@ -81,7 +83,7 @@ class AlternatingDescent:
                 k.combine([(1.0, moved), (step_size, rate)], out=moved)
 
         begin_step(model, index)
-        operations = by_panels if model.parts else at_once
+        operations = apart if _apart(model) else at_once
         return model.backend.replay(
             memory, (size, step_size), operations, at_most=at_most, number=model.work.step
         )
@@ -111,6 +113,11 @@ class AlternatingDescent:
             old, new = getattr(memory.before, name), getattr(state, name)
             terms = [(1.0 - fraction, old), (fraction, new)]
             model.backend.combine(terms, out=getattr(out, name))
+
+
+def _apart(model: Model) -> bool:
+    """Whether the velocity of U and V is computed before either is moved."""
+    return bool(model.parts) or model.coupling is not None
 
 
 def make_stepper(config: RunConfig) -> AlternatingDescent | RungeKutta:

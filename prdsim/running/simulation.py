@@ -89,7 +89,7 @@ class Simulation:
             stored_chart = dict(zip("QR", range_factors(X), strict=True))
             if not resolved and len(stored_chart["R"]) == X.shape[0]:
                 chart_name = "weight"  # full rank: nothing to gain
-        first = draw_initial(config, self.dimensions) if initial is None else initial
+        first = draw_initial(config, self.dimensions, X) if initial is None else initial
         check_initial(first, self.dimensions)
         self.initial = at_precision(first, config.array_precision)
         self.resolved = resolved or resolve(

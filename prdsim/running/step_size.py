@@ -38,9 +38,9 @@ def automatic_step_size(
     """Return 1 / lambda_max of K = J J^T at t = 0, rounded down to two significant digits.
 
     J is the Jacobian of the prediction Z in the arrays of U, V that move; the flow of L_sup is
-    stable for Euler steps below 2 / lambda_max. Computed on the host in float64, so that every
-    backend and precision takes the same step, whatever its memory. Raises `ConfigError` if no step
-    follows: U and V frozen, no neuron active, or numbers that overflow.
+    stable for Euler steps below 2 / lambda_max. Coupling adds kappa to it. Computed on the host in
+    float64, so that every backend and precision takes the same step, whatever its memory. Raises
+    `ConfigError` if no step follows: U and V frozen, no neuron active, or numbers that overflow.
     """
     host = NumpyBackend(threads=config.threads)
     with host.active():
@@ -58,7 +58,7 @@ def automatic_step_size(
             "data so small that products vanish); "
             "give --step-size a number"
         )
-    return round_down(1.0 / largest)
+    return round_down(1.0 / (largest + (config.coupling if config.coupled else 0.0)))
 
 
 def largest_kernel_eigenvalue(model: Model, state: State) -> float:

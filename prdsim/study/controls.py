@@ -171,7 +171,8 @@ def steps_of_gd(base: Base) -> tuple[float, ...]:
     """Return the steps of the curve over them: fractions of 1 / lambda_max at seed 0."""
     data = load_data(base.config)
     sizes = dimensions_of(base.config, *data.X.shape[:1], *data.Y.shape)
-    largest = automatic_step_size(base.config, data.X, data.Y, draw_initial(base.config, sizes))
+    initial = draw_initial(base.config, sizes, data.X)
+    largest = automatic_step_size(base.config, data.X, data.Y, initial)
     return tuple(round_down(fraction * largest) for fraction in _FRACTIONS)
 
 

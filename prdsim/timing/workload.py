@@ -44,7 +44,7 @@ class Workload:
         dataset = load_data(config)
         sizes = dimensions_of(config, dataset.X.shape[0], dataset.Y.shape[0], dataset.X.shape[1])
         check_memory(config, sizes, NumpyBackend(config.array_precision), "weight")
-        initial = draw_initial(config, sizes)
+        initial = draw_initial(config, sizes, dataset.X)
         step_size = config.step_size
         if step_size == "auto":
             step_size = automatic_step(config, dataset.X, dataset.Y, initial)

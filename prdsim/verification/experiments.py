@@ -46,7 +46,7 @@ class Experiments:
         self._config = config.replace(**keys, **rows, steps=TRAJECTORY_STEPS)
         dataset = load_data(self._config)
         self._X, self._Y = dataset.X, dataset.Y
-        self._initial = draw_initial(self._config, self.sizes)
+        self._initial = draw_initial(self._config, self.sizes, self._X)
         given = self._config.step_size
         if given == "auto":
             given = automatic_step(self.config_for("gd"), self._X, self._Y, self._initial)
@@ -137,14 +137,18 @@ class Experiments:
         forcing: str = "adversary",
         *,
         panels: bool = False,
+        coupled: bool = False,
     ) -> Simulation:
         """Return a run at t = 0 on a backend; the field of a forcing changes every few steps.
 
-        With ``panels``, a third of the samples at a time, the last fewer.
+        With ``panels``, a third of the samples at a time, the last fewer; ``coupled``, all neurons
+        are drawn to their mean as fast as the flow of L_sup is.
         """
         X, Y, initial = self._rounded(precision)
-        control = {"forcing": forcing, "forcing_time": _CHANGES * self.step_size}
-        config = self.config_for(integrator, precision=backend.precision, **control)
+        keys: dict[str, Any] = {"forcing": forcing, "forcing_time": _CHANGES * self.step_size}
+        if coupled:
+            keys |= {"groups": 1, "coupling": 0.1 / self.step_size}
+        config = self.config_for(integrator, precision=backend.precision, **keys)
         step_size = step_size or self.step_size
         panel = -(-self.sizes.n // 3) if panels else None
         resolved = Resolved(

@@ -48,6 +48,7 @@ _BITS = "entries whose bits differ"
 _HALF = 3  # steps before and after an interruption
 _METHODS = [(chart, integrator) for chart in CHARTS for integrator in INTEGRATORS]
 _IN_PANELS = [("weight", "gd"), ("range", "bs23")]  # the Gram chart has none
+_COUPLED = ("gd", "bs23")  # in weights: drawn neurons differ by more than the inputs span
 
 
 class _Run(NamedTuple):
@@ -57,10 +58,12 @@ class _Run(NamedTuple):
     integrator: str
     forcing: str = "adversary"
     panels: bool = False
+    coupled: bool = False
 
     def __str__(self) -> str:
         control = [self.forcing] if self.forcing != "adversary" else []
-        return ", ".join([*self[:2], *control, *["in panels"] * self.panels])
+        more = ["in panels"] * self.panels + ["coupled"] * self.coupled
+        return ", ".join([*self[:2], *control, *more])
 
 
 _RUNS = [
@@ -68,6 +71,7 @@ _RUNS = [
     *(_Run("gram", "bs23", "white"), _Run("range", "dopri5", "slow")),
     *(_Run("weight", "gd", "shuffled", panels) for panels in (False, True)),
     *(_Run(*method, panels=True) for method in _IN_PANELS),
+    *(_Run("weight", integrator, coupled=True) for integrator in _COUPLED),
 ]
 
 
@@ -93,7 +97,7 @@ def primitive(candidate: Candidate, experiments: Experiments) -> Iterator[Findin
 
 
 def velocities(candidate: Candidate, experiments: Experiments) -> Iterator[Finding]:
-    """The velocity of the joint flow, for both kinds of critic, without one, and with controls."""
+    """The velocity of the joint flow: both kinds of critic, none, controls, coupled neurons."""
     kinds: dict[str, dict[str, Any]] = {
         "wgan-gp": {"critic": "wgan-gp"},
         "minimax": {"critic": "minimax"},
@@ -103,9 +107,11 @@ def velocities(candidate: Candidate, experiments: Experiments) -> Iterator[Findi
         "static": {"forcing": "static"},
         "shuffled": {"forcing": "shuffled", "forcing_norm": 0.7},
     }
+    coupled: dict[str, dict[str, Any]] = {"coupled": {"groups": 1, "coupling": 1.0}}
+    beside = {"range": controls, "weight": coupled}
     precision = candidate.backend.precision
     for chart in CHARTS:
-        for name, keys in (kinds | (controls if chart == "range" else {})).items():
+        for name, keys in (kinds | beside.get(chart, {})).items():
             compute = partial(experiments.velocity, precision, chart, keys)
             expected, allowed = experiments.expected(precision, f"{chart}, {name}", compute)
             for array, error in relative_errors(compute(candidate.backend), expected).items():
@@ -194,9 +200,10 @@ def _run(
 ) -> RestartPoint:
     """Return the restart point after ``steps`` steps, from the start or from another point."""
     backend, kind = candidate.backend, candidate.simulation
-    chart, integrator, forcing, panels = which
+    chart, integrator, forcing, panels, coupled = which
+    others = {"panels": panels, "coupled": coupled}
     simulation = experiments.simulation(
-        backend.precision, chart, integrator, backend, kind, forcing=forcing, panels=panels
+        backend.precision, chart, integrator, backend, kind, forcing=forcing, **others
     )
     with simulation:
         if restored is not None:

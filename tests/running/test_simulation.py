@@ -125,7 +125,7 @@ def test_initial_state_is_drawn_in_float64_and_cast(precision):
     problem = random_problem(1)
     config = problem.config(precision=precision, backend="numpy", seed=6)
     simulation = Simulation(config, problem.X, problem.Y)
-    drawn = draw_initial(config, simulation.dimensions)
+    drawn = draw_initial(config, simulation.dimensions, problem.X)
     cast = {name: array.astype(precision) for name, array in drawn.items()}
     assert same_bits(simulation.initial, cast)
     assert same_bits(simulation.weights(), cast)

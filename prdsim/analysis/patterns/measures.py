@@ -18,6 +18,7 @@ from prdsim.analysis.patterns.entries import ENTRIES
 from prdsim.analysis.patterns.neurons import ACTIVITY, DISTANCES, SPREAD
 from prdsim.analysis.patterns.order import ORDER
 from prdsim.analysis.patterns.subspace import RANK
+from prdsim.analysis.patterns.synchrony import SYNCHRONY
 from prdsim.analysis.recording import Recording, recording_of
 from prdsim.analysis.stability.growth import GROWTH
 from prdsim.analysis.theory.forces import FORCE_NORMS
@@ -29,7 +30,7 @@ from prdsim.trajectory import Trajectory
 from prdsim.trajectory.labeled import library
 from prdsim.words import shown
 
-_ALL = (DISTANCES, SPREAD, ENTRIES, ORDER, ACTIVITY, RANK, GROWTH, FORCE_NORMS)
+_ALL = (DISTANCES, SPREAD, ENTRIES, ORDER, ACTIVITY, RANK, GROWTH, FORCE_NORMS, SYNCHRONY)
 GROUPS: Mapping[str, Group] = {group.name: group for group in _ALL}
 MEANINGS: Mapping[str, str] = {
     measure.name: measure.meaning for group in _ALL for measure in group.measures

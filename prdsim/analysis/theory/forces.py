@@ -17,7 +17,13 @@ from prdsim.analysis.group import Compute, Group, Values, summarized, summary
 from prdsim.analysis.recording import Recording, Snapshot, recording_of
 from prdsim.config import RunConfig
 from prdsim.physics.charts import column_sums, row_sums
-from prdsim.physics.gradients import acting_field, forward, generator_velocity, residual
+from prdsim.physics.gradients import (
+    acting_field,
+    forward,
+    generator_flow,
+    generator_velocity,
+    residual,
+)
 from prdsim.physics.state import State
 from prdsim.running.snapshot_model import SnapshotModel, settings_of
 from prdsim.trajectory import Trajectory
@@ -103,6 +109,15 @@ class Forces:
                 diffusion_U, diffusion_V = self._norms(model.F)
         D = model.diffusivity
         return ForceNorms(reaction_U, D * diffusion_U, reaction_V, D * diffusion_V)
+
+    def velocities(
+        self, U: HostArray, V: HostArray, W: HostArray, a: HostArray, *, time: float = 0.0
+    ) -> tuple[HostArray, HostArray]:
+        """Return dU/dt (m, d_in) and dV/dt (d_out, m), eq. 5, at weights as for `norms`."""
+        with self._snapshot.at(time, U=U, V=V, W=W, a=a) as (model, state):
+            generator_flow(model, state, out=self._velocity)
+            k = model.backend
+            return k.to_host(self._velocity.U), k.to_host(self._velocity.V)
 
     def _norms(self, E: Array) -> tuple[HostArray, HostArray]:
         """Norms by neuron of the velocities of U and V under a drive; reads A (and H)."""

@@ -300,7 +300,7 @@ def _draw(config: RunConfig, sizes: Sizes, seed: int, backend: Backend) -> HostA
     """Mean squares over neurons, measured and predicted, (2, 4), for one draw of everything."""
     config = config.replace(width=sizes.m, seed=seed)
     X, Y = white_noise_data(sizes, seed)
-    initial = draw_initial(config, dimensions_of(config, sizes.d_in, sizes.d_out, sizes.n))
+    initial = draw_initial(config, dimensions_of(config, sizes.d_in, sizes.d_out, sizes.n), X)
     norms = Forces(config, X, Y, backend=backend).norms(**initial, time=0.0)
     predicted = initial_mean_squares(
         X, Y, sizes.m, init_scale=config.init_scale, output_init=config.output_init

@@ -26,6 +26,12 @@ from prdsim.analysis.patterns.order import (
     radial_spectrum,
 )
 from prdsim.analysis.patterns.subspace import effective_rank, participation_ratio, singular_values
+from prdsim.analysis.patterns.synchrony import (
+    alignment,
+    chi_squared,
+    orthogonal_groups,
+    polar_order,
+)
 from prdsim.errors import ConfigError
 
 amounts = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30)
@@ -216,6 +222,10 @@ MEASURES = {  # what takes one array, what errors call it, and how many axes it 
     "participation_ratio": (participation_ratio, "singular values", 1),
     "principal_plane": (principal_plane, "neurons", 2),
     "tsne": (tsne, "neurons", 2),
+    "alignment": (alignment, "vectors", 2),
+    "orthogonal_groups": (orthogonal_groups, "vectors", 2),
+    "polar_order": (polar_order, "vectors", 2),
+    "chi_squared": (chi_squared, "signals", 2),
 }
 
 

@@ -227,7 +227,7 @@ def test_a_point_is_the_root_mean_square_over_neurons_and_draws(small):
     for seed in range(24):
         X, Y = white_noise_data(Sizes(8, 8, 64, 3), seed)
         config = RunConfig(seed=seed, width=64, diffusion=True)
-        initial = draw_initial(config, Dimensions(d_in=8, d_out=3, n=8, m=64, m_c=64))
+        initial = draw_initial(config, Dimensions(d_in=8, d_out=3, n=8, m=64, m_c=64), X)
         draws.append(force_norms(**initial, X=X, Y=Y, backend="numpy"))
     for name in FORCES:
         squares = np.mean([getattr(norms, name) ** 2 for norms in draws], axis=1)

@@ -1,0 +1,197 @@
+"""Transverse growth: what becomes of deviations within groups of equal neurons, along a run.
+
+Deviations (du, dv) that sum to zero within a group leave the prediction unchanged to first order.
+Between changes of the group's gates they obey, eq. 18,
+
+    d(du, dv)/dt = (S - kappa) (du, dv),    S = [[0, C^T], [C, 0]]
+
+with the C(t) of their group. Where the gate of sample p changes, neurons ahead of others change
+theirs earlier: the rate of change of a_p = u . x_p jumps from r to r', and with it
+
+    du -> du + (r' / r - 1) (x_p . du) x_p / ||x_p||^2
+
+(saltation; if r' has the other sign the neurons stay at the kink, and what tells them apart there
+is lost: r' = 0). The fundamental matrix of both, Phi(t), is computed along the run in the
+coordinates of the inputs' span, X = Q R, to which deviations of U belong. Its largest singular
+value says how much the deviation that grows most has grown.
+
+Steps show kinks only to deviations that they resolve: neurons that are closer than what u . x_p
+changes by in a step, pass a kink in the same stage, as if there were none. A run with deviations
+of 1e-8 therefore grows by the smooth fundamental matrix, without kinks, however fine its steps
+are; that is a property of the method, and not of the flow. Both are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prdsim.analysis.stability.growth import Couplings, couplings
+from prdsim.config import RunConfig
+from prdsim.errors import ConfigError
+from prdsim.physics.charts import range_factors
+from prdsim.physics.groups import group_means, within_groups
+from prdsim.progress import Progress
+from prdsim.running.simulation import Simulation
+
+if TYPE_CHECKING:
+    from prdsim.backends.arrays import HostArray
+
+
+@dataclass(frozen=True)
+class TransverseGrowth:
+    """Growth of deviations within K groups at the ends of steps, ``times`` (T,).
+
+    ``measured`` (T, K) are the norms of all deviations of a group over those at t = 0;
+    ``predicted`` (T, K) the same by the flow's fundamental matrix, from the same deviations at
+    t = 0, and ``smooth`` by that without kinks; ``largest`` (T, K) is the former's largest singular
+    value. ``patterns`` (K, d_in) and ``outputs`` (K, d_out) are the final deviation that has grown
+    most in the flow, a unit vector in two parts. ``crossings`` counts changes of gates, by group.
+    """
+
+    times: HostArray
+    measured: HostArray
+    predicted: HostArray
+    smooth: HostArray
+    largest: HostArray
+    patterns: HostArray
+    outputs: HostArray
+    crossings: HostArray
+
+    @property
+    def exponents(self) -> HostArray:
+        """The largest exponents over the whole run, log(largest) / t, (K,).
+
+        Deviations of a group decay over it if its coupling is larger by more than they are.
+        """
+        rates: HostArray = np.log(self.largest[-1]) / self.times[-1]
+        return rates
+
+
+class Propagator:
+    """The fundamental matrices of K groups, each (r + d_out, r + d_out), of (Q^T du, dv)."""
+
+    def __init__(
+        self, K: int, R: HostArray, d_out: int, kappa: float, *, kinks: bool = True
+    ) -> None:
+        self._R, self._kappa, self._r, self._kinks = R, kappa, len(R), kinks
+        self.matrices = np.tile(np.eye(len(R) + d_out), (K, 1, 1))
+        self.crossings = np.zeros(K, np.int64)
+
+    def step(self, begin: Group, middle: Group, end: Group, size: float) -> None:
+        """Go through a step of a size, given the groups at its begin, middle and end."""
+        mean = (begin.C + 4.0 * middle.C + end.C) / 6.0
+        for group, C in enumerate(mean):
+            self._grow(group, C, size / 2)
+            if self._kinks:
+                self._cross(group, begin, end)
+            self._grow(group, C, size / 2)
+
+    def _grow(self, group: int, C: HostArray, time: float) -> None:
+        """Phi <- exp((S - kappa) time) Phi by the singular vectors of C (d_out, r)."""
+        left, sigma, right = np.linalg.svd(C, full_matrices=False)
+        Phi, r = self.matrices[group], self._r
+        u, v = right @ Phi[:r], left.T @ Phi[r:]
+        even, odd = (np.cosh(sigma * time) - 1.0)[:, None], np.sinh(sigma * time)[:, None]
+        Phi[:r] += right.T @ (even * u + odd * v)
+        Phi[r:] += left @ (even * v + odd * u)
+        Phi *= np.exp(-self._kappa * time)
+
+    def _cross(self, group: int, begin: Group, end: Group) -> None:
+        """Pass the kinks at which gates of the group change within a step."""
+        changed = np.flatnonzero(begin.gates[group] != end.gates[group])
+        self.crossings[group] += len(changed)
+        for p in changed:
+            before, after = begin.rates[group, p], end.rates[group, p]
+            passed = before * after > 0.0
+            x = self._R[:, p]
+            along = x @ self.matrices[group][: self._r]
+            ratio = after / before if passed else 0.0
+            self.matrices[group][: self._r] += np.outer(x, (ratio - 1.0) / (x @ x) * along)
+
+
+@dataclass(frozen=True)
+class Group:
+    """K groups at a time: C (K, d_out, r), gates and rates of pre-activations (K, n)."""
+
+    C: HostArray
+    gates: HostArray
+    rates: HostArray
+
+    @classmethod
+    def at(cls, simulation: Simulation, R: HostArray, K: int, time: float | None = None) -> Group:
+        """Return the groups of a run, now or at a time within the last step."""
+        parts = couplings(simulation.model, simulation.view(time), R)
+        q = len(parts.gates) // K
+        few = Couplings(parts.gates[::q], parts.residual, parts.diffusion, R, parts.scale)
+        C = np.concatenate([matrices for _, matrices in few.matrices(few.drive)])
+        v = group_means(simulation.weights(time)["V"].astype(float).T, K)
+        rates = np.einsum("kdr,kd->kr", C, v) @ R
+        return cls(C, few.gates, rates)
+
+
+def transverse_growth(
+    config: RunConfig,
+    X: HostArray,
+    Y: HostArray,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> TransverseGrowth:
+    """Run neurons in groups, and set the growth of their deviations beside the predicted one.
+
+    Other arguments are as for `Simulation`. The prediction holds while deviations are small.
+    Raises `ConfigError` without groups, deviations and an end time, and the errors of a run.
+    """
+    K = config.groups
+    if K is None or config.end_time is None or config.group_deviation == 0.0:
+        raise ConfigError("groups, group_deviation and end_time: transverse growth needs all three")
+    shown = progress or Progress()
+    Q, R = range_factors(X)
+    rows: list[tuple[Any, ...]] = []
+    with Simulation(config, X, Y, **options) as simulation:
+        flow, smooth = (
+            Propagator(K, R, Y.shape[0], config.coupling, kinks=kinks) for kinks in (True, False)
+        )
+        first = _deviations(simulation, Q, K)
+        shown.start(*simulation.progress)
+        try:
+            for _ in _through_the_run(simulation, (flow, smooth), R, K):
+                found = [_deviations(simulation, Q, K)]
+                found += [np.einsum("kab,kqb->kqa", x.matrices, first) for x in (flow, smooth)]
+                *grown, start = (np.linalg.norm(x, axis=(1, 2)) for x in (*found, first))
+                largest = np.linalg.norm(flow.matrices, 2, axis=(1, 2))
+                rows.append((simulation.time, *(sizes / start for sizes in grown), largest))
+                shown.update(simulation.progress[0], simulation.step, float(largest.max()))
+        finally:
+            shown.close()
+    left, r = np.linalg.svd(flow.matrices)[0][:, :, 0], len(R)
+    columns = map(np.array, zip(*rows, strict=True))
+    return TransverseGrowth(*columns, left[:, :r] @ Q.T, left[:, r:], flow.crossings)
+
+
+def _through_the_run(
+    simulation: Simulation, propagators: Sequence[Propagator], R: HostArray, K: int
+) -> Iterator[None]:
+    """Yield after each step of a run to its end, through which the propagators have gone."""
+    begin = Group.at(simulation, R, K)
+    while not simulation.finished:
+        time = simulation.time
+        simulation.advance(next_view=time)
+        middle = Group.at(simulation, R, K, (time + simulation.time) / 2)
+        end = Group.at(simulation, R, K)
+        for propagator in propagators:
+            propagator.step(begin, middle, end, simulation.time - time)
+        begin = end
+        yield
+
+
+def _deviations(simulation: Simulation, Q: HostArray, K: int) -> HostArray:
+    """Return the deviations (Q^T du, dv) within groups, (K, q, r + d_out)."""
+    weights = simulation.weights()
+    U, V = (weights[name].astype(np.float64) for name in "UV")
+    both = np.hstack([within_groups(U, K) @ Q, within_groups(V.T, K)])
+    return both.reshape(K, len(U) // K, -1)

@@ -1,0 +1,116 @@
+"""Transverse growth: that of real runs is the fundamental matrix's, also across kinks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.linalg import expm
+
+from prdsim.analysis.stability.transverse import Group, Propagator, transverse_growth
+from prdsim.config import RunConfig
+from prdsim.errors import ConfigError
+
+RNG = np.random.default_rng(1)
+KEYS: dict[str, Any] = {
+    "width": 24, "groups": 4, "group_deviation": 1e-8, "critic_width": 16, "rtol": 1e-4,
+    "chart": "weight", "threads": 1, "samples": 20, "backend": "numpy",
+}  # fmt: skip
+
+
+def data(n: int = 20, d_in: int = 30, d_out: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    X = np.random.default_rng(0).standard_normal((d_in, n))
+    return X / np.linalg.norm(X, axis=0), np.eye(d_out)[:, np.arange(n) % d_out]
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.4])
+def test_between_kinks_it_is_the_matrix_exponential(kappa):
+    r, d_out, K = 6, 3, 2
+    R = RNG.standard_normal((r, 5))
+    C = RNG.standard_normal((K, d_out, r))
+    propagator = Propagator(K, R, d_out, kappa)
+    still = Group(C, np.ones((K, 5), bool), np.ones((K, 5)))
+    for _ in range(3):
+        propagator.step(still, still, still, 0.2)
+    for k in range(K):
+        S = np.block([[np.zeros((r, r)), C[k].T], [C[k], np.zeros((d_out, d_out))]])
+        expected = expm(0.6 * (S - kappa * np.eye(r + d_out)))
+        np.testing.assert_allclose(propagator.matrices[k], expected, rtol=1e-10, atol=1e-12)
+    assert propagator.crossings.tolist() == [0, 0]
+
+
+def test_a_kink_stretches_what_crosses_it_by_the_ratio_of_the_rates():
+    """u' = g, and g + b x beyond u . x = 0: two neurons, before and after."""
+    R, x = np.eye(3), np.array([1.0, 0.0, 0.0])
+    before, after = 0.5, 2.0
+    propagator = Propagator(1, R, 1, 0.0)
+    C = np.zeros((1, 1, 3))
+    gates = np.array([[False, True, True]]), np.array([[True, True, True]])
+    rates = np.array([[before, 1.0, 1.0]]), np.array([[after, 1.0, 1.0]])
+    begin, end = (Group(C, g, r) for g, r in zip(gates, rates, strict=True))
+    propagator.step(begin, begin, end, 0.1)
+    expected = np.diag([after / before, 1.0, 1.0, 1.0])
+    np.testing.assert_allclose(propagator.matrices[0], expected, rtol=1e-14)
+    slide = Group(C, gates[1], np.array([[-1.0, 1.0, 1.0]]))
+    propagator.step(begin, begin, slide, 0.1)
+    assert np.linalg.norm(propagator.matrices[0] @ np.append(x, 0.0)) == 0.0
+    assert propagator.crossings.tolist() == [2]
+
+
+CASES = pytest.mark.parametrize(("D", "beta"), [(0.0, 1.0), (1.0, 1.0), (1.0, 0.1), (3.0, 1.0)])
+
+
+def config_of(D: float, beta: float, **keys: Any) -> RunConfig:
+    both = {"diffusion": D > 0.0, "diffusivity": D, "critic_rate": beta, "end_time": 4.0}
+    return RunConfig(**{**KEYS, **both, **keys})
+
+
+@CASES
+def test_deviations_that_steps_do_not_resolve_grow_by_the_smooth_matrix(D, beta):
+    """As if there were no kinks: by the flow's they would not."""
+    found = transverse_growth(config_of(D, beta), *data())
+    assert found.crossings.sum() >= 3
+    np.testing.assert_allclose(found.measured[-1], found.smooth[-1], rtol=5e-3)
+    crossed = found.crossings > 0
+    assert np.any(np.abs(found.measured[-1] / found.predicted[-1] - 1.0)[crossed] > 0.02)
+    assert np.all(found.largest >= found.predicted * (1.0 - 1e-9))
+    norms = np.sum(found.patterns**2, axis=1) + np.sum(found.outputs**2, axis=1)
+    np.testing.assert_allclose(norms, 1.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("D", [0.0, 1.0, 3.0])
+def test_deviations_that_steps_resolve_grow_by_the_flows_matrix(D):
+    """To what is of second order in a deviation of 1e-3; by the smooth matrix they would not."""
+    keys = {"group_deviation": 1e-3, "integrator": "rk4", "step_size": 4e-3}
+    found = transverse_growth(config_of(D, 1.0, **keys), *data())
+    np.testing.assert_allclose(found.measured[-1], found.predicted[-1], rtol=1e-2)
+    assert np.any(np.abs(found.measured[-1] / found.smooth[-1] - 1.0) > 0.02)
+
+
+def test_coupling_takes_its_rate_from_all():
+    X, Y = data()
+    ends = []
+    for kappa in (0.0, 0.3):
+        config = config_of(1.0, 1.0, coupling=kappa, end_time=2.0)
+        ends.append(transverse_growth(config, X, Y))
+    time = ends[0].times[-1]
+    np.testing.assert_allclose(
+        ends[1].exponents, ends[0].exponents - 0.3 * time / ends[1].times[-1], rtol=1e-3, atol=1e-3
+    )
+
+
+def test_every_backend_finds_the_same_growth(backend):
+    ends = [
+        transverse_growth(config_of(1.0, 1.0, end_time=1.0, backend=name), *data())
+        for name in ("numpy", backend)
+    ]
+    np.testing.assert_allclose(ends[1].measured[-1], ends[0].measured[-1], rtol=1e-6)
+    np.testing.assert_allclose(ends[1].predicted[-1], ends[0].predicted[-1], rtol=1e-9)
+
+
+def test_it_needs_groups_that_differ():
+    X, Y = data()
+    for missing in ({"groups": None}, {"group_deviation": 0.0}):
+        with pytest.raises(ConfigError, match="transverse growth needs all three"):
+            transverse_growth(RunConfig(**{**KEYS, **missing}), X, Y)
