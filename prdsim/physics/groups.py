@@ -40,12 +40,18 @@ def clones(config: RunConfig, drawn: Mapping[str, HostArray], X: HostArray) -> d
         return dict(drawn)
     q = config.width // K
     U, V = np.repeat(drawn["U"][:K], q, axis=0), np.repeat(drawn["V"][:, :K], q, axis=1)
-    if config.group_deviation > 0.0 and q > 1:
-        random = generator(config.seed, Stream.GROUP_DEVIATIONS)
-        dU = within_groups(random.standard_normal((config.width, X.shape[1])), K) @ X.T
-        dV = within_groups(random.standard_normal((config.width, len(V))), K).T
-        U, V = (_moved(U, dU, config.group_deviation), _moved(V, dV, config.group_deviation))
-    return {**drawn, "U": U, "V": V}
+    return deviated({**drawn, "U": U, "V": V}, K, config.seed, X, config.group_deviation)
+
+
+def deviated(
+    weights: Mapping[str, HostArray], K: int, seed: int, X: HostArray, size: float
+) -> dict[str, HostArray]:
+    """Return weights with the deviations that `clones` describes."""
+    U, V = weights["U"], weights["V"]
+    random = generator(seed, Stream.GROUP_DEVIATIONS)
+    dU = within_groups(random.standard_normal((len(U), X.shape[1])), K) @ X.T
+    dV = within_groups(random.standard_normal((len(U), len(V))), K).T
+    return {**weights, "U": _moved(U, dU, size), "V": _moved(V, dV, size)}
 
 
 def _moved(array: HostArray, direction: HostArray, share: float) -> HostArray:

@@ -147,8 +147,8 @@ def transverse_growth(
     Raises `ConfigError` without groups, deviations and an end time, and the errors of a run.
     """
     K = config.groups
-    if K is None or config.end_time is None or config.group_deviation == 0.0:
-        raise ConfigError("groups, group_deviation and end_time: transverse growth needs all three")
+    if K is None or config.end_time is None:
+        raise ConfigError("groups and end_time: transverse growth needs both")
     shown = progress or Progress()
     Q, R = range_factors(X)
     rows: list[tuple[Any, ...]] = []
@@ -157,6 +157,8 @@ def transverse_growth(
             Propagator(K, R, Y.shape[0], config.coupling, kinks=kinks) for kinks in (True, False)
         )
         first = _deviations(simulation, Q, K)
+        if not np.all(np.linalg.norm(first, axis=(1, 2))):
+            raise ConfigError("group_deviation: neurons of a group are equal, nothing can grow")
         shown.start(*simulation.progress)
         try:
             for _ in _through_the_run(simulation, (flow, smooth), R, K):

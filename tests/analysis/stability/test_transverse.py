@@ -111,6 +111,10 @@ def test_every_backend_finds_the_same_growth(backend):
 
 def test_it_needs_groups_that_differ():
     X, Y = data()
-    for missing in ({"groups": None}, {"group_deviation": 0.0}):
-        with pytest.raises(ConfigError, match="transverse growth needs all three"):
-            transverse_growth(RunConfig(**{**KEYS, **missing}), X, Y)
+    for keys, message in (
+        ({"groups": None}, "transverse growth needs both"),
+        ({"steps": 3}, "transverse growth needs both"),
+        ({"group_deviation": 0.0}, "neurons of a group are equal"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            transverse_growth(RunConfig(**{**KEYS, **keys}), X, Y)
