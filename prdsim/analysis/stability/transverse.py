@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
 
 
+_ROUNDING = 1e-14  # of a mean of equal neurons, relative
+
+
 @dataclass(frozen=True)
 class TransverseGrowth:
     """Growth of deviations within K groups at the ends of steps, ``times`` (T,).
@@ -157,7 +160,8 @@ def transverse_growth(
             Propagator(K, R, Y.shape[0], config.coupling, kinks=kinks) for kinks in (True, False)
         )
         first = _deviations(simulation, Q, K)
-        if not np.all(np.linalg.norm(first, axis=(1, 2))):
+        apart = np.linalg.norm(first, axis=(1, 2))
+        if not np.all(apart > _ROUNDING * np.linalg.norm(simulation.weights()["U"])):
             raise ConfigError("group_deviation: neurons of a group are equal, nothing can grow")
         shown.start(*simulation.progress)
         try:
