@@ -82,6 +82,10 @@ class RunConfig(Brief):
         "data", 0.0, "correlation length of synthetic inputs, in pixels; 0 is white noise"
     )
 
+    spectrum: str | None = _key(
+        "data", None, "ring:K: synthetic inputs of K waves along a side  (default: no ring)"
+    )
+
     width: Size = _key("network", 512, "hidden neurons m of the generator")
     critic_width: Size | None = _key("network", None, "hidden neurons m_c of the critic (= width)")
     init_scale: NonNegative = _key(
@@ -239,6 +243,14 @@ class RunConfig(Brief):
             raise ValueError("must be midpoint, random or gauss:K with K from 1 to 64")
         return value
 
+    @field_validator("spectrum")
+    @classmethod
+    def _known_spectrum(cls, value: str | None) -> str | None:
+        kind, _, number = ("ring:1" if value is None else value).partition(":")
+        if kind != "ring" or number not in map(str, range(1, 15)):
+            raise ValueError("must be ring:K with K from 1 to 14")
+        return value
+
     @field_validator("dataset", "backend", "output", "data_dir", "forcing_norm")
     @classmethod
     def _not_empty(cls, value: str | float | None) -> str | float | None:
@@ -256,6 +268,8 @@ class RunConfig(Brief):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.spectrum is not None and self.correlation_length > 0.0:
+            raise ValueError("spectrum: a ring has no correlation_length; give one of the two")
         if self.groups is not None and self.width % self.groups:
             raise ValueError(f"groups: {self.groups} does not divide width, {self.width}")
         if self.integrator in TABLEAUX:

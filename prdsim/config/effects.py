@@ -9,7 +9,9 @@ from prdsim.config import RunConfig
 from prdsim.config.presets import PRESETS
 from prdsim.symbols import DOWNLOADED
 
-SAMPLE_KEYS = ("dataset", "data_dir", "split", "samples", "outputs", "correlation_length")
+SAMPLE_KEYS = (
+    *("dataset", "data_dir", "split", "samples", "outputs", "correlation_length", "spectrum"),
+)
 """Keys in whose place arrays may be given."""
 
 
@@ -49,7 +51,9 @@ _OF_CRITIC = (
 # The first row that applies gives a key's reason.
 _TABLE = (
     _Idle("data_dir", lambda c: c.dataset not in DOWNLOADED, _with("dataset")),
-    _Idle("outputs correlation_length", lambda c: c.dataset != "synthetic", _with("dataset")),
+    _Idle(
+        "outputs correlation_length spectrum", lambda c: c.dataset != "synthetic", _with("dataset")
+    ),
     _Idle("outputs", lambda c: c.target != "labels", _with("target")),
     _Idle("group_deviation coupling", lambda c: c.groups is None, lambda _: "without groups"),
     _Idle("diffusivity", lambda c: not c.diffusion, lambda _: "without diffusion"),

@@ -49,6 +49,7 @@ def load_dataset(
     data_dir: str | Path | None = None,
     outputs: int = 10,
     correlation_length: float = 0.0,
+    spectrum: str | None = None,
 ) -> Dataset:
     """Load a data set by name, or the user's own .npz, .h5, .hdf5 or .csv file.
 
@@ -71,6 +72,7 @@ def load_dataset(
             PRDSIM_DATA_DIR and the user's cache; in each, a folder named after the data set first.
         outputs: Number of classes of synthetic labels.
         correlation_length: Of synthetic inputs in pixels, 0 for white noise.
+        spectrum: "ring:K" for synthetic inputs of K waves along a side, 1 to 14; None: no ring.
 
     Raises:
         DataError: The data are missing, malformed, too few, not finite, or of norm 0 under "unit".
@@ -86,6 +88,7 @@ def load_dataset(
         data_dir=data_dir,
         outputs=outputs,
         correlation_length=correlation_length,
+        spectrum=spectrum,
     )
     name = str(name_or_path)
     if name == "synthetic":
@@ -98,6 +101,7 @@ def load_dataset(
             target=target,
             outputs=outputs,
             correlation_length=correlation_length,
+            spectrum=spectrum,
         )
         return finish(source, np.arange(samples), normalize=normalize, target=target)
     if name == "digits":

@@ -44,6 +44,7 @@ def _load(config: RunConfig, data: tuple[ArrayLike, ArrayLike] | Dataset | None)
         data_dir=config.data_dir,
         outputs=config.outputs,
         correlation_length=config.correlation_length,
+        spectrum=config.spectrum,
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +22,21 @@ _INPUT_STREAMS = {"train": Stream.SYNTHETIC_INPUTS, "test": Stream.SYNTHETIC_TES
 
 
 def make_synthetic(
-    n: int, *, seed: int, split: Split, target: Target, outputs: int, correlation_length: float
+    n: int,
+    *,
+    seed: int,
+    split: Split,
+    target: Target,
+    outputs: int,
+    correlation_length: float,
+    spectrum: str | None = None,
 ) -> Source:
     """Draw n samples; a smaller draw of the same seed is the beginning of a larger one.
 
-    Inputs are `random_fields` of the given correlation length; "train" and "test" are two draws
-    with one teacher. Targets: for "labels" the index of the largest of the teacher's ``outputs``
-    outputs, for "scalar" the single output of a teacher; see `teach`.
+    Inputs are `random_fields` of the given correlation length, or `waves` of the ring of
+    ``spectrum``; "train" and "test" are two draws with one teacher. Targets: for "labels" the index
+    of the largest of the teacher's ``outputs`` outputs, for "scalar" the single output of a
+    teacher; see `teach`.
     """
     if not 0 <= correlation_length <= _LONGEST:
         raise ConfigError(
@@ -37,8 +47,12 @@ def make_synthetic(
     what = f"{n} synthetic samples of {outputs} outputs"
     check_memory(what, needed, "lower `samples` or `outputs`", ConfigError)
     white = generator(seed, _INPUT_STREAMS[split]).standard_normal((n, *GRID))
-    X = random_fields(white, correlation_length).reshape(n, d_in)
     kind = f"fields of correlation length {correlation_length:g}" if correlation_length else "noise"
+    if spectrum is None:
+        X = random_fields(white, correlation_length).reshape(n, d_in)
+    else:
+        X = waves(white, ring_of(spectrum)).reshape(n, d_in)
+        kind = f"waves of {spectrum}"
     description = f"synthetic {kind}, {split} part"
     Y: NDArray[np.int64] | NDArray[np.float64] | None = None
     classes = None
@@ -60,11 +74,37 @@ def random_fields(white: NDArray[np.float64], correlation_length: float) -> NDAr
     """
     if correlation_length == 0:
         return white
-    rows, columns = white.shape[-2:]
-    squared = np.fft.fftfreq(rows)[:, None] ** 2 + np.fft.rfftfreq(columns)[None, :] ** 2
-    full = np.fft.fftfreq(rows)[:, None] ** 2 + np.fft.fftfreq(columns)[None, :] ** 2
     exponent = -2.0 * np.pi**2 * correlation_length**2
-    gain = np.sqrt(np.exp(exponent * squared) / np.exp(exponent * full).mean())
+    return _filtered(white, lambda squared: np.exp(exponent * squared))
+
+
+def waves(white: NDArray[np.float64], ring: int) -> NDArray[np.float64]:
+    """Filter white noise, shape (n, rows, columns), into waves of one ring of wavenumbers.
+
+    The modes whose |k|, in cycles along the longer side, rounds to the ring's number: those of one
+    bin of `prdsim.analysis.patterns.order.radial_spectrum`, all alike. Pixels have variance 1.
+    """
+    longer = max(white.shape[-2:])
+    return _filtered(white, lambda squared: np.floor(np.sqrt(squared) * longer + 0.5) == ring)
+
+
+def ring_of(spectrum: str) -> int:
+    """Return the ring of a spectrum such as ring:7, from 1 to 14; raises `ConfigError`."""
+    kind, _, number = spectrum.partition(":")
+    largest = max(GRID) // 2
+    if kind != "ring" or number not in map(str, range(1, largest + 1)):
+        raise ConfigError(f"spectrum must be ring:K with K from 1 to {largest}, not {spectrum}")
+    return int(number)
+
+
+def _filtered(
+    white: NDArray[np.float64], power: Callable[[NDArray[np.float64]], NDArray[Any]]
+) -> NDArray[np.float64]:
+    """Give white noise a power for each |k|^2 in (cycles per pixel)^2, of mean 1 over the modes."""
+    rows, columns = white.shape[-2:]
+    down, across = np.fft.fftfreq(rows)[:, None] ** 2, np.fft.fftfreq(columns)[None, :] ** 2
+    half = np.fft.rfftfreq(columns)[None, :] ** 2
+    gain = np.sqrt(power(down + half) / power(down + across).mean())
     return np.fft.irfft2(np.fft.rfft2(white) * gain, s=(rows, columns))
 
 
