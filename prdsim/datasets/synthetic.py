@@ -51,7 +51,7 @@ def make_synthetic(
     if spectrum is None:
         X = random_fields(white, correlation_length).reshape(n, d_in)
     else:
-        X = waves(white, ring_of(spectrum)).reshape(n, d_in)
+        X = waves(white, int(spectrum.removeprefix("ring:"))).reshape(n, d_in)
         kind = f"waves of {spectrum}"
     description = f"synthetic {kind}, {split} part"
     Y: NDArray[np.int64] | NDArray[np.float64] | None = None
@@ -86,15 +86,6 @@ def waves(white: NDArray[np.float64], ring: int) -> NDArray[np.float64]:
     """
     longer = max(white.shape[-2:])
     return _filtered(white, lambda squared: np.floor(np.sqrt(squared) * longer + 0.5) == ring)
-
-
-def ring_of(spectrum: str) -> int:
-    """Return the ring of a spectrum such as ring:7, from 1 to 14; raises `ConfigError`."""
-    kind, _, number = spectrum.partition(":")
-    largest = max(GRID) // 2
-    if kind != "ring" or number not in map(str, range(1, largest + 1)):
-        raise ConfigError(f"spectrum must be ring:K with K from 1 to {largest}, not {spectrum}")
-    return int(number)
 
 
 def _filtered(
