@@ -18,12 +18,13 @@ from prdsim.errors import ConfigError
 
 KEYS = list(RunConfig.model_fields)
 INTEGERS = [
-    *("samples", "outputs", "width", "critic_width", "seed", "critic_steps", "steps", "threads")
+    *("samples", "outputs", "width", "critic_width", "seed", "critic_steps", "steps", "threads"),
+    "groups",
 ]
 NUMBERS = [
     *("correlation_length", "init_scale", "diffusivity", "critic_step_size", "critic_rate"),
     *("critic_warmup", "gradient_penalty", "step_size", "end_time", "rtol", "atol"),
-    *("restart_seconds", "forcing_time"),
+    *("restart_seconds", "forcing_time", "group_deviation", "coupling"),
 ]
 BOOLEANS = ["diffusion", "force", "lock", "store_data"]
 CHOICES = [
@@ -33,13 +34,13 @@ CHOICES = [
 ]
 TEXTS = [
     *("dataset", "data_dir", "trainable", "penalty_points", "backend", "output"),
-    *("snapshots", "scalars", "memory"),
+    *("snapshots", "scalars", "memory", "spectrum"),
 ]
 EITHER = {"forcing_norm": "a positive number or the file of a run"}
 LIMITS = {"seed": 2**63 - 1, "threads": 4096, "critic_steps": 10_000}
 MAY_BE_ZERO = [
     *("seed", "critic_steps", "critic_warmup", "correlation_length", "init_scale", "diffusivity"),
-    *("gradient_penalty", "atol", "restart_seconds"),
+    *("gradient_penalty", "atol", "restart_seconds", "group_deviation", "coupling"),
 ]
 NAN, INF = float("nan"), float("inf")
 KINDS = (  # keys, what each must be, and what it must not
@@ -546,7 +547,8 @@ def test_the_fingerprint_ignores_what_decides_no_number():
 def test_the_fingerprint_notices_everything_that_decides_a_number():
     changed = {
         "dataset": "digits", "split": "test", "samples": 3, "normalize": "none", "target": "scalar",
-        "outputs": 3, "correlation_length": 2.0, "width": 3, "critic_width": 3, "init_scale": 0.5,
+        "outputs": 3, "correlation_length": 2.0, "spectrum": "ring:3", "width": 3, "critic_width": 3, "init_scale": 0.5,
+        "groups": 2, "group_deviation": 0.1, "coupling": 0.5,
         "output_init": "normal", "trainable": "U", "seed": 1, "diffusion": True,
         "diffusivity": 0.5, "forcing": "slow", "forcing_norm": 2.0, "forcing_time": 2.0,
         "critic": "minimax", "critic_steps": 1, "critic_step_size": 0.5,

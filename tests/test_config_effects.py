@@ -54,6 +54,16 @@ IDLE: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         "correlation_length has no effect with dataset = digits",
         {"correlation_length": 2.0},
     ),
+    (
+        {"spectrum": "ring:3"},
+        "spectrum has no effect with dataset = digits",
+        {"spectrum": "ring:4"},
+    ),
+    (
+        {"group_deviation": 0.1, "coupling": 0.5},
+        "group_deviation, coupling have no effect without groups",
+        {"group_deviation": 0.2, "coupling": 0.7},
+    ),
     ({"data_dir": "a"}, "data_dir has no effect with dataset = digits", {"data_dir": "b"}),
     (
         {"dataset": "synthetic", "target": "scalar", "outputs": 3},
@@ -143,6 +153,8 @@ ACTING: list[dict[str, Any]] = [
     {**FLOW, "forcing": "shuffled", "forcing_norm": 2.0, "forcing_time": 1.0, "critic_rate": 0.1},
     {"preset": "poster", "rtol": 3e-4},
     {"diffusion": False},
+    {"dataset": "synthetic", "spectrum": "ring:3"},
+    {"groups": 2, "group_deviation": 0.1, "coupling": 0.5},
 ]
 
 
