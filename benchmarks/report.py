@@ -1,11 +1,12 @@
 """Turn results of benchmarks/suite.py into docs/performance.md and its pictures.
 
-    python benchmarks/report.py benchmarks/results/DATE-cpu.json \
+    python benchmarks/report.py benchmarks/results/DATE-cpu.json [AGAIN.json ...] \
         [--converged benchmarks/results/DATE-converged.json] \
         [--gpu benchmarks/results/DATE-gpu-DEVICE.json] [--docs FOLDER]
 
-Everything on the page comes from these files, the second of benchmarks/converged.py, the third of
-benchmarks/gpu_evidence.py; nothing is measured here.
+Everything on the page comes from these files, of benchmarks/suite.py (what a later one holds takes
+the place of the same groups), benchmarks/converged.py and benchmarks/gpu_evidence.py; nothing is
+measured here.
 """
 
 from __future__ import annotations
@@ -51,12 +52,19 @@ Case = dict[str, Any]
 def main() -> None:
     """Write the page and the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", type=Path)
+    parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--converged", type=Path, metavar="RESULTS")
     parser.add_argument("--gpu", type=Path, metavar="RESULTS")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args()
-    report = _read(options.results)
+    first, *later = options.results
+    report, again = _read(first), []
+    for path in later:
+        found = _read(path)
+        again.append(_AGAIN_FROM.format(
+            groups=", ".join(_replace(report, found)), name=path.name,
+            source=_source(path, options.docs), **_circumstances(found),
+        ))  # fmt: skip
     whole = _read(options.converged) if options.converged else None
     pictures = options.docs / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -65,7 +73,7 @@ def main() -> None:
     on_gpu = [NO_GPU]
     if options.gpu:
         on_gpu = gpu_section(_read(options.gpu), _source(options.gpu, options.docs))
-    text = page(report, _source(options.results, options.docs), drawn, parts, on_gpu)
+    text = page(report, _source(first, options.docs), drawn, parts, on_gpu, again)
     (options.docs / "performance.md").write_text(text)
 
 
@@ -75,6 +83,16 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         sys.exit(f"{path}: cannot be read: {error}")
     return found
+
+
+def _replace(report: dict[str, Any], later: dict[str, Any]) -> list[str]:
+    """Put what a later report holds in the place of the same groups; return their names."""
+    groups = list(dict.fromkeys(case["group"] for case in later["cases"]))
+    others = [case for case in report["cases"] if case["group"] not in groups]
+    report["cases"] = [*others, *later["cases"]]
+    whole = [name for name in ("memory", "snapshots") if later.get(name)]
+    report |= {name: later[name] for name in whole}
+    return [*groups, *whole]
 
 
 def _source(results: Path, docs: Path) -> str:
@@ -90,15 +108,18 @@ def page(
     pictures: Sequence[str] = (),
     whole_experiments: Sequence[str] = (),
     on_gpu: Sequence[str] = (NO_GPU,),
+    again: Sequence[str] = (),
 ) -> str:
     """Return the text of docs/performance.md; ``source`` is the relative path to the results.
 
-    ``whole_experiments`` are the parts that `converged` returns, ``on_gpu`` those of `gpu_section`.
+    ``whole_experiments`` are the parts that `converged` returns, ``on_gpu`` those of `gpu_section`,
+    ``again`` says what was measured later.
     """
     parts = [
         _INTRODUCTION.format(
             name=Path(source).name, source=source, **_circumstances(report), **_settings(report)
         ),
+        *again,
         "## Promises and measurements",
         _promises(promises(report)),
         "## Where others come closest",
@@ -139,6 +160,10 @@ and a step may then take less than its products. *prdsim* and the column of the 
 are the same program in two processes: their difference shows how accurate a figure is. "By rounds"
 is the median of the ratios within each round. Inputs have 784 entries and there are 10 outputs
 unless a row says otherwise."""
+
+_AGAIN_FROM = """\
+What is shown of {groups} was measured once more, since other work had disturbed it: from
+[{name}]({source}), {date}, at commit {commit}."""
 
 _WHOLE = """\
 ## Whole experiments

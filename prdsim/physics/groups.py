@@ -71,7 +71,8 @@ def group_means(rows: HostArray, K: int) -> HostArray:
 
 def within_groups(rows: HostArray, K: int) -> HostArray:
     """Return rows (m, d) less the mean of their group."""
-    return rows - np.repeat(group_means(rows, K), len(rows) // K, axis=0)
+    apart: HostArray = rows - np.repeat(group_means(rows, K), len(rows) // K, axis=0)
+    return apart
 
 
 class Coupling:

@@ -175,8 +175,17 @@ def transverse_growth(
         finally:
             shown.close()
     left, r = np.linalg.svd(flow.matrices)[0][:, :, 0], len(R)
-    columns = map(np.array, zip(*rows, strict=True))
-    return TransverseGrowth(*columns, left[:, :r] @ Q.T, left[:, r:], flow.crossings)
+    times, measured, predicted, without, largest = map(np.array, zip(*rows, strict=True))
+    return TransverseGrowth(
+        times=times,
+        measured=measured,
+        predicted=predicted,
+        smooth=without,
+        largest=largest,
+        patterns=left[:, :r] @ Q.T,
+        outputs=left[:, r:],
+        crossings=flow.crossings,
+    )
 
 
 def _through_the_run(
