@@ -547,8 +547,8 @@ def test_the_fingerprint_ignores_what_decides_no_number():
 def test_the_fingerprint_notices_everything_that_decides_a_number():
     changed = {
         "dataset": "digits", "split": "test", "samples": 3, "normalize": "none", "target": "scalar",
-        "outputs": 3, "correlation_length": 2.0, "spectrum": "ring:3", "width": 3, "critic_width": 3, "init_scale": 0.5,
-        "groups": 2, "group_deviation": 0.1, "coupling": 0.5,
+        "outputs": 3, "correlation_length": 2.0, "spectrum": "ring:3", "width": 3,
+        "critic_width": 3, "init_scale": 0.5, "groups": 2, "group_deviation": 0.1, "coupling": 0.5,
         "output_init": "normal", "trainable": "U", "seed": 1, "diffusion": True,
         "diffusivity": 0.5, "forcing": "slow", "forcing_norm": 2.0, "forcing_time": 2.0,
         "critic": "minimax", "critic_steps": 1, "critic_step_size": 0.5,
