@@ -11,6 +11,11 @@ d(delta)/dt = J delta, while the common drift and the gates leave J unchanged. T
 drive, ||dE/dt|| / ||E||, shows how long that is: slower growth is over before it becomes visible (a
 frozen critic pulls Z to Y + D G, where E = 0 and every C_j vanishes). Elsewhere eigenvalues are
 instantaneous growth rates, and called so.
+
+This is linear algebra, and hardly can come out otherwise: wherever E differs from 0 and there are
+more neurons than residuals, some rate is positive, with a random field of the same norms as with
+the critic's. Its rate is given beside. A Turing instability is the loss of stability of a
+homogeneous state; see `prdsim.analysis.stability.transverse`.
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from prdsim.analysis.stability.equilibrium import EQUILIBRIUM_TOLERANCE
 from prdsim.analysis.stability.modes import (
@@ -32,6 +39,7 @@ from prdsim.analysis.stability.modes import (
 )
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
+from prdsim.physics.charts import column_sums
 from prdsim.physics.model import dimensions_of
 from prdsim.physics.state import State
 from prdsim.physics.tangent import Flow, Linearization
@@ -51,7 +59,8 @@ class Stability:
     moves the state away while the modes grow. ``interpolation_nulls`` is the least number of
     null modes at Z = Y, the excess of coordinates over residuals, N - n d_out;
     ``rescaling_nulls`` that of the directions (u_j, -v_j), null at every equilibrium, and among the
-    former at Z = Y.
+    former at Z = Y. ``control`` is the leading mode with a random field in the frozen critic's
+    place, of the same norm at every sample.
     """
 
     modes: Mapping[Flow, Modes]
@@ -60,6 +69,7 @@ class Stability:
     tolerance: float
     rescaling_nulls: int
     interpolation_nulls: int
+    control: Modes | None = None
 
     @property
     def equilibrium(self) -> bool:
@@ -108,6 +118,11 @@ class Stability:
             if holds is not None:
                 critic = FLOW_NAMES[flow].removeprefix("with diffusion, ")
                 lines.append(f"Turing condition, {critic}: {'holds' if holds else 'does not hold'}")
+        if self.control is not None:
+            lines.append(
+                "a random field of the critic's norms: leading rate "
+                f"{self.control.growth_rate:+.4g}; a positive rate alone is no Turing instability"
+            )
         return "\n".join(lines)
 
 
@@ -156,6 +171,7 @@ def assess_stability(
     check_memory(config, sizes, k, flows[-1], count)
     modes: dict[Flow, Modes] = {}
     norms: dict[Flow, float] = {"frozen": 0.0}
+    norms_of_G: HostArray | None = None
     for flow in flows:
         jacobian = linearize(
             config, X, Y, weights, flow, backend=k, time=time, forcing_norms=forcing_norms
@@ -163,6 +179,13 @@ def assess_stability(
         modes[flow] = leading_modes(jacobian, count, accuracy=accuracy, seed=seed, say=say)
         if flow != "joint":
             norms[flow] = _velocity_norm(jacobian, diffusion=flow == "frozen")
+        if flow == "frozen" and config.adversary:
+            norms_of_G = _field_norms(jacobian)
+    control = None
+    if norms_of_G is not None:
+        field = config.replace(forcing="static", forcing_norm=None)
+        beside = linearize(field, X, Y, weights, "frozen", backend=k, forcing_norms=norms_of_G)
+        control = leading_modes(beside, 1, accuracy=accuracy, seed=seed, say=say)
     both = {"U", "V"} <= set(config.moving)
     return Stability(
         modes=modes,
@@ -171,7 +194,16 @@ def assess_stability(
         tolerance=tolerance,
         rescaling_nulls=sizes.m if both else 0,
         interpolation_nulls=max(0, modes["reaction"].size - sizes.n * sizes.d_out),
+        control=control,
     )
+
+
+def _field_norms(jacobian: Linearization) -> HostArray:
+    """||G_p|| at the state of a Jacobian, (n,)."""
+    model = jacobian.model
+    with model.backend.active():
+        norms: HostArray = np.sqrt(column_sums(model.backend, model.F, model.F))
+    return norms
 
 
 def _velocity_norm(jacobian: Linearization, *, diffusion: bool) -> float:
