@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from prdsim.config import checks
 from prdsim.config.brief import Brief
 from prdsim.config.messages import explain
 from prdsim.config.presets import PRESETS
@@ -25,7 +26,7 @@ from prdsim.config.resolved import Resolved
 from prdsim.files.small import bytes_of
 from prdsim.running.tableaux import TABLEAUX
 from prdsim.schedule import Rule
-from prdsim.symbols import ARRAYS, ForcingKind, Normalization, Precision, Split, Target
+from prdsim.symbols import ForcingKind, Normalization, Precision, Split, Target
 
 __all__ = [
     "INTEGRATORS",
@@ -49,8 +50,6 @@ else:
 
 STEP_LIMIT = 10_000_000
 """Steps after which a run ends if ``steps`` is not given: more than any sensible run takes."""
-
-_CHANGES = 1_000_000  # of a control's field: each ends a step
 
 
 def _key(group: str, default: Any, help_text: str) -> Any:
@@ -212,14 +211,6 @@ class RunConfig(Brief):
             plain.setdefault("end_time", None)  # steps replace the end time
         return plain
 
-    @field_validator("trainable")
-    @classmethod
-    def _known_arrays(cls, value: str) -> str:
-        names = [name.strip() for name in value.split(",")]
-        if sorted(set(names)) != sorted(names) or not set(names) <= set(ARRAYS):
-            raise ValueError("must list some of U,V,W,a, each once, separated by commas")
-        return ",".join(name for name in ARRAYS if name in names)
-
     @field_validator("snapshots", "scalars")
     @classmethod
     def _known_schedule(cls, value: str | None) -> str | None:
@@ -234,22 +225,9 @@ class RunConfig(Brief):
             bytes_of(value)
         return value
 
-    @field_validator("penalty_points")
-    @classmethod
-    def _known_points(cls, value: str) -> str:
-        kind, _, number = value.partition(":")
-        gauss = kind == "gauss" and number in map(str, range(1, 65))
-        if value not in ("midpoint", "random") and not gauss:
-            raise ValueError("must be midpoint, random or gauss:K with K from 1 to 64")
-        return value
-
-    @field_validator("spectrum")
-    @classmethod
-    def _known_spectrum(cls, value: str | None) -> str | None:
-        kind, _, number = ("ring:1" if value is None else value).partition(":")
-        if kind != "ring" or number not in map(str, range(1, 15)):
-            raise ValueError("must be ring:K with K from 1 to 14")
-        return value
+    _known_arrays = field_validator("trainable")(checks.arrays)
+    _known_points = field_validator("penalty_points")(checks.penalty_points)
+    _known_spectrum = field_validator("spectrum")(checks.spectrum)
 
     @field_validator("dataset", "backend", "output", "data_dir", "forcing_norm")
     @classmethod
@@ -268,35 +246,7 @@ class RunConfig(Brief):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.spectrum is not None and self.correlation_length > 0.0:
-            raise ValueError("spectrum: a ring has no correlation_length; give one of the two")
-        if self.groups is not None and self.width % self.groups:
-            raise ValueError(f"groups: {self.groups} does not divide width, {self.width}")
-        if self.integrator in TABLEAUX:
-            if self.penalty_points == "random":
-                raise ValueError(
-                    f"penalty_points: random needs integrator gd, not {self.integrator}"
-                )
-            if self.critic_step_size is not None:
-                raise ValueError(
-                    f"critic_step_size: is for integrator gd, not {self.integrator}, whose critic "
-                    "moves at critic_rate"
-                )
-        if self.controlled and self.end_time and self.end_time > _CHANGES * self.forcing_period:
-            raise ValueError(
-                f"forcing_time: {self.forcing_period:g} makes more than {_CHANGES:,} changes up to "
-                f"time {self.end_time:g}; give a longer one"
-            )
-        if self.end_time is None and self.steps is None:
-            raise ValueError("end_time: give a time at which the run ends, or steps")
-        for key, rule in (("snapshots", self.snapshot_rule), ("scalars", self.scalar_rule)):
-            if rule.by_time and self.end_time is None:
-                raise ValueError(f"{key}: {rule} needs an end_time besides the steps")
-            if not rule.by_time and self.steps is None:
-                raise ValueError(
-                    f"{key}: {rule} counts steps, and needs their number: give steps, or "
-                    f"record by time, such as times:{rule}"
-                )
+        checks.consistent(self)
         return self
 
     @property

@@ -105,7 +105,7 @@ class Coupling:
     def add(
         self, state: State, out: State, moving: tuple[str, ...], *, linear: bool = False
     ) -> None:
-        """out += the coupling's velocity of those of U, V that move; U as the chart carries it.
+        """out += the coupling's velocity of those of U, V that move, eq. 18; U as it is carried.
 
         ``linear``: ``state`` is a tangent, which has no start.
         """

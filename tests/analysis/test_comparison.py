@@ -217,7 +217,7 @@ def test_a_run_measured_at_another_time_is_named(runs, tmp_path):
 def test_what_one_run_lacks_is_left_out_and_said(runs):
     bare = replace(runs[1], grid=None, load_samples=None)
     comparison = compare([runs[0], bare])
-    assert set(comparison.left_out) == {"order", "activity", "forces"}
+    assert set(comparison.left_out) == {"order", "activity", "forces", "synchrony"}
     assert "cv_U" in comparison.values[WITH]
     assert "morans_i_U" not in comparison.values[WITHOUT]
 

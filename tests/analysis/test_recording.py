@@ -130,7 +130,7 @@ def test_what_is_missing_is_said_and_the_rest_is_measured():
     given = arrays()
     bare = recording_of(given["U"], given["V"])
     found = history(bare)
-    assert set(found.left_out) == {"order", "activity", "forces"}
+    assert set(found.left_out) == {"order", "activity", "forces", "synchrony"}
     assert "declares no grid" in found.left_out["order"]
     assert "give X and Y" in found.left_out["activity"]
     assert "needs W and a" in found.left_out["forces"]

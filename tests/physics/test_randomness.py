@@ -114,4 +114,5 @@ def test_stream_numbers_never_change():
         "TWINS": 12,
         "FORCING": 13,
         "SHUFFLED_SAMPLES": 14,
+        "GROUP_DEVIATIONS": 15,
     }

@@ -10,6 +10,7 @@ Functions raise `ConfigError` unless they get real, finite numbers of the stated
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -135,23 +136,33 @@ def _prepare(recording: Recording) -> Compute:
     moving, speeds = recording.settings.moving, Speeds(recording, forces)
 
     def compute(now: Snapshot) -> Values:
+        with np.errstate(over="ignore", invalid="ignore"):  # a diverging run
+            return measured(now)
+
+    def measured(now: Snapshot) -> Values:
         dU, dV = forces.velocities(**now.weights, time=now.time)
         speeds.keep(now, dU)
         vectors = {"U": now.U, "change": now.change, "V": now.V.T}
         vectors |= {"velocity_U": dU if "U" in moving else np.zeros_like(dU)}
         vectors |= {"velocity_V": (dV if "V" in moving else np.zeros_like(dV)).T}
         found = {
-            f"{name}_{of}": measure(vectors[of])
+            f"{name}_{of}": _if_finite(measure, vectors[of])
             for name, measure in _OF_DIRECTIONS.items()
             for of in _VECTORS
         }
-        found["chi2_activity"] = chi_squared(np.maximum(now.U @ X, 0.0))
+        found["chi2_activity"] = _if_finite(chi_squared, np.maximum(now.U @ X, 0.0))
         pace, times = speeds.until(now)
         defined = "U" in moving and times[-1] > times[0]
-        found["chi2_speed_U"] = chi_squared(pace, _shares(times)) if defined else np.nan
+        of_speeds = partial(chi_squared, weights=_shares(times))
+        found["chi2_speed_U"] = _if_finite(of_speeds, pace) if defined else np.nan
         return found
 
     return compute
+
+
+def _if_finite(measure: Callable[[Reals], float], values: Reals) -> float:
+    """Return a measure, NaN of values that are not finite, as forces before a run diverges."""
+    return measure(values) if np.isfinite(values).all() else float("nan")
 
 
 _OF_DIRECTIONS: dict[str, Callable[[ArrayLike], float]] = {

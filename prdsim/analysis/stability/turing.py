@@ -119,10 +119,9 @@ class Stability:
                 critic = FLOW_NAMES[flow].removeprefix("with diffusion, ")
                 lines.append(f"Turing condition, {critic}: {'holds' if holds else 'does not hold'}")
         if self.control is not None:
-            lines.append(
-                "a random field of the critic's norms: leading rate "
-                f"{self.control.growth_rate:+.4g}; a positive rate alone is no Turing instability"
-            )
+            alone = "; a positive rate alone is no Turing instability" * self.equilibrium
+            rate = f"leading rate {self.control.growth_rate:+.4g}"
+            lines.append(f"a random field of the critic's norms: {rate}{alone}")
         return "\n".join(lines)
 
 
@@ -185,7 +184,7 @@ def assess_stability(
     if norms_of_G is not None:
         field = config.replace(forcing="static", forcing_norm=None)
         beside = linearize(field, X, Y, weights, "frozen", backend=k, forcing_norms=norms_of_G)
-        control = leading_modes(beside, 1, accuracy=accuracy, seed=seed, say=say)
+        control = leading_modes(beside, 1, accuracy=accuracy, seed=seed)
     both = {"U", "V"} <= set(config.moving)
     return Stability(
         modes=modes,
