@@ -668,8 +668,14 @@ def test_the_parity_ladder_holds_on_the_stand_ins(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
-@pytest.mark.parametrize("width", [None, *cuda_narrow.WIDTHS])
+@pytest.mark.parametrize(
+    ("architecture", "width"),
+    [
+        ("sm_80", None),
+        ("sm_90", None),
+        *zip(["sm_80", "sm_90"] * 2, cuda_narrow.WIDTHS, strict=True),
+    ],
+)
 def test_kernels_compile_for_devices(dtype, architecture, width):
     """By NVRTC, with the options CuPy adds; no device is needed, only the wheels."""
     pytest.importorskip("cupy", reason="CuPy is not installed: kernels are not compiled by NVRTC")
