@@ -42,6 +42,8 @@ MEASURES = {
             for name in ("alignment", "directions", "polar")
             for of in ("U", "change", "V", "velocity_U", "velocity_V")
         ),
+        "within_groups_U",
+        "within_groups_V",
         "chi2_activity",
         "chi2_speed_U",
     ),

@@ -167,8 +167,11 @@ def _residual_notes(recording: Recording) -> list[str]:
 # -- couplings -------------------------------------------------------------------------------------
 
 
-def coupling_table(history: CouplingHistory) -> Table:
-    """Return a row per neuron: its integrated leading rate, its distance, the share in the span."""
+def coupling_table(history: CouplingHistory, kappa: float = 0.0) -> Table:
+    """Return a row per neuron: its integrated leading rate, its distance, the share in the span.
+
+    ``kappa`` is the coupling of a run whose neurons are coupled.
+    """
     columns = {
         "neuron": np.arange(len(history.leading)),
         "integrated_rate": history.leading,
@@ -178,7 +181,7 @@ def coupling_table(history: CouplingHistory) -> Table:
     moved = history.span_shares[history.distances > 0]
     quartiles = np.quantile(moved, (0.05, 0.5)) if len(moved) else (np.nan, np.nan)
     same = "bit for bit" if history.difference == 0 else f"to {history.difference:.1e}"
-    notes = (
+    notes: tuple[str, ...] = (
         f"integrals by the trapezoidal rule over {len(history.times)} rows of scalars, from a "
         f"replay that equals the snapshots {same}",
         f"rank correlation of the integrated rate with the distance: "
@@ -186,6 +189,8 @@ def coupling_table(history: CouplingHistory) -> Table:
         f"share of ||u_j(t) - u_j(0)||^2 in the span of the integral of C_j: median "
         f"{quartiles[1]:.4f}, 5 % of the neurons below {quartiles[0]:.4f}",
     )
+    if kappa:
+        notes += (f"rates are those of C_j alone: deviations within groups have {kappa:g} less",)
     return Table("growth of the neurons over the run", columns, _HEADS, notes=notes)
 
 
@@ -245,7 +250,8 @@ RUN_TABLES: dict[str, Callable[[Recording, Say], Table]] = {
     "neurons": lambda run, _: neuron_table(run),
     "theorems": lambda run, _: theorem_table(run),
     "couplings": lambda run, say: coupling_table(
-        replay_couplings(run.file, progress=Told(say, f"{run.name} again"))
+        replay_couplings(run.file, progress=Told(say, f"{run.name} again")),
+        run.settings.coupling if run.settings.coupled else 0.0,
     ),
     "stability": lambda run, say: stability_table(stability_of(run, say=say)),
     "equilibrium": lambda run, say: stability_table(stability_of(run, equilibrium=True, say=say)),

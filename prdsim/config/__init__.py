@@ -21,7 +21,15 @@ from prdsim.config import checks
 from prdsim.config.brief import Brief
 from prdsim.config.messages import explain
 from prdsim.config.presets import PRESETS
-from prdsim.config.ranges import CriticSteps, NonNegative, Positive, Size, Threads
+from prdsim.config.ranges import (
+    Coupling,
+    CriticSteps,
+    NonNegative,
+    Positive,
+    Share,
+    Size,
+    Threads,
+)
 from prdsim.config.resolved import Resolved
 from prdsim.files.small import bytes_of
 from prdsim.running.tableaux import TABLEAUX
@@ -96,11 +104,11 @@ class RunConfig(Brief):
     groups: Size | None = _key(
         "network", None, "groups of neurons that are equal at t = 0; divides width (default: none)"
     )
-    group_deviation: NonNegative = _key(
+    group_deviation: Share = _key(
         "network", 0.0, "size of random deviations within groups at t = 0, relative to U and V"
     )
-    coupling: NonNegative = _key(
-        "network", 0.0, "kappa, the rate at which neurons are drawn to the mean of their group"
+    coupling: Coupling = _key(
+        "network", 0.0, "kappa, the rate at which u_j and v_j are drawn to the mean of their group"
     )
     trainable: str = _key("network", "U,V,W,a", "arrays that move; the others stay fixed")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = _key("network", 0, "seed of every random number")

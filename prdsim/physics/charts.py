@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _IN_SPAN = 1e-8  # relative: rounding, of inputs of any condition that a chart is used with
+_ROUNDING = 1e-12  # of a difference of equal weights, relative to the weights
 
 
 def load(backend: Backend, host: HostArray) -> Array:
@@ -41,11 +42,12 @@ def load(backend: Backend, host: HostArray) -> Array:
     return array
 
 
-def _require_span(dU: HostArray, found: HostArray) -> None:
-    if np.linalg.norm(found - dU) > _IN_SPAN * np.linalg.norm(dU):
+def _require_span(dU: HostArray, found: HostArray, U_0: HostArray) -> None:
+    allowed = _IN_SPAN * np.linalg.norm(dU) + _ROUNDING * np.linalg.norm(U_0)
+    if np.linalg.norm(found - dU) > allowed:
         raise ConfigError(
             "coupling: neurons of a group differ at t = 0 by more than combinations of the "
-            "inputs; give --chart weight"
+            "inputs, which this chart cannot carry; give --chart weight, or auto"
         )
 
 
@@ -226,7 +228,7 @@ class RangeChart(Chart):
 
     def coordinates(self, dU: HostArray) -> HostArray:
         found: HostArray = dU @ self._host_Q
-        _require_span(dU, found @ self._host_Q.T)
+        _require_span(dU, found @ self._host_Q.T, self.first_U)
         return found
 
     def arrays(self) -> dict[str, HostArray]:
@@ -269,7 +271,7 @@ class GramChart(Chart):
         if not dU.any():
             return np.zeros((len(dU), self._host_X.shape[1]))
         found: HostArray = np.linalg.lstsq(self._host_X, dU.T)[0].T
-        _require_span(dU, found @ self._host_X.T)
+        _require_span(dU, found @ self._host_X.T, self.first_U)
         return found
 
     def image(self, dU: Array, scratch: Array) -> Array:

@@ -56,6 +56,9 @@ Flow = Literal["reaction", "frozen", "joint"]
 """Which flow is linearized: without diffusion, with a frozen critic, or with a moving one."""
 
 
+_UNCOUPLED = "coupling: modes of coupled neurons are not computed; take a run without coupling"
+
+
 class Linearization:
     """The Jacobian of a flow at one state, matrix-free; later steps do not affect it.
 
@@ -79,7 +82,7 @@ class Linearization:
                 "memory: the Jacobian takes all samples at once; leave memory out, or give more"
             )
         if model.coupling is not None and flow != "joint":
-            raise ConfigError("coupling: only the joint flow's Jacobian takes it; leave it out")
+            raise ConfigError(_UNCOUPLED)
         field = None if model.forcing is None else model.forcing.field
         moving = tuple(name for name in model.moving if flow == "joint" or name in "UV")
         if flow == "joint" and model.forcing is not None and not model.forcing.prescribed:
@@ -252,7 +255,7 @@ class Linearization:
         And K, where it is cheaper to apply than the chart's matrix twice.
         """
         if self.model.coupling is not None:
-            raise ConfigError("coupling: its velocities are not driven; leave it out")
+            raise ConfigError(_UNCOUPLED)
         if "U" not in self.moving:
             return
         k, chart, n = self.model.backend, self.model.chart, self.model.dimensions.n

@@ -32,7 +32,7 @@ def invariants_in_words(scalars: Mapping[str, float]) -> str:
     """Say how far the flow's invariants have drifted, by a row of scalars."""
     error = scalars["invariant_error"]
     if isnan(error):
-        return "no invariant: U or V is held fixed"
+        return "no invariant: U or V is held fixed, or neurons are coupled"
     return f"{_percent(error)} of the squared distances"
 
 

@@ -57,9 +57,14 @@ def automatic_step(
 
 
 def chart_of(config: RunConfig, sizes: Dimensions, backend: Backend) -> str:
-    """Return the chart of a run: the one given, or the cheapest on a backend."""
+    """Return the chart of a run: the one given, or the cheapest on a backend.
+
+    Coupled neurons are carried by their weights, in which the coupling is whole.
+    """
     if config.chart != "auto":
         return config.chart
+    if config.coupled:
+        return "weight"
     return cheapest_chart(sizes, backend.dtype.itemsize, backend.rates[backend.precision])
 
 

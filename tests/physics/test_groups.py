@@ -12,6 +12,7 @@ from support import Problem, relative_error, same_bits, smooth_problem
 
 from prdsim.config import RunConfig
 from prdsim.config.effects import without_effect
+from prdsim.datasets.configured import load_data
 from prdsim.errors import ConfigError
 from prdsim.physics.charts import CHARTS
 from prdsim.physics.gradients import velocity
@@ -19,8 +20,10 @@ from prdsim.physics.groups import group_means, within_groups
 from prdsim.physics.initial import draw_initial
 from prdsim.physics.model import dimensions_of
 from prdsim.physics.state import State
+from prdsim.running.accuracy import invariants_in_words
 from prdsim.running.resuming import resume
 from prdsim.running.runner import run
+from prdsim.running.simulation import Simulation
 
 K, Q = 3, 4
 KEYS: dict[str, Any] = {"groups": K, "coupling": 0.7}
@@ -117,9 +120,27 @@ def test_a_chart_that_cannot_carry_the_coupling_refuses_it(chart):
     rng = np.random.default_rng(1)
     U = problem.initial["U"] + rng.standard_normal(problem.initial["U"].shape)
     other = replace(problem, initial={**problem.initial, "U": U})
-    with pytest.raises(ConfigError, match="more than combinations of the inputs; give --chart w"):
+    with pytest.raises(ConfigError, match="more than combinations of the inputs, which this chart"):
         other.model(chart=chart, **KEYS)
     other.model(chart="weight", **KEYS)
+
+
+@pytest.mark.parametrize("deviation", [0.0, 1e-16, 1e-10, 1e-7])
+@charts
+def test_neurons_that_hardly_differ_are_coupled_in_every_chart(chart, deviation):
+    """A mean of equal numbers may differ from them by rounding: six of them, say."""
+    config = RunConfig(dataset="digits", samples=20, width=24, groups=4, coupling=0.3, end_time=0.1)
+    config = config.replace(group_deviation=deviation, chart=chart, backend="numpy", threads=1)
+    data = load_data(config)
+    with Simulation(config, data.X, data.Y) as simulation:
+        simulation.advance(2)
+        assert simulation.resolved.chart == chart
+
+
+def test_auto_carries_the_weights_of_coupled_neurons():
+    problem = grouped()
+    assert problem.simulation(chart="auto", **KEYS).resolved.chart == "weight"
+    assert problem.simulation(chart="auto", **{**KEYS, "coupling": 0.0}).resolved.chart == "gram"
 
 
 def test_panels_change_nothing():
@@ -188,7 +209,9 @@ def test_invariants_change_as_derived():
     )
     with problem.simulation(**KEYS, chart="weight") as simulation:
         simulation.advance()
-        assert np.isnan(simulation.observe()["invariant_error"])
+        row = simulation.observe()
+    assert np.isnan(row["invariant_error"])
+    assert "or neurons are coupled" in invariants_in_words(row)
 
 
 def test_the_jacobian_of_the_joint_flow_takes_the_coupling():
@@ -210,6 +233,9 @@ def test_the_jacobian_of_the_joint_flow_takes_the_coupling():
     for name, array in product:
         slope = (getattr(rates[0], name) - getattr(rates[1], name)) / (2 * h)
         assert relative_error(array, slope) < 1e-6, name
-    with pytest.raises(ConfigError, match="only the joint flow's Jacobian"):
-        Linearization(model, state, "frozen")
+    for flow in ("reaction", "frozen"):
+        with pytest.raises(ConfigError, match="modes of coupled neurons are not computed"):
+            Linearization(model, state, flow)
+    with pytest.raises(ConfigError, match="modes of coupled neurons are not computed"):
+        jacobian.prepare_driven()
     assert m > 1

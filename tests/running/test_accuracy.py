@@ -82,7 +82,10 @@ def test_the_invariant_error_is_the_drift_beside_the_squared_distances(tmp_path)
 def test_where_a_layer_is_held_fixed_there_is_no_invariant(tmp_path):
     result = finished(tmp_path / "a.h5", trainable="U,W,a", end_time=1)
     assert np.isnan(result.last["invariant_error"])
-    assert invariants_in_words(result.last) == "no invariant: U or V is held fixed"
+    assert (
+        invariants_in_words(result.last)
+        == "no invariant: U or V is held fixed, or neurons are coupled"
+    )
     assert result.warnings == []
 
 

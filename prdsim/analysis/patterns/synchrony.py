@@ -20,6 +20,7 @@ from prdsim.analysis.group import Compute, Group, Measure, Values
 from prdsim.analysis.recording import Recording, Snapshot
 from prdsim.analysis.theory.forces import Forces, forces_of
 from prdsim.errors import ConfigError
+from prdsim.physics.groups import within_groups
 
 _VECTORS = {
     "U": "u_j",
@@ -150,6 +151,8 @@ def _prepare(recording: Recording) -> Compute:
             for name, measure in _OF_DIRECTIONS.items()
             for of in _VECTORS
         }
+        for of, rows in (("U", now.U), ("V", now.V.T)):
+            found[f"within_groups_{of}"] = _share_within(rows, recording.settings.groups)
         found["chi2_activity"] = _if_finite(chi_squared, np.maximum(now.U @ X, 0.0))
         pace, times = speeds.until(now)
         defined = "U" in moving and times[-1] > times[0]
@@ -158,6 +161,13 @@ def _prepare(recording: Recording) -> Compute:
         return found
 
     return compute
+
+
+def _share_within(rows: Reals, K: int | None) -> float:
+    """Return the norm of deviations within K groups of rows over that of the rows."""
+    if K is None:  # each is a group of its own
+        return 0.0
+    return float(np.linalg.norm(within_groups(rows, K)) / (np.linalg.norm(rows) or 1.0))
 
 
 def _if_finite(measure: Callable[[Reals], float], values: Reals) -> float:
@@ -184,6 +194,8 @@ SYNCHRONY = Group(
             for name, said in _SAID.items()
             for of, symbol in _VECTORS.items()
         ),
+        Measure("within_groups_U", "||u_j - group mean||, all over ||U||; 0 without groups"),
+        Measure("within_groups_V", "||v_j - group mean||, all over ||V||; 0 without groups"),
         Measure("chi2_activity", "Var_p(mean_j h_jp) / mean_j Var_p(h_jp), h = relu(u_j.x_p)"),
         Measure("chi2_speed_U", "Var_t(mean_j s_j) / mean_j Var_t(s_j), s_j = ||du_j/dt||, so far"),
     ),

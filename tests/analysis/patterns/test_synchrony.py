@@ -125,6 +125,16 @@ def test_speeds_are_those_so_far_whichever_snapshots_are_asked(tmp_path):
     assert 0.0 < whole["chi2_speed_U"][-1] <= 1.0
 
 
+def test_deviations_within_groups_are_followed(tmp_path):
+    keys = {"width": 8, "groups": 2, "group_deviation": 0.01}
+    path = make_run(tmp_path / "run.h5", **keys)
+    with open_recording(path) as recording:
+        found = history(recording, "synchrony")
+    for name in ("within_groups_U", "within_groups_V"):
+        assert found[name][0] == pytest.approx(0.01, rel=1e-3)
+        assert 0.0 < found[name][-1] < 1.0
+
+
 def test_arrays_that_do_not_move_have_no_velocity(tmp_path):
     path = make_run(tmp_path / "run.h5", diffusion=True, trainable="V,W,a")
     with open_recording(path) as recording:
