@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import cuda_kernels, cuda_narrow
 from .arrays import Array
@@ -12,6 +12,19 @@ from .primitives import Primitives
 
 Launch = Callable[[str, int, tuple[int, ...], tuple[Any, ...]], None]
 """Launches the kernel of a name: so many blocks, each of a shape, with arguments."""
+
+
+class _At(NamedTuple):
+    """Kernels' arguments: where gates are read beside predictions; flags are 0 or 1."""
+
+    points: Array
+    kinds: int
+    labels: Array
+    labelled: int
+    penalized: int
+    e: Array
+    of_each: int
+    common: Any
 
 
 class NarrowFused(Fused):
@@ -95,23 +108,23 @@ class NarrowFused(Fused):
 
     # -- launches ------------------------------------------------------------------------------
 
-    def _targets(self, targets: Targets, e: Array | float | None) -> tuple[Any, ...]:
-        """Return the arguments that say where gates are read beside the predictions."""
+    def _targets(self, targets: Targets, e: Array | float | None) -> _At:
+        """Return that gates are read at targets and, with ``e``, at points before them."""
         points, labels = targets.points, targets.labels
         which = (self._nothing, 0) if labels is None else (labels, 1)
         each = (points, 0) if e is None or isinstance(e, float) else (e, 1)
         common = self._real(e if isinstance(e, float) else 0.0)
-        return points, points.shape[1], *which, int(e is not None), *each, common
+        return _At(points, points.shape[1], *which, int(e is not None), *each, common)
 
-    def _no_targets(self, points: Array) -> tuple[Any, ...]:
-        return points, 0, self._nothing, 0, 0, points, 0, self._real(0.0)
+    def _no_targets(self, unread: Array) -> _At:
+        return self._targets(Targets(unread, unread), None)._replace(kinds=0)
 
     def _fields(
         self,
         W: Array,
         weights: Array,
         Z: Array,
-        at: tuple[Any, ...],
+        at: _At,
         alpha: float,
         penalty: float,
         out: Array,
@@ -120,8 +133,7 @@ class NarrowFused(Fused):
         blocks, parts, share = cuda_narrow.shares(n, m_c, self._each)
         arguments: tuple[Any, ...] = (W, weights, Z, *at, self._of_fields, share, m_c, n, outputs)
         self._launch("partial_fields", blocks, (cuda_narrow.THREADS,), arguments)
-        penalized = int(penalty != 0.0)
-        numbers = self._real(alpha), penalized, self._real(penalty)
+        numbers = self._real(alpha), at.penalized, self._real(penalty)
         blocks = -(-n // cuda_narrow.FIELD_BLOCK[0])
         arguments = self._of_fields, parts, *numbers, out, n, outputs
         self._launch("total_fields", blocks, cuda_narrow.FIELD_BLOCK, arguments)
@@ -131,7 +143,7 @@ class NarrowFused(Fused):
         W: Array,
         Z: Array,
         of_predictions: tuple[Array, int],
-        at: tuple[Any, ...],
+        at: _At,
         values: tuple[Array, Array],
         *,
         added: bool,

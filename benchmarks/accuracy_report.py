@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pages import table as markdown
+
 from prdsim.figures.style import DARK, GRAY, WITH, WITHOUT, new_figure, settings, write_figure
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -68,8 +70,8 @@ def table(title: str, runs: dict[str, dict[str, float]]) -> str:
         if name != REFERENCE:
             changes = [change(key, run[key], reference[key]) for key in COLUMNS]
             rows.append([f"`{name}`", count(run), *changes, drift(run)])
-    lines = [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]]
-    return "\n".join([f"**{title}** (first row: values; below: deviations in percent)", "", *lines])
+    words = "(first row: values; below: deviations in percent)"
+    return f"**{title}** {words}\n\n{markdown(head, rows)}"
 
 
 def columns(run: dict[str, float]) -> list[float]:

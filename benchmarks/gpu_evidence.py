@@ -29,7 +29,7 @@ from prdsim import __version__
 from prdsim.backends import cuda_kernels, get_backend
 from prdsim.backends.cupy_fused import CupyFused
 from prdsim.backends.fused import CriticAt, Fused, Scratch, Targets
-from prdsim.config import RunConfig
+from prdsim.config import INTEGRATORS, RunConfig
 from prdsim.errors import PrdsimError
 from prdsim.files.whole import write_whole
 from prdsim.running.runner import run
@@ -44,7 +44,6 @@ ACCURACY = {"float64": (0.0, 1e-13), "float32": (0.0, 1e-5), "tf32": (1e-5, 2e-3
 CPU_SIZES = SIZES[:3]
 CRITICS = [(512, 256), (1024, 1024), (2048, 1024), (4096, 4096), (1024, 60000)]
 WHOLE_MNIST = (1024, 784, 10, 60000)
-INTEGRATORS = ("gd", "heun", "rk4", "bs23", "dopri5")
 JOBS: dict[str, dict[str, Any]] = {
     "README's main job": {"dataset": "synthetic", "diffusion": True},
     "poster preset, synthetic": {"preset": "poster", "dataset": "synthetic", "diffusion": True},

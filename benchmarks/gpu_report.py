@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from pages import table
 
 NO_GPU = "No file of `benchmarks/gpu_evidence.py` was given to this page."
 
@@ -95,7 +96,7 @@ def _steps(found: dict[str, Any], races: dict[Any, dict[str, Any]]) -> str:
             )
         )
     head = "ms per step", "`cupy`", "`numba`", "JAX, same device", "times prdsim's"
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _jobs(runs: dict[str, Any]) -> list[str]:
@@ -115,7 +116,7 @@ def _whole(runs: dict[str, Any]) -> str:
         here, there = _here(runs, job), runs[f"{job}, numba, warm"]
         seconds = f"{here['seconds']:.2f}", f"{there['seconds']:.2f}"
         rows.append((job, f"{here['steps']:,}", *seconds))
-    return _table(("", "steps", "`cupy`, s", "`numba`, s"), rows)
+    return table(("", "steps", "`cupy`, s", "`numba`, s"), rows)
 
 
 def _graphs(found: dict[str, Any]) -> str:
@@ -125,7 +126,7 @@ def _graphs(found: dict[str, Any]) -> str:
         for name, row in kinds.items()
         if not name.startswith("tf32")
     ]
-    return _table(("ms per step", "one by one", "graphs"), rows)
+    return table(("ms per step", "one by one", "graphs"), rows)
 
 
 def _critic(found: list[dict[str, Any]]) -> str:
@@ -134,7 +135,7 @@ def _critic(found: list[dict[str, Any]]) -> str:
         m_c, _, n = row["m_c, d_out, n"]
         times = (f"{row[f'{way}_us']:.3g}" for way in ("own", "products", "least"))
         rows.append((f"n = {n:,}, m_c = {m_c}, {row['precision']}", *times))
-    return _table(("microseconds", "own kernels", "products", "least"), rows)
+    return table(("microseconds", "own kernels", "products", "least"), rows)
 
 
 def _kernels(rows: list[dict[str, Any]]) -> str:
@@ -158,8 +159,3 @@ def _overlap(found: dict[str, Any]) -> str:
         f"A run with 40 snapshots of {found['snapshot_mb']:.1f} MB takes {many:.2f} s, one with 2 "
         f"{few:.2f} s; with the loop waiting for the file it would be {in_turn:.2f} s."
     )
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

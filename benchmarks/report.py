@@ -22,6 +22,7 @@ from typing import Any
 
 import matplotlib as mpl
 from gpu_report import NO_GPU, gpu_section
+from pages import table
 from thresholds import OURS, RIVALS, Promise, promises, promises_of_whole_runs, timed
 
 mpl.use("Agg")
@@ -162,7 +163,7 @@ is the median of the ratios within each round. Inputs have 784 entries and there
 unless a row says otherwise."""
 
 _AGAIN_FROM = """\
-What is shown of {groups} was measured once more, since other work had disturbed it: from
+What is shown of {groups} was measured once more, on an idle machine: from
 [{name}]({source}), {date}, at commit {commit}."""
 
 _WHOLE = """\
@@ -240,7 +241,7 @@ def _promises(found: Iterable[Promise]) -> str:
         )
         for promise in found
     ]
-    return _table(("quantity", "case", "measured", "required", "holds", ""), rows)
+    return table(("quantity", "case", "measured", "required", "holds", ""), rows)
 
 
 def _others(cases: Iterable[Case]) -> str:
@@ -260,7 +261,7 @@ def _others(cases: Iterable[Case]) -> str:
         "The ten cases in which another program, plain NumPy included, comes closest to\n"
         "`prdsim`, or is ahead of it (below 1):"
     )
-    return f"{words}\n\n{_table(head, [cells for _, cells in rows[:10]])}"
+    return f"{words}\n\n{table(head, [cells for _, cells in rows[:10]])}"
 
 
 def _group(group: str, cases: list[Case], pictures: Sequence[str]) -> list[str]:
@@ -273,8 +274,8 @@ def _group(group: str, cases: list[Case], pictures: Sequence[str]) -> list[str]:
         for row in case["contenders"]
         if row["left_out"]
     }
-    table = _table(("ms per step", *labels), rows)
-    return [*shown, table, *_ratios(group, cases), *sorted(left_out)]
+    times = table(("ms per step", *labels), rows)
+    return [*shown, times, *_ratios(group, cases), *sorted(left_out)]
 
 
 def _milliseconds(case: Case, label: str) -> str:
@@ -297,7 +298,7 @@ def _ratios(group: str, cases: list[Case]) -> list[str]:
             ours, bare = found.get(f"prdsim {chart}"), found.get(f"products {chart}")
             cells.append(f"{ours['ms'] / bare['ms']:.2f}" if ours and bare else "")
         rows.append((case["name"], *cells))
-    return [_table(("step over its bare products", *(f"`{chart}`" for chart in CHARTS)), rows)]
+    return [table(("step over its bare products", *(f"`{chart}`" for chart in CHARTS)), rows)]
 
 
 def converged(whole: dict[str, Any], source: str) -> list[str]:
@@ -321,7 +322,7 @@ def converged(whole: dict[str, Any], source: str) -> list[str]:
         parts += [
             f"### {title}: n = {sizes['n']}, m = {sizes['m']}, to t = {keys['end_time']:g} at "
             f"rtol {keys['rtol']:g}, float64",
-            _table(
+            table(
                 _WHOLE_HEAD, [_whole_row(row, job["contenders"][0]) for row in job["contenders"]]
             ),
             f"Stated errors of prdsim's run: {stated}.",
@@ -387,7 +388,7 @@ def growth(report: dict[str, Any]) -> list[str]:
         "in proportion, 2 the square. Small sizes cost their calls. In the Gram chart steps grow\n"
         "with the square of n; where that costs more than in others, prdsim takes another one."
     )
-    return ["## Growth with n, m and d_out", words, _table(head, rows)]
+    return ["## Growth with n, m and d_out", words, table(head, rows)]
 
 
 def _exponents(cases: list[Case], size: str) -> Iterable[tuple[str, ...]]:
@@ -418,7 +419,7 @@ def _memory(report: dict[str, Any]) -> list[str]:
             "Peak resident memory of whole runs of 20 steps, interpreter and libraries included, "
             "and the prediction for their arrays by the check before a run."
         )
-        parts.append(_table(("run", "peak, MB", "predicted, MB"), rows))
+        parts.append(table(("run", "peak, MB", "predicted, MB"), rows))
     cases = [case for case in report["cases"] if case["group"] in ("steps", "critic")]
     labels = [*RIVALS, OURS, *BY_CHART]
     rows = [
@@ -428,7 +429,7 @@ def _memory(report: dict[str, Any]) -> list[str]:
     ]
     if rows:
         parts.append("Peak of each contender's process over the whole comparison:")
-        parts.append(_table(("peak, MB", *labels), rows))
+        parts.append(table(("peak, MB", *labels), rows))
     return parts if len(parts) > 1 else []
 
 
@@ -446,11 +447,6 @@ def _snapshots(report: dict[str, Any]) -> list[str]:
         f"A whole run ({found['name']}) with 40 snapshots takes {found['ratio']:.3f} times as long "
         "as one with 2, by medians of alternating runs.",
     ]
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 # -- the pictures ----------------------------------------------------------------------------------

@@ -88,8 +88,6 @@ class Chart:
     """U_0 (m, d_in), on the host."""
     carries_start = True
     """Whether the carried array holds U_0, too, and not the change since then alone."""
-    weight_products = 1
-    """How many inner products make up the squared norm of the weights; see `weight_images`."""
     pull_matrix: Array | None = None
     """M where velocities are s B M^T; None where they are s B."""
     panels: Panels
@@ -143,16 +141,12 @@ class Chart:
         """Return the array whose inner product with dU is `squared_norm`; may be ``scratch``."""
         return dU
 
-    def squared_weight_norm(self, U: Array, A: Array) -> float:
-        """Return the squared Frobenius norm of the weights."""
-        return self.sum_of_norm(self._backend.dot(U, B) for B in self.weight_images(U, A))
-
     def weight_images(self, U: Array, A: Array) -> tuple[Array, ...]:  # noqa: ARG002
         """Return the arrays whose inner products with U make up `squared_weight_norm`."""
         return (U,)
 
-    def sum_of_norm(self, products: Iterable[float]) -> float:
-        """Return `squared_weight_norm` from the inner products of U with `weight_images`."""
+    def squared_weight_norm(self, products: Iterable[float]) -> float:
+        """Return the weights' squared norm from the inner products of U with `weight_images`."""
         total = self._constant
         for product in products:
             total += product
@@ -245,7 +239,6 @@ class GramChart(Chart):
 
     name = "gram"
     carries_start = False
-    weight_products = 2
 
     def __init__(self, backend: Backend, X: HostArray, U_0: HostArray) -> None:
         super().__init__(backend, U_0)

@@ -88,19 +88,11 @@ class Coupling:
         m = sizes.m
         self._backend, self._kappa, self._q = backend, kappa, m // K
         self._averaging = load(backend, np.kron(np.eye(K), np.full((1, m // K), K / m)))
-        self._chart, self._K = chart, K
         self._mean_U: Array = backend.empty((K, chart.shape(m)[1]))
         self._mean_V: Array = backend.empty((sizes.d_out, K))
-        self._of_start: Array | None = None
-        if not chart.carries_start:
-            self._of_start = backend.empty(chart.shape(m))
-            backend.to_device(self._start(), self._of_start)
-        elif chart.name != "weight":
-            self._start()  # or an error
-
-    def _start(self) -> HostArray:
-        """kappa (group mean - own) of U(0), in the chart's coordinates."""
-        return -self._kappa * self._chart.coordinates(within_groups(self._chart.first_U, self._K))
+        # kappa (group mean - own) of U(0) in the chart's coordinates, or an error.
+        start = -kappa * chart.coordinates(within_groups(chart.first_U, K))
+        self._of_start = None if chart.carries_start else load(backend, start)
 
     def add(
         self, state: State, out: State, moving: tuple[str, ...], *, linear: bool = False

@@ -17,6 +17,7 @@ from prdsim.running.tableaux import Tableau
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import Array
+    from prdsim.backends.base import Sums
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class RungeKutta:
             last=empty() if self._needs_last else None,
             images=images,
             step_size=model.backend.empty((1,), "float64") if self.adaptive else None,
-            sums=model.backend.sums(_number_of_sums(model)) if self.adaptive else None,
+            sums=_allocate_sums(model, state) if self.adaptive else None,
         )
 
     def advance(
@@ -120,7 +121,7 @@ class RungeKutta:
             k.replay(memory, memory.turned, operations)
         else:
             operations()
-        return trial, self._error_norm(model, memory)
+        return trial, self._error_norm(model, trial, memory)
 
     def _compute_later_stages(
         self, model: Model, state: State, memory: Memory, step_size: float
@@ -188,28 +189,24 @@ class RungeKutta:
             terms = _terms(name, step_size, self.tableau.error, memory.stages)
             error, value = getattr(memory.error, name), getattr(new, name)
             k.combine(terms, out=error)
-            images, image = (value,), error
+            image = error
             if name == "U":
-                images = chart.weight_images(value, work.A)
                 if memory.images is None:
                     image = chart.image(error, work.B)
                 else:
                     image = self._image_of_error(model, memory, memory.images, step_size)
             memory.sums.dot(next(number), error, image)
-            for other in images:
+            for other in _partners(model, new, name):
                 memory.sums.dot(next(number), value, other)
 
-    def _error_norm(self, model: Model, memory: Memory) -> float:
+    def _error_norm(self, model: Model, new: State, memory: Memory) -> float:
         """The largest over arrays X of ||e_X||_F / (atol sqrt(size) + rtol ||X||_F)."""
         assert memory.sums is not None
         chart, sums, worst = model.chart, iter(memory.sums.read()), 0.0
         for name in model.moving:
             squared_error = not_negative(next(sums))
-            squared_value = (
-                chart.sum_of_norm(islice(sums, chart.weight_products))
-                if name == "U"
-                else next(sums)
-            )
+            products = list(islice(sums, len(_partners(model, new, name))))
+            squared_value = chart.squared_weight_norm(products) if name == "U" else products[0]
             size = model.dimensions.size(name)
             allowed = self.atol * sqrt(size) + self.rtol * sqrt(squared_value)
             norm = sqrt(squared_error) / allowed if allowed > 0 else float("inf")
@@ -239,9 +236,18 @@ class RungeKutta:
         return work.B
 
 
-def _number_of_sums(model: Model) -> int:
-    """How many sums the norm of an error takes; see `RungeKutta._compute_sums`."""
-    return sum(1 + (model.chart.weight_products if name == "U" else 1) for name in model.moving)
+def _partners(model: Model, state: State, name: str) -> tuple[Array, ...]:
+    """Return the arrays whose inner products with an array X make up <X, X>, of U in weight space.
+
+    Those of U may be A, which is that of the state where the products are computed.
+    """
+    value = getattr(state, name)
+    return model.chart.weight_images(value, model.work.A) if name == "U" else (value,)
+
+
+def _allocate_sums(model: Model, state: State) -> Sums:
+    """Return the sums that `RungeKutta._compute_sums` computes."""
+    return model.backend.sums(sum(1 + len(_partners(model, state, name)) for name in model.moving))
 
 
 def _terms(

@@ -38,12 +38,7 @@ def alignment(vectors: ArrayLike) -> float:
     orthogonal. Rows of zeros have no direction and are left out; NaN if fewer than two are left.
     K orthogonal groups of m / K equal directions have (m / K - 1) / (m - 1).
     """
-    units = _units(vectors)
-    m = len(units)
-    if m < 2:
-        return float("nan")
-    gram = units.T @ units if units.shape[1] < m else units @ units.T
-    return max(0.0, float(np.sum(gram * gram)) - m) / (m * (m - 1))
+    return _order(vectors)["alignment"]
 
 
 def orthogonal_groups(vectors: ArrayLike) -> float:
@@ -52,10 +47,7 @@ def orthogonal_groups(vectors: ArrayLike) -> float:
     K for K orthogonal groups of equally many equal directions. It is m / (1 + (m - 1) P) with the
     P of `alignment`; NaN if all rows are zeros.
     """
-    m = len(units := _units(vectors))
-    if m < 2:
-        return 1.0 if m else float("nan")
-    return m / (1.0 + (m - 1.0) * alignment(units))
+    return _order(vectors)["directions"]
 
 
 def polar_order(vectors: ArrayLike) -> float:
@@ -64,8 +56,7 @@ def polar_order(vectors: ArrayLike) -> float:
     1 if all point the same way, about 1 / sqrt(m) for independent directions. Rows of zeros are
     left out; NaN if none is left.
     """
-    units = _units(vectors)
-    return float(np.linalg.norm(units.mean(axis=0))) if len(units) else float("nan")
+    return _order(vectors)["polar"]
 
 
 def chi_squared(signals: ArrayLike, weights: ArrayLike | None = None) -> float:
@@ -87,6 +78,19 @@ def _variance(h: Reals, weights: Reals) -> Reals:
     share = weights / weights.sum()
     variance: Reals = np.square(h - (h @ share)[:, None]) @ share
     return variance
+
+
+def _order(vectors: ArrayLike) -> Values:
+    """Return `alignment`, `orthogonal_groups` and `polar_order`, which share the unit vectors."""
+    m = len(units := _units(vectors))
+    if m == 0:
+        return dict.fromkeys(_SAID, float("nan"))
+    polar = float(np.linalg.norm(units.mean(axis=0)))
+    if m == 1:
+        return {"alignment": float("nan"), "directions": 1.0, "polar": polar}
+    gram = units.T @ units if units.shape[1] < m else units @ units.T
+    P = max(0.0, float(np.sum(gram * gram)) - m) / (m * (m - 1))
+    return {"alignment": P, "directions": m / (1.0 + (m - 1.0) * P), "polar": polar}
 
 
 def _units(vectors: ArrayLike) -> Reals:
@@ -146,11 +150,11 @@ def _prepare(recording: Recording) -> Compute:
         vectors = {"U": now.U, "change": now.change, "V": now.V.T}
         vectors |= {"velocity_U": dU if "U" in moving else np.zeros_like(dU)}
         vectors |= {"velocity_V": (dV if "V" in moving else np.zeros_like(dV)).T}
-        found = {
-            f"{name}_{of}": _if_finite(measure, vectors[of])
-            for name, measure in _OF_DIRECTIONS.items()
-            for of in _VECTORS
+        orders = {
+            of: _order(x) if np.isfinite(x).all() else dict.fromkeys(_SAID, np.nan)
+            for of, x in vectors.items()
         }
+        found = {f"{name}_{of}": orders[of][name] for name in _SAID for of in _VECTORS}
         for of, rows in (("U", now.U), ("V", now.V.T)):
             found[f"within_groups_{of}"] = _share_within(rows, recording.settings.groups)
         found["chi2_activity"] = _if_finite(chi_squared, np.maximum(now.U @ X, 0.0))
@@ -175,11 +179,6 @@ def _if_finite(measure: Callable[[Reals], float], values: Reals) -> float:
     return measure(values) if np.isfinite(values).all() else float("nan")
 
 
-_OF_DIRECTIONS: dict[str, Callable[[ArrayLike], float]] = {
-    "alignment": alignment,
-    "directions": orthogonal_groups,
-    "polar": polar_order,
-}
 _SAID = {
     "alignment": "mean over pairs of cos^2 of {}: 1 on one line, 1/d independent",
     "directions": "1 / tr Q^2 of directions of {}: the number of orthogonal groups of equal ones",

@@ -88,14 +88,15 @@ class Propagator:
         """Go through a step of a size, given the groups at its begin, middle and end."""
         mean = (begin.C + 4.0 * middle.C + end.C) / 6.0
         for group, C in enumerate(mean):
-            self._grow(group, C, size / 2)
+            modes = np.linalg.svd(C, full_matrices=False)
+            self._grow(group, modes, size / 2)
             if self._kinks:
                 self._cross(group, begin, end)
-            self._grow(group, C, size / 2)
+            self._grow(group, modes, size / 2)
 
-    def _grow(self, group: int, C: HostArray, time: float) -> None:
-        """Phi <- exp((S - kappa) time) Phi by the singular vectors of C (d_out, r)."""
-        left, sigma, right = np.linalg.svd(C, full_matrices=False)
+    def _grow(self, group: int, modes: tuple[HostArray, ...], time: float) -> None:
+        """Phi <- exp((S - kappa) time) Phi by the singular vectors and values of C (d_out, r)."""
+        left, sigma, right = modes
         Phi, r = self.matrices[group], self._r
         u, v = right @ Phi[:r], left.T @ Phi[r:]
         even, odd = (np.cosh(sigma * time) - 1.0)[:, None], np.sinh(sigma * time)[:, None]
@@ -127,11 +128,12 @@ class Group:
     @classmethod
     def at(cls, simulation: Simulation, R: HostArray, K: int, time: float | None = None) -> Group:
         """Return the groups of a run, now or at a time within the last step."""
-        parts = couplings(simulation.model, simulation.view(time), R)
+        state = simulation.view(time)
+        parts = couplings(simulation.model, state, R)
         q = len(parts.gates) // K
         few = Couplings(parts.gates[::q], parts.residual, parts.diffusion, R, parts.scale)
         C = np.concatenate([matrices for _, matrices in few.matrices(few.drive)])
-        v = group_means(simulation.weights(time)["V"].astype(float).T, K)
+        v = group_means(simulation.backend.to_host(state.V).astype(float).T, K)
         rates = np.einsum("kdr,kd->kr", C, v) @ R
         return cls(C, few.gates, rates)
 
