@@ -51,23 +51,23 @@ def read_extents(file: Any, size: int, groups: Collection[str] | None = None) ->
     In the root, datasets that no trajectory has (of another program) are left out.
     Raises `StructureError` for links to elsewhere, and for datasets that are no plain arrays.
     """
-    from h5py import h5g
+    from h5py import h5d, h5g
 
     # By HDF5's own identifiers: h5py's objects take three times as long.
     extents: dict[str, Extent] = {}
-    for name, is_group in _members(file.id, ""):
-        if not is_group and groups is None:
-            _add(extents, file.id, name, size, own=False)
-        elif is_group and name in (groups or GROUPS):
-            group = h5g.open(file.id, name.encode())
-            for member, is_inner_group in _members(group, f"{name}/"):
-                if not is_inner_group:
-                    _add(extents, file.id, f"{name}/{member}", size, own=True)
+    for name, member in _members(file.id, ""):
+        if isinstance(member, h5d.DatasetID):
+            if groups is None:
+                _add(extents, member, name, size, own=False)
+        elif isinstance(member, h5g.GroupID) and name in (groups or GROUPS):
+            for inner, dataset in _members(member, f"{name}/"):
+                if isinstance(dataset, h5d.DatasetID):
+                    _add(extents, dataset, f"{name}/{inner}", size, own=True)
     return extents
 
 
-def _members(group: Any, prefix: str) -> Iterator[tuple[str, bool]]:
-    """Yield the names of groups and datasets, and whether each is a group."""
+def _members(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the names of members, and the members, opened: datasets, groups, types."""
     from h5py import h5l, h5o
 
     count = group.get_num_objs()
@@ -77,16 +77,13 @@ def _members(group: Any, prefix: str) -> Iterator[tuple[str, bool]]:
         if group.links.get_info(name).type != h5l.TYPE_HARD:
             place = f"/{prefix}{name.decode(errors='replace')}"
             raise StructureError(f"{place} is a link to elsewhere, not a dataset")
-        kind = h5o.get_info(group, name).type
-        if kind in (h5o.TYPE_GROUP, h5o.TYPE_DATASET):
-            yield name.decode(errors="surrogateescape"), kind == h5o.TYPE_GROUP
+        yield name.decode(errors="surrogateescape"), h5o.open(group, name)
 
 
-def _add(extents: dict[str, Extent], file: Any, path: str, size: int, *, own: bool) -> None:
+def _add(extents: dict[str, Extent], dataset: Any, path: str, size: int, *, own: bool) -> None:
     """Add a dataset's extent; one that is not the trajectory's `own` may be of any other kind."""
     from h5py import h5d
 
-    dataset = h5d.open(file, path.encode(errors="surrogateescape"))
     properties = dataset.get_create_plist()
     layout = properties.get_layout()
     if layout == h5d.VIRTUAL or properties.get_external_count():
@@ -123,7 +120,7 @@ def _foreign_type(dataset: Any) -> str:
     kind = dataset.get_type()
     if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT):
         return "does not hold numbers"
-    dtype = kind.dtype
+    dtype = dataset.dtype
     plain = dtype == dtype.newbyteorder("<") and stored_type(dtype) == kind
     return "" if plain else "holds numbers of another machine"
 

@@ -23,16 +23,16 @@ def _part(run: Callable[[int, int], Report], long: int, short: int = 10) -> Camp
 
 
 CAMPAIGNS = {
-    "kills": _part(kills.campaign, 500, 20),
-    "crashes": _part(crashes.campaign, 3000, 20),
-    "errors": _part(errors.campaign, 300),
+    "kills": _part(kills.campaign, 500, 40),
+    "crashes": _part(crashes.campaign, 3000, 40),
+    "errors": _part(errors.campaign, 300, 15),
     "writers": _part(writers.campaign, 10 * len(writers.WAYS)),
     "outputs": _part(outputs.campaign, 10 * len(outputs.WAYS)),
     "temporaries": _part(temporaries.campaign, 60),
-    # Of the mutated inputs a fourteenth together: the kept ones are tried every time.
-    "mutations": Campaign(fuzz.mutations, 6600, 175),
-    "forged": _part(fuzz.forgeries, 1000, 20),
-    "flips": _part(flips.campaign, 2000, 20),
+    # The kept inputs, one of each kind that was ever found, are tried every time.
+    "mutations": _part(fuzz.mutations, 6600, 66),
+    "forged": _part(fuzz.forgeries, 1000, 40),
+    "flips": _part(flips.campaign, 2000, 40),
     "corpus": Campaign(fuzz.kept, corpus.count(), corpus.count()),
 }
 INPUTS = ("mutations", "forged", "flips", "corpus")  # 10,000 in the long run

@@ -1,6 +1,7 @@
 """A part of each campaign finds nothing lost or wrong; with a bug of any kind, it finds that.
 
-A twentieth or more, and a tenth with the marker `slow`; all: `python -m tests.faults --long`.
+A part: of most a fortieth or more, and a tenth with the marker `slow`; all:
+`python -m tests.faults --long`.
 """
 
 from __future__ import annotations
