@@ -40,7 +40,7 @@ MEASURES = {
         *(
             f"{name}_{of}"
             for name in ("alignment", "directions", "polar")
-            for of in ("U", "change", "V", "velocity_U", "velocity_V")
+            for of in ("U", "change", "V", "velocity_U", "velocity_V", "motion_U", "motion_V")
         ),
         "within_groups_U",
         "within_groups_V",

@@ -353,6 +353,14 @@ class RunConfig(Brief):
         """Return the `config_sha256` of this configuration."""
         return config_sha256(self.model_dump())
 
+    def describes(self, values: Mapping[str, Any]) -> bool:
+        """Whether recorded keys and values are of runs with the same numbers.
+
+        Keys that they lack came later than the version that recorded them: they had the defaults.
+        """
+        defaults = {name: field.default for name, field in RunConfig.model_fields.items()}
+        return config_sha256({**defaults, **values}) == self.sha256()
+
 
 def config_sha256(values: Mapping[str, Any]) -> str:
     """Return the SHA-256 of the keys that affect numbers: without output keys and folders.

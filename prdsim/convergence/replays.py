@@ -241,7 +241,7 @@ def _status(replay: Replay, dataset: Dataset) -> Status | None:
     if not replay.path.exists():
         return None
     with open_trajectory(replay.path) as there:
-        if there.attributes.get("config_sha256") != replay.config.sha256():
+        if not replay.config.describes(there.config):
             return None
         given = {**replay.initial, "X": dataset.X, "Y": dataset.Y}
         kept = {**there.initial, **there.data}

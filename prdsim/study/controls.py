@@ -32,12 +32,14 @@ from prdsim.study.table import look, study_table
 
 CONTROLS = ("static", "common", "shuffled", "white", "slow")
 CONDITIONS = ("none", "adversary", *CONTROLS)
-GROUPS = ("distances", "spread", "entries", "order", "activity", "rank")
+GROUPS = ("distances", "spread", "entries", "order", "activity", "rank", "synchrony")
 MEASURES = (
     *("distance_U_mean", "distance_V_mean", "cv_U", "gini_U", "cv_active_U", "skewness_U"),
     *("kurtosis_U", "ks_U", "ks_initial_U", "morans_i_U", "morans_i_change"),
     *("correlation_length_change", "wavelength_change", "active_gates", "inactive_neurons"),
-    *("effective_rank", "participation_ratio"),
+    *("effective_rank", "participation_ratio", "alignment_U", "alignment_change", "alignment_V"),
+    *("alignment_velocity_U", "alignment_velocity_V", "alignment_motion_U", "alignment_motion_V"),
+    *("polar_motion_U", "polar_motion_V", "chi2_activity", "chi2_speed_U"),
 )
 """The measures that conditions are compared by; those of images only where inputs are images."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from prdsim import __version__
-from prdsim.config import RunConfig, config_sha256
+from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, DivergedError, PrdsimError, StudyError
 from prdsim.files import lock, posix
 from prdsim.files.foreign import ForeignFileError, open_regular_file
@@ -290,8 +290,8 @@ def _not_of(path: Path, config: Mapping[str, Any], member: Member) -> str:
 
     The number of threads may be another one, which a resumed run keeps.
     """
-    there = config_sha256({**config, "threads": member.config.threads})
-    return "" if there == member.config.sha256() else f"{path} holds another run; move it elsewhere"
+    same = member.config.describes({**config, "threads": member.config.threads})
+    return "" if same else f"{path} holds another run; move it elsewhere"
 
 
 def _standing_of(seen: Glance) -> Standing:

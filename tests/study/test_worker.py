@@ -11,6 +11,7 @@ from support_runs import Killed, kill_at
 from support_study import study
 
 import prdsim
+from prdsim.config import RunConfig
 from prdsim.errors import ConfigError, StudyError
 from prdsim.files import lock
 from prdsim.study import Plan, State, StudyFolder
@@ -124,6 +125,21 @@ def test_another_run_under_a_members_name_is_not_taken_for_it(tmp_path):
     prdsim.run(folder.config(second).replace(output=str(folder.trajectory(first))))
     assert folder.standing(first).state is State.FAILED
     assert "holds another run" in folder.standing(first).reason
+
+
+def test_a_file_of_a_version_with_fewer_keys_is_its_members(tmp_path, monkeypatch):
+    folder = study(tmp_path / "s", "seed=0,1")
+    first, second = folder.plan.members
+    with monkeypatch.context() as earlier:
+        earlier.setattr(RunConfig, "to_json", lambda config: fewer_keys(config, "coupling"))
+        prdsim.run(folder.config(first))
+        earlier.setattr(RunConfig, "to_json", lambda config: fewer_keys(config, "seed"))
+        prdsim.run(folder.config(second))
+    assert states(folder) == ["finished", "failed"]  # the default of the seed is another one
+
+
+def fewer_keys(config: RunConfig, lacking: str) -> str:
+    return json.dumps({k: v for k, v in config.model_dump().items() if k != lacking})
 
 
 def test_new_members_have_one_thread_and_begun_ones_their_own(tmp_path):

@@ -28,6 +28,8 @@ _VECTORS = {
     "V": "v_j",
     "velocity_U": "du_j/dt",
     "velocity_V": "dv_j/dt",
+    "motion_U": "the change of u_j since the snapshot before",
+    "motion_V": "the change of v_j since the snapshot before",
 }
 
 
@@ -127,6 +129,24 @@ class Speeds:
         return np.stack(columns, axis=1), np.asarray(self._recording.time[:count], float)
 
 
+class Passed:
+    """The snapshots of a run that were looked at: in their order, none is read again."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._last: Snapshot | None = None
+
+    def before(self, now: Snapshot) -> Snapshot:
+        """Return the snapshot before one; itself of the first."""
+        index = int(np.searchsorted(self._recording.step, now.step)) - 1
+        last, self._last = self._last, now
+        if index < 0:
+            return now
+        if last is not None and last.step == self._recording.step[index]:
+            return last
+        return self._recording.at(index)
+
+
 def _shares(times: Reals) -> Reals:
     """Return the share of each time in a mean over the whole, by the trapezoidal rule."""
     between = np.diff(times)
@@ -139,6 +159,7 @@ def _prepare(recording: Recording) -> Compute:
     X, _ = recording.samples
     forces = forces_of(recording)
     moving, speeds = recording.settings.moving, Speeds(recording, forces)
+    passed = Passed(recording)
 
     def compute(now: Snapshot) -> Values:
         with np.errstate(over="ignore", invalid="ignore"):  # a diverging run
@@ -150,6 +171,8 @@ def _prepare(recording: Recording) -> Compute:
         vectors = {"U": now.U, "change": now.change, "V": now.V.T}
         vectors |= {"velocity_U": dU if "U" in moving else np.zeros_like(dU)}
         vectors |= {"velocity_V": (dV if "V" in moving else np.zeros_like(dV)).T}
+        before = passed.before(now)
+        vectors |= {"motion_U": now.U - before.U, "motion_V": (now.V - before.V).T}
         orders = {
             of: _order(x) if np.isfinite(x).all() else dict.fromkeys(_SAID, np.nan)
             for of, x in vectors.items()

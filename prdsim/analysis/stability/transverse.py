@@ -45,32 +45,41 @@ _ROUNDING = 1e-14  # of a mean of equal neurons, relative
 
 
 @dataclass(frozen=True)
+class Predicted:
+    """What a fundamental matrix says of K groups, whose coordinates are (Q^T du, dv).
+
+    ``growth`` (T, K) is that of the run's own deviations, ``largest`` (T, K) that of those that
+    grow most; these begin as ``begin`` and end as ``end``, unit vectors (K, r + d_out).
+    """
+
+    growth: HostArray
+    largest: HostArray
+    begin: HostArray
+    end: HostArray
+
+
+@dataclass(frozen=True)
 class TransverseGrowth:
     """Growth of deviations within K groups at the ends of steps, ``times`` (T,).
 
-    ``measured`` (T, K) are the norms of all deviations of a group over those at t = 0;
-    ``predicted`` (T, K) the same by the flow's fundamental matrix, from the same deviations at
-    t = 0, and ``smooth`` by that without kinks; ``largest`` (T, K) is the former's largest singular
-    value. ``patterns`` (K, d_in) and ``outputs`` (K, d_out) are the final deviation that has grown
-    most in the flow, a unit vector in two parts. ``crossings`` counts changes of gates, by group.
+    ``measured`` (T, K) are the norms of all deviations of a group over those at t = 0. ``flow``
+    and ``smooth`` predict them, with kinks and without; ``crossings`` (K,) counts changes of gates.
+    ``basis`` (d_in, r) is Q.
     """
 
     times: HostArray
     measured: HostArray
-    predicted: HostArray
-    smooth: HostArray
-    largest: HostArray
-    patterns: HostArray
-    outputs: HostArray
+    flow: Predicted
+    smooth: Predicted
     crossings: HostArray
+    basis: HostArray
 
-    @property
-    def exponents(self) -> HostArray:
-        """The largest exponents over the whole run, log(largest) / t, (K,).
+    def exponents(self, predicted: Predicted) -> HostArray:
+        """Return the largest exponents over the whole run, log(largest) / t, (K,).
 
         Deviations of a group decay over it if its coupling is larger by more than they are.
         """
-        rates: HostArray = np.log(self.largest[-1]) / self.times[-1]
+        rates: HostArray = np.log(predicted.largest[-1]) / self.times[-1]
         return rates
 
 
@@ -87,21 +96,22 @@ class Propagator:
     def step(self, begin: Group, middle: Group, end: Group, size: float) -> None:
         """Go through a step of a size, given the groups at its begin, middle and end."""
         mean = (begin.C + 4.0 * middle.C + end.C) / 6.0
-        for group, C in enumerate(mean):
-            modes = np.linalg.svd(C, full_matrices=False)
-            self._grow(group, modes, size / 2)
-            if self._kinks:
-                self._cross(group, begin, end)
-            self._grow(group, modes, size / 2)
+        modes = np.linalg.svd(mean, full_matrices=False)
+        self._grow(modes, size / 2)
+        if self._kinks:
+            for group in np.flatnonzero((begin.gates != end.gates).any(axis=1)):
+                self._cross(int(group), begin, end)
+        self._grow(modes, size / 2)
 
-    def _grow(self, group: int, modes: tuple[HostArray, ...], time: float) -> None:
+    def _grow(self, modes: tuple[HostArray, ...], time: float) -> None:
         """Phi <- exp((S - kappa) time) Phi by the singular vectors and values of C (d_out, r)."""
         left, sigma, right = modes
-        Phi, r = self.matrices[group], self._r
-        u, v = right @ Phi[:r], left.T @ Phi[r:]
-        even, odd = (np.cosh(sigma * time) - 1.0)[:, None], np.sinh(sigma * time)[:, None]
-        Phi[:r] += right.T @ (even * u + odd * v)
-        Phi[r:] += left @ (even * v + odd * u)
+        Phi, r = self.matrices, self._r
+        u, v = right @ Phi[:, :r], np.swapaxes(left, 1, 2) @ Phi[:, r:]
+        angle = (sigma * time)[:, :, None]
+        even, odd = np.cosh(angle) - 1.0, np.sinh(angle)
+        Phi[:, :r] += np.swapaxes(right, 1, 2) @ (even * u + odd * v)
+        Phi[:, r:] += left @ (even * v + odd * u)
         Phi *= np.exp(-self._kappa * time)
 
     def _cross(self, group: int, begin: Group, end: Group) -> None:
@@ -115,6 +125,18 @@ class Propagator:
             along = x @ self.matrices[group][: self._r]
             ratio = after / before if passed else 0.0
             self.matrices[group][: self._r] += np.outer(x, (ratio - 1.0) / (x @ x) * along)
+
+
+    def growth(self, first: HostArray, start: HostArray) -> tuple[HostArray, HostArray]:
+        """Return the growth of deviations (K, q, r + d_out), and the largest of any, (K,)."""
+        found = np.einsum("kab,kqb->kqa", self.matrices, first)
+        return np.linalg.norm(found, axis=(1, 2)) / start, np.linalg.norm(self.matrices, 2, (1, 2))
+
+    def predicted(self, history: list[tuple[HostArray, HostArray]]) -> Predicted:
+        """Return what the matrices say at the end, and said before."""
+        left, _, right = np.linalg.svd(self.matrices)
+        growth, largest = map(np.array, zip(*history, strict=True))
+        return Predicted(growth, largest, begin=right[:, 0], end=left[:, :, 0])
 
 
 @dataclass(frozen=True)
@@ -156,38 +178,33 @@ def transverse_growth(
         raise ConfigError("groups and end_time: transverse growth needs both")
     shown = progress or Progress()
     Q, R = range_factors(X)
-    rows: list[tuple[Any, ...]] = []
+    times: list[float] = []
+    sizes: list[HostArray] = []
+    histories: tuple[list[Any], list[Any]] = [], []
     with Simulation(config, X, Y, **options) as simulation:
-        flow, smooth = (
+        propagators = [
             Propagator(K, R, Y.shape[0], config.coupling, kinks=kinks) for kinks in (True, False)
-        )
-        first = _deviations(simulation, Q, K)
-        apart = np.linalg.norm(first, axis=(1, 2))
-        if not np.all(apart > _ROUNDING * np.linalg.norm(simulation.weights()["U"])):
+        ]
+        first = deviations(simulation, Q, K)
+        start = np.linalg.norm(first, axis=(1, 2))
+        if not np.all(start > _ROUNDING * np.linalg.norm(simulation.weights()["U"])):
             raise ConfigError("group_deviation: neurons of a group are equal, nothing can grow")
         shown.start(*simulation.progress)
         try:
-            for _ in _through_the_run(simulation, (flow, smooth), R, K):
-                found = [_deviations(simulation, Q, K)]
-                found += [np.einsum("kab,kqb->kqa", x.matrices, first) for x in (flow, smooth)]
-                *grown, start = (np.linalg.norm(x, axis=(1, 2)) for x in (*found, first))
-                largest = np.linalg.norm(flow.matrices, 2, axis=(1, 2))
-                rows.append((simulation.time, *(sizes / start for sizes in grown), largest))
-                shown.update(simulation.progress[0], simulation.step, float(largest.max()))
+            for _ in _through_the_run(simulation, propagators, R, K):
+                times.append(simulation.time)
+                sizes.append(np.linalg.norm(deviations(simulation, Q, K), axis=(1, 2)) / start)
+                for propagator, history in zip(propagators, histories, strict=True):
+                    history.append(propagator.growth(first, start))
+                shown.update(simulation.progress[0], simulation.step, float(sizes[-1].max()))
         finally:
             shown.close()
-    left, r = np.linalg.svd(flow.matrices)[0][:, :, 0], len(R)
-    times, measured, predicted, without, largest = map(np.array, zip(*rows, strict=True))
-    return TransverseGrowth(
-        times=times,
-        measured=measured,
-        predicted=predicted,
-        smooth=without,
-        largest=largest,
-        patterns=left[:, :r] @ Q.T,
-        outputs=left[:, r:],
-        crossings=flow.crossings,
+    flow, smooth = (
+        propagator.predicted(history)
+        for propagator, history in zip(propagators, histories, strict=True)
     )
+    crossings = propagators[0].crossings
+    return TransverseGrowth(np.array(times), np.array(sizes), flow, smooth, crossings, Q)
 
 
 def _through_the_run(
@@ -206,7 +223,7 @@ def _through_the_run(
         yield
 
 
-def _deviations(simulation: Simulation, Q: HostArray, K: int) -> HostArray:
+def deviations(simulation: Simulation, Q: HostArray, K: int) -> HostArray:
     """Return the deviations (Q^T du, dv) within groups, (K, q, r + d_out)."""
     weights = simulation.weights()
     U, V = (weights[name].astype(np.float64) for name in "UV")

@@ -125,6 +125,16 @@ def test_speeds_are_those_so_far_whichever_snapshots_are_asked(tmp_path):
     assert 0.0 < whole["chi2_speed_U"][-1] <= 1.0
 
 
+def test_motion_is_that_since_the_snapshot_before(tmp_path):
+    path = make_run(tmp_path / "run.h5", diffusion=True)
+    with open_recording(path) as recording:
+        found = history(recording, "synchrony")
+        U, V = (np.array([getattr(recording.at(k), x) for k in range(2)], float) for x in "UV")
+    assert np.isnan([found["alignment_motion_U"][0], found["polar_motion_V"][0]]).all()
+    assert found["alignment_motion_U"][1] == alignment(U[1] - U[0])
+    assert found["polar_motion_V"][1] == polar_order((V[1] - V[0]).T)
+
+
 def test_deviations_within_groups_are_followed(tmp_path):
     keys = {"width": 8, "groups": 2, "group_deviation": 0.01}
     path = make_run(tmp_path / "run.h5", **keys)
