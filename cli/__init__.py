@@ -40,6 +40,7 @@ _VERBS = {
     "converge": "Assess how far a run's numbers can be trusted.",
     "sweep": "Run a study: many runs that differ in a few settings.",
     "controls": "Compare the adversary with controls: other fields of its norm in its place.",
+    "turing": "Test whether a homogeneous state loses its stability with the adversary.",
     "reproduce": "Reproduce all figures of the poster: runs, pictures, one page.",
     "verify": "Check that backends agree with the float64 reference.",
     "bench": "Time a step on this machine, for every backend and chart.",

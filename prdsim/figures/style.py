@@ -27,6 +27,17 @@ WITHOUT, WITH, YELLOW = "#3b6ea5", "#d1495b", "#edae49"
 GRAY, DARK = "#8a8a8a", "#404040"
 _OTHERS = ("#66a182", "#8d6a9f", YELLOW, "#00798c", "#5a5a5a")
 
+CONDITION_LOOKS = {
+    "none": (WITHOUT, "o"),
+    "adversary": (WITH, "s"),
+    "static": (YELLOW, "D"),
+    "common": ("#66a182", "v"),
+    "shuffled": ("#8d6a9f", "^"),
+    "white": (GRAY, "X"),
+    "slow": ("#00798c", "P"),
+}
+"""The color and the marker of what acts beside the residual."""
+
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))  # in the order of labels
 
 PARTS: dict[str, Any] = {"both": "-", "reaction": (0, (4, 1.5)), "diffusion": (0, (1, 1.2))}

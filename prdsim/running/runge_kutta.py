@@ -159,10 +159,35 @@ class RungeKutta:
         step_size: float,
         out: State,
     ) -> None:
+        weights = self.tableau.interpolant(fraction)
+        self._within_last_step(model, state, memory, step_size, weights, out)
+
+    def stage(
+        self,
+        model: Model,
+        state: State,
+        memory: Memory,
+        *,
+        index: int,
+        step_size: float,
+        out: State,
+    ) -> None:
+        """Write the arrays that move at a stage of the last step, given the state after it."""
+        row = self.tableau.a[index]
+        self._within_last_step(model, state, memory, step_size, row, out)
+
+    def _within_last_step(
+        self,
+        model: Model,
+        state: State,
+        memory: Memory,
+        step_size: float,
+        weights: tuple[float, ...],
+        out: State,
+    ) -> None:
         before = memory.trial if self.adaptive else memory.before
         assert before is not None
         stages = self._stages_of_last_step(model, state, memory)
-        weights = self.tableau.interpolant(fraction)
         _advance(model, before, step_size, weights, stages, out=out)
 
     def _stages_of_last_step(self, model: Model, state: State, memory: Memory) -> list[State]:

@@ -12,20 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from prdsim.convergence.judgment import percent
-from prdsim.figures.style import GRAY, WITH, WITHOUT, YELLOW, body_of, new_figure, settings
+from prdsim.figures.style import CONDITION_LOOKS, GRAY, body_of, new_figure, settings
 from prdsim.study.contrasts import LEVEL, Curves, Effects, Samples
-from prdsim.study.controls import CONDITIONS, CURVES, Sample
+from prdsim.study.controls import CURVES, Sample
+from prdsim.symbols import CONDITIONS
 
-_COLORS = {
-    "none": WITHOUT,
-    "adversary": WITH,
-    "static": YELLOW,
-    "common": "#66a182",
-    "shuffled": "#8d6a9f",
-    "white": "#8a8a8a",
-    "slow": "#00798c",
-}
-_MARKERS = dict(zip(CONDITIONS, "osDv^XP", strict=True))
 _AXES = {
     "diffusivity": "D",
     "critic_rate": r"critic's speed $\beta$",
@@ -66,8 +57,9 @@ def draw_effects(samples: Samples, effects: Effects, title: str) -> Figure:
 
 
 def _handle(condition: str) -> Line2D:
-    look: Any = {"marker": _MARKERS[condition], "markersize": 4.5, "linestyle": ""}
-    return Line2D([], [], color=_COLORS[condition], label=condition, **look)
+    color, marker = CONDITION_LOOKS[condition]
+    look: Any = {"marker": marker, "markersize": 4.5, "linestyle": ""}
+    return Line2D([], [], color=color, label=condition, **look)
 
 
 def _draw_reference(
@@ -83,11 +75,11 @@ def _draw_reference(
             found = effects.get((measure, condition, reference))
             if found is None or not np.isfinite(found.size):
                 continue
-            color, y = _COLORS[condition], row + offset
+            (color, marker), y = CONDITION_LOOKS[condition], row + offset
             bar = np.clip([found.low, found.high], -limit, limit)  # of few seeds they are endless
             axes.plot(bar, [y, y], color=color, linewidth=1.1)
             face = color if found.sign else "white"
-            look: Any = {"marker": _MARKERS[condition], "markersize": 4.5, "linestyle": ""}
+            look: Any = {"marker": marker, "markersize": 4.5, "linestyle": ""}
             axes.plot([found.size], [y], color=color, markerfacecolor=face, **look)
     axes.axvline(0, color="k", linewidth=0.8)
     axes.set_xscale("symlog", linthresh=1)
@@ -136,8 +128,8 @@ def _draw_curve(axes: Axes, points: Curve, condition: str) -> None:
     x = [value for value, _ in points]
     mean = np.array([np.mean(found.values) for _, found in points])
     spread = np.array([np.std(found.values) for _, found in points])
-    color = _COLORS[condition]
-    axes.plot(x, mean, color=color, marker=_MARKERS[condition], markersize=4, label=condition)
+    color, marker = CONDITION_LOOKS[condition]
+    axes.plot(x, mean, color=color, marker=marker, markersize=4, label=condition)
     axes.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
 
 

@@ -19,7 +19,8 @@ import numpy as np
 
 from prdsim.backends.arrays import HostArray as Array
 from prdsim.convergence.judgment import percent
-from prdsim.study.controls import CONDITIONS, Sample
+from prdsim.study.controls import Sample
+from prdsim.symbols import CONDITIONS
 from prdsim.table import Table
 
 LEVEL = 0.05

@@ -29,9 +29,8 @@ from prdsim.study.axes import Settings
 from prdsim.study.folder import Standing, State, StudyFolder
 from prdsim.study.plan import Plan, name_of
 from prdsim.study.table import look, study_table
+from prdsim.symbols import CONDITIONS, CONTROLS
 
-CONTROLS = ("static", "common", "shuffled", "white", "slow")
-CONDITIONS = ("none", "adversary", *CONTROLS)
 GROUPS = ("distances", "spread", "entries", "order", "activity", "rank", "synchrony")
 MEASURES = (
     *("distance_U_mean", "distance_V_mean", "cv_U", "gini_U", "cv_active_U", "skewness_U"),

@@ -36,9 +36,11 @@ from prdsim.physics.charts import range_factors
 from prdsim.physics.groups import group_means, within_groups
 from prdsim.progress import Progress
 from prdsim.running.simulation import Simulation
+from prdsim.running.stages import StagedSimulation
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
+    from prdsim.physics.state import State
 
 
 _ROUNDING = 1e-14  # of a mean of equal neurons, relative
@@ -84,7 +86,10 @@ class TransverseGrowth:
 
 
 class Propagator:
-    """The fundamental matrices of K groups, each (r + d_out, r + d_out), of (Q^T du, dv)."""
+    """The fundamental matrices of K groups, each (r + d_out, r + d_out), of (Q^T du, dv).
+
+    Without kinks they are the tangents of the method that takes the steps.
+    """
 
     def __init__(
         self, K: int, R: HostArray, d_out: int, kappa: float, *, kinks: bool = True
@@ -93,26 +98,31 @@ class Propagator:
         self.matrices = np.tile(np.eye(len(R) + d_out), (K, 1, 1))
         self.crossings = np.zeros(K, np.int64)
 
-    def step(self, begin: Group, middle: Group, end: Group, size: float) -> None:
-        """Go through a step of a size, given the groups at its begin, middle and end."""
-        mean = (begin.C + 4.0 * middle.C + end.C) / 6.0
-        modes = np.linalg.svd(mean, full_matrices=False)
-        self._grow(modes, size / 2)
+    def step(self, step: Step) -> None:
+        """Go through a step."""
+        slopes: list[HostArray] = []
+        for C, row in zip(step.C, step.rows, strict=True):
+            slopes.append(self._slope(C, self._moved(step.size, row, slopes)))
+        self.matrices = self._moved(step.size, step.weights, slopes)
         if self._kinks:
-            for group in np.flatnonzero((begin.gates != end.gates).any(axis=1)):
-                self._cross(int(group), begin, end)
-        self._grow(modes, size / 2)
+            for group in np.flatnonzero((step.begin.gates != step.end.gates).any(axis=1)):
+                self._cross(int(group), step.begin, step.end)
 
-    def _grow(self, modes: tuple[HostArray, ...], time: float) -> None:
-        """Phi <- exp((S - kappa) time) Phi by the singular vectors and values of C (d_out, r)."""
-        left, sigma, right = modes
-        Phi, r = self.matrices, self._r
-        u, v = right @ Phi[:, :r], np.swapaxes(left, 1, 2) @ Phi[:, r:]
-        angle = (sigma * time)[:, :, None]
-        even, odd = np.cosh(angle) - 1.0, np.sinh(angle)
-        Phi[:, :r] += np.swapaxes(right, 1, 2) @ (even * u + odd * v)
-        Phi[:, r:] += left @ (even * v + odd * u)
-        Phi *= np.exp(-self._kappa * time)
+    def _moved(
+        self, size: float, weights: Sequence[float], slopes: Sequence[HostArray]
+    ) -> HostArray:
+        moved = self.matrices.copy()
+        for weight, slope in zip(weights, slopes, strict=False):
+            moved += size * weight * slope
+        return moved
+
+    def _slope(self, C: HostArray, Phi: HostArray) -> HostArray:
+        """Return (S - kappa) Phi, eq. 18."""
+        r = self._r
+        return (
+            np.concatenate([np.swapaxes(C, 1, 2) @ Phi[:, r:], C @ Phi[:, :r]], axis=1)
+            - self._kappa * Phi
+        )
 
     def _cross(self, group: int, begin: Group, end: Group) -> None:
         """Pass the kinks at which gates of the group change within a step."""
@@ -125,7 +135,6 @@ class Propagator:
             along = x @ self.matrices[group][: self._r]
             ratio = after / before if passed else 0.0
             self.matrices[group][: self._r] += np.outer(x, (ratio - 1.0) / (x @ x) * along)
-
 
     def growth(self, first: HostArray, start: HostArray) -> tuple[HostArray, HostArray]:
         """Return the growth of deviations (K, q, r + d_out), and the largest of any, (K,)."""
@@ -148,9 +157,8 @@ class Group:
     rates: HostArray
 
     @classmethod
-    def at(cls, simulation: Simulation, R: HostArray, K: int, time: float | None = None) -> Group:
-        """Return the groups of a run, now or at a time within the last step."""
-        state = simulation.view(time)
+    def at(cls, simulation: Simulation, state: State, R: HostArray, K: int) -> Group:
+        """Return the groups of a run at one of its states."""
         parts = couplings(simulation.model, state, R)
         q = len(parts.gates) // K
         few = Couplings(parts.gates[::q], parts.residual, parts.diffusion, R, parts.scale)
@@ -158,6 +166,21 @@ class Group:
         v = group_means(simulation.backend.to_host(state.V).astype(float).T, K)
         rates = np.einsum("kdr,kd->kr", C, v) @ R
         return cls(C, few.gates, rates)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a method, or its beginning: C of the groups at the stages and at its end.
+
+    Stage i starts from the ``rows[i]`` of the slopes before it; ``weights`` are of what is wanted.
+    """
+
+    C: Sequence[HostArray]
+    rows: Sequence[Sequence[float]]
+    weights: Sequence[float]
+    size: float
+    begin: Group
+    end: Group
 
 
 def transverse_growth(
@@ -181,7 +204,7 @@ def transverse_growth(
     times: list[float] = []
     sizes: list[HostArray] = []
     histories: tuple[list[Any], list[Any]] = [], []
-    with Simulation(config, X, Y, **options) as simulation:
+    with StagedSimulation(config, X, Y, **options) as simulation:
         propagators = [
             Propagator(K, R, Y.shape[0], config.coupling, kinks=kinks) for kinks in (True, False)
         ]
@@ -191,9 +214,10 @@ def transverse_growth(
             raise ConfigError("group_deviation: neurons of a group are equal, nothing can grow")
         shown.start(*simulation.progress)
         try:
-            for _ in _through_the_run(simulation, propagators, R, K):
-                times.append(simulation.time)
-                sizes.append(np.linalg.norm(deviations(simulation, Q, K), axis=(1, 2)) / start)
+            for time in _through_the_run(simulation, propagators, R, config):
+                times.append(time)
+                grown = deviations(simulation, Q, K, time)
+                sizes.append(np.linalg.norm(grown, axis=(1, 2)) / start)
                 for propagator, history in zip(propagators, histories, strict=True):
                     history.append(propagator.growth(first, start))
                 shown.update(simulation.progress[0], simulation.step, float(sizes[-1].max()))
@@ -208,24 +232,36 @@ def transverse_growth(
 
 
 def _through_the_run(
-    simulation: Simulation, propagators: Sequence[Propagator], R: HostArray, K: int
-) -> Iterator[None]:
-    """Yield after each step of a run to its end, through which the propagators have gone."""
-    begin = Group.at(simulation, R, K)
+    simulation: StagedSimulation, propagators: Sequence[Propagator], R: HostArray, config: RunConfig
+) -> Iterator[float]:
+    """Yield the times of the ends of steps, the last the end time, up to which propagators went."""
+    K, last, tableau = config.groups or 1, config.end_time or 0.0, simulation.method.tableau
+    rows = tableau.a if tableau.first_same_as_last else (*tableau.a, tableau.b)
     while not simulation.finished:
         time = simulation.time
         simulation.advance(next_view=time)
-        middle = Group.at(simulation, R, K, (time + simulation.time) / 2)
-        end = Group.at(simulation, R, K)
+        taken, until = simulation.time - time, min(simulation.time, last)
+        # The field of a control is that of this step: its beginning is looked at after it.
+        groups = [Group.at(simulation, state, R, K) for state in simulation.stages()]
+        if not tableau.first_same_as_last:
+            groups.append(Group.at(simulation, simulation.state, R, K))
+        end = Group.at(simulation, simulation.view(until), R, K)
+        fraction = (until - time) / taken
+        C, weights = [group.C for group in groups], tableau.interpolant(fraction)
+        step = Step(C, rows, weights, taken, groups[0], end)
         for propagator in propagators:
-            propagator.step(begin, middle, end, simulation.time - time)
-        begin = end
-        yield
+            propagator.step(step)
+        yield until
 
 
-def deviations(simulation: Simulation, Q: HostArray, K: int) -> HostArray:
-    """Return the deviations (Q^T du, dv) within groups, (K, q, r + d_out)."""
-    weights = simulation.weights()
+def deviations(
+    simulation: Simulation, Q: HostArray, K: int, time: float | None = None
+) -> HostArray:
+    """Return the deviations (Q^T du, dv) within groups, (K, q, r + d_out).
+
+    Now, or at a time within the last step.
+    """
+    weights = simulation.weights(time)
     U, V = (weights[name].astype(np.float64) for name in "UV")
     both = np.hstack([within_groups(U, K) @ Q, within_groups(V.T, K)])
     return both.reshape(K, len(U) // K, -1)

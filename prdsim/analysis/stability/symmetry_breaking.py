@@ -1,0 +1,281 @@
+"""The Turing test: does a homogeneous state lose its stability with the adversary, and only so?
+
+From the same homogeneous state the flow goes on without diffusion, with the adversary, and with
+controls: other fields in the critic's place, of the norm that the adversary's had on average. Over
+a time T a deviation within a group grows at most by the largest singular value of the fundamental
+matrix, so that the coupled state loses its stability below
+
+    kappa* = log(largest) / T.
+
+Every number is computed at two tolerances; their difference is its discretization error. Of the
+group that grows most among those that pass no kink, kappa* is located by coupled runs as well:
+elsewhere tiny deviations measure the method, as `prdsim.analysis.stability.transverse` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prdsim.analysis.stability.homogeneous import displaced, homogeneous_state
+from prdsim.analysis.stability.transverse import TransverseGrowth, deviations, transverse_growth
+from prdsim.config import RunConfig
+from prdsim.errors import ConfigError
+from prdsim.physics.groups import deviated
+from prdsim.progress import Say, silent
+from prdsim.running.simulation import Simulation
+from prdsim.symbols import CONDITIONS, CONTROLS
+from prdsim.table import Table
+
+if TYPE_CHECKING:
+    from prdsim.backends.arrays import HostArray
+
+REFINED = 10.0
+"""The ratio of the two tolerances."""
+
+_DEVIATION = 1e-8
+_LOCATED = 1e-3  # of kappa*
+_STILL = 1e-6  # a rate times the time: deviations stay as they are
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A condition from one draw, at two tolerances; ``fine`` is at the smaller one.
+
+    ``group`` is that whose kappa* was located by coupled runs at ``located``; -1 and NaN if no
+    group grows without passing a kink.
+    """
+
+    condition: str
+    seed: int
+    coarse: TransverseGrowth
+    fine: TransverseGrowth
+    group: int
+    located: float
+
+    @property
+    def exponent(self) -> float:
+        """kappa*: the largest exponent of all groups, without kinks."""
+        return _exponent(self.fine)
+
+    @property
+    def error(self) -> float:
+        """The discretization error of `exponent`."""
+        return abs(self.exponent - _exponent(self.coarse))
+
+    @property
+    def typical(self) -> float:
+        """The median over groups of the largest exponents, with kinks."""
+        return _typical(self.fine)
+
+    @property
+    def typical_error(self) -> float:
+        """The discretization error of `typical`."""
+        return abs(self.typical - _typical(self.coarse))
+
+    @property
+    def expected(self) -> float:
+        """What ``located`` is to be: the exponent of the same group."""
+        if self.group < 0:
+            return nan
+        return float(self.fine.exponents(self.fine.smooth)[self.group])
+
+    @property
+    def unstable(self) -> bool:
+        """Whether some deviation grows, by more than the discretization error."""
+        return self.exponent * self.fine.times[-1] > _STILL and self.exponent > 2.0 * self.error
+
+
+def _exponent(growth: TransverseGrowth) -> float:
+    return float(growth.exponents(growth.smooth).max())
+
+
+def _typical(growth: TransverseGrowth) -> float:
+    return float(np.median(growth.exponents(growth.flow)))
+
+
+def symmetry_breaking(
+    config: RunConfig, X: HostArray, Y: HostArray, *, say: Say = silent
+) -> list[Outcome]:
+    """Test all conditions from one homogeneous state, to the configuration's end time.
+
+    ``config`` has the sizes, D, the critic and the tolerance. Raises `ConfigError` as
+    `homogeneous_state` does, without an end time or a tolerance, and for keys that are set here.
+    """
+    _check(config)
+    state = homogeneous_state(config, X, Y)
+    start = deviated(state, config.groups or 1, config.seed, X, _DEVIATION)
+    found, norm = [], nan
+    for condition in CONDITIONS:
+        say(f"seed {config.seed}: {condition}")
+        keys = config.replace(**_keys(condition, norm))
+        fine = keys.replace(rtol=config.rtol / REFINED)
+        coarse, finer = (transverse_growth(each, X, Y, initial=start) for each in (keys, fine))
+        group, kappa = located(fine, X, Y, state, finer)
+        found.append(Outcome(condition, config.seed, coarse, finer, group, kappa))
+        if condition == "adversary":
+            norm = mean_norm(keys, X, Y, start)
+    return found
+
+
+def _check(config: RunConfig) -> None:
+    if config.precision != "float64":
+        raise ConfigError(f"precision: {config.precision} does not resolve tiny deviations")
+    if not config.adaptive:
+        raise ConfigError(f"integrator: {config.integrator} has no tolerance to refine")
+    if config.end_time is None or config.steps is not None:
+        raise ConfigError("end_time: deviations grow to a time; give one, and no steps")
+    if config.diffusivity == 0.0:
+        raise ConfigError("diffusivity cannot be 0: there would be no adversary")
+    for key, usual in (("coupling", 0.0), ("forcing", "adversary"), ("forcing_norm", None)):
+        if getattr(config, key) != usual:
+            raise ConfigError(f"{key} cannot be set: it is set for each run")
+
+
+def _keys(condition: str, norm: float) -> dict[str, Any]:
+    if condition == "none":
+        return {"diffusion": False}
+    if condition == "adversary":
+        return {"diffusion": True}
+    return {"diffusion": True, "forcing": condition, "forcing_norm": norm}
+
+
+def mean_norm(
+    config: RunConfig, X: HostArray, Y: HostArray, initial: Mapping[str, HostArray]
+) -> float:
+    """Return the mean of the critic's ||G_p|| over samples, and over the time of a run."""
+    rows = []
+    with Simulation(config, X, Y, initial=initial) as simulation:
+        while True:
+            time = min(simulation.time, config.end_time or 0.0)
+            rows.append((time, simulation.observe(time)["score_norm_mean"]))
+            if simulation.finished:
+                break
+            simulation.advance(next_view=time)
+    times, norms = np.array(rows).T
+    return float(np.trapezoid(norms, times) / (times[-1] - times[0]))
+
+
+def located(
+    config: RunConfig,
+    X: HostArray,
+    Y: HostArray,
+    state: Mapping[str, HostArray],
+    free: TransverseGrowth,
+) -> tuple[int, float]:
+    """Return a group, and the coupling at which its leading deviation neither grows nor decays.
+
+    In real runs: by bracketing (Brent's method) of the logarithm of the measured growth.
+    """
+    from scipy.optimize import brentq
+
+    exponents = np.where(free.crossings == 0, free.exponents(free.smooth), -np.inf)
+    group = int(np.argmax(exponents))
+    expected, time = float(exponents[group]), float(free.times[-1])
+    if not expected * time > _STILL:
+        return -1, nan
+    # Others stay equal: where they pass a kink they would part by more than is tiny.
+    alone = np.where(np.arange(len(exponents))[:, None] == group, free.smooth.begin, 0.0)
+    start = displaced(state, alone, free.basis, _DEVIATION)
+
+    def grown(kappa: float) -> float:
+        coupled = config.replace(coupling=kappa)
+        return float(np.log(measured_growth(coupled, X, Y, start, free.basis)[group]))
+
+    try:
+        kappa = brentq(grown, 0.0, 4.0 * expected, xtol=_LOCATED * expected, rtol=_LOCATED)
+    except ValueError:  # of one sign at both ends
+        return group, nan
+    return group, float(kappa)
+
+
+def measured_growth(
+    config: RunConfig,
+    X: HostArray,
+    Y: HostArray,
+    initial: Mapping[str, HostArray],
+    basis: HostArray,
+) -> HostArray:
+    """Return by how much deviations within groups grow in a run, (K,); NaN of equal neurons."""
+    K = config.groups or 1
+    with Simulation(config, X, Y, initial=initial) as simulation:
+        first = deviations(simulation, basis, K)
+        while not simulation.finished:
+            simulation.advance(1000)
+        last = deviations(simulation, basis, K, config.end_time)
+    begun, grown = (np.linalg.norm(each, axis=(1, 2)) for each in (first, last))
+    ratio: HostArray = grown / np.where(begun > 0.0, begun, nan)
+    return ratio
+
+
+# -- what it says ----------------------------------------------------------------------------------
+
+
+def breaking_table(found: Iterable[Outcome], title: str) -> Table:
+    """Return a row for each condition, medians over draws, with the verdict as notes."""
+    rows = _by_condition(found)
+
+    def over_draws(name: str, merge: Any) -> list[float]:
+        return [float(merge([getattr(each, name) for each in row])) for row in rows.values()]
+
+    columns = {
+        "condition": list(rows),
+        "unstable": [sum(each.unstable for each in row) for row in rows.values()],
+        "exponent": over_draws("exponent", np.median),
+        "least": over_draws("exponent", min),
+        "most": over_draws("exponent", max),
+        "error": over_draws("error", max),
+        "group_exponent": over_draws("expected", np.median),
+        "located": over_draws("located", np.median),
+        "typical": over_draws("typical", np.median),
+        "typical_error": over_draws("typical_error", max),
+        "kinks": [float(np.median([t.fine.crossings.sum() for t in row])) for row in rows.values()],
+    }
+    heads = {
+        "exponent": "kappa*",
+        "group_exponent": "of a group",
+        "typical": "with kinks",
+        "typical_error": "error",
+    }
+    return Table(title, columns, heads, notes=tuple(verdict(rows)))
+
+
+def _by_condition(found: Iterable[Outcome]) -> dict[str, list[Outcome]]:
+    every = list(found)
+    return {name: [each for each in every if each.condition == name] for name in CONDITIONS}
+
+
+def verdict(rows: Mapping[str, Sequence[Outcome]]) -> list[str]:
+    """Return what follows, in words, with what would have refuted it."""
+    none, adversary = rows["none"], rows["adversary"]
+    stays = max(abs(each.exponent) * each.fine.times[-1] for each in none)
+    rests = "stays as it is" if stays < _STILL else f"CHANGES, by a factor of 1 + {stays:.2g}"
+    low, high = (f(each.exponent for each in adversary) for f in (min, max))
+    unstable = sum(each.unstable for each in adversary)
+    lines = [
+        f"without diffusion every deviation {rests}: stable for every kappa > 0 (growth in row "
+        "none would refute it)",
+        f"with the adversary the state is unstable below kappa* in {unstable} of {len(adversary)} "
+        f"draws, {low:.3g} to {high:.3g} (exponents of 0 would refute it)",
+    ]
+    slower = [name for name in CONTROLS if _all_faster(adversary, rows[name])]
+    faster = [name for name in CONTROLS if _all_faster(rows[name], adversary)]
+    neither = [name for name in CONTROLS if name not in (*slower, *faster)]
+    parts = [
+        f"{word}: {', '.join(names)}"
+        for word, names in (("slower", slower), ("faster", faster), ("cannot be told", neither))
+        if names
+    ]
+    own = "" if len(slower) == len(CONTROLS) else "; it is not the adversary's alone"
+    lines.append(f"controls of its norm, in every draw, beyond errors: {'; '.join(parts)}{own}")
+    return lines
+
+
+def _all_faster(ours: Sequence[Outcome], others: Sequence[Outcome]) -> bool:
+    """Whether deviations grow faster in every draw, by more than both errors."""
+    pairs = zip(ours, others, strict=True)
+    return all(a.exponent - a.error > b.exponent + b.error for a, b in pairs)

@@ -1,0 +1,46 @@
+"""A simulation that shows the states at which its last step took velocities.
+
+Tangents of the method itself need them: where neurons slide along a kink, gates differ from stage
+to stage, and only a mean that is weighted as the method weights its stages is that of the flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prdsim.errors import ConfigError
+from prdsim.physics.state import State
+from prdsim.running.runge_kutta import RungeKutta
+from prdsim.running.simulation import Simulation
+
+
+class StagedSimulation(Simulation):
+    """A `Simulation` to an end time by a Runge-Kutta method; raises `ConfigError` for others.
+
+    Fixed steps must be taken one at a time, with ``next_view`` at their beginning.
+    """
+
+    @property
+    def method(self) -> RungeKutta:
+        """The method of the steps."""
+        if not isinstance(self.stepper, RungeKutta) or self._view is None:
+            raise ConfigError(
+                f"integrator: {self.config.integrator} to "
+                f"{'no end time' if self._view is None else 'an end time'} has no stages of a flow"
+            )
+        return self.stepper
+
+    def stages(self) -> Iterator[State]:
+        """Yield the states of the stages of the last step, each valid until the next."""
+        assert self._view is not None
+        for index in range(len(self.method.tableau.a)):
+            self._viewed = (-1, 0.0)
+            self.method.stage(
+                self.model,
+                self.state,
+                self._memory,
+                index=index,
+                step_size=self._taken,
+                out=self._view,
+            )
+            yield self._view
