@@ -220,7 +220,10 @@ def breaking_table(found: Iterable[Outcome], title: str) -> Table:
     rows = _by_condition(found)
 
     def over_draws(name: str, merge: Any) -> list[float]:
-        return [float(merge([getattr(each, name) for each in row])) for row in rows.values()]
+        """Merge the values of draws that have one; NaN if none has."""
+        found = [[getattr(each, name) for each in row] for row in rows.values()]
+        known = [[value for value in values if np.isfinite(value)] for values in found]
+        return [float(merge(values)) if values else nan for values in known]
 
     columns = {
         "condition": list(rows),
