@@ -13,6 +13,7 @@ from prdsim.analysis.patterns.subspace import trajectory_shares
 from prdsim.analysis.recording import Recording, recording_of
 from prdsim.analysis.stability.coupling_history import CouplingHistory, replay_couplings
 from prdsim.analysis.stability.equilibrium import find_equilibrium
+from prdsim.analysis.stability.lyapunov import TangentGrowth, replay_tangent
 from prdsim.analysis.stability.turing import Stability, assess_stability
 from prdsim.analysis.theory.bernoulli import plateau
 from prdsim.analysis.theory.forces import FORCES, SYMBOLS, forces_of
@@ -51,6 +52,9 @@ _HEADS = {
     "imaginary": "Im lambda",
     "rescaling": "rescaling share",
 }
+
+
+_MOMENTS = 10  # of a run, at which exponents are shown
 
 
 # -- patterns --------------------------------------------------------------------------------------
@@ -194,6 +198,36 @@ def coupling_table(history: CouplingHistory, kappa: float = 0.0) -> Table:
     return Table("growth of the neurons over the run", columns, _HEADS, notes=notes)
 
 
+# -- predictability --------------------------------------------------------------------------------
+
+
+def lyapunov_table(growth: TangentGrowth, rtol: float) -> Table:
+    """Return finite-time Lyapunov exponents at evenly spaced times; how long a run is known."""
+    moments = np.linspace(0.0, growth.times[-1], _MOMENTS + 1)[1:]
+    places = np.unique(np.searchsorted(growth.times, moments).clip(max=len(growth.times) - 1))
+    columns = {
+        "time": growth.times[places],
+        "log10_growth": growth.logs[places] / np.log(10.0),
+        "exponent": growth.exponents[places],
+    }
+    notes = [
+        f"a difference of {size:.2g} ({what}) {_until(growth.horizon(size))}"
+        for size, what in ((np.finfo(np.float64).eps, "rounding"), (rtol, "rtol"))
+    ]
+    notes.append(
+        "from then on questions about one neuron have no answer (which, where); those about all "
+        "may have (how many, how far on average)"
+    )
+    heads = {"log10_growth": "log10 of the growth", "exponent": "log(growth) / t"}
+    return Table("growth of a small difference", columns, heads, notes=tuple(notes))
+
+
+def _until(horizon: float) -> str:
+    if np.isnan(horizon):
+        return "does not grow to 1 in this run"
+    return f"grows to 1 by t = {horizon:.4g}"
+
+
 # -- stability -------------------------------------------------------------------------------------
 
 
@@ -252,6 +286,9 @@ RUN_TABLES: dict[str, Callable[[Recording, Say], Table]] = {
     "couplings": lambda run, say: coupling_table(
         replay_couplings(run.file, progress=Told(say, f"{run.name} again")),
         run.settings.coupling if run.settings.coupled else 0.0,
+    ),
+    "lyapunov": lambda run, say: lyapunov_table(
+        replay_tangent(run.file, progress=Told(say, f"{run.name} again")), run.settings.rtol
     ),
     "stability": lambda run, say: stability_table(stability_of(run, say=say)),
     "equilibrium": lambda run, say: stability_table(stability_of(run, equilibrium=True, say=say)),

@@ -30,12 +30,32 @@ class StagedSimulation(Simulation):
             )
         return self.stepper
 
+    @property
+    def rows(self) -> tuple[tuple[float, ...], ...]:
+        """For each state of `stages`, the weights of the velocities before that lead to it."""
+        tableau = self.method.tableau
+        return tableau.a if tableau.first_same_as_last else (*tableau.a, tableau.b)
+
+    def weights_until(self, time: float) -> tuple[float, ...]:
+        """Return the weights of the velocities of `stages` that lead to a time in the last step.
+
+        With the size of the step, `taken`.
+        """
+        begun = self.time - self._taken
+        return self.method.tableau.interpolant(min(1.0, (time - begun) / self._taken))
+
+    @property
+    def taken(self) -> float:
+        """The size of the last step."""
+        return self._taken
+
     def stages(self) -> Iterator[State]:
-        """Yield the states of the stages of the last step, each valid until the next."""
+        """Yield the states of the last step's stages and its end, each valid until the next."""
         assert self._view is not None
-        for index in range(len(self.method.tableau.a)):
+        method = self.method
+        for index in range(len(method.tableau.a)):
             self._viewed = (-1, 0.0)
-            self.method.stage(
+            method.stage(
                 self.model,
                 self.state,
                 self._memory,
@@ -44,3 +64,5 @@ class StagedSimulation(Simulation):
                 out=self._view,
             )
             yield self._view
+        if not method.tableau.first_same_as_last:
+            yield self.state

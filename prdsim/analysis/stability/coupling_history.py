@@ -210,7 +210,7 @@ def replay_couplings(
     recorded = Recorded(trajectory)
     snapshots = _SnapshotCheck(trajectory, tolerance)
     history = integrate_couplings(
-        _up_to_last_snapshot(recorded),
+        up_to_last_snapshot(recorded),
         *recorded.data,
         **recorded.beginning,
         backend=backend,
@@ -221,7 +221,7 @@ def replay_couplings(
     return replace(history, difference=snapshots.difference)
 
 
-def _up_to_last_snapshot(recorded: Recorded) -> RunConfig:
+def up_to_last_snapshot(recorded: Recorded) -> RunConfig:
     """Return the configuration of a replay that ends at the file's last snapshot."""
     config, trajectory = recorded.config, recorded.trajectory
     last = trajectory.recorded_snapshots[-1]

@@ -235,20 +235,15 @@ def _through_the_run(
     simulation: StagedSimulation, propagators: Sequence[Propagator], R: HostArray, config: RunConfig
 ) -> Iterator[float]:
     """Yield the times of the ends of steps, the last the end time, up to which propagators went."""
-    K, last, tableau = config.groups or 1, config.end_time or 0.0, simulation.method.tableau
-    rows = tableau.a if tableau.first_same_as_last else (*tableau.a, tableau.b)
+    K, last, rows = config.groups or 1, config.end_time or 0.0, simulation.rows
     while not simulation.finished:
-        time = simulation.time
-        simulation.advance(next_view=time)
-        taken, until = simulation.time - time, min(simulation.time, last)
+        simulation.advance(next_view=simulation.time)
+        until = min(simulation.time, last)
         # The field of a control is that of this step: its beginning is looked at after it.
         groups = [Group.at(simulation, state, R, K) for state in simulation.stages()]
-        if not tableau.first_same_as_last:
-            groups.append(Group.at(simulation, simulation.state, R, K))
         end = Group.at(simulation, simulation.view(until), R, K)
-        fraction = (until - time) / taken
-        C, weights = [group.C for group in groups], tableau.interpolant(fraction)
-        step = Step(C, rows, weights, taken, groups[0], end)
+        C, weights = [group.C for group in groups], simulation.weights_until(until)
+        step = Step(C, rows, weights, simulation.taken, groups[0], end)
         for propagator in propagators:
             propagator.step(step)
         yield until

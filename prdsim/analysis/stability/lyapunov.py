@@ -1,0 +1,127 @@
+"""How predictable a run is: the growth of a small difference, by the tangent flow.
+
+A random difference of U, V, W, a is carried along with the run by the tangents of the method
+itself, the flow's Jacobian at its stages, eq. 14. The rate of its growth tends to the leading
+Lyapunov exponent; over a finite time it tells up to when a trajectory is known: from then on no
+question about one neuron has an answer ("which neuron", "where"), though functionals of all may be
+as definite as before ("how many", "how far on average").
+
+Gates stay as they are along a tangent. Runs that differ by more pass kinks at different times, and
+part sooner: `prdsim converge` measures that by twins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prdsim.analysis.stability.coupling_history import up_to_last_snapshot
+from prdsim.analysis.stability.jacobian_products import JacobianProducts
+from prdsim.config import RunConfig
+from prdsim.physics.randomness import Stream, generator
+from prdsim.physics.tangent import Linearization
+from prdsim.progress import Progress
+from prdsim.recorded import Recorded
+from prdsim.running.stages import StagedSimulation
+from prdsim.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from prdsim.backends.arrays import HostArray
+
+
+@dataclass(frozen=True)
+class TangentGrowth:
+    """Growth of a small difference at the ends of steps: ``times`` (T,), ``logs`` (T,) of it."""
+
+    times: HostArray
+    logs: HostArray
+
+    @property
+    def exponents(self) -> HostArray:
+        """The finite-time exponents, log(growth) / t, (T,)."""
+        exponents: HostArray = self.logs / self.times
+        return exponents
+
+    def horizon(self, error: float) -> float:
+        """Return the first time by which a difference of a size has grown to 1; NaN if none."""
+        grown = np.flatnonzero(np.maximum.accumulate(self.logs) >= -np.log(error))
+        return float(self.times[grown[0]]) if len(grown) else float("nan")
+
+
+def tangent_growth(
+    config: RunConfig,
+    X: HostArray,
+    Y: HostArray,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> TangentGrowth:
+    """Follow a random difference along a run to its end time; other arguments as of `Simulation`.
+
+    U is carried in coordinates in which lengths are those of the weights, the range chart.
+    Raises `ConfigError` for gd, without an end time, and as `Linearization` does; the errors of a
+    run.
+    """
+    shown = progress or Progress()
+    config = config.replace(chart="range", memory=None)
+    last = config.end_time or 0.0
+    times, logs, products = [], [], None
+    with StagedSimulation(config, X, Y, **options) as simulation:
+        rows, total = simulation.rows, 0.0
+        shown.start(*simulation.progress)
+        try:
+            while not simulation.finished:
+                simulation.advance(next_view=simulation.time)
+                slopes: list[HostArray] = []
+                for state, row in zip(simulation.stages(), rows, strict=True):
+                    if products is None:
+                        products = JacobianProducts(Linearization(simulation.model, state))
+                        difference = _first(config.seed, products.size)
+                    products.jacobian.at(state)
+                    there = _moved(difference, simulation.taken, row, slopes)
+                    slopes.append(products(there).astype(np.float64))
+                until = min(simulation.time, last)
+                weights = simulation.weights_until(until)
+                difference = _moved(difference, simulation.taken, weights, slopes)
+                size = float(np.linalg.norm(difference))
+                total, difference = total + np.log(size), difference / size
+                times.append(until)
+                logs.append(total)
+                shown.update(simulation.progress[0], simulation.step, total)
+        finally:
+            shown.close()
+    return TangentGrowth(np.array(times), np.array(logs))
+
+
+def _first(seed: int, size: int) -> HostArray:
+    """Return a random unit vector."""
+    vector = generator(seed, Stream.KRYLOV_START).standard_normal(size)
+    unit: HostArray = vector / np.linalg.norm(vector)
+    return unit
+
+
+def _moved(
+    start: HostArray, size: float, weights: tuple[float, ...], slopes: list[HostArray]
+) -> HostArray:
+    moved = start.copy()
+    for weight, slope in zip(weights, slopes, strict=False):
+        moved += size * weight * slope
+    return moved
+
+
+def replay_tangent(trajectory: Trajectory, *, progress: Progress | None = None) -> TangentGrowth:
+    """Follow a random difference along a run of a file, made again up to its last snapshot.
+
+    In the range chart: its numbers are the file's, up to rounding and what that grows to.
+    Raises `TrajectoryError` if the file cannot be read, and as `tangent_growth` does.
+    """
+    recorded = Recorded(trajectory)
+    beginning = {
+        key: value
+        for key, value in recorded.beginning.items()
+        if key in ("initial", "forcing_norms")
+    }
+    config = up_to_last_snapshot(recorded)
+    return tangent_growth(config, *recorded.data, progress=progress, **beginning)
