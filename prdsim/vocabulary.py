@@ -84,7 +84,7 @@ TABLES = {
     "neurons": "all of the above per neuron, at the last snapshot",
     "theorems": "Theorems 1 and 2 on a run of the preset theory, with their premises",
     "couplings": "integrated growth rates per neuron (runs again, in memory)",
-    "lyapunov": "growth of a small difference: how long neurons are known (runs again)",
+    "lyapunov": "growth of a small difference between kinks (runs again, in memory)",
     "stability": "leading eigenvalues of the Jacobian at the last snapshot",
     "equilibrium": "the same at the reaction equilibrium reached from there (small problems)",
     "scaling": "how reaction and diffusion scale at the initial draw",

@@ -1,13 +1,10 @@
 """How predictable a run is: the growth of a small difference, by the tangent flow.
 
 A random difference of U, V, W, a is carried along with the run by the tangents of the method
-itself, the flow's Jacobian at its stages, eq. 14. The rate of its growth tends to the leading
-Lyapunov exponent; over a finite time it tells up to when a trajectory is known: from then on no
-question about one neuron has an answer ("which neuron", "where"), though functionals of all may be
-as definite as before ("how many", "how far on average").
-
-Gates stay as they are along a tangent. Runs that differ by more pass kinks at different times, and
-part sooner: `prdsim converge` measures that by twins.
+itself, the flow's Jacobian at its stages, eq. 14. The rate of its growth is the leading finite-time
+Lyapunov exponent between kinks: gates are those of the run. Differences large enough that a gate
+changes in another stage jump there, by far more than they grow in between; `prdsim converge`
+measures that by twins, and `benchmarks/separation.py` sets both side by side.
 """
 
 from __future__ import annotations
@@ -43,11 +40,6 @@ class TangentGrowth:
         """The finite-time exponents, log(growth) / t, (T,)."""
         exponents: HostArray = self.logs / self.times
         return exponents
-
-    def horizon(self, error: float) -> float:
-        """Return the first time by which a difference of a size has grown to 1; NaN if none."""
-        grown = np.flatnonzero(np.maximum.accumulate(self.logs) >= -np.log(error))
-        return float(self.times[grown[0]]) if len(grown) else float("nan")
 
 
 def tangent_growth(

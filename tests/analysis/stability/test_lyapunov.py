@@ -10,9 +10,9 @@ from support_runs import make_run
 
 import prdsim
 from prdsim.analysis import open_recording
-from prdsim.analysis.run_tables import RUN_TABLES, lyapunov_table
+from prdsim.analysis.run_tables import RUN_TABLES
 from prdsim.analysis.stability import lyapunov
-from prdsim.analysis.stability.lyapunov import TangentGrowth, replay_tangent, tangent_growth
+from prdsim.analysis.stability.lyapunov import replay_tangent, tangent_growth
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
 from prdsim.physics.state import entries
@@ -90,16 +90,6 @@ def test_a_file_is_followed_to_its_last_snapshot(tmp_path):
         table = RUN_TABLES["lyapunov"](recording, silent)
     assert table.columns["time"][-1] == 0.4
     assert table.columns["exponent"][-1] == found.exponents[-1]
-
-
-def test_the_horizon_is_when_a_difference_has_grown_to_one():
-    times = np.linspace(0.1, 40.0, 400)
-    found = TangentGrowth(times, times.copy())
-    assert found.horizon(1e-3) == pytest.approx(np.log(1e3), abs=0.1)
-    assert np.isnan(found.horizon(1e-20))
-    about = lyapunov_table(found, 1e-3)
-    assert "(rtol) grows to 1 by t = 7" in about.notes[1]
-    assert "does not grow to 1" in lyapunov_table(TangentGrowth(times, -times), 1e-3).notes[0]
 
 
 def test_alternating_descent_has_no_tangent_flow():
