@@ -112,6 +112,7 @@ FIGURES = (
     "dispersion",
     "ranking",
     "stability",
+    "wavelengths",
     "movie",
 )
 """Figures that `prdsim plot` draws; see `prdsim.figures.FIGURES`."""

@@ -44,7 +44,7 @@ ALL_LABELS = ("without diffusion", "with diffusion")
 OF_THEORY = ("theorems", "bernoulli")
 DRAWN = tuple(name for name, kind in FIGURES.items() if kind.draw and name not in OF_THEORY)
 OF_RUNS = tuple(name for name in DRAWN if FIGURES[name].needs_run)
-OF_IMAGES = ("input", "filters", "changes", "features", "patterns")
+OF_IMAGES = ("input", "filters", "changes", "features", "patterns", "wavelengths")
 MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".pdf": b"%PDF-", ".svg": b"<?xml", ".gif": b"GIF89a"}
 
 
