@@ -16,7 +16,7 @@ from prdsim.vocabulary import FIGURES, MEASURES
 from prdsim.words import shown
 
 from .choices import RUNS, varying
-from .output import check_output, deliver, in_format, table_format
+from .output import check_figure, deliver, in_format, table_format
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def tabulate(
 
 def draw(words: Sequence[str], axes: Axes, output: Path | None, *, dpi: int, force: bool) -> None:
     """Draw a study's measure over an axis, or as a map over two."""
-    from prdsim.figures.style import SUFFIXES, write_figure
+    from prdsim.figures.style import write_figure
     from prdsim.study.drawing import draw_curves, draw_map
 
     if axes.by and axes.against:
@@ -84,9 +84,7 @@ def draw(words: Sequence[str], axes: Axes, output: Path | None, *, dpi: int, for
     _refuse_options_of_runs()
     if output is None:
         raise ConfigError(f"name the figure, such as -o {measure}.png")
-    if output.suffix not in SUFFIXES:
-        raise ConfigError(f"{output}: end the name in one of {', '.join(SUFFIXES)}")
-    check_output([output], force=force)
+    check_figure(output, force=force)
     if axes.against is None:
         figure = draw_curves(_curves(study, measure, over, axes.by), measure, over)
     else:

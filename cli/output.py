@@ -29,6 +29,15 @@ def check_output(paths: Iterable[Path], *, force: bool, inputs: Iterable[Path] =
         check_name(path, force=force)
 
 
+def check_figure(output: Path, *, force: bool) -> None:
+    """Refuse a name that is not of a figure's format, and what `check_output` refuses."""
+    from prdsim.figures.style import SUFFIXES
+
+    if output.suffix not in SUFFIXES:
+        raise ConfigError(f"{shown(output)}: end the name in one of {', '.join(SUFFIXES)}")
+    check_output([output], force=force)
+
+
 def table_format(
     form: str | None, output: Path | None, *, force: bool, inputs: Iterable[Path] = ()
 ) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from prdsim.errors import ConfigError
+
 from .choices import of_key, some
 from .shared_options import FILE_NAME, settings_option, takes_table_output
 
@@ -52,14 +54,16 @@ def command(
     from prdsim.datasets.configured import load_data
     from prdsim.progress import noting
 
-    from .output import check_output, deliver, in_format, table_format
+    from .output import check_figure, deliver, in_format, table_format
 
     given = {key: from_text(key, text) for key, text in parted(settings)}
     places = {"dataset": dataset, "data_dir": data_dir}
     given |= {key: value for key, value in places.items() if value is not None}
     form = table_format(form, output, force=force)
+    if "seed" in given:
+        raise ConfigError("seed cannot be set: --seeds has the draws 0, 1 and so on")
     if figure is not None:
-        check_output([figure], force=force)
+        check_figure(figure, force=force)
     found = []
     with noting() as note:
         for seed in range(seeds):

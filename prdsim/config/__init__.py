@@ -354,10 +354,7 @@ class RunConfig(Brief):
         return config_sha256(self.model_dump())
 
     def describes(self, values: Mapping[str, Any]) -> bool:
-        """Whether recorded keys and values are of runs with the same numbers.
-
-        Keys that they lack came later than the version that recorded them: they had the defaults.
-        """
+        """Whether recorded values are of the same numbers; keys that they lack had the defaults."""
         defaults = {name: field.default for name, field in RunConfig.model_fields.items()}
         return config_sha256({**defaults, **values}) == self.sha256()
 

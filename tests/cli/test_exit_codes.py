@@ -51,6 +51,7 @@ WRITING = (
     "analyze a.h5 distances -o FILE.csv",
     "compare a.h5 b.h5 distances -o FILE.csv",
     "plot a.h5 distances -o FILE.png",
+    "turing --seeds 1 --set samples=2 --set width=16 --set groups=8 --set end_time=0.1 -o FILE.csv",
 )
 WRITING_FOLDERS = (
     "plot a.h5 distances -o FILE",
