@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 from support_cli import assert_refused, caller
 
-SMALL = [
-    "samples=4",
-    "width=32",
-    "groups=16",
-    "critic_width=4",
-    "end_time=1",
-    "backend=numpy",
-    "rtol=0.01",
-]
-SET = [part for key in SMALL for part in ("--set", key)]
+SMALL = {"samples": 4, "width": 32, "groups": 16, "critic_width": 4, "end_time": 1, "rtol": 0.01}
+SET = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
 
 
 def test_the_table_the_file_and_the_figure(tmp_path, monkeypatch, capsys):
@@ -25,7 +17,6 @@ def test_the_table_the_file_and_the_figure(tmp_path, monkeypatch, capsys):
     )
     assert answer.code == 0, answer.err
     assert answer.out == ""
-    assert "seed 1: adversary" in answer.err
     header, none, adversary, *controls = (tmp_path / "t.csv").read_text().splitlines()
     assert header.startswith("condition,unstable,exponent,least,most,error,group_exponent,located")
     assert none.startswith("none,0,")
