@@ -11,15 +11,6 @@ from prdsim.errors import ConfigError
 from .choices import of_key, some
 from .shared_options import FILE_NAME, settings_option, takes_table_output
 
-_DEFAULTS = {
-    "samples": 16,
-    "width": 64,
-    "groups": 32,
-    "critic_width": 32,
-    "end_time": 20.0,
-    "threads": 1,
-}
-
 
 @click.command(name="turing")
 @click.option("--dataset", help="data set  [synthetic]", shell_complete=of_key("dataset"))
@@ -48,7 +39,11 @@ def command(
     coupled runs, and a verdict. Small runs (16 samples, 32 pairs of neurons, to t = 20) unless
     --set says otherwise.
     """
-    from prdsim.analysis.stability.symmetry_breaking import breaking_table, symmetry_breaking
+    from prdsim.analysis.stability.symmetry_breaking import (
+        SMALL,
+        breaking_table,
+        symmetry_breaking,
+    )
     from prdsim.config import RunConfig
     from prdsim.config.files import from_text, parted
     from prdsim.datasets.configured import load_data
@@ -67,7 +62,7 @@ def command(
     found = []
     with noting() as note:
         for seed in range(seeds):
-            config = RunConfig(**{**_DEFAULTS, **given, "seed": seed})
+            config = RunConfig(**{**SMALL, **given, "seed": seed})
             data = load_data(config)
             found += symmetry_breaking(config, data.X, data.Y, say=note)
     title = (

@@ -113,6 +113,7 @@ FIGURES = (
     "ranking",
     "stability",
     "wavelengths",
+    "turing",
     "movie",
 )
 """Figures that `prdsim plot` draws; see `prdsim.figures.FIGURES`."""

@@ -31,7 +31,7 @@ __all__ = ["FIGURES", "FigureKind", "Request", "check", "draw", "draw_request", 
 
 
 _MODULES = ("curves", "images", "symmetry", "forces", "general", "theory", "instability")
-for _module in (*_MODULES, "wavelengths"):
+for _module in (*_MODULES, "wavelengths", "symmetry_breaking"):
     import_module(f"{__name__}.{_module}")  # declares its figures, in this order
 FIGURES[movie.MOVIE.name] = movie.MOVIE
 

@@ -3,23 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import fill
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from prdsim.analysis.stability.symmetry_breaking import Outcome
+from prdsim.analysis.stability.symmetry_breaking import Outcome, small_like, symmetry_breaking
+from prdsim.figures.request import Request, draws, needs_samples
 from prdsim.figures.style import (
     CONDITION_LOOKS,
     GRAY,
+    annotate,
     body_of,
+    head,
     new_figure,
     settings,
     show_image,
 )
 from prdsim.symbols import CONDITIONS
+
+_SAMPLES = 16
+_MARKS: dict[str, dict[str, Any]] = {
+    "largest; bar: change with the tolerance": {"marker": "s", "color": GRAY},
+    "of a group without kinks": {"marker": "o", "color": GRAY, "markerfacecolor": "none"},
+    "the same by coupled runs": {"marker": "x", "color": "black"},
+}
+
+
+@draws(
+    "turing",
+    "whether a homogeneous state loses its stability, on a few samples (runs of its own)",
+    needs_samples,
+)
+def draw_turing(request: Request) -> Figure:
+    """Draw the Turing test with the adversary of the first run, on its first samples."""
+    run = request.runs[0]
+    X, Y = (np.ascontiguousarray(array[:, :_SAMPLES], float) for array in run.samples)
+    config = small_like(run.settings, X.shape[1])
+    found = symmetry_breaking(config, X, Y, say=request.say)
+    figure = draw_symmetry_breaking(found, "", run.grid)
+    of = f"the adversary of this run, its first {X.shape[1]} samples, {config.neurons_in_words}"
+    annotate(figure, [run], of)
+    return figure
 
 
 def draw_symmetry_breaking(
@@ -41,12 +67,6 @@ def draw_symmetry_breaking(
         if grid is not None:
             _draw_patterns(below[0], first, grid)
         figure.suptitle(title, fontsize=8.5)
-        text = (
-            "no kinks: tiny deviations; left: dotted at the larger tolerance; right: every draw, "
-            "bars: change with the tolerance; crosses: kappa* by coupled runs, of the group that "
-            "grows most without a kink, circles what is predicted of it"
-        )
-        figure.supxlabel(fill(text, 140), fontsize=7, color=GRAY)
         return figure
 
 
@@ -58,7 +78,7 @@ def _draw_growth(axes: Axes, first: dict[str, Outcome]) -> None:
             axes.plot(times, np.append(1.0, sizes), line, color=color, label=label)
     axes.set_yscale("log")
     axes.set(xlabel="t", ylabel="largest growth of a deviation")
-    axes.legend(fontsize=7)
+    head(axes, "first draw, no kinks; dotted: larger tolerance", columns=4)
 
 
 def _draw_kappa(axes: Axes, found: Sequence[Outcome]) -> None:
@@ -71,7 +91,10 @@ def _draw_kappa(axes: Axes, found: Sequence[Outcome]) -> None:
             axes.plot(x, each.expected, "o", color=color, markerfacecolor="none", markersize=7)
             axes.plot(x, each.located, "x", color="black", markersize=5)
     axes.set_xticks(range(len(CONDITIONS)), CONDITIONS, rotation=30)
-    axes.set_ylabel(r"$\kappa^*$: unstable below")
+    axes.set(xlabel="what acts beside the residual", ylabel=r"$\kappa^*$: unstable below")
+    for label, look in _MARKS.items():
+        axes.plot([], [], linestyle="", label=label, **look)
+    head(axes, "every draw", columns=2)
 
 
 def _draw_patterns(part: Any, first: dict[str, Outcome], grid: tuple[int, int]) -> None:

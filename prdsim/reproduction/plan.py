@@ -80,6 +80,7 @@ _BEYOND = (
 _GROWTH = (
     Picture("patterns", "What neurons grow towards, and where they went"),
     Picture("dispersion", "Growth along the spectrum of the inputs"),
+    Picture("turing", "Whether a homogeneous state loses its stability"),
 )
 _IMAGES = (
     _DISTANCES,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _REST = 1e-12  # of the loss at t = 0: the reaction flow has arrived
 _LONGEST = 1e4  # time of the reaction flow
-_STEPS = 20  # between looks at the loss
+_STEPS, _MOST_STEPS = 20, 1000  # between looks at the loss, and in all: the rest is least squares
 _FITTED = 1e-9  # of the norm of Y
 
 
@@ -56,8 +56,10 @@ def _at_rest(config: RunConfig, X: HostArray, Y: HostArray) -> dict[str, HostArr
     flow = config.replace(**alone, steps=None, snapshots=None, scalars=None, forcing="adversary")
     with Simulation(flow, X, Y) as simulation:
         first = simulation.observe()["loss_sup"]
-        while not simulation.finished and simulation.observe()["loss_sup"] > _REST * first:
+        while not simulation.finished and simulation.step < _MOST_STEPS:
             simulation.advance(_STEPS)
+            if simulation.observe()["loss_sup"] <= _REST * first:
+                break
         return {name: x.astype(np.float64) for name, x in simulation.weights().items()}
 
 

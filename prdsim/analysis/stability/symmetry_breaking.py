@@ -37,6 +37,17 @@ if TYPE_CHECKING:
 REFINED = 10.0
 """The ratio of the two tolerances."""
 
+SMALL: Mapping[str, Any] = {
+    "samples": 16,
+    "width": 64,
+    "groups": 32,
+    "critic_width": 32,
+    "end_time": 20.0,
+    "threads": 1,
+}
+"""Keys of a test that takes half a minute a draw."""
+
+_NO_NORM = 1e-300  # of a critic without a field: a control's must be positive
 _DEVIATION = 1e-8
 _LOCATED = 1e-3  # of kappa*
 _STILL = 1e-6  # a rate times the time: deviations stay as they are
@@ -118,11 +129,27 @@ def symmetry_breaking(
         group, kappa = located(fine, X, Y, state, finer)
         found.append(Outcome(condition, config.seed, coarse, finer, group, kappa))
         if condition == "adversary":
-            norm = mean_norm(keys, X, Y, start)
+            norm = max(mean_norm(keys, X, Y, start), _NO_NORM)
     return found
 
 
+def small_like(config: RunConfig, n: int) -> RunConfig:
+    """Return the configuration of a small test with the adversary of another run, on n samples.
+
+    To its end time, at most that of `SMALL`; to 1 for runs without. Groups are four times as many
+    as samples, so that they reach the targets.
+    """
+    keys = {"samples": n, "groups": 4 * n, "width": 8 * n, "threads": 1}
+    keys["critic_width"] = min(config.critic_width or config.width, SMALL["critic_width"])
+    keys["end_time"] = min(config.end_time or 1.0, SMALL["end_time"])
+    alike = ("seed", "diffusivity", "critic", "critic_rate", "gradient_penalty", "init_scale")
+    same = {name: getattr(config, name) for name in alike}
+    return RunConfig(**same, **keys, diffusion=True)
+
+
 def _check(config: RunConfig) -> None:
+    if not {"U", "V"} <= set(config.moving):
+        raise ConfigError("trainable: deviations of equal neurons are of U and V; let both move")
     if config.precision != "float64":
         raise ConfigError(f"precision: {config.precision} does not resolve tiny deviations")
     if not config.adaptive:
