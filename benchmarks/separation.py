@@ -3,7 +3,8 @@
     python benchmarks/separation.py
 
 Digits, 100 samples, 64 neurons, preset poster, rk4 at two steps: log10 of the growth of a random
-difference of all arrays by t = 10, 25, 50.
+difference of all arrays by t = 10, 25, 50, in the same direction for all. Sizes are shares of the
+norm of all weights.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from prdsim.analysis.stability.lyapunov import tangent_growth
+from prdsim.analysis.stability.jacobian_products import unpack
+from prdsim.analysis.stability.lyapunov import random_difference, tangent_growth
 from prdsim.config import RunConfig
 from prdsim.datasets.configured import load_data
+from prdsim.physics.charts import range_factors
+from prdsim.physics.state import entries
 from prdsim.running.simulation import Simulation
 
 TIMES = (10.0, 25.0, 50.0)
@@ -23,16 +27,18 @@ STEPS = (0.04, 0.02)
 
 
 def moved(
-    first: Mapping[str, np.ndarray], X: np.ndarray, size: float, moving: tuple[str, ...]
+    first: Mapping[str, np.ndarray], X: np.ndarray, size: float, config: RunConfig
 ) -> dict[str, np.ndarray]:
-    """Weights, each by a share of its norm away; those of U within the span of the inputs."""
-    random, found = np.random.default_rng(1), dict(first)
-    for name in moving:
-        shape = first[name].shape
-        change = random.standard_normal((shape[0], X.shape[1]) if name == "U" else shape)
-        change = change @ X.T if name == "U" else change
-        length = size * np.linalg.norm(first[name]) / np.linalg.norm(change)
-        found[name] = first[name] + length * change
+    """Weights, a share of their norm away in the direction in which the tangent begins."""
+    Q, _ = range_factors(X)
+    Q = np.eye(len(Q)) if Q.shape[0] == Q.shape[1] else Q  # the range chart is the weight chart
+    shapes = {name: first[name].shape for name in config.moving}
+    shapes["U"] = len(first["U"]), Q.shape[1]
+    unit = random_difference(config.seed, entries(shapes))
+    length = size * np.sqrt(sum(np.sum(array**2) for array in first.values()))
+    found = dict(first)
+    for name, part in unpack(unit, shapes).items():
+        found[name] = first[name] + length * (part @ Q.T if name == "U" else part)
     return found
 
 
@@ -40,7 +46,7 @@ def separation(config: RunConfig, X: np.ndarray, Y: np.ndarray, size: float) -> 
     """log10 of the growth of a difference, by the times."""
     one = Simulation(config, X, Y)
     first = {name: array.astype(float) for name, array in one.initial.items()}
-    pair = one, Simulation(config, X, Y, initial=moved(first, X, size, config.moving))
+    pair = one, Simulation(config, X, Y, initial=moved(first, X, size, config))
 
     def apart() -> float:
         one, other = (simulation.weights() for simulation in pair)

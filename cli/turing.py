@@ -7,9 +7,20 @@ from pathlib import Path
 import click
 
 from prdsim.errors import ConfigError
+from prdsim.words import shown
 
 from .choices import of_key, some
 from .shared_options import FILE_NAME, settings_option, takes_table_output
+
+_SET_HERE = (
+    "seed",
+    "diffusion",
+    "forcing",
+    "forcing_norm",
+    "coupling",
+    "group_deviation",
+    "output",
+)
 
 
 @click.command(name="turing")
@@ -55,14 +66,20 @@ def command(
     places = {"dataset": dataset, "data_dir": data_dir}
     given |= {key: value for key, value in places.items() if value is not None}
     form = table_format(form, output, force=force)
-    if "seed" in given:
-        raise ConfigError("seed cannot be set: --seeds has the draws 0, 1 and so on")
+    for key in _SET_HERE:
+        if key in given:
+            raise ConfigError(f"{key} cannot be set: turing sets it for each run")
     if figure is not None:
+        if output == figure:
+            raise ConfigError(f"{shown(figure)}: name two files, for the figure and for the table")
         check_figure(figure, force=force)
+    keys = {**SMALL, **given}
+    if "groups" not in given and isinstance(keys["width"], int):
+        keys["groups"] = keys["width"] // 2
     found = []
     with noting() as note:
         for seed in range(seeds):
-            config = RunConfig(**{**SMALL, **given, "seed": seed})
+            config = RunConfig(**{**keys, "seed": seed})
             data = load_data(config)
             found += symmetry_breaking(config, data.X, data.Y, say=note)
     title = (

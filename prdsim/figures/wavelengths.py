@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from prdsim.analysis import Recording, growth_of
 from prdsim.analysis.patterns.order import radial_spectrum
@@ -41,6 +42,7 @@ def draw_wavelengths(request: Request) -> Figure:
             shares = power / (power.max(initial=0.0) or 1.0)
             axes.plot(np.arange(1, len(shares) + 1), shares, label=name, **look)
         axes.set(xlabel="waves along the side")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         head(axes, f"{run.label}, t = {run.time[-1]:.4g}", columns=2)
     panels[0].set_ylabel("power, of its largest")
     annotate(figure, runs, "spectra at the last snapshot")

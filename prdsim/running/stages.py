@@ -23,11 +23,10 @@ class StagedSimulation(Simulation):
     @property
     def method(self) -> RungeKutta:
         """The method of the steps."""
-        if not isinstance(self.stepper, RungeKutta) or self._view is None:
-            raise ConfigError(
-                f"integrator: {self.config.integrator} to "
-                f"{'no end time' if self._view is None else 'an end time'} has no stages of a flow"
-            )
+        if not isinstance(self.stepper, RungeKutta):
+            raise ConfigError(f"integrator: the steps of {self.config.integrator} have no tangents")
+        if self._view is None:
+            raise ConfigError("end_time: only runs to an end time are followed by tangents")
         return self.stepper
 
     @property

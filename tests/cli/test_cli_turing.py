@@ -31,8 +31,9 @@ def test_the_table_the_file_and_the_figure(tmp_path, monkeypatch, capsys):
     ("arguments", "code", "said"),
     [
         ("--set seed=1", 2, "seed cannot be set"),
+        ("--figure t.png -o t.png --format csv", 2, "name two files"),
         ("--set coupling=0.1", 2, "coupling cannot be set"),
-        ("--set groups=2 --set samples=12", 2, "2 groups do not reach the targets"),
+        ("--set groups=2 --set samples=12", 2, "groups = 2 do not reach the targets"),
         ("--set integrator=gd", 2, "gd has no tolerance"),
         ("--dataset no-such", 3, "no-such"),
         ("--figure t.txt", 2, "t.txt"),

@@ -44,8 +44,8 @@ def homogeneous_state(config: RunConfig, X: HostArray, Y: HostArray) -> dict[str
     left = float(np.linalg.norm(Y - s * V @ H))
     if not left <= _FITTED * float(np.linalg.norm(Y)):
         raise ConfigError(
-            f"groups: {K} groups do not reach the targets of {X.shape[1]} samples (a residual of "
-            f"{left:.2g} is left); give more groups, or fewer samples"
+            f"groups = {K} do not reach the targets of {X.shape[1]} samples (a residual of "
+            f"{left:.2g} is left); give more groups, fewer samples, or a smaller rtol"
         )
     return {**weights, "U": U, "V": V}
 

@@ -70,7 +70,7 @@ def tangent_growth(
                 for state, row in zip(simulation.stages(), rows, strict=True):
                     if products is None:
                         products = JacobianProducts(Linearization(simulation.model, state))
-                        difference = _first(config.seed, products.size)
+                        difference = random_difference(config.seed, products.size)
                     products.jacobian.at(state)
                     there = _moved(difference, simulation.taken, row, slopes)
                     slopes.append(products(there).astype(np.float64))
@@ -87,8 +87,8 @@ def tangent_growth(
     return TangentGrowth(np.array(times), np.array(logs))
 
 
-def _first(seed: int, size: int) -> HostArray:
-    """Return a random unit vector."""
+def random_difference(seed: int, size: int) -> HostArray:
+    """Return a random unit vector, the arrays that move one after another, U in the range chart."""
     vector = generator(seed, Stream.KRYLOV_START).standard_normal(size)
     unit: HostArray = vector / np.linalg.norm(vector)
     return unit

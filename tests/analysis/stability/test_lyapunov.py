@@ -11,8 +11,11 @@ from support_runs import make_run
 import prdsim
 from prdsim.analysis import open_recording
 from prdsim.analysis.run_tables import RUN_TABLES
-from prdsim.analysis.stability import lyapunov
-from prdsim.analysis.stability.lyapunov import replay_tangent, tangent_growth
+from prdsim.analysis.stability.lyapunov import (
+    random_difference,
+    replay_tangent,
+    tangent_growth,
+)
 from prdsim.config import RunConfig
 from prdsim.errors import ConfigError
 from prdsim.physics.state import entries
@@ -32,7 +35,7 @@ def differences(config: RunConfig, size: float) -> float:
     with Simulation(config, X, Y) as one:
         first = {name: array.astype(float) for name, array in one.initial.items()}
     shapes = {name: array.shape for name, array in first.items() if name in config.moving}
-    unit = lyapunov._first(config.seed, entries(shapes))
+    unit = random_difference(config.seed, entries(shapes))
     parts = np.split(unit, np.cumsum([np.prod(shape) for shape in shapes.values()])[:-1])
     moved = {
         **first,
@@ -94,7 +97,7 @@ def test_a_file_is_followed_to_its_last_snapshot(tmp_path):
 
 def test_alternating_descent_has_no_tangent_flow():
     keys = {"integrator": "gd", "step_size": 0.01}
-    with pytest.raises(ConfigError, match="gd to an end time has no stages of a flow"):
+    with pytest.raises(ConfigError, match="the steps of gd have no tangents"):
         tangent_growth(RunConfig(**KEYS, **keys), X, Y)
-    with pytest.raises(ConfigError, match="bs23 to no end time"):
+    with pytest.raises(ConfigError, match="only runs to an end time"):
         tangent_growth(RunConfig(**{**KEYS, "end_time": None, "steps": 3}), X, Y)

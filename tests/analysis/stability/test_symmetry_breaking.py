@@ -56,7 +56,7 @@ def test_states_that_cannot_be():
     for keys, message in (
         ({"groups": None}, "groups of at least two"),
         ({"groups": 24}, "groups of at least two"),
-        ({"groups": 2}, "2 groups do not reach the targets of 6 samples"),
+        ({"groups": 2}, "groups = 2 do not reach the targets of 6 samples"),
     ):
         with pytest.raises(ConfigError, match=message):
             homogeneous_state(RunConfig(**{**KEYS, **keys}), X, Y)
@@ -160,10 +160,11 @@ def test_the_table_has_a_row_a_condition_and_a_verdict(tested):
         by_name["adversary"]["group_exponent"], rel=0.02
     )
     assert by_name["none"]["located"] is None
-    stable, unstable, controls = table.notes
+    stable, unstable, located, controls = table.notes
     assert stable.startswith("without diffusion every deviation stays as it is")
     assert unstable.startswith("with the adversary the state is unstable below kappa* in 1 of 1 ")
-    assert all(name in controls for name in CONTROLS)
+    assert located.startswith("coupled runs find kappa* of groups without kinks to ")
+    assert all(f"{name} faster in " in controls for name in CONTROLS)
 
 
 def like(condition: str, exponent: float, error: float = 0.001) -> Outcome:
@@ -185,12 +186,13 @@ def like(condition: str, exponent: float, error: float = 0.001) -> Outcome:
 def test_the_verdict_can_come_out_otherwise():
     rates = dict.fromkeys(CONTROLS, 0.01) | {"none": 0.0, "adversary": 0.1}
     *_, own = breaking_table([like(c, rates[c]) for c in CONDITIONS], "").notes
-    assert own.endswith("slower: static, common, shuffled, white, slow")
+    assert own.endswith("slow faster in 0, slower in 1; it is the adversary's own")
     rates |= {"none": 0.2, "adversary": 0.0005, "static": 0.001, "white": 0.3}
-    moves, stays, own = breaking_table([like(c, rates[c]) for c in CONDITIONS], "").notes
+    moves, stays, located, own = breaking_table([like(c, rates[c]) for c in CONDITIONS], "").notes
     assert "CHANGES, by a factor of 1 + 0.2" in moves
     assert "in 0 of 1 draws" in stays
-    assert "faster: common, shuffled, white, slow; cannot be told: static" in own
+    assert "to 0 %" in located
+    assert "errors: static faster in 0, slower in 0, open in 1; common faster in 1, slower" in own
     assert own.endswith("it is not the adversary's alone")
 
 
@@ -211,7 +213,8 @@ def test_keys_that_are_set_by_the_test_and_runs_without_a_tolerance_are_refused(
         ({"diffusivity": 0.0}, "diffusivity cannot be 0"),
         ({"integrator": "rk4"}, "rk4 has no tolerance"),
         ({"precision": "float32"}, "float32 does not resolve"),
-        ({"end_time": None, "steps": 5}, "deviations grow to a time"),
+        ({"steps": 5}, "deviations grow to a time"),
+        ({"trainable": "U,W,a"}, "let both move"),
     ):
         with pytest.raises(ConfigError, match=message):
             symmetry_breaking(RunConfig(**{**KEYS, **keys}), X, Y)
