@@ -159,7 +159,8 @@ def _for_each(names: list[str], act: Callable[[str], None]) -> int:
 
 def _listing(figures: dict[str, FigureKind]) -> str:
     rows = [
-        f"  {kind.name:11}{kind.caption}" + (f" (poster, figure {kind.poster})" * bool(kind.poster))
+        f"  {kind.name:12} {kind.caption}"
+        + (f" (poster, figure {kind.poster})" * bool(kind.poster))
         for kind in figures.values()
     ]
     return "\n".join(["figures: prdsim plot RUN.h5... FIGURE...", *rows])

@@ -19,6 +19,7 @@ from test_docs import check_command
 
 import prdsim
 from prdsim.analysis.comparison import Comparison, compare
+from prdsim.analysis.stability.symmetry_breaking import SMALL
 from prdsim.analysis.theory.scaling import Sizes, measure_scaling
 from prdsim.convergence.judgment import judge
 from prdsim.convergence.report import Report
@@ -47,11 +48,12 @@ FEW = (plan._DISTANCES, plan._IMAGES[1], plan._BEYOND[0])  # figures that are dr
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_scaling():
-    """Two draws in place of 24: ten seconds otherwise."""
+def _quick_figures():
+    """Two draws in place of 24, and a Turing test to a short time: a minute otherwise."""
     quick = measure_scaling(Sizes(8, 8, 8, 4), draws=2, backend="numpy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(general, "scaling_like", lambda _: quick)
+        patch.setitem(SMALL, "end_time", 0.1)
         yield
 
 
