@@ -159,8 +159,7 @@ def _for_each(names: list[str], act: Callable[[str], None]) -> int:
 
 def _listing(figures: dict[str, FigureKind]) -> str:
     rows = [
-        f"  {kind.name:12} {kind.caption}"
-        + (f" (poster, figure {kind.poster})" * bool(kind.poster))
+        f"  {kind.name:13}{kind.caption}" + (f" (poster, figure {kind.poster})" * bool(kind.poster))
         for kind in figures.values()
     ]
     return "\n".join(["figures: prdsim plot RUN.h5... FIGURE...", *rows])

@@ -1,7 +1,7 @@
 """How predictable a run is: the growth of a small difference, by the tangent flow.
 
 A random difference of U, V, W, a is carried along with the run by the tangents of the method
-itself, the flow's Jacobian at its stages, eq. 14. The rate of its growth is the leading finite-time
+itself, the flow's Jacobian at its stages, eq. 14. The rate of its growth tends to the leading
 Lyapunov exponent between kinks: gates are those of the run. Differences large enough that a gate
 changes in another stage jump there, by far more than they grow in between; `prdsim converge`
 measures that by twins, and `benchmarks/separation.py` sets both side by side.
