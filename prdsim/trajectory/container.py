@@ -287,7 +287,7 @@ def read_map(path: Path, fd: int, groups: Collection[str] | None = None) -> File
             return map_of(path, os.fstat(fd).st_size, file, groups)
     except StructureError as error:
         raise _damaged(path, str(error)) from None
-    except (PrdsimError, MemoryError):
+    except (PrdsimError, MemoryError, ImportError):  # the last: h5py itself cannot be used
         raise
     except Exception as error:  # whatever HDF5 and h5py make of a file that anyone may have made
         if "truncated" in str(error):

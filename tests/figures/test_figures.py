@@ -32,6 +32,7 @@ from prdsim.analysis.patterns.embedding import principal_plane
 from prdsim.analysis.patterns.neurons import hidden_distances
 from prdsim.analysis.patterns.order import morans_i
 from prdsim.analysis.patterns.subspace import trajectory_shares
+from prdsim.analysis.stability.symmetry_breaking import SMALL
 from prdsim.analysis.theory.forces import FORCES
 from prdsim.analysis.theory.scaling import Sizes, measure_scaling
 from prdsim.analysis.theory.theorem_report import recorded_residual, theorem_report
@@ -61,11 +62,12 @@ def runs(paths):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_scaling():
-    """Two draws in place of 24, at sizes as small: ten seconds otherwise."""
+def _quick_figures():
+    """Two draws in place of 24, sizes as small, short Turing tests: half a minute otherwise."""
     quick = measure_scaling(Sizes(8, 8, 8, 4), draws=2, backend="numpy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(general, "scaling_like", lambda _: quick)
+        patch.setitem(SMALL, "end_time", 0.1)
         yield
 
 
