@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import table
 from scipy.linalg import eigh
 from scipy.optimize import curve_fit
 
@@ -137,15 +138,13 @@ def tabulated(rows: list[dict[str, Any]]) -> str:
             cells += [f"{fit['limit']:.4g} ± {fit['limit_error']:.1g}"]
             cells += [f"{fit['p']:.2f} ± {fit['p_error']:.1g}"]
             side = "with" if diffusion else "without"
-            lines.append(f"| {side} | {name} | " + " | ".join(cells) + " |")
+            lines.append([side, name, *cells])
             if not diffusion:
                 lines.append(_beside_the_kernel(ours, name))
-    head = " | ".join(f"m = {m}" for m in WIDTHS)
-    rule = "|---" * (len(WIDTHS) + 4) + "|"
-    return "\n".join([f"| | | {head} | limit | p |", rule, *lines])
+    return table(["", "", *(f"m = {m}" for m in WIDTHS), "limit", "p"], lines)
 
 
-def _beside_the_kernel(rows: list[dict[str, Any]], name: str) -> str:
+def _beside_the_kernel(rows: list[dict[str, Any]], name: str) -> list[str]:
     """The relative difference from the limit of the same draw, root mean square over seeds."""
     apart = []
     for m in WIDTHS:
@@ -153,9 +152,8 @@ def _beside_the_kernel(rows: list[dict[str, Any]], name: str) -> str:
         parts = [row["fine"][name] / row["kernel"][name] - 1.0 for row in at]
         apart.append(float(np.sqrt(np.mean(np.square(parts)))))
     (slope, _), covariance = np.polyfit(np.log(WIDTHS), np.log(apart), 1, cov=True)
-    cells = " | ".join(f"{value:.2%}" for value in apart)
     p = f"{-slope:.2f} ± {np.sqrt(covariance[0, 0]):.1g}"
-    return f"| | from the kernel limit | {cells} | 0 | {p} |"
+    return ["", "from the kernel limit", *(f"{value:.2%}" for value in apart), "0", p]
 
 
 def main() -> None:

@@ -13,8 +13,7 @@ Normalization = Literal["unit", "none"]
 Target = Literal["labels", "scalar", "inputs"]
 ForcingKind = Literal["adversary", "static", "common", "shuffled", "white", "slow"]
 
-_, *_OTHERS = get_args(ForcingKind)
-CONTROLS: tuple[str, ...] = tuple(_OTHERS)
+CONTROLS: tuple[str, ...] = get_args(ForcingKind)[1:]
 """What acts in the critic's place."""
 
 CONDITIONS = ("none", "adversary", *CONTROLS)

@@ -30,8 +30,10 @@ from prdsim.trajectory import Trajectory
 __all__ = ["FIGURES", "FigureKind", "Request", "check", "draw", "draw_request", "write"]
 
 
-_MODULES = ("curves", "images", "symmetry", "forces", "general", "theory", "instability")
-for _module in (*_MODULES, "wavelengths", "symmetry_breaking"):
+for _module in (
+    *("curves", "images", "symmetry", "forces", "general", "theory", "instability"),
+    *("wavelengths", "symmetry_breaking"),
+):
     import_module(f"{__name__}.{_module}")  # declares its figures, in this order
 FIGURES[movie.MOVIE.name] = movie.MOVIE
 

@@ -6,12 +6,16 @@ to stage, and only a mean that is weighted as the method weights its stages is t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from prdsim.errors import ConfigError
 from prdsim.physics.state import State
 from prdsim.running.runge_kutta import RungeKutta
 from prdsim.running.simulation import Simulation
+
+if TYPE_CHECKING:
+    from prdsim.backends.arrays import HostArray
 
 
 class StagedSimulation(Simulation):
@@ -65,3 +69,27 @@ class StagedSimulation(Simulation):
             yield self._view
         if not method.tableau.first_same_as_last:
             yield self.state
+
+
+def carried(
+    start: HostArray,
+    size: float,
+    rows: Iterable[Sequence[float]],
+    weights: Sequence[float],
+    derivatives: Iterable[Callable[[HostArray], HostArray]],
+) -> HostArray:
+    """Return where a step of a size carries a tangent, given the linear derivative at each stage.
+
+    ``rows`` and ``weights`` are those of a `StagedSimulation`.
+    """
+    slopes: list[HostArray] = []
+
+    def moved(shares: Sequence[float]) -> HostArray:
+        end = start.copy()
+        for share, slope in zip(shares, slopes, strict=False):
+            end += size * share * slope
+        return end
+
+    for derivative, row in zip(derivatives, rows, strict=True):
+        slopes.append(derivative(moved(row)))
+    return moved(weights)

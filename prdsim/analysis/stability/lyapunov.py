@@ -9,6 +9,7 @@ measures that by twins, and `benchmarks/separation.py` sets both side by side.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from prdsim.physics.randomness import Stream, generator
 from prdsim.physics.tangent import Linearization
 from prdsim.progress import Progress
 from prdsim.recorded import Recorded
-from prdsim.running.stages import StagedSimulation
+from prdsim.running.stages import StagedSimulation, carried
 from prdsim.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -59,24 +60,18 @@ def tangent_growth(
     shown = progress or Progress()
     config = config.replace(chart="range", memory=None)
     last = config.end_time or 0.0
-    times, logs, products = [], [], None
+    times, logs, total = [], [], 0.0
     with StagedSimulation(config, X, Y, **options) as simulation:
-        rows, total = simulation.rows, 0.0
+        rows = simulation.rows
+        products = JacobianProducts(Linearization(simulation.model, simulation.state))
+        difference = random_difference(config.seed, products.size)
         shown.start(*simulation.progress)
         try:
             while not simulation.finished:
                 simulation.advance(next_view=simulation.time)
-                slopes: list[HostArray] = []
-                for state, row in zip(simulation.stages(), rows, strict=True):
-                    if products is None:
-                        products = JacobianProducts(Linearization(simulation.model, state))
-                        difference = random_difference(config.seed, products.size)
-                    products.jacobian.at(state)
-                    there = _moved(difference, simulation.taken, row, slopes)
-                    slopes.append(products(there).astype(np.float64))
                 until = min(simulation.time, last)
-                weights = simulation.weights_until(until)
-                difference = _moved(difference, simulation.taken, weights, slopes)
+                weights, derivatives = simulation.weights_until(until), _along(simulation, products)
+                difference = carried(difference, simulation.taken, rows, weights, derivatives)
                 size = float(np.linalg.norm(difference))
                 total, difference = total + np.log(size), difference / size
                 times.append(until)
@@ -87,20 +82,20 @@ def tangent_growth(
     return TangentGrowth(np.array(times), np.array(logs))
 
 
+def _along(
+    simulation: StagedSimulation, products: JacobianProducts
+) -> Iterator[Callable[[HostArray], HostArray]]:
+    """Yield the Jacobian's products in float64 at each stage of the last step, in turn."""
+    for state in simulation.stages():
+        products.jacobian.at(state)
+        yield lambda tangent: products(tangent).astype(np.float64)
+
+
 def random_difference(seed: int, size: int) -> HostArray:
     """Return a random unit vector, the arrays that move one after another, U in the range chart."""
     vector = generator(seed, Stream.KRYLOV_START).standard_normal(size)
     unit: HostArray = vector / np.linalg.norm(vector)
     return unit
-
-
-def _moved(
-    start: HostArray, size: float, weights: tuple[float, ...], slopes: list[HostArray]
-) -> HostArray:
-    moved = start.copy()
-    for weight, slope in zip(weights, slopes, strict=False):
-        moved += size * weight * slope
-    return moved
 
 
 def replay_tangent(trajectory: Trajectory, *, progress: Progress | None = None) -> TangentGrowth:

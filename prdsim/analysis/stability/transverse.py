@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from prdsim.physics.charts import range_factors
 from prdsim.physics.groups import group_means, within_groups
 from prdsim.progress import Progress
 from prdsim.running.simulation import Simulation
-from prdsim.running.stages import StagedSimulation
+from prdsim.running.stages import StagedSimulation, carried
 
 if TYPE_CHECKING:
     from prdsim.backends.arrays import HostArray
@@ -100,21 +101,11 @@ class Propagator:
 
     def step(self, step: Step) -> None:
         """Go through a step."""
-        slopes: list[HostArray] = []
-        for C, row in zip(step.C, step.rows, strict=True):
-            slopes.append(self._slope(C, self._moved(step.size, row, slopes)))
-        self.matrices = self._moved(step.size, step.weights, slopes)
+        derivatives = (partial(self._slope, C) for C in step.C)
+        self.matrices = carried(self.matrices, step.size, step.rows, step.weights, derivatives)
         if self._kinks:
             for group in np.flatnonzero((step.begin.gates != step.end.gates).any(axis=1)):
                 self._cross(int(group), step.begin, step.end)
-
-    def _moved(
-        self, size: float, weights: Sequence[float], slopes: Sequence[HostArray]
-    ) -> HostArray:
-        moved = self.matrices.copy()
-        for weight, slope in zip(weights, slopes, strict=False):
-            moved += size * weight * slope
-        return moved
 
     def _slope(self, C: HostArray, Phi: HostArray) -> HostArray:
         """Return (S - kappa) Phi, eq. 18."""
@@ -172,7 +163,7 @@ class Group:
 class Step:
     """A step of a method, or its beginning: C of the groups at the stages and at its end.
 
-    Stage i starts from the ``rows[i]`` of the slopes before it; ``weights`` are of what is wanted.
+    ``rows[i]`` are the weights of the slopes that lead to stage i, ``weights`` those to the end.
     """
 
     C: Sequence[HostArray]
