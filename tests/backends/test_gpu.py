@@ -21,9 +21,14 @@ from support import (
 )
 from support_backends import elementwise, failures, precision
 
+from prdsim.analysis.stability.homogeneous import homogeneous_state
+from prdsim.analysis.stability.lyapunov import tangent_growth
+from prdsim.analysis.stability.symmetry_breaking import located
+from prdsim.analysis.stability.transverse import transverse_growth
 from prdsim.backends import get_backend
 from prdsim.config import Resolved, RunConfig
 from prdsim.errors import BackendUnavailableError, ConfigError
+from prdsim.physics.groups import deviated
 from prdsim.running.resuming import resume
 from prdsim.running.runner import run
 from prdsim.running.simulation import Simulation
@@ -115,6 +120,32 @@ def test_scalars_agree_with_numpy():
             simulation.advance(2)
             rows.append(simulation.observe())
     assert differing(large_problem(), rows[1], rows[0], rel=1e-9) == []
+
+
+@pytest.mark.parametrize("integrator", INTEGRATORS)
+def test_coupled_groups_agree_with_numpy(integrator):
+    problem = random_problem(2, d_in=20, d_out=4, n=15, m=24, m_c=12)
+    keys = {**PAPER, "integrator": integrator, "groups": 6, "coupling": 0.7}
+    expected, computed = (final(problem, name, 20, **keys) for name in ("numpy", "cupy"))
+    assert worst(computed, expected) < 1e-11
+
+
+def followed(backend: str) -> tuple[Any, ...]:
+    """The growth of a difference along a run; that of deviations within groups, and kappa*."""
+    keys: dict[str, Any] = {"backend": backend, "diffusion": True, "end_time": 1.0, "rtol": 1e-3}
+    keys |= {"width": 24, "critic_width": 8}
+    X = np.random.default_rng(0).standard_normal((12, 6))
+    X, Y = X / np.linalg.norm(X, axis=0), np.eye(3)[:, np.arange(6) % 3]
+    along = tangent_growth(RunConfig(**keys), X, Y)
+    config = RunConfig(**keys, groups=8)
+    state = homogeneous_state(config, X, Y)
+    free = transverse_growth(config, X, Y, initial=deviated(state, 8, 0, X, 1e-8))
+    return along.times, along.logs, free.smooth.largest[-1], located(config, X, Y, state, free)
+
+
+def test_tangents_and_the_turing_test_agree_with_numpy():
+    for computed, expected in zip(followed("cupy"), followed("numpy"), strict=True):
+        np.testing.assert_allclose(computed, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("integrator", ["gd", "bs23"])
