@@ -210,20 +210,26 @@ def judged(config: RunConfig) -> Judgment:
 def fixed_steps(problem: Problem, updates: int, longest: float) -> dict[str, Any]:
     """Return the steps of gd that err no more than is stated of prdsim's run, and all tried.
 
-    If none does, they are the smallest; their errors are in the report.
+    If none does, they are the smallest; their errors are in the report, None where steps diverge.
     """
-    end, tried, divisor = float(problem.config.end_time or 0.0), {}, 1
+    end, divisor = float(problem.config.end_time or 0.0), 1
+    tried: dict[int, dict[str, float] | None] = {}
     while True:
         steps = ceil(end * divisor / longest)
         config = alternating(problem.config, updates, end / steps)
         _say(f"{problem.name}: gd, {updates} updates, {steps} steps")
         with Simulation(config, problem.X, problem.Y, initial=problem.initial) as simulation:
             simulation.advance(steps)
-            found = functionals(problem, simulation.weights())
-        tried[steps] = problem.errors(found)
-        ratios = [tried[steps][name] / problem.end.stated[name] for name in FUNCTIONALS]
-        if hypot(*ratios) <= sqrt(len(ratios)) or divisor == LARGEST_DIVISOR:
-            return {"steps": steps, "divisor": divisor, "functionals": found, "tried": tried}
+            weights = simulation.weights()
+        tried[steps] = None  # such steps diverge
+        if all(np.isfinite(array).all() for array in weights.values()):
+            found = functionals(problem, weights)
+            tried[steps] = errors = problem.errors(found)
+            ratios = [errors[name] / problem.end.stated[name] for name in FUNCTIONALS]
+            if hypot(*ratios) <= sqrt(len(ratios)) or divisor == LARGEST_DIVISOR:
+                return {"steps": steps, "divisor": divisor, "functionals": found, "tried": tried}
+        if divisor == LARGEST_DIVISOR:
+            raise RuntimeError(f"{problem.name}: gd diverges with all fixed steps that are tried")
         divisor *= 2
 
 

@@ -69,6 +69,18 @@ def test_the_smallest_step_is_taken_if_none_is_accurate(problem, monkeypatch):
     assert (found["divisor"], found["steps"], list(found["tried"])) == (4, 80, [20, 40, 80])
 
 
+def test_steps_that_diverge_are_no_candidates(problem, monkeypatch):
+    longer = replace(problem, config=problem.config.replace(end_time=300.0))
+    monkeypatch.setattr(converged, "LARGEST_DIVISOR", 32)
+    tried = converged.fixed_steps(longer, 5, longest=5.0)["tried"]
+    diverged = [errors is None for errors in tried.values()]
+    assert diverged[0]
+    assert not diverged[-1]
+    monkeypatch.setattr(converged, "LARGEST_DIVISOR", 1)
+    with pytest.raises(RuntimeError, match="gd diverges with all fixed steps"):
+        converged.fixed_steps(longer, 5, longest=5.0)
+
+
 def test_other_numbers_end_the_program(problem):
     right = problem.end.truth
     allowed = dict.fromkeys(FUNCTIONALS, 0.01)
@@ -97,9 +109,7 @@ def test_diffrax_takes_the_same_step_with_the_same_error(problem):
     given = (0.0, size, rival.parameters, rival._data)
     new, error, *_ = method.step(term, *given, method.init(term, *given), made_jump=False)
     with Simulation(config, problem.X, problem.Y) as ours:
-        state, norm = ours.stepper.step(
-            ours.model, ours.state, ours._memory, index=0, step_size=size
-        )
+        state, norm = ours.stepper.attempt(ours.model, ours.state, ours._memory, step_size=size)
         for array, value in zip(new, ours.model.weights(state).values(), strict=True):
             np.testing.assert_allclose(array.T, value, rtol=0, atol=1e-13)
     assert float(diffrax_rival._controller().norm(error)) == pytest.approx(norm, rel=1e-9)
