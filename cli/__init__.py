@@ -36,6 +36,7 @@ _VERBS = {
     "repair": "Save what is whole in a damaged trajectory file.",
     "analyze": "Measure the patterns of a run, or of a study: tables, CSV or JSON.",
     "plot": "Draw figures of runs, movies, and curves of studies.",
+    "report": "Make one page to explore runs: filters over time, curves, measures.",
     "compare": "Compare runs with diffusion to runs without.",
     "converge": "Assess how far a run's numbers can be trusted.",
     "sweep": "Run a study: many runs that differ in a few settings.",
@@ -123,7 +124,7 @@ def main() -> None:
     except OSError as error:
         code = _failed(error)
     except Exception as error:
-        code = report(error)
+        code = tell(error)
     drop_unwritable()
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -160,7 +161,7 @@ def _stopped(number: int, frame: object) -> None:  # noqa: ARG001
     os._exit(128 + number)
 
 
-def report(error: Exception, about: str = "") -> int:
+def tell(error: Exception, about: str = "") -> int:
     """Print an error, in one line after its subject ``about`` if given; return the exit code."""
     if "PRDSIM_TRACEBACK" in os.environ:
         from traceback import format_exception

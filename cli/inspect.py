@@ -66,11 +66,12 @@ def command(path: Path, as_json: bool, check: bool) -> int:
 def _summary(trajectory: Trajectory) -> tuple[dict[str, Any], str, bool]:
     """Return the report, its text, and whether the file of its discretization cannot be read."""
     from prdsim.recorded import Recorded
+    from prdsim.running.accuracy import signs_of
 
     state = trajectory.live_status()
     config = Recorded(trajectory).config
     report = _report(trajectory, config, state)
-    report["warnings"] = _warnings(trajectory, config)
+    report["warnings"] = signs_of(trajectory, config)
     report["discretization"], unread = _discretization(trajectory)
     return report, _text(report, config), unread
 
@@ -116,20 +117,6 @@ def _report(trajectory: Trajectory, config: RunConfig, state: str) -> dict[str, 
         "attributes": trajectory.attributes,
         "config": config.model_dump(),
     }
-
-
-def _warnings(trajectory: Trajectory, config: RunConfig) -> list[str]:
-    """Return warnings about inaccuracy in the last row of scalars, or what to do if it diverged."""
-    from prdsim.running.accuracy import remedy_of, warnings_of
-    from prdsim.trajectory import Status
-
-    if trajectory.status is Status.DIVERGED:
-        return [f"start a new run with {remedy_of(trajectory, config)}"]
-    columns = {name: column for name, column in trajectory.scalars.items() if len(column)}
-    if "invariant_error" not in columns:  # nothing recorded yet, or a file of format version 1
-        return []
-    last = {name: float(column[-1]) for name, column in columns.items()}
-    return warnings_of(config, trajectory.attributes["resolved"]["step_size"], last)
 
 
 def _plain(column: Any) -> list[Any]:

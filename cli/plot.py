@@ -15,7 +15,7 @@ from prdsim.errors import ConfigError, PrdsimError
 from prdsim.files.small import folder_for_output
 from prdsim.words import shown
 
-from . import report
+from . import tell
 from .choices import measures_or, some, varying
 from .effects import Axes, are_of_study, draw, takes_axes
 from .shared_options import FILE_NAME
@@ -153,7 +153,7 @@ def _for_each(names: list[str], act: Callable[[str], None]) -> int:
         try:
             act(name)
         except PrdsimError as error:
-            codes.append(report(error, name))
+            codes.append(tell(error, name))
     return codes[0] if codes else 0
 
 

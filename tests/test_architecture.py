@@ -29,7 +29,7 @@ LAYERS = (
     "prdsim.analysis prdsim.verification prdsim.timing",
     "prdsim.convergence.assess prdsim.convergence.replays",
     "prdsim.figures",
-    "prdsim.reproduction prdsim.study",
+    "prdsim.reproduction prdsim.study prdsim.explorer",
     "prdsim.cli prdsim.__main__",
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names.split()}

@@ -121,6 +121,16 @@ def compare(
         raise ConfigError(
             f"time {at:g} is not between 0 and {end:.6g}, where the shortest run ends"
         )
+    return measured_at(recordings, at, groups, progress)
+
+
+def measured_at(
+    recordings: Sequence[Recording],
+    at: float,
+    groups: str | Iterable[str] | None = None,
+    progress: Callable[[Iterable[Recording]], Iterable[Recording]] = iter,
+) -> Comparison:
+    """Measure runs labeled by `told_apart`, one or more; raises `ConfigError` as `compare`."""
     chosen = groups_named(groups)
     found = {
         id(run): history(run, chosen, snapshots=[run.nearest(at)]) for run in progress(recordings)

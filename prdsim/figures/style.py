@@ -212,7 +212,7 @@ def largest(arrays: Iterable[Array]) -> float:
     return limit or 1.0
 
 
-def _mosaic_shape(count: int) -> tuple[int, int]:
+def mosaic_shape(count: int) -> tuple[int, int]:
     """Return the rows and columns of a mosaic: the fewest empty places, at most twice as wide."""
     squarest = isqrt(count - 1) + 1
     shapes = [(-(-count // columns), columns) for columns in range(squarest, count + 1)]
@@ -221,14 +221,14 @@ def _mosaic_shape(count: int) -> tuple[int, int]:
 
 def mosaic_height(count: int, width: float) -> float:
     """Return the height of a mosaic of square images with the given width."""
-    rows, columns = _mosaic_shape(count)
+    rows, columns = mosaic_shape(count)
     return width * rows / columns
 
 
 def mosaic(images: Array, grid: tuple[int, int]) -> Array:
     """Arrange images (k, rows * columns of pixels) in rows, with a line of NaN around each."""
     k, (height, width) = len(images), grid
-    rows, columns = _mosaic_shape(k)
+    rows, columns = mosaic_shape(k)
     framed = np.full((rows * columns, height + 2, width + 2), np.nan)
     framed[:k, 1:-1, 1:-1] = images.reshape(k, height, width)
     tiles = framed.reshape(rows, columns, height + 2, width + 2).transpose(0, 2, 1, 3)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from prdsim.analysis import Recording
 from prdsim.analysis.comparison import Comparison
 from prdsim.analysis.patterns.measures import MEANINGS
 from prdsim.figures import FIGURES
+from prdsim.markup import page_of
 from prdsim.reproduction.plan import Picture, sweep_command
 from prdsim.reproduction.sentences import introduction, study
 
@@ -38,16 +37,9 @@ def make_page(shown: Sequence[Shown]) -> str:
 
     All that it says of runs is read from them.
     """
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    text = files("prdsim.reproduction").joinpath("page.html.j2").read_text(encoding="utf-8")
     runs = [run for part in shown for run in part.runs]
-    return environment.from_string(text).render(
+    return page_of(
+        "prdsim.reproduction",
         intro=introduction([picture for part in shown for picture, *_ in part.pictures], runs),
         sections=[_section(part) for part in shown],
         commands=[

@@ -12,7 +12,7 @@ from math import isnan, nan
 from prdsim.config import RunConfig
 from prdsim.running.blame import blamed, suspects
 from prdsim.running.integrators import make_stepper
-from prdsim.trajectory import Trajectory
+from prdsim.trajectory import Status, Trajectory
 
 _INVARIANT_TOLERANCE = 0.01
 _INVARIANT_TOLERANCE_OF_GD = 0.005
@@ -97,6 +97,17 @@ def remedy_of(trajectory: Trajectory, config: RunConfig) -> str:
     first = {name: float(column[0]) for name, column in trajectory.scalars.items() if len(column)}
     step_size = float(trajectory.attributes["resolved"]["step_size"])
     return remedy(config, step_size, trajectory.stop_reason, first)
+
+
+def signs_of(trajectory: Trajectory, config: RunConfig) -> list[str]:
+    """Return the signs of inaccuracy in a file's last row, or what to do if its run diverged."""
+    if trajectory.status is Status.DIVERGED:
+        return [f"start a new run with {remedy_of(trajectory, config)}"]
+    columns = {name: column for name, column in trajectory.scalars.items() if len(column)}
+    if "invariant_error" not in columns:  # nothing recorded yet, or a file of format version 1
+        return []
+    last = {name: float(column[-1]) for name, column in columns.items()}
+    return warnings_of(config, trajectory.attributes["resolved"]["step_size"], last)
 
 
 def _smaller(config: RunConfig, step_size: float, factor: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prdsim.arguments import file_path
@@ -48,6 +49,11 @@ class Study(Mapping[str, Trajectory]):
 
     def __len__(self) -> int:
         return len(self._finished)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of the finished members, in their order."""
+        return [self._folder.trajectory(member) for member in self._finished.values()]
 
     def __repr__(self) -> str:
         count = len(self._folder.plan.members)

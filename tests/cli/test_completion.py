@@ -54,7 +54,7 @@ def folder(tmp_path):
 
 def test_verbs_and_options_are_completed(choices):
     assert choices("") == list(_VERBS)
-    assert choices("re") == ["resume", "repair", "reproduce"]
+    assert choices("re") == ["resume", "repair", "report", "reproduce"]
     assert choices("run --samp") == ["--samples"]
     assert choices("data ") == ["check", "fetch", "list"]
     assert choices("nothing ") == list(_VERBS)  # an unknown verb is no error yet

@@ -30,6 +30,8 @@ READING = (
     "analyze FILE.h5",
     "plot FILE.h5 distances",
     "compare FILE.h5",
+    "report FILE.h5 -o new.html",
+    "report a.h5 FILE.json -o new.html",
     "converge FILE.h5",
     "sweep FILE.toml -o s",
     "verify FILE.toml",
@@ -51,6 +53,7 @@ WRITING = (
     "analyze a.h5 distances -o FILE.csv",
     "compare a.h5 b.h5 distances -o FILE.csv",
     "plot a.h5 distances -o FILE.png",
+    "report a.h5 --snapshots 2 -o FILE.html",
     "turing --seeds 1 --set samples=2 --set width=16 --set groups=8 --set end_time=0.1 -o FILE.csv",
 )
 WRITING_FOLDERS = (

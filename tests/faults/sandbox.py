@@ -21,7 +21,7 @@ import numpy as np
 from faults.child import Child, Ended, Line, Work, done, program, share
 from faults.places import stay_in, temporary_folder
 from faults.report import Broken
-from prdsim.cli import report
+from prdsim.cli import tell
 from prdsim.errors import TrajectoryError
 from prdsim.symbols import ARRAYS
 from prdsim.trajectory import open_trajectory
@@ -127,7 +127,7 @@ def _work(arguments: tuple[str, ...]) -> Work:
         try:
             print(json.dumps(read_all(Path(arguments[1]))))
         except Exception as error:
-            return report(error)
+            return tell(error)
         return 0
 
     return read if arguments[0] == READ else program(*arguments)

@@ -1,0 +1,15 @@
+"""One page to explore runs: a file that a colleague opens, or a live view of a run.
+
+Example::
+
+    from prdsim.explorer import content_of, page
+
+    with open_recording("with.h5") as run:
+        Path("report.html").write_text(page(content_of([run])), encoding="utf-8")
+"""
+
+from prdsim.explorer.attached import Attached, read_attached
+from prdsim.explorer.content import Content, content_of
+from prdsim.explorer.page import page
+
+__all__ = ["Attached", "Content", "content_of", "page", "read_attached"]

@@ -1,0 +1,194 @@
+"""What the page shows of runs, read from their files: pictures, curves, tables, words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prdsim.analysis import History, Recording, by_label, history, told_apart
+from prdsim.analysis.patterns.measures import GROUPS, MEANINGS
+from prdsim.analysis.patterns.neurons import hidden_distances, top_distances
+from prdsim.analysis.patterns.order import radial_spectrum
+from prdsim.arguments import integer
+from prdsim.backends.arrays import HostArray as Array
+from prdsim.errors import ConfigError
+from prdsim.explorer.attached import Attached
+from prdsim.explorer.facts import errors_of, facts_of
+from prdsim.explorer.frames import LEVELS, Frames, Scales, color_table, packed
+from prdsim.figures import Request
+from prdsim.figures.style import mosaic_shape
+from prdsim.progress import Say, silent
+from prdsim.trajectory import SCALARS
+
+MOST_PICTURED = 4
+"""Runs whose filters are shown, the first of each label."""
+
+_MOST_NUMBERS = 100_000_000  # bytes in a browser, and eight times as many here
+_MOST_ROWS = 400  # points of a curve of scalars
+_DIGITS = 5
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a page shows.
+
+    ``facts`` are texts and tables for the template, ``data`` numbers for the page's program, both
+    ready for JSON; ``frames`` are the filters of each pictured run as text; see `packed`.
+    """
+
+    facts: Mapping[str, Any]
+    data: Mapping[str, Any]
+    frames: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A run, the snapshots of it that are shown, and its measures there."""
+
+    run: Recording
+    snapshots: Sequence[int]
+    measures: History
+
+
+def content_of(
+    recordings: Iterable[Recording],
+    attached: Sequence[Attached] = (),
+    *,
+    count: int = 256,
+    snapshots: int = 40,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    say: Say = silent,
+) -> Content:
+    """Gather what a page shows of runs: at most ``count`` filters at ``snapshots`` times.
+
+    The filters are those that moved most, in all runs together. ``progress`` may wrap the loop over
+    the snapshots of each run; ``say`` is told of other long work.
+
+    Raises:
+        ConfigError: no run, runs that differ in the number of neurons or inputs, or a number
+            that cannot be.
+        DamagedTrajectoryError, ReportError: as files are read.
+    """
+    runs = [run for side in by_label(told_apart(recordings)).values() for run in side]
+    if not runs:
+        raise ConfigError("report: name at least one run, such as run.h5")
+    pictured = [side[0] for side in by_label(runs).values()][:MOST_PICTURED]
+    request = Request(tuple(runs), count=integer("count", count, least=1), progress=progress)
+    neurons = request.chosen_neurons()
+    most = integer("snapshots", snapshots, least=2)
+    _check_sizes(pictured, len(neurons), most)
+    parts = []
+    for run in runs:
+        say(f"measuring {run.name}")
+        shown = _spread(len(run), most)
+        parts.append(_Part(run, shown, history(run, snapshots=shown, progress=progress)))
+    say("compressing filters")
+    shown_too = {id(run) for run in pictured}
+    frames = [_frames(part, neurons) for part in parts if id(part.run) in shown_too]
+    scales = Scales.of(frames)
+    grid = pictured[0].grid
+    data = {
+        "runs": [_of_run(part, id(part.run) in shown_too, neurons) for part in parts],
+        "neurons": neurons.tolist(),
+        "grid": list(grid or (1, pictured[0].U.shape[2])),
+        "tiles": list(mosaic_shape(len(neurons)) if grid else (len(neurons), 1)),
+        "scales": vars(scales),
+        "levels": LEVELS,
+        "colors": color_table(),
+        "names": {**{field.name: field.long_name for field in SCALARS}, **MEANINGS},
+        "groups": _groups(parts),
+        "errors": errors_of(runs),
+    }
+    say("drawing")
+    facts = facts_of(runs, request, attached, len(pictured))
+    return Content(facts, data, [packed(each, scales) for each in frames])
+
+
+def _check_sizes(pictured: Sequence[Recording], count: int, snapshots: int) -> None:
+    """Refuse runs that cannot be shown beside each other, and more than a browser should hold."""
+    sizes = sorted({run.U.shape[2] for run in pictured})
+    if len(sizes) > 1:
+        raise ConfigError(
+            f"runs of {' and '.join(map(str, sizes))} inputs have filters of different sizes; make "
+            "a page of each"
+        )
+    numbers = sum(count * min(snapshots, len(run)) for run in pictured) * sizes[0]
+    if numbers > _MOST_NUMBERS:
+        raise ConfigError(
+            f"the page would hold {numbers / 1e6:.0f} million numbers, more than "
+            f"{_MOST_NUMBERS / 1e6:.0f}: lower --count or --snapshots"
+        )
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Return at most so many of the indices, evenly spread from the first to the last."""
+    return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
+
+
+def _frames(part: _Part, neurons: Array) -> Frames:
+    start = part.run.initial[0][neurons]
+    changes = [np.asarray(part.run.U[k], np.float64)[neurons] - start for k in part.snapshots]
+    return Frames(start, np.asarray(changes))
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+def _of_run(part: _Part, pictured: bool, neurons: Array) -> dict[str, Any]:
+    run, shown = part.run, part.snapshots
+    found: dict[str, Any] = {
+        "label": run.label,
+        "name": run.name,
+        "pictured": pictured,
+        "time": _rounded(run.time[shown]),
+        "curves": {name: _rounded(values) for name, values in part.measures.values.items()},
+        "scalars": _scalars(run),
+    }
+    if pictured:
+        U_0, V_0 = run.initial
+        states = [run.at(k) for k in shown]
+        found["distances"] = {
+            "U": [_rounded(hidden_distances(now.U, U_0)[neurons]) for now in states],
+            "V": [_rounded(top_distances(now.V, V_0)[neurons]) for now in states],
+        }
+        if run.grid is not None:
+            found["spectra"] = _spectra([now.change[neurons] for now in states], run.grid)
+    return found
+
+
+def _spectra(changes: Sequence[Array], grid: tuple[int, int]) -> dict[str, Any]:
+    """Return the mean power of the filters' changes over frequency, at each time."""
+    both = [radial_spectrum(change, grid) for change in changes]
+    return {
+        "frequency": _rounded(both[0][0]),
+        "power": [_rounded(power.mean(axis=0)) for _, power in both],
+    }
+
+
+def _scalars(run: Recording) -> dict[str, list[float | None]]:
+    """Return the recorded rows, thinned, by name; a run of arrays has none."""
+    columns = {name: column for name, column in (run.scalars or {}).items() if name != "step"}
+    count = len(columns.get("time", ()))
+    rows = _spread(count, _MOST_ROWS) if count else []
+    return {name: _rounded(column[rows]) for name, column in columns.items()}
+
+
+def _rounded(values: Array) -> list[float | None]:
+    """Return numbers with five digits, for drawing; None for those that are not finite."""
+    return [float(f"{x:.{_DIGITS}g}") if np.isfinite(x) else None for x in values.tolist()]
+
+
+def _groups(parts: Sequence[_Part]) -> dict[str, list[str]]:
+    """Return the names of curves by the group in which they are chosen."""
+    measured = {name for part in parts for name in part.measures.values}
+    recorded = {name for part in parts for name in part.run.scalars or {}}
+    groups = {
+        name: [measure.name for measure in group.measures if measure.name in measured]
+        for name, group in GROUPS.items()
+    }
+    scalars = [field.name for field in SCALARS if field.name in recorded - measured - {"time"}]
+    groups["scalars"] = scalars
+    return {name: members for name, members in groups.items() if members}
