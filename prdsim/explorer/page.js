@@ -61,6 +61,8 @@
     );
   }
 
+  const errorOf = (name) => `discretization at the end: ${data.errors[name] ?? "not assessed"}`;
+
   const measured = (run, name) =>
     run.curves[name] ? { x: run.time, y: run.curves[name] }
       : run.scalars[name] ? { x: run.scalars.time, y: run.scalars[name] } : null;
@@ -94,7 +96,7 @@
       curves = curvesOf(select.value);
       chart.set(curves);
       canvas.ariaLabel = `Curves over time: ${data.names[select.value]}`;
-      note.textContent = `discretization: ${data.errors[select.value] ?? "not assessed"}`;
+      note.textContent = errorOf(select.value);
       show();
     };
     select.addEventListener("change", choose);
@@ -123,7 +125,7 @@
       });
       say(words, peaks, 0);
     };
-    note.textContent = "the numbers are wavelengths of the peaks, in pixels";
+    note.textContent = `wavelengths of the peaks, in pixels; ${errorOf("wavelength_change")}`;
     show();
     charts.push(show);
   }
@@ -231,7 +233,9 @@
     const shown = ["U", "V"].map((name) => {
       const symbol = name === "U" ? "u" : "v";
       const heading = element("h3", {}, `Its distance ||${symbol}(t) - ${symbol}(0)||`);
-      return { name, ...addChart(byId("neuron-curves"), "time t", heading) };
+      const added = addChart(byId("neuron-curves"), "time t", heading);
+      added.note.textContent = "discretization: not assessed for single neurons";
+      return { name, ...added };
     });
     ofNeuron = () => {
       for (const { name, chart, canvas, words } of shown) {

@@ -20,7 +20,9 @@ def page(content: Content, *, version: str = "") -> str:
     one, and then loads that. A browser runs the page's own programs alone, told by their hashes:
     whatever names of files and keys hold stays text.
     """
-    scripts = [_inline(text_of(_PACKAGE, *name)) for name in _PROGRAMS]
+    licence = f"/*\n{text_of(_PACKAGE, 'vendor', 'uPlot.LICENSE.txt')}*/\n"  # goes with copies
+    uplot = licence + text_of(_PACKAGE, "vendor", "uPlot.iife.min.js")
+    scripts = [_inline(text) for text in (uplot, *(text_of(_PACKAGE, name) for name in _PROGRAMS))]
     styles = [_inline(_style(content)), _inline(text_of(_PACKAGE, "vendor", "uPlot.min.css"))]
     policy = "; ".join(
         [
@@ -44,7 +46,7 @@ def page(content: Content, *, version: str = "") -> str:
     )
 
 
-_PROGRAMS = (("vendor", "uPlot.iife.min.js"), ("drawing.js",), ("page.js",))
+_PROGRAMS = ("drawing.js", "page.js")
 
 
 def _style(content: Content) -> str:
