@@ -17,6 +17,7 @@ def page_of(package: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # in the order given
     return environment.from_string(text_of(package, "page.html.j2")).render(values)
 
 

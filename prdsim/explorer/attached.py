@@ -51,8 +51,17 @@ def read_attached(path: Path) -> list[Attached]:
     return tables
 
 
+def _about(content: Mapping[str, Any]) -> str:
+    """Return what a file says of its run, and of how far its numbers can be trusted."""
+    words = [str(content[key]) for key in ("run", "label", "status") if key in content]
+    accuracy = content.get("discretization")
+    if isinstance(accuracy, dict) and "state" in accuracy:
+        words.append(f"discretization: {accuracy['state']}")
+    return "; ".join(words)
+
+
 def _tables(path: Path, content: Mapping[str, Any]) -> list[Attached]:
-    about = "; ".join(str(content[key]) for key in ("run", "label", "status") if key in content)
+    about = _about(content)
     found = []
     for name, rows in content.items():
         if name.endswith("_notes") or not isinstance(rows, list) or not rows:

@@ -150,9 +150,10 @@ def _length(columns: Mapping[str, Sequence[Any]]) -> int:
 
 
 def _curves(columns: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the columns of numbers of a table over time."""
+    """Yield the columns of a table over time that are curves: real numbers, not counts or texts."""
     for name, column in columns.items():
-        if all(value is None or isinstance(value, int | float) for value in column):
+        numbers = [value for value in column if value is not None]
+        if numbers and all(isinstance(value, float) for value in numbers):
             yield name, list(column)
 
 

@@ -130,20 +130,30 @@
     charts.push(show);
   }
 
+  // The columns of a table of a file over time: each can be chosen, the first three are.
   function addAttached() {
     for (const holder of document.querySelectorAll(".attached")) {
-      const { time, ...others } = attached[Number(holder.dataset.table)];
-      const names = Object.keys(others);
+      const { time, ...columns } = attached[Number(holder.dataset.table)];
+      const names = Object.keys(columns);
       if (!time || !names.length) continue;
       holder.hidden = false;
-      const options = names.map((name) => element("option", { value: name }, name));
-      const select = element("select", { ariaLabel: "Column of this chart" }, ...options);
-      const { chart, canvas } = addChart(holder, "time t", select);
+      const choices = names.map((name, k) => {
+        const box = element("input", { type: "checkbox", checked: k < 3 });
+        const swatch = element("span", { className: "swatch" });
+        const label = element("label", { className: `column-${k % 6}` }, box, " ", swatch, " ", name);
+        return { name, box, label };
+      });
+      const group = element("div", { className: "columns" }, ...choices.map(({ label }) => label));
+      group.setAttribute("role", "group");
+      group.ariaLabel = "Columns of this chart";
+      const { chart, canvas } = addChart(holder, "time t", group);
       const choose = () => {
-        chart.set([{ x: time, y: others[select.value], color: css("--link") }]);
-        canvas.ariaLabel = `Curve over time: ${select.value}`;
+        const chosen = choices.filter(({ box }) => box.checked);
+        const colorOf = (label) => getComputedStyle(label).getPropertyValue("--run").trim();
+        chart.set(chosen.map(({ name, label }) => ({ x: time, y: columns[name], color: colorOf(label) })));
+        canvas.ariaLabel = `Curves over time: ${chosen.map(({ name }) => name).join(", ")}`;
       };
-      select.addEventListener("change", choose);
+      group.addEventListener("change", choose);
       choose();
     }
   }

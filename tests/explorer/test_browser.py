@@ -32,7 +32,7 @@ def file(paths, tmp_path_factory) -> Path:
     """The page of both runs, with a table whose texts would break it."""
     folder = tmp_path_factory.mktemp("page")
     table = folder / "table.json"
-    rows = [{"time": float(k), "value": k * k, HOSTILE: HOSTILE} for k in range(3)]
+    rows = [{"time": float(k), "value": 0.5 * k * k, HOSTILE: HOSTILE} for k in range(3)]
     table.write_text(json.dumps({HOSTILE: rows, "run": HOSTILE}))
     with opened(paths) as runs:
         text = page(content_of(runs, read_attached(table)))
@@ -193,6 +193,15 @@ def test_another_measure_can_be_chosen(shown):
     )
     assert "critic" in shown.element("#curves [role=img]").get_attribute("aria-label")
     assert shown.element("#curves canvas").screenshot_as_png != before
+
+
+def test_columns_of_a_files_table_can_be_chosen(shown):
+    before = shown.element(".attached canvas").screenshot_as_png
+    chart = shown.element(".attached [role=img]")
+    assert chart.get_attribute("aria-label") == "Curves over time: value"
+    shown.element(".attached input").click()
+    assert chart.get_attribute("aria-label") == "Curves over time: "
+    assert shown.element(".attached canvas").screenshot_as_png != before
 
 
 def test_playing_moves_on_and_pauses(shown):

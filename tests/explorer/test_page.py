@@ -195,7 +195,7 @@ def test_more_than_a_browser_holds_is_refused(pair, monkeypatch):
 
 def test_tables_of_files_stand_on_the_page(pair, tmp_path):
     file = tmp_path / "growth.json"
-    rows = [{"time": 0.5 * k, "sigma": 1.0 / (k + 1), "words": "up"} for k in range(3)]
+    rows = [{"time": 0.5 * k, "sigma": 1.0 / (k + 1), "words": "up", "count": k} for k in range(3)]
     rows[1]["sigma"] = None
     file.write_text(json.dumps({"run": "with", "snapshots": rows, "snapshots_notes": ["a note"]}))
     text = page_of(*pair, attached=read_attached(file))
