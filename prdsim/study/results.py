@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def open_study(path: str | os.PathLike[str]) -> Study:
-    """Open a study for analysis, even while it runs; raises `StudyError` for what is none."""
+    """Open a study for analysis, even while it runs.
+
+    Raises `StudyError` for what is none, `ConfigError` for what is no path.
+    """
     return Study(StudyFolder.open(file_path("path", path)))
 
 
