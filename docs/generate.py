@@ -226,7 +226,8 @@ def _directive(name: str) -> str:
         return f".. autofunction:: {name}"
     if issubclass(thing, Exception):
         return f".. autoexception:: {name}\n   :show-inheritance:"
-    return f".. autoclass:: {name}\n   :members:"
+    special = "\n   :special-members: __getitem__" if "__getitem__" in vars(thing) else ""
+    return f".. autoclass:: {name}\n   :members:{special}"
 
 
 def mutants() -> str:

@@ -30,7 +30,8 @@ def open_study(path: str | os.PathLike[str]) -> Study:
 class Study(Mapping[str, Trajectory]):
     """The finished members of a study by name, each opened when it is asked for.
 
-    The caller closes them: ``with study[name] as trajectory: ...``.
+    The caller closes them: ``with study[name] as trajectory: ...``. A name of no finished member
+    raises `KeyError`.
     """
 
     def __init__(self, folder: StudyFolder) -> None:
