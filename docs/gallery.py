@@ -62,7 +62,9 @@ PICTURES = (
     Picture("bernoulli", THEORY, ("residual_norm",)),
     Picture("wavelengths", RINGS, ("distance_U_mean", "wavelength_change")),
     Picture("scaling", (), words="No run: initial draws, with their standard errors."),
-    Picture("schematic", (), words="A drawing: no numbers of a run, and so no discretization error."),
+    Picture(
+        "schematic", (), words="A drawing: no numbers of a run, and so no discretization error."
+    ),
     Picture("movie", PAIR, ("distance_U_mean",), "--count 12"),
 )
 
@@ -106,7 +108,7 @@ def caption(folder: Path, picture: Picture) -> str:
     reports = {run: read_report(report_path(folder / run)) for run in picture.runs}
     accuracy = " ".join(filter(None, [_errors(reports, picture.measures), picture.words]))
     return (
-        f"### {picture.figure}\n\n![{kind.caption}](pictures/gallery/{name})\n\n"
+        f"## {picture.figure}\n\n![{kind.caption}](pictures/gallery/{name})\n\n"
         f"{kind.caption[0].upper()}{kind.caption[1:]}: `{command}`. {accuracy}"
     )
 

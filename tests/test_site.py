@@ -243,6 +243,6 @@ def test_the_gallery_has_every_figure():
     """But that of Turing's question, which has a page and runs of its own."""
     text = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
     table = runpy.run_path(str(ROOT / "docs" / "gallery.py"))["PICTURES"]
-    headings = re.findall(r"^### (\w+)$", text, re.MULTILINE)
+    headings = re.findall(r"^## (\w+)$", text, re.MULTILINE)
     assert headings == [picture.figure for picture in table], "run python docs/gallery.py"
     assert {*headings, "turing"} == set(figures.FIGURES)
