@@ -42,7 +42,11 @@ _CALLED = {"gpu": "cupy", "cuda": "cupy"}  # by other programs
 
 @dataclass(frozen=True)
 class BackendStatus:
-    """The availability of one backend, as shown by `prdsim backends`."""
+    """The availability of one backend, as shown by `prdsim backends`.
+
+    ``description`` is that of `Backend.describe`, empty if it is unavailable: then ``reason`` says
+    why, and what to do. ``notes`` are lines about what works with a loss.
+    """
 
     name: str
     available: bool

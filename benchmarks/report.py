@@ -264,8 +264,17 @@ def _others(cases: Iterable[Case]) -> str:
     return f"{words}\n\n{table(head, [cells for _, cells in rows[:10]])}"
 
 
+CAPTION = """\
+*Made by `python benchmarks/suite.py` and `python benchmarks/report.py`: medians over rounds, whose
+errors the difference of* prdsim *and the column of its chart shows.*"""
+
+
 def _group(group: str, cases: list[Case], pictures: Sequence[str]) -> list[str]:
-    shown = [f"![{TITLES[group]}](pictures/{name}.png)" for name in pictures if group in name]
+    shown = [
+        f"![{TITLES[group]}](pictures/{name}.png)\n\n{CAPTION}"
+        for name in pictures
+        if group in name
+    ]
     labels = list(dict.fromkeys(row["label"] for case in cases for row in case["contenders"]))
     rows = [(case["name"], *(_milliseconds(case, label) for label in labels)) for case in cases]
     left_out = {

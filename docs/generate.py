@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import inspect
 import json
+import pkgutil
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_args
 
-from prdsim import vocabulary
+import prdsim
+import prdsim.figures as figures_package
+from prdsim import analysis, vocabulary
 from prdsim.analysis import GROUPS, Measure
 from prdsim.backends.base import Backend
 from prdsim.backends.primitives import Primitives
@@ -138,6 +141,95 @@ def faults() -> str:
     )
 
 
+API = {
+    "runs": (
+        *("prdsim.run", "prdsim.run_many", "prdsim.resume", "prdsim.Result", "prdsim.Observation"),
+        *("prdsim.RunConfig", "prdsim.Simulation", "prdsim.progress.Progress"),
+    ),
+    "trajectories": (
+        *("prdsim.open_trajectory", "prdsim.Trajectory", "prdsim.trajectory.SnapshotArray"),
+        *("prdsim.trajectory.Status", "prdsim.trajectory.Problem"),
+        "prdsim.trajectory.check.Severity",
+        "prdsim.trajectory.repair_trajectory",
+        "prdsim.trajectory.Repair",
+    ),
+    "samples": (
+        *("prdsim.load_dataset", "prdsim.datasets.from_arrays", "prdsim.datasets.Dataset"),
+        *("prdsim.datasets.fingerprint", "prdsim.datasets.available_datasets"),
+        *("prdsim.datasets.DatasetInfo", "prdsim.datasets.fetch.fetch_dataset"),
+        *("prdsim.datasets.fetch.check_dataset", "prdsim.datasets.fetch.FileStatus"),
+    ),
+    "analysis": (
+        *("prdsim.history", "prdsim.History"),
+        *(f"prdsim.analysis.{name}" for name in analysis.__all__ if name.lower() != "history"),
+        "prdsim.analysis.group.Group",
+        *("prdsim.analysis.theory.forces.Forces", "prdsim.analysis.theory.forces.ForceNorms"),
+        *(f"prdsim.analysis.stability.growth.{name}" for name in ("Growth", "GrowthRates")),
+        "prdsim.analysis.stability.growth.GrowthSpectrum",
+        "prdsim.analysis.theory.scaling.Scaling",
+    ),
+    "accuracy": (
+        "prdsim.convergence.assess.converge",
+        "prdsim.convergence.assess.Assessment",
+        "prdsim.convergence.report.Report",
+        "prdsim.convergence.report.ReplayRecord",
+        "prdsim.convergence.report.look_up",
+        "prdsim.convergence.report.FoundReport",
+        "prdsim.convergence.judgment.JudgedNumber",
+        "prdsim.convergence.judgment.Verdict",
+    ),
+    "drawing": tuple(f"prdsim.figures.{name}" for name in figures_package.__all__),
+    "studies": ("prdsim.open_study", "prdsim.study.results.Study"),
+    "backend": (
+        *("prdsim.get_backend", "prdsim.backends.backend_names", "prdsim.backends.backend_status"),
+        *("prdsim.backends.BackendStatus", "prdsim.backends.register_backend"),
+        *("prdsim.backends.base.Backend", "prdsim.backends.primitives.Primitives"),
+        *("prdsim.backends.base.Rates", "prdsim.backends.base.Sums"),
+        "prdsim.backends.fused.Fused",
+    ),
+    "errors": (
+        *(f"prdsim.{name}" for name in prdsim.__all__ if name.endswith("Error")),
+        *("prdsim.errors.PrdsimWarning", "prdsim.errors.EXIT_CODES"),
+    ),
+}
+"""The public names, by the page of docs/api/ that has their entries."""
+
+_DATA = {
+    "prdsim.analysis.GROUPS": "The groups of measures by name; each is a `Group`.",
+    "prdsim.figures.FIGURES": "The figures by name; each is a `FigureKind`.",
+    "prdsim.errors.EXIT_CODES": "What each exit code of the command line says, by its number.",
+}
+"""Public names that are neither functions nor classes, and so have no docstring."""
+
+
+def entries(page: str) -> Callable[[], str]:
+    """Return what writes a page's public names: a table, and the directives of their entries."""
+
+    def written() -> str:
+        rows, directives = [], []
+        for name in API[page]:
+            text = _DATA.get(name) or _first_line(pkgutil.resolve_name(name))
+            rows.append((f"`{name}`", text.replace("`", "").replace("<", "&lt;")))
+            directives.append(_directive(name))
+        body = "\n\n".join(directives)
+        return f"{_table(('name', 'meaning'), rows)}\n\n```{{eval-rst}}\n{body}\n```"
+
+    return written
+
+
+def _directive(name: str) -> str:
+    """Return what makes Sphinx write the entry of a public name."""
+    if name in _DATA:
+        return f".. py:data:: {name}\n\n   {_DATA[name]}"
+    thing = pkgutil.resolve_name(name)
+    if not inspect.isclass(thing):
+        return f".. autofunction:: {name}"
+    if issubclass(thing, Exception):
+        return f".. autoexception:: {name}\n   :show-inheritance:"
+    special = "\n   :special-members: __getitem__" if "__getitem__" in vars(thing) else ""
+    return f".. autoclass:: {name}\n   :members:{special}"
+
+
 def mutants() -> str:
     """The last mutation scores: equations by module, the rest by folder."""
     groups: dict[str, Counter[str]] = defaultdict(Counter)
@@ -168,6 +260,7 @@ BLOCKS = {
     "figures": figures,
     "faults": faults,
     "mutants": mutants,
+    **{f"api_{page}": entries(page) for page in API},
 }
 
 _BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
@@ -239,7 +332,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def main() -> None:
     """Rewrite every page whose tables are stale, and print its name."""
-    for page in sorted(DOCS.glob("*.md")):
+    for page in sorted(DOCS.rglob("*.md")):
         text = page.read_text(encoding="utf-8")
         new = rewritten(text)
         if new != text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pkgutil
 import re
 import runpy
@@ -23,7 +24,8 @@ from prdsim.config.files import load_config
 from prdsim.physics import gradients
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "data").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "data").glob("*.md")])
+PAGES += sorted((ROOT / "docs").glob("*.ipynb"))  # as their text; tests/test_tour.py runs them
 GENERATE = ROOT / "docs" / "generate.py"
 
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -32,9 +34,17 @@ _NOT_RUN = re.compile(r"<!-- not run: [^\n]+ -->\s*$")  # compiled all the same
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
+def text_of(page: Path) -> str:
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
 def fences(page: Path, *languages: str) -> Iterator[tuple[int, str, bool]]:
     """Yield line number, text, and whether it is to be run, of the page's blocks of code."""
-    text = page.read_text(encoding="utf-8")
+    text = text_of(page)
     for block in _FENCE.finditer(text):
         if block[1] in languages:
             line = text.count("\n", 0, block.start(2))
@@ -42,13 +52,15 @@ def fences(page: Path, *languages: str) -> Iterator[tuple[int, str, bool]]:
 
 
 def prose(page: Path) -> str:
-    return _FENCE.sub("", page.read_text(encoding="utf-8"))
+    return _FENCE.sub("", text_of(page))
 
 
 def test_there_is_a_page_for_everything_promised():
     names = {str(page.relative_to(ROOT)) for page in PAGES}
     topics = ("mathematics", "trajectory-format", "backends", "configuration", "commands")
-    topics += ("patterns", "theory", "performance")
+    topics += ("patterns", "theory", "performance", "index", "tutorial", "gallery", "limits")
+    topics += ("how-to/data", "how-to/cluster", "how-to/gpu", "how-to/notebooks")
+    topics += ("how-to/long-runs", "how-to/troubleshooting", "api/index")
     assert {"README.md", "CHANGELOG.md", "CONTRIBUTING.md"} <= names
     assert {f"docs/{topic}.md" for topic in topics} <= names
 
@@ -75,7 +87,7 @@ def test_generated_tables_are_current():
     generate = runpy.run_path(str(GENERATE))
     found = set()
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
+        text = text_of(page)
         found.update(re.findall(r"<!-- begin (\w+) -->", text))
         assert generate["rewritten"](text) == text, f"{page.name}: run python docs/generate.py"
     assert found == set(generate["BLOCKS"])

@@ -15,7 +15,7 @@ def told_apart(recordings: Iterable[Recording]) -> list[Recording]:
 
     Runs of one label then differ only in their initial draw, and may be averaged; those with and
     without diffusion only in that. The adversary's keys count only among runs with
-    diffusion, a control's among controls.
+    diffusion, a control's among controls. Raises `ConfigError` for what is no recording.
     """
     runs = [replace(run, apart="") for run in _checked(recordings)]
     configs = [run.config for run in runs if run.config is not None]
@@ -35,7 +35,10 @@ def told_apart(recordings: Iterable[Recording]) -> list[Recording]:
 
 
 def by_label(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:
-    """Group recordings by label, those without diffusion first."""
+    """Group recordings by label, those without diffusion first.
+
+    Raises `ConfigError` for what is no recording.
+    """
     found: dict[str, list[Recording]] = {}
     for recording in _checked(recordings):
         found.setdefault(recording.label, []).append(recording)

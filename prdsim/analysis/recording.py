@@ -240,7 +240,10 @@ class Recording:
         return range(len(self))[index]
 
     def nearest(self, time: float) -> int:
-        """Return the index of the snapshot nearest to a time."""
+        """Return the index of the snapshot nearest to a time.
+
+        Raises `ConfigError` if it is no number.
+        """
         return int(np.argmin(np.abs(self.time - number("time", time))))
 
 
@@ -298,8 +301,8 @@ def recording_of(
 def open_recording(path: str | os.PathLike[str]) -> Iterator[Recording]:
     """Open a trajectory file for analysis: running, interrupted or diverged, but never damaged.
 
-    Raises `TrajectoryError` if it is missing, unreadable, or has no snapshot yet, and
-    `DamagedTrajectoryError` if any checksum of the results fails.
+    Raises `ConfigError` if it is no path, `TrajectoryError` if it is missing, unreadable, or has no
+    snapshot yet, and `DamagedTrajectoryError` if any checksum of the results fails.
     """
     with open_trajectory(path) as trajectory:
         recording = _of_trajectory(trajectory)

@@ -63,7 +63,8 @@ _MOMENTS = 10  # of a run, at which exponents are shown
 def neuron_table(source: Trajectory | Recording, index: int = -1) -> Table:
     """Return a row per neuron at a snapshot: distances, order, reaction and diffusion.
 
-    Moran's I is omitted without a grid, reaction and diffusion if they cannot be computed.
+    Moran's I is omitted without a grid, reaction and diffusion if they cannot be computed. Raises
+    `ConfigError` if there is no such snapshot, and as `recording_of`.
     """
     recording = recording_of(source)
     now = recording.at(index)
@@ -88,7 +89,10 @@ def _force_columns(recording: Recording, index: int) -> dict[str, Any]:
 
 
 def subspace_table(source: Trajectory | Recording) -> Table:
-    """Return the shares of the trajectory's variance in its principal directions, descending."""
+    """Return the shares of the trajectory's variance in its principal directions, descending.
+
+    Raises as `recording_of`.
+    """
     shares = trajectory_shares(recording_of(source).U)
     columns = {
         "directions": np.arange(1, len(shares) + 1),
@@ -105,6 +109,7 @@ def scaling_like(source: Trajectory | Recording | None) -> Scaling:
     """Measure how reaction and diffusion scale at initial draws like a run's, if one is given.
 
     It gives ``init_scale`` and ``output_init``; sizes and inputs are those of `measure_scaling`.
+    Raises as `recording_of`.
     """
     config = None if source is None else recording_of(source).config
     if config is None:

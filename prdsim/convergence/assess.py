@@ -74,6 +74,7 @@ def converge(
             report exists.
         DivergedError: the run itself diverged.
         TrajectoryError: a file cannot be read, or another process is writing it.
+        DataError: the run's samples are not in its file, nor to be had.
         BackendUnavailableError: the run's backend is unavailable.
         OutputError: a replay or the report cannot be written.
     """

@@ -156,7 +156,11 @@ class DatasetInfo:
 
 
 def available_datasets(data_dir: str | Path | None = None) -> list[DatasetInfo]:
-    """Every data set known by name, and its location; of files only the first bytes are read."""
+    """Every data set known by name, and its location; of files only the first bytes are read.
+
+    Raises `ConfigError` if ``data_dir`` is no path, `DataError` if it begins with the home folder
+    of an unknown user.
+    """
     synthetic = "white noise or random fields, 28 x 28, with a random teacher"
     digits = f"{_DIGITS}, 8 x 8, 10 classes"
     return [

@@ -63,7 +63,7 @@ def draw(
 
 
 def draw_request(kind: FigureKind, request: Request) -> Figure:
-    """Draw a figure other than a movie."""
+    """Draw a figure other than a movie; raises `ConfigError` as `draw`."""
     if kind.draw is None:
         raise ConfigError(f"{kind.name} is a movie: use prdsim.figures.write")
     _require(kind, request)
@@ -98,6 +98,7 @@ def write(
     Raises:
         ConfigError, DataError, ResumeMismatchError: as `check` and `draw`; or the file exists.
         OutputError: the file cannot be written.
+        TrajectoryLockedError: it is a trajectory that is being written.
     """
     check(name, request, path)
     kind, path = figure_kind(name), Path(path)

@@ -43,11 +43,12 @@ _UNASSESSED = "not assessed"  # but by `prdsim.convergence`, later
 class Result:
     """How a run ended.
 
-    ``state`` holds U, V, W, a at ``time``, the end time or that of the last step; ``first`` and
-    ``last`` the scalars of the initial and the last recorded state, by the names of the file
-    format. ``signal`` is the one that interrupted the run, if any; ``stop`` leaves it None.
-    ``seconds`` is the wall-clock time of this call, and ``step_seconds`` that of a step after its
-    first, NaN without a second.
+    ``state`` holds U (m, d_in), V (d_out, m), W (m_c, d_out), a (m_c,) at ``time``, the end time or
+    that of the last step; ``first`` and ``last`` the scalars of the initial and the last recorded
+    state, by the names of the file format. ``resolved`` is what automatic settings became.
+    ``stop_reason`` is "finished" or "interrupted"; ``signal`` is the one that interrupted the run,
+    if any; ``stop`` leaves it None. ``seconds`` is the wall-clock time of this call, and
+    ``step_seconds`` that of a step after its first, NaN without a second.
     """
 
     path: Path

@@ -63,6 +63,7 @@ def resume(
         ConfigError: an argument is invalid, nothing is left to do, or the new end is earlier than
             planned.
         TrajectoryError: the file cannot be read, is being written, or is not the same run.
+        BackendUnavailableError: the run's backend cannot work here.
         DivergedError: the run diverged, before or now.
         What ``stop`` or an observer raises: the run has ended as by Ctrl-C.
     """

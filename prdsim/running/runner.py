@@ -83,6 +83,7 @@ def run(
         DataError: the data cannot be used.
         BackendUnavailableError: the backend cannot work here.
         OutputError: the file cannot be written.
+        TrajectoryError: the file that ``forcing_norm`` names cannot be read.
         DivergedError: numbers became infinite or NaN; the file holds the run up to there.
         What ``stop`` or an observer raises: the run has ended as by Ctrl-C.
     """

@@ -125,7 +125,8 @@ class Simulation:
     def anew(self, config: RunConfig) -> Simulation:
         """Return a run of the same data from t = 0 with another configuration.
 
-        It begins with the arrays that were given to this one, or those that the seed draws.
+        It begins with the arrays that were given to this one, or those that the seed draws. Raises
+        `ConfigError` and `BackendUnavailableError`, as the constructor does.
         """
         X, Y, initial = self._given
         norms = self.forcing_norms
@@ -168,7 +169,8 @@ class Simulation:
 
         No step is shortened, neither for the end time nor for a record. ``next_view`` is the time
         of the next state to be viewed, which methods of fixed steps must know. Raises
-        `DivergedError` if an adaptive step size has shrunk to nothing.
+        `DivergedError` if an adaptive step size has shrunk to nothing, `ConfigError` if ``steps``
+        is no number of steps.
         """
         left = integer("steps", steps, least=0)
         while left > 0 and not self.finished:

@@ -66,7 +66,7 @@ def run_many(
         stop: As in `prdsim.run`; once it says so, all members stop as by Ctrl-C.
 
     Returns:
-        By configuration, in order: how the run ended, or the error that tells why it did not finish
+        How each run ended, in order; or the error that tells why it did not finish
         (diverged, failed, interrupted), which stops no other. ``state`` has the precision of the
         file's snapshots; times of computing are unknown, NaN.
 

@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 
 
 def open_study(path: str | os.PathLike[str]) -> Study:
-    """Open a study for analysis, even while it runs; raises `StudyError` for what is none."""
+    """Open a study for analysis, even while it runs.
+
+    Raises `StudyError` for what is none, `ConfigError` for what is no path.
+    """
     return Study(StudyFolder.open(file_path("path", path)))
 
 
 class Study(Mapping[str, Trajectory]):
     """The finished members of a study by name, each opened when it is asked for.
 
-    The caller closes them: ``with study[name] as trajectory: ...``.
+    The caller closes them: ``with study[name] as trajectory: ...``. A name of no finished member
+    raises `KeyError`.
     """
 
     def __init__(self, folder: StudyFolder) -> None:

@@ -53,7 +53,7 @@ class Trajectory:
 
     `U`, `V`, `W`, `a` are array-like over the snapshots of `step` and `time`; `scalars`,
     `initial`, `chart`, `data` map names to arrays (`chart` and `data` may be empty). Pickled, it is
-    its absolute path, opened again where it is loaded.
+    its absolute path, opened again where it is loaded. Raises as `open_trajectory`.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -331,7 +331,10 @@ class Trajectory:
         return check_content(self._map, self._fd, self._record)
 
     def check_recovery(self) -> list[Problem]:
-        """Verify the commit records and the restart states, which a resume needs."""
+        """Verify the commit records and the restart states, which a resume needs.
+
+        Raises `DamagedTrajectoryError` if no record has stayed whole since the file was opened.
+        """
         return check_recovery(self._map, self._fd, self.is_being_written)
 
     def to_xarray(self, group: str = "snapshots") -> Any:

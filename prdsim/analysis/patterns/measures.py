@@ -103,6 +103,7 @@ def history(
         ConfigError: an unknown group, or one that needs data missing from the recording; an
             argument that is invalid, or no such snapshot.
         DamagedTrajectoryError: a snapshot's checksum fails.
+        TrajectoryError: as `recording_of`.
     """
     recording = recording_of(source)
     function("progress", progress, "that wraps a loop, such as tqdm")

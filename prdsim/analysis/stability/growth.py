@@ -134,7 +134,8 @@ class Growth:
     as used, X = Q R; weights are in the paper's coordinates. ``backend``, by default NumPy's,
     evaluates drive and gates.
     Raises `DataError` if X and Y do not hold the same number of samples, or (its methods) for
-    weights of other shapes than the run's, and `BackendUnavailableError`.
+    weights of other shapes than the run's, `ConfigError` for a name that is no backend's, and
+    `BackendUnavailableError`.
     """
 
     def __init__(
@@ -227,7 +228,8 @@ def growth_rates(
 def growth_of(source: Trajectory | Recording) -> Growth:
     """Return an evaluator of the growth of a run's neurons at its snapshots.
 
-    Raises `ConfigError` if it lacks the configuration or the samples.
+    Raises `ConfigError` if it lacks the configuration or the samples, `DataError` if these cannot
+    be had, `TrajectoryError` if the file cannot be used, and `BackendUnavailableError`.
     """
     recording = recording_of(source)
     norms = recording.forcing_norms

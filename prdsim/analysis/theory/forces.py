@@ -67,8 +67,8 @@ class Forces:
     Norms are given for both U and V, even if ``trainable`` holds one of them fixed: the terms of
     eqs. 52-55 are functions of the state. For trainable arrays, the root of the summed squares is
     the recorded ``reaction_norm_U`` etc.; for fixed arrays those are 0.
-    Raises `DataError` if X and Y do not hold the same number of samples, and
-    `BackendUnavailableError`.
+    Raises `DataError` if X and Y do not hold the same number of samples, `ConfigError` for a name
+    that is no backend's, and `BackendUnavailableError`.
 
     Example::
 
@@ -149,7 +149,8 @@ def force_norms(
 def forces_of(source: Trajectory | Recording) -> Forces:
     """Return an evaluator of reaction and diffusion for a run's snapshots.
 
-    Raises `ConfigError` if it lacks the configuration or the samples.
+    Raises `ConfigError` if it lacks the configuration or the samples, `DataError` if these cannot
+    be had, `TrajectoryError` if the file cannot be used, and `BackendUnavailableError`.
     """
     recording = recording_of(source)
     norms = recording.forcing_norms
