@@ -120,7 +120,7 @@ def _page(
     version: str = "",
 ) -> str:
     note("loading")
-    from prdsim.explorer import content_of, page, read_attached
+    from prdsim.explorer import content_of, html_page, read_attached
     from prdsim.progress import tracked_after
 
     attached: list[Attached] = [table for path in tables for table in read_attached(path)]
@@ -139,7 +139,7 @@ def _page(
             say=note,
         )
     note("")
-    return page(content, version=version)
+    return html_page(content, version=version)
 
 
 def _watch(

@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 import prdsim
 import prdsim.figures as figures_package
-from prdsim import analysis, vocabulary
+from prdsim import analysis, explorer, vocabulary
 from prdsim.analysis import GROUPS, Measure
 from prdsim.backends.base import Backend
 from prdsim.backends.primitives import Primitives
@@ -178,7 +178,10 @@ API = {
         "prdsim.convergence.judgment.JudgedNumber",
         "prdsim.convergence.judgment.Verdict",
     ),
-    "drawing": tuple(f"prdsim.figures.{name}" for name in figures_package.__all__),
+    "drawing": (
+        *(f"prdsim.figures.{name}" for name in figures_package.__all__),
+        *(f"prdsim.explorer.{name}" for name in explorer.__all__),
+    ),
     "studies": ("prdsim.open_study", "prdsim.study.results.Study"),
     "backend": (
         *("prdsim.get_backend", "prdsim.backends.backend_names", "prdsim.backends.backend_status"),

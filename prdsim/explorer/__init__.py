@@ -2,14 +2,14 @@
 
 Example::
 
-    from prdsim.explorer import content_of, page
+    from prdsim.explorer import content_of, html_page
 
     with open_recording("with.h5") as run:
-        Path("report.html").write_text(page(content_of([run])), encoding="utf-8")
+        Path("report.html").write_text(html_page(content_of([run])), encoding="utf-8")
 """
 
 from prdsim.explorer.attached import Attached, read_attached
 from prdsim.explorer.content import Content, content_of
-from prdsim.explorer.page import page
+from prdsim.explorer.page import html_page
 
-__all__ = ["Attached", "Content", "content_of", "page", "read_attached"]
+__all__ = ["Attached", "Content", "content_of", "html_page", "read_attached"]

@@ -70,7 +70,8 @@ def content_of(
     Raises:
         ConfigError: no run, runs that differ in the number of neurons or inputs, or a number
             that cannot be.
-        DamagedTrajectoryError, ReportError: as files are read.
+        TrajectoryError, ReportError: a file, or the report beside it, cannot be read.
+        ResumeMismatchError: a run's configuration or samples were changed.
     """
     runs = [run for side in by_label(told_apart(recordings)).values() for run in side]
     if not runs:

@@ -13,7 +13,7 @@ from prdsim.markup import page_of, text_of
 _PACKAGE = "prdsim.explorer"
 
 
-def page(content: Content, *, version: str = "") -> str:
+def html_page(content: Content, *, version: str = "") -> str:
     """Return the page as HTML.
 
     A page with a ``version`` is served: it asks every other second whether its server has a newer

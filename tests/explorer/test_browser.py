@@ -13,7 +13,7 @@ from support_browser import Page, browser, require_browser
 from support_runs import make_diverged, make_pair, opened
 
 from prdsim.analysis.comparison import compare
-from prdsim.explorer import content_of, page, read_attached
+from prdsim.explorer import content_of, html_page, read_attached
 from prdsim.explorer.server import PageServer, Served
 from prdsim.trajectory import open_trajectory
 
@@ -35,7 +35,7 @@ def file(paths, tmp_path_factory) -> Path:
     rows = [{"time": float(k), "value": 0.5 * k * k, HOSTILE: HOSTILE} for k in range(3)]
     table.write_text(json.dumps({HOSTILE: rows, "run": HOSTILE}))
     with opened(paths) as runs:
-        text = page(content_of(runs, read_attached(table)))
+        text = html_page(content_of(runs, read_attached(table)))
     target = folder / "report <b>&.html"
     target.write_text(text, encoding="utf-8")
     return target
@@ -243,7 +243,7 @@ def test_without_javascript_picture_and_table_stand_there(opened_browser, file):
 
 def test_a_diverged_run_is_shown_as_far_as_it_went(opened_browser, tmp_path):
     with opened([make_diverged(tmp_path / "run.h5")]) as runs:
-        (tmp_path / "page.html").write_text(page(content_of(runs)), encoding="utf-8")
+        (tmp_path / "page.html").write_text(html_page(content_of(runs)), encoding="utf-8")
     shown = opened_browser.open((tmp_path / "page.html").as_uri())
     assert "diverged at step" in shown.element("header").text
     assert shown.logs()[0] == []
@@ -275,7 +275,7 @@ def test_a_live_page_follows_and_stays_at_the_end(opened_browser, paths):
     def replace(version: str, snapshots: int) -> None:
         with opened(paths) as runs:
             content = content_of(runs, snapshots=snapshots)
-        served.replace(page(content, version=version), version)
+        served.replace(html_page(content, version=version), version)
 
     replace("1", 2)
     with PageServer(served) as server:

@@ -27,7 +27,7 @@ from prdsim.analysis import history, recording_of
 from prdsim.analysis.comparison import compare
 from prdsim.convergence.assess import converge
 from prdsim.errors import ConfigError, DataError
-from prdsim.explorer import content_of, page, read_attached
+from prdsim.explorer import content_of, html_page, read_attached
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -65,7 +65,7 @@ class Parsed(html.parser.HTMLParser):
 
 def page_of(*paths: Path, **options: Any) -> str:
     with opened(paths) as runs:
-        return page(content_of(runs, **options))
+        return html_page(content_of(runs, **options))
 
 
 def data_of(text: str) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def test_runs_that_did_not_finish_say_so(make, words, tmp_path):
 
 def test_runs_of_arrays_and_of_inputs_without_a_grid_have_pages(pair):
     arrays = {**arrays_of(pair[0]), "grid": None}
-    data = data_of(page(content_of([recording_of(**arrays)])))
+    data = data_of(html_page(content_of([recording_of(**arrays)])))
     assert data["grid"] == [1, 64]
     assert data["tiles"] == [7, 1]
     assert "spectra" not in data["runs"][0]
