@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,6 @@ from .terminal import say
 
 if TYPE_CHECKING:
     from prdsim.analysis import Recording
-    from prdsim.explorer import Attached
     from prdsim.progress import Say
 
 _SUFFIXES = (".html", ".htm")
@@ -56,23 +55,26 @@ def command(
     Turing test.
 
     prdsim report with.h5 without.h5 -o report.html
-    prdsim report --watch run.h5 serves the page on loopback and follows the file.
+
+    With --watch, the page is served at a secret address of this machine, and follows the runs.
     """
     from prdsim.progress import noting
 
     from .output import check_output
 
-    runs, tables = _sorted(paths)
+    if watch and (output is not None or force):
+        raise ConfigError("--watch serves the page and writes no file; leave out -o and --force")
+    if port and not watch:
+        raise ConfigError("--port is for --watch, which serves the page")
+    runs, tables, remarks = _sorted(paths)
     if watch:
-        if output is not None:
-            raise ConfigError("--watch serves the page and writes no file; leave out -o")
-        return _watch(runs, tables, port, count=count, snapshots=snapshots)
+        return _watch(runs, tables, port, remarks=remarks, count=count, snapshots=snapshots)
     target = output or Path("report.html")
-    if target.suffix not in _SUFFIXES:
+    if target.suffix.lower() not in _SUFFIXES:
         raise ConfigError(f"{shown(target)}: end the name in {' or '.join(_SUFFIXES)}")
     check_output([target], force=force, inputs=[*runs, *tables])
     with noting() as note:
-        text = _page(runs, tables, note, count=count, snapshots=snapshots)
+        text = _page(runs, tables, note, remarks=remarks, count=count, snapshots=snapshots)
     from prdsim.files.whole import write_whole
 
     write_whole(target, text.encode(), force=force)
@@ -80,26 +82,34 @@ def command(
     return 0
 
 
-def _sorted(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Return the runs and the files of tables; a study is replaced by its finished members."""
+def _sorted(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]:
+    """Return runs, files of tables, and remarks; a study is replaced by its finished members."""
     runs: list[Path] = []
-    tables = [path for path in paths if path.suffix == ".json"]
+    remarks: list[str] = []
+    tables = [path for path in dict.fromkeys(paths) if path.suffix == ".json"]
     for path in dict.fromkeys(paths):
-        if path.suffix == ".json":
-            continue
-        runs += _members(path) if path.is_dir() else [path]
+        if path.is_dir():
+            members, states = _members(path)
+            runs += members
+            remarks += states
+        elif path not in tables:
+            runs.append(path)
     if not runs:
         raise ConfigError("report: name at least one run, such as run.h5")
-    return runs, list(dict.fromkeys(tables))
+    return runs, tables, remarks
 
 
-def _members(folder: Path) -> list[Path]:
+def _members(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the files of a study's finished members, and a remark if there are others."""
     from prdsim.study.results import open_study
 
     study = open_study(folder)
     if not len(study):
         raise ConfigError(f"{shown(folder)}: no member of this study is finished yet")
-    return study.paths
+    others = [f"{count} {state}" for state, count in study.states.items() if state != "finished"]
+    total = sum(study.states.values())
+    remark = f"{len(study)} of {total} members of {shown(folder)} are shown; {', '.join(others)}"
+    return study.paths, [remark] if others else []
 
 
 @contextmanager
@@ -115,60 +125,72 @@ def _page(
     tables: Sequence[Path],
     note: Say,
     *,
-    count: int,
-    snapshots: int,
     version: str = "",
+    **options: Any,
 ) -> str:
     note("loading")
     from prdsim.explorer import content_of, html_page, read_attached
     from prdsim.progress import tracked_after
 
-    attached: list[Attached] = [table for path in tables for table in read_attached(path)]
+    attached = [table for path in tables for table in read_attached(path)]
     note("reading and verifying")
     with _opened(runs) as recordings:
         note("")
-        for run in recordings:
-            if not run.complete:
-                say(f"{run.name}: {run.status}", err=True)
-        content = content_of(
-            recordings,
-            attached,
-            count=count,
-            snapshots=snapshots,
-            progress=tracked_after(note, "snapshots"),
-            say=note,
-        )
+        if not version:
+            for run in recordings:
+                if not run.complete:
+                    say(f"{run.name}: {run.status}", err=True)
+        progress = iter if version else tracked_after(note, "snapshots")
+        content = content_of(recordings, attached, progress=progress, say=note, **options)
     note("")
     return html_page(content, version=version)
 
 
-def _watch(
-    runs: Sequence[Path], tables: Sequence[Path], port: int, *, count: int, snapshots: int
-) -> int:
+def _watch(runs: Sequence[Path], tables: Sequence[Path], port: int, **options: Any) -> int:
+    """Serve the page until Ctrl-C; a run that cannot be read now is read again later."""
+    from prdsim.errors import TrajectoryError
     from prdsim.explorer.server import PageServer, Served, follow
     from prdsim.progress import silent
 
-    served = Served()
+    served, told = Served(), ""
+    server = PageServer(served, port)  # before the work begins: the port may be taken
 
     def make(version: str) -> str:
-        return _page(runs, tables, silent, count=count, snapshots=snapshots, version=version)
+        return _page(runs, tables, silent, version=version, **options)
+
+    def unless_unreadable(act: Callable[[], str]) -> str | None:
+        nonlocal told
+        try:
+            return act()
+        except TrajectoryError as error:
+            if str(error) != told:
+                told = str(error)
+                say(f"the page stays as it is: {told}", err=True)
+            return None
 
     first = _state(runs)
     served.replace(make(first), first)
-    with PageServer(served, port) as server:
+    with server:
         say(server.address)
         say("open it in a browser of this machine; Ctrl-C ends it", err=True)
-        follow(served, lambda: _state(runs), make)
+        follow(
+            served,
+            first,
+            lambda: unless_unreadable(lambda: _state(runs)),
+            lambda version: unless_unreadable(lambda: make(version)),
+        )
     return 0
 
 
 def _state(runs: Sequence[Path]) -> str:
-    """Return a text that changes when a run has recorded more."""
+    """Return a text that changes when a run has recorded more, or is another run."""
     from prdsim.trajectory import open_trajectory
 
     states = []
     for path in runs:
         with open_trajectory(path) as trajectory:
-            found = (len(trajectory.step), trajectory.live_status(), trajectory.reached_step)
+            status = trajectory.live_status()
+            identity = trajectory.attributes.get("run_id", "")
+            found = (identity, len(trajectory.step), trajectory.reached_step, status)
         states.append("-".join(map(str, found)))
     return " ".join(states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,11 @@ def read_attached(path: Path) -> list[Attached]:
     return tables
 
 
+def _finite(value: Any) -> Any:
+    """Return a value, None for a number that overflows."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _about(content: Mapping[str, Any]) -> str:
     """Return what a file says of its run, and of how far its numbers can be trusted."""
     words = [str(content[key]) for key in ("run", "label", "status") if key in content]
@@ -66,11 +72,12 @@ def _tables(path: Path, content: Mapping[str, Any]) -> list[Attached]:
     for name, rows in content.items():
         if name.endswith("_notes") or not isinstance(rows, list) or not rows:
             continue
-        if not all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows):
+        keys = rows[0].keys() if isinstance(rows[0], dict) else ()
+        if not keys or not all(isinstance(row, dict) and row.keys() == keys for row in rows):
             continue
         if len(rows) > _MOST_ROWS:
             raise ValueError(f"its table {name} has more than {_MOST_ROWS} rows")
-        columns = {key: [row[key] for row in rows] for key in rows[0]}
+        columns = {key: [_finite(row[key]) for row in rows] for key in keys}
         notes = content.get(f"{name}_notes", [])
         words = [str(note) for note in notes] if isinstance(notes, list) else []
         found.append(Attached(path.name, name, about, words, columns))

@@ -57,6 +57,7 @@ def content_of(
     recordings: Iterable[Recording],
     attached: Sequence[Attached] = (),
     *,
+    remarks: Sequence[str] = (),
     count: int = 256,
     snapshots: int = 40,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
@@ -64,7 +65,8 @@ def content_of(
 ) -> Content:
     """Gather what a page shows of runs: at most ``count`` filters at ``snapshots`` times.
 
-    The filters are those that moved most, in all runs together. ``progress`` may wrap the loop over
+    The filters are those that moved most, in all runs together. ``remarks`` are said in the page's
+    head. ``progress`` may wrap the loop over
     the snapshots of each run; ``say`` is told of other long work.
 
     Raises:
@@ -77,10 +79,10 @@ def content_of(
     if not runs:
         raise ConfigError("report: name at least one run, such as run.h5")
     pictured = [side[0] for side in by_label(runs).values()][:MOST_PICTURED]
-    request = Request(tuple(runs), count=integer("count", count, least=1), progress=progress)
-    neurons = request.chosen_neurons()
     most = integer("snapshots", snapshots, least=2)
-    _check_sizes(pictured, len(neurons), most)
+    _check_sizes(runs, pictured, integer("count", count, least=1), most)
+    request = Request(tuple(runs), count=count, progress=progress)
+    neurons = request.chosen_neurons()
     parts = []
     for run in runs:
         say(f"measuring {run.name}")
@@ -104,19 +106,23 @@ def content_of(
         "errors": errors_of(runs),
     }
     say("drawing")
-    facts = facts_of(runs, request, attached, len(pictured))
+    facts = {**facts_of(runs, request, attached, len(pictured)), "remarks": list(remarks)}
     return Content(facts, data, [packed(each, scales) for each in frames])
 
 
-def _check_sizes(pictured: Sequence[Recording], count: int, snapshots: int) -> None:
+def _check_sizes(
+    runs: Sequence[Recording], pictured: Sequence[Recording], count: int, snapshots: int
+) -> None:
     """Refuse runs that cannot be shown beside each other, and more than a browser should hold."""
-    sizes = sorted({run.U.shape[2] for run in pictured})
-    if len(sizes) > 1:
-        raise ConfigError(
-            f"runs of {' and '.join(map(str, sizes))} inputs have filters of different sizes; make "
-            "a page of each"
-        )
-    numbers = sum(count * min(snapshots, len(run)) for run in pictured) * sizes[0]
+    for axis, what in ((1, "neurons"), (2, "inputs")):
+        sizes = sorted({run.U.shape[axis] for run in runs})
+        if len(sizes) > 1:
+            raise ConfigError(
+                f"runs of {' and '.join(map(str, sizes))} {what} have no filters in common; make a "
+                "page of those that are alike, such as prdsim report A.h5 B.h5"
+            )
+    _, m, d_in = runs[0].U.shape
+    numbers = sum(min(count, m) * min(snapshots, len(run)) for run in pictured) * d_in
     if numbers > _MOST_NUMBERS:
         raise ConfigError(
             f"the page would hold {numbers / 1e6:.0f} million numbers, more than "

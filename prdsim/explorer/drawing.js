@@ -93,6 +93,21 @@ const drawing = (() => {
   const css = (name) => getComputedStyle(document.body).getPropertyValue(name);
   const short = (value) => (value == null ? "-" : String(Number(value.toPrecision(4))));
 
+  // As many digits as tell ticks apart.
+  function ticks(_, values) {
+    const step = values.length > 1 ? Math.abs(values[1] - values[0]) : 0;
+    const digits = step > 0 ? Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) : 4;
+    const text = (value) => (digits > 6 ? value.toExponential(2) : value.toFixed(digits));
+    return values.map((value) => (value == null ? "" : text(value)));
+  }
+
+  // Curves that are constant lie in the middle of their chart.
+  function range(_, least, most) {
+    if (least == null) return [0, 1];
+    if (least === most) return [least - (Math.abs(least) / 10 || 1), most + (Math.abs(most) / 10 || 1)];
+    return uPlot.rangeNum(least, most, 0.1, true);
+  }
+
   // Curves over a common axis, with a line at a mark.
   class Chart {
     constructor(parent, axis) {
@@ -105,7 +120,7 @@ const drawing = (() => {
     }
 
     // Show curves: {x, y, color, dash}, the numbers null where there are none.
-    set(curves, logarithmic = false) {
+    set(curves) {
       this.plot?.destroy();
       const look = () => ({ stroke: () => css("--soft"), grid: { stroke: () => css("--grid") } });
       const options = {
@@ -113,10 +128,13 @@ const drawing = (() => {
         height: 210,
         legend: { show: false },
         cursor: { drag: { x: false, y: false } },
-        scales: { x: { time: false }, y: logarithmic ? { distr: 3 } : {} },
+        scales: { x: { time: false }, y: { range } },
         axes: [
-          { ...look(), label: this.axis, labelSize: 20, size: 32, labelFont: "12px sans-serif" },
-          { ...look(), size: 64, values: (_, ticks) => ticks.map((v) => (v == null ? "" : short(v))) },
+          {
+            ...look(), label: this.axis, labelSize: 20, size: 32, labelFont: "12px sans-serif",
+            values: ticks,
+          },
+          { ...look(), size: 64, values: ticks },
         ],
         series: [
           {},

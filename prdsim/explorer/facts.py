@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -134,27 +135,32 @@ def _settings(runs: Sequence[Recording]) -> list[dict[str, Any]]:
 
 def _table(attached: Attached) -> dict[str, Any]:
     columns = attached.columns
-    rows = [[_cell(column[k]) for column in columns.values()] for k in range(_length(columns))]
+    rows = [list(map(_cell, row)) for row in zip(*columns.values(), strict=True)]
+    curves, notes = _curves(columns), list(attached.notes)
+    if "time" in columns and not curves:
+        notes.append("no curves are drawn: they need times that ascend, and real numbers")
     return {
         "title": f"{attached.name} ({attached.file})",
         "about": attached.about,
-        "notes": list(attached.notes),
+        "notes": notes,
         "heads": list(columns),
         "rows": rows,
-        "curves": dict(_curves(columns)) if "time" in columns else {},
+        "curves": curves,
     }
 
 
-def _length(columns: Mapping[str, Sequence[Any]]) -> int:
-    return len(next(iter(columns.values())))
-
-
-def _curves(columns: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the columns of a table over time that are curves: real numbers, not counts or texts."""
-    for name, column in columns.items():
-        numbers = [value for value in column if value is not None]
-        if numbers and all(isinstance(value, float) for value in numbers):
-            yield name, list(column)
+def _curves(columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Return time and the curves of a table: columns of real numbers, not of counts or texts."""
+    times = columns.get("time", ())
+    if not all(isinstance(time, int | float) for time in times):
+        return {}
+    found = {
+        name: list(column)
+        for name, column in columns.items()
+        if {type(value) for value in column} - {type(None)} == {float} and name != "time"
+    }
+    ascending = all(before < after for before, after in pairwise(times))
+    return {"time": list(times), **found} if found and times and ascending else {}
 
 
 def _picture(request: Request) -> str:

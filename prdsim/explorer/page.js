@@ -13,8 +13,10 @@
   const size = data.neurons.length * rows * columns;
   const pictured = data.runs.filter((run) => run.pictured);
   pictured.forEach((run) => (run.number = data.runs.indexOf(run)));
-  const times = [...new Set(pictured.flatMap((run) => run.time))].sort((a, b) => a - b);
-  const state = { at: times.length - 1, neuron: data.neurons[0], view: "weights" };
+  const times = [...new Set(data.runs.flatMap((run) => run.time))].sort((a, b) => a - b);
+  const moved = pictured.at(-1).distances.U.at(-1);
+  const farthest = data.neurons[moved.indexOf(Math.max(...moved))];
+  const state = { at: times.length - 1, neuron: farthest, view: "weights" };
 
   const element = (name, properties = {}, ...children) => {
     const made = Object.assign(document.createElement(name), properties);
@@ -24,6 +26,8 @@
   // The last place of an ascending list whose value is no later than a time; the first if none is.
   const upTo = (list, time) => Math.max(list.findLastIndex((each) => each <= time), 0);
   const now = () => times[state.at];
+  // The value of a curve at a time; null after its end, where its run says nothing.
+  const valueAt = ({ x, y }, time) => (time <= x.at(-1) * (1 + 1e-4) ? y[upTo(x, time)] : null);
   const place = () => data.neurons.indexOf(state.neuron);
   const colorOf = (number) => {
     const probe = document.querySelectorAll(".runs li")[number];
@@ -51,10 +55,10 @@
     const byLabel = Map.groupBy(curves, (curve) => curve.label);
     words.replaceChildren(
       ...[...byLabel].map(([label, same]) => {
-        const values = same.map(({ x, y }) => y[upTo(x, time)]).filter((value) => value != null);
+        const values = same.map((curve) => valueAt(curve, time)).filter((value) => value != null);
         const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-        const many = same.length > 1 ? ` (mean of ${values.length})` : "";
-        const text = `${label}: ${values.length ? short(mean) : "-"}${many}`;
+        const many = same.length > 1 ? ` (mean of ${values.length} runs)` : "";
+        const text = values.length ? `${label}: ${short(mean)}${many}` : `${label}: ended before`;
         const swatch = element("span", { className: "swatch" });
         return element("li", { className: `run-${same[0].number}` }, swatch, text);
       }),
@@ -162,9 +166,11 @@
 
   const colors = new Colors(data.colors, data.levels, data.scales);
   const mosaics = [];
+  let still = false; // whether no filter changes in any run
 
   function addMosaic(run) {
     const canvas = element("canvas", { className: "filters" });
+    if (rows === 1) canvas.style.height = `${Math.min(12 * data.neurons.length, 480)}px`;
     canvas.setAttribute("role", "img");
     const frame = element("div", { className: "frame" });
     const holder = element("div", { className: "mosaic" }, canvas, frame);
@@ -198,6 +204,10 @@
   }
 
   function showScale() {
+    if (state.view === "changes" && still) {
+      byId("scale").textContent = "No filter changes.";
+      return;
+    }
     const limit = colors.limit(state.view);
     const bar = element("canvas", { className: "bar", width: colors.table.length, height: 1 });
     const context = bar.getContext("2d");
@@ -209,8 +219,8 @@
     byId("scale").replaceChildren(
       `${short(-limit)} `, bar,
       ` ${short(limit)}; larger entries have the colors of the ends. One scale for all runs and ` +
-        `times. Kept in steps of ${short(step)}` +
-        (state.view === "weights" ? `, at t = 0 of ${short(start)}.` : "."),
+        `times. ${still ? "No filter changes" : `Changes are kept in steps of ${short(step)}`}` +
+        (state.view === "weights" ? `; filters at t = 0 in steps of ${short(start)}.` : "."),
     );
   }
 
@@ -224,7 +234,8 @@
     canvas.setAttribute("role", "img");
     const caption = element("figcaption");
     byId("details").append(element("figure", {}, canvas, caption));
-    const shape = data.grid[0] > 1 ? [1, 3] : [3, 1];
+    const shape = rows > 1 ? [1, 3] : [3, 1];
+    if (rows === 1) canvas.style.height = "72px";
     details.push({ run, canvas, caption, tiles: new Tiles(canvas, shape, data.grid) });
   }
 
@@ -298,7 +309,7 @@
 
   function recall() {
     const given = new URLSearchParams(location.hash.slice(1));
-    const [at, neuron] = [Number(given.get("at") ?? NaN), Number(given.get("neuron") ?? NaN)];
+    const [at, neuron] = ["at", "neuron"].map((name) => Number(given.get(name) || NaN));
     if (at in times) state.at = at;
     if (data.neurons.includes(neuron)) state.neuron = neuron;
     if (given.get("view") === "changes") state.view = "changes";
@@ -344,7 +355,8 @@
       try {
         const answer = await fetch("version", { cache: "no-store" });
         const version = await answer.text();
-        if (answer.ok && version !== data.version) return location.reload();
+        if (!answer.ok) throw new Error("it is not there any more");
+        if (version !== data.version) return location.reload();
       } catch {
         return complain("prdsim report --watch has ended: the page is no longer brought up to date");
       }
@@ -367,6 +379,7 @@
   await Promise.all(
     pictured.map(async (run, k) => (run.frames = await drawing.unpack(texts[k].textContent, size))),
   );
+  still = pictured.every((run) => run.frames.changes.every((change) => change === 0));
   recall();
   for (const part of document.querySelectorAll(".live:not(.attached)")) part.hidden = false;
   for (const still of document.querySelectorAll(".still")) still.hidden = true;

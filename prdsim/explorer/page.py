@@ -35,7 +35,7 @@ def html_page(content: Content, *, version: str = "") -> str:
             "form-action 'none'",
         ]
     )
-    return page_of(
+    text = page_of(
         _PACKAGE,
         **content.facts,
         policy=policy,
@@ -44,6 +44,7 @@ def html_page(content: Content, *, version: str = "") -> str:
         data={**content.data, "version": version},
         frames=content.frames,
     )
+    return text.encode(errors="backslashreplace").decode()  # names of files may be any bytes
 
 
 _PROGRAMS = ("drawing.js", "page.js")

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from prdsim.errors import ConfigError
+
 _HOST = "127.0.0.1"
 
 
@@ -34,17 +36,29 @@ class Served:
             }
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Print nothing: browsers close connections when they like."""
+
+
 class PageServer:
-    """Serves a page on loopback, at a free port, below a name that cannot be guessed.
+    """Serves a page on loopback, at a port or a free one, below a name that cannot be guessed.
 
     Requests that name another host are refused: a page of the web cannot reach it by a name that
-    it lets point to this machine. A context manager; raises `OSError` if no port is to be had.
+    it lets point to this machine. A context manager, which serves from its beginning; raises
+    `ConfigError` if the port cannot be had.
     """
 
     def __init__(self, served: Served, port: int = 0) -> None:
         self._token = secrets.token_urlsafe(24)
-        self._server = ThreadingHTTPServer((_HOST, port), self._handler(served))
-        self._server.daemon_threads = True
+        try:
+            self._server = _Server((_HOST, port), self._handler(served))
+        except OSError as error:
+            raise ConfigError(
+                f"port {port}: {error.strerror}; name another, or leave out --port"
+            ) from None
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
@@ -59,12 +73,13 @@ class PageServer:
 
     def _handler(self, served: Served) -> type[BaseHTTPRequestHandler]:
         def find(host: str, path: str) -> tuple[int, str, bytes]:
-            known = (f"{_HOST}:{self.port}", f"localhost:{self.port}")
-            if host not in known:
+            if host not in (f"{_HOST}:{self.port}", f"localhost:{self.port}"):
                 return 421, "text/plain", b"this page is for 127.0.0.1 alone\n"
-            token, _, name = path.removeprefix("/").partition("/")
+            token, slash, name = path.removeprefix("/").partition("/")
             kind, content = served.answers().get(name, ("", b""))
-            if not kind or not hmac.compare_digest(token.encode(), self._token.encode()):
+            if not (kind and slash) or not hmac.compare_digest(
+                token.encode(), self._token.encode()
+            ):
                 return 404, "text/plain", b"not here\n"
             return 200, kind, content
 
@@ -110,17 +125,24 @@ class PageServer:
 
 def follow(
     served: Served,
-    state: Callable[[], str],
-    make: Callable[[str], str],
+    known: str,
+    state: Callable[[], str | None],
+    make: Callable[[str], str | None],
     *,
     until: Callable[[], bool] = lambda: False,
     seconds: float = 2.0,
 ) -> None:
-    """Keep a served page up to date: ``make`` returns the page of a ``state`` that has changed."""
-    known = None
+    """Keep a served page up to date: ``make`` returns the page of a ``state`` other than the last.
+
+    ``known`` is that of the page being served. None from either means that it cannot be told now:
+    the page stays as it is, and both are asked again.
+    """
     while not until():
-        now = state()
-        if now != known:
-            served.replace(make(now), now)
-            known = now
         time.sleep(seconds)
+        now = state()
+        if now is None or now == known:
+            continue
+        page = make(now)
+        if page is not None:
+            served.replace(page, now)
+            known = now

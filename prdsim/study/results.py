@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ class Study(Mapping[str, Trajectory]):
     def __init__(self, folder: StudyFolder) -> None:
         self._folder = folder
         standings = look(folder)
+        self._states = Counter(str(standing.state) for standing in standings.values())
         self._finished = {
             member.name: member
             for member in folder.plan.members
@@ -53,6 +55,11 @@ class Study(Mapping[str, Trajectory]):
 
     def __len__(self) -> int:
         return len(self._finished)
+
+    @property
+    def states(self) -> Mapping[str, int]:
+        """How many members are in each state."""
+        return self._states
 
     @property
     def paths(self) -> list[Path]:

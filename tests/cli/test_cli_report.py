@@ -46,6 +46,16 @@ def test_a_study_gives_its_finished_members(run, tmp_path):
     assert run("report", tmp_path / "study", "-o", tmp_path / "page.html").code == 0
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "2 runs with diffusion" in text
+    assert "members are shown" not in text
+
+
+def test_a_study_says_which_members_are_missing(run, tmp_path):
+    common = {"dataset": "digits", "samples": 8, "width": 6, "steps": 3, "backend": "numpy"}
+    broken = {**common, "dataset": str(tmp_path / "none.npz")}
+    prdsim.run_many([common, broken], folder=str(tmp_path / "study"))
+    assert run("report", tmp_path / "study", "-o", tmp_path / "page.html").code == 0
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"1 of 2 members of {tmp_path / 'study'} are shown; 1 failed" in text
 
 
 def test_the_verdict_of_the_turing_test_is_on_the_page(run, pair, tmp_path):
@@ -72,6 +82,8 @@ def test_refusals(run, pair, tmp_path):
         ([pair[0], "-o", tmp_path / "page.pdf"], 2, "end the name in .html"),
         ([pair[0], "-o", pair[0]], 2, "end the name in .html"),
         ([pair[0], "-o", tmp_path / "no" / "page.html"], 3, "no"),
+        ([pair[0], "--port", "8080"], 2, "--port is for --watch"),
+        ([pair[0], "--watch", "--force"], 2, "leave out -o and --force"),
         ([pair[0], "--watch", "-o", tmp_path / "page.html"], 2, "leave out -o"),
     ):
         answer = run("report", *arguments)
@@ -94,7 +106,8 @@ def test_watching_follows_a_run_and_ends_with_ctrl_c(tmp_path):
 
         before, page = read("version"), read()
         assert f'"version": "{before}"' in page
-        make_run(tmp_path / "longer.h5", diffusion=True, steps=10).replace(path)
+        path.rename(tmp_path / "away.h5")  # for a while
+        make_run(tmp_path / "other.h5", diffusion=True, steps=5, seed=1).replace(path)
         deadline = time.monotonic() + PATIENCE
         while read("version") == before and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -102,4 +115,4 @@ def test_watching_follows_a_run_and_ends_with_ctrl_c(tmp_path):
         assert f'"version": "{read("version")}"' in read()
         program.send_signal(signal.SIGINT)
         assert program.wait(PATIENCE) == 130
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["run.h5"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["away.h5", "run.h5"]

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from support_browser import Page, browser, require_browser
-from support_runs import make_diverged, make_pair, opened
+from support_runs import make_diverged, make_pair, make_run, opened
 
 from prdsim.analysis.comparison import compare
 from prdsim.explorer import content_of, html_page, read_attached
@@ -164,7 +164,7 @@ def test_neurons_are_picked_by_mouse_and_by_keys(shown):
 
 def test_a_neurons_distance_is_that_of_the_file(shown, paths):
     with open_trajectory(paths[1]) as run:
-        moved = np.linalg.norm(run.U[-1] - run.U[0], axis=1)[0]
+        moved = np.linalg.norm(run.U[-1] - run.U[0], axis=1).max()
     text = shown.element("#neuron-curves .chart").text
     assert f"with diffusion: {moved:.4g}" in text
 
@@ -202,6 +202,27 @@ def test_columns_of_a_files_table_can_be_chosen(shown):
     shown.element(".attached input").click()
     assert chart.get_attribute("aria-label") == "Curves over time: "
     assert shown.element(".attached canvas").screenshot_as_png != before
+
+
+def test_a_run_that_has_ended_says_nothing_later(opened_browser, paths, tmp_path):
+    longer = make_run(tmp_path / "longer.h5", step_size=0.01, steps=40, seed=1, diffusion=True)
+    with opened([*paths, longer]) as runs:
+        (tmp_path / "page.html").write_text(html_page(content_of(runs)), encoding="utf-8")
+    shown = opened_browser.open((tmp_path / "page.html").as_uri())
+    times = json.loads(shown.run("return document.getElementById('data').textContent"))["runs"]
+    assert f"t = {times[-1]['time'][-1]} " in shown.element("#time").text
+    words = shown.element("#curves .chart").text
+    assert "without diffusion: ended before" in words
+    assert "(mean of 1 runs)" in words
+    move_to(shown, 0)
+    assert "(mean of 2 runs)" in shown.element("#curves .chart").text
+
+
+def test_the_page_begins_with_the_neuron_that_moved_most(opened_browser, file, paths):
+    shown = opened_browser.open(file.as_uri())
+    with open_trajectory(paths[1]) as run:
+        farthest = int(np.argmax(np.linalg.norm(run.U[-1] - run.U[0], axis=1)))
+    assert value(shown, "#neuron") == str(farthest)
 
 
 def test_playing_moves_on_and_pauses(shown):

@@ -6,7 +6,9 @@ import base64
 import hashlib
 import html.parser
 import json
+import os
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -176,7 +178,7 @@ def test_seeds_are_curves_and_the_first_of_each_label_has_pictures(tmp_path):
 
 
 def test_runs_that_cannot_be_beside_each_other(pair, tmp_path):
-    with pytest.raises(ConfigError, match="no neurons in common"):
+    with pytest.raises(ConfigError, match="7 and 9 neurons have no filters in common"):
         page_of(pair[0], make_run(tmp_path / "wide.h5", width=9))
     with pytest.raises(ConfigError, match="name at least one run"):
         content_of([])
@@ -213,6 +215,7 @@ def test_tables_of_files_stand_on_the_page(pair, tmp_path):
         ("{", "cannot be read"),
         ("[1, 2]", "holds no table"),
         ('{"rows": [1, 2]}', "holds no table"),
+        ('{"rows": [{}]}', "holds no table"),
         ('{"rows": [{"a": 1}, {"b": 1}]}', "holds no table"),
         ('{"rows": [{"a": NaN}]}', "NaN is not JSON"),
         (json.dumps({"rows": [{"a": 1}] * 1001}), "more than 1000 rows"),
@@ -223,6 +226,41 @@ def test_files_without_tables_are_explained(content, message, tmp_path):
     file.write_text(content)
     with pytest.raises(DataError, match=message):
         read_attached(file)
+
+
+@pytest.mark.parametrize(
+    ("times", "values", "drawn"),
+    [
+        ("[0, 1, 2]", "[0.5, 0.5, null]", True),
+        ("[0, 1, 2]", "[0.5, 1e999, 0.5]", True),
+        ("[0, 2, 1]", "[0.5, 0.5, 0.5]", False),
+        ("[0, null, 1]", "[0.5, 0.5, 0.5]", False),
+        ("[0, 1, 2]", '[0.5, "x", 0.5]', False),
+        ("[0, 1, 2]", "[true, false, true]", False),
+    ],
+)
+def test_curves_of_files_need_times_that_ascend_and_numbers(times, values, drawn, pair, tmp_path):
+    pairs = zip(_items(times), _items(values), strict=True)
+    rows = [f'{{"time": {time}, "value": {value}}}' for time, value in pairs]
+    file = tmp_path / "table.json"
+    file.write_text(f'{{"rows": [{", ".join(rows)}]}}')
+    text = page_of(pair[0], attached=read_attached(file))
+    assert ("no curves are drawn" in text) is not drawn
+    assert ('"value": [' in text) is drawn
+
+
+def _items(text: str) -> list[str]:
+    return text.strip("[]").split(", ")
+
+
+def test_names_that_are_no_text_can_be_shown(pair, tmp_path):
+    copy = Path(os.fsdecode(bytes(tmp_path) + b"/bad\xff.h5"))
+    shutil.copy(pair[0], copy)
+    file = tmp_path / "table.json"
+    file.write_text('{"rows": [{"a": "\\ud800"}]}')
+    text = page_of(copy, attached=read_attached(file))
+    assert "bad\\udcff" in text
+    text.encode()
 
 
 def test_missing_files_and_folders_of_tables_are_explained(tmp_path):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import socket
+import struct
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
+from prdsim.errors import ConfigError
 from prdsim.explorer.server import PageServer, Served, follow
 
 
@@ -86,16 +88,42 @@ def test_two_servers_have_different_secrets_and_only_loopback_listens(server, se
         probe.bind(("127.0.0.2", server.port))
 
 
+def test_the_address_needs_its_last_slash(server):
+    """Without it, the page would ask for its version elsewhere."""
+    assert ask(server, secret(server).rstrip("/"))[0] == 404
+
+
+def test_a_port_that_is_taken_is_refused_in_words(server, served):
+    with pytest.raises(
+        ConfigError, match=f"port {server.port}: Address already in use; name anoth"
+    ):
+        PageServer(served, server.port)
+
+
+def test_clients_that_go_away_leave_no_word(server, served, capfd):
+    served.replace("x" * 10_000_000, "1")
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            request = f"GET {secret(server)} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n"
+            client.sendall(request.encode())
+            client.recv(10)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    served.replace("<p>one</p>", "1")
+    assert ask(server, secret(server)) == (200, "<p>one</p>")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_page_is_made_again_when_the_state_has_changed():
     served, made = Served(), []
-    states = iter(["a", "a", "b", "b", "c"])
+    served.replace("page a", "a")
+    states = iter(["a", "b", None, "b", "c", "c", "d"])
 
-    def make(version: str) -> str:
+    def make(version: str) -> str | None:
         made.append(version)
-        return f"page {version}"
+        return None if made.count("c") == 1 and version == "c" else f"page {version}"
 
-    rounds = iter([False] * 5 + [True])
-    follow(served, lambda: next(states), make, until=lambda: next(rounds), seconds=0.0)
-    assert made == ["a", "b", "c"]
+    rounds = iter([False] * 6 + [True])
+    follow(served, "a", lambda: next(states), make, until=lambda: next(rounds), seconds=0.0)
+    assert made == ["b", "c", "c"], "again what could not be made, never what is served"
     assert served.answers()[""][1] == b"page c"
     assert served.answers()["version"][1] == b"c"
