@@ -17,11 +17,15 @@ Compute = Callable[["Snapshot"], Values]
 
 @dataclass(frozen=True)
 class Measure:
-    """A number measured at a snapshot: its name in tables, its meaning and its unit."""
+    """A number measured at a snapshot: its name in tables, its meaning and its unit.
+
+    ``of_path``: it depends on the snapshots before, and so on when they were recorded.
+    """
 
     name: str
     meaning: str
     unit: str = "1"
+    of_path: bool = False
 
 
 @dataclass(frozen=True)

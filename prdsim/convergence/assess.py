@@ -202,19 +202,21 @@ def _quantities_of(replay: Replay, like: Recording) -> dict[str, float]:
 def quantities(recording: Recording, index: int) -> dict[str, float]:
     """Return all quantities judged at a snapshot: every computable measure, and the scalars.
 
-    A scalar that is also a measure counts as the measure.
+    A scalar that is also a measure counts as the measure. Measures of the path are left out: they
+    depend on the snapshots before, which replays do not record.
     """
     found = {
         name: value
         for name, value in _scalars_at(recording, recording.time[index]).items()
         if name not in NO_FUNCTIONALS
     }
-    for group in GROUPS:
+    for name, group in GROUPS.items():
         try:
-            measured = history(recording, [group], snapshots=[index])
+            measured = history(recording, [name], snapshots=[index])
         except (ConfigError, DataError):  # no grid or no samples
             continue
-        found |= {name: float(measured[name][0]) for name in measured.values}
+        judged = [measure.name for measure in group.measures if not measure.of_path]
+        found |= {name: float(measured[name][0]) for name in judged if name in measured.values}
     return found
 
 

@@ -730,3 +730,12 @@ def test_compare_quotes_the_larger_error_of_both_sides(fine, coarse):
     column = {row["measure"]: row["discretization"] for row in comparison.table().rows}
     assert set(column.values()) == {NOT_ASSESSED}  # coarse was judged at its end, t = 20
     assert "coarse: its discretization is assessed only at t = 20" in comparison.notes
+
+
+def test_measures_that_depend_on_the_snapshots_before_are_not_judged(tmp_path):
+    """Replays record none of them: their alignment of motion would be that of the whole change."""
+    keys = {"integrator": "heun", "step_size": 0.05, "steps": 8, "diffusion": True}
+    report = converge(make_run(tmp_path / "run.h5", **keys, snapshots="every:2")).report
+    assert report is not None
+    assert {"alignment_change", "alignment_velocity_U", "chi2_activity"} <= set(report.by_name)
+    assert not [name for name in report.by_name if "motion" in name or name == "chi2_speed_U"]

@@ -212,14 +212,18 @@ SYNCHRONY = Group(
     "synchrony",
     (
         *(
-            Measure(f"{name}_{of}", said.format(symbol))
+            Measure(f"{name}_{of}", said.format(symbol), of_path=of.startswith("motion"))
             for name, said in _SAID.items()
             for of, symbol in _VECTORS.items()
         ),
         Measure("within_groups_U", "||u_j - group mean||, all over ||U||; 0 without groups"),
         Measure("within_groups_V", "||v_j - group mean||, all over ||V||; 0 without groups"),
         Measure("chi2_activity", "Var_p(mean_j h_jp) / mean_j Var_p(h_jp), h = relu(u_j.x_p)"),
-        Measure("chi2_speed_U", "Var_t(mean_j s_j) / mean_j Var_t(s_j), s_j = ||du_j/dt||, so far"),
+        Measure(
+            "chi2_speed_U",
+            "Var_t(mean_j s_j) / mean_j Var_t(s_j), s_j = ||du_j/dt||, so far",
+            of_path=True,
+        ),
     ),
     _prepare,
 )
