@@ -2,7 +2,7 @@
 
     python benchmarks/converged.py [--job readme|poster ...] [--only CONTENDER ...] [--rounds 3]
 
-Writes benchmarks/results/<date>-converged.json and prints a summary; takes an hour on two idle
+Writes benchmarks/results/<date>-converged.json and prints a summary; takes half an hour on two idle
 cores, and needs pip install -e '.[bench]'. For docs/performance.md, give its file to
 benchmarks/report.py with --converged.
 
@@ -10,7 +10,8 @@ The jobs are the README's, and the preset poster to t = 20. prdsim runs as its c
 rival in a process of its own, which gets data and initial weights (the critic warmed up) from
 outside. Its clock runs from the import of its library to its last weights; it records nothing.
 Each does a job cold, with an empty folder of compiled code, and then warm, with a full one; the
-rounds alternate. PyTorch compiles nothing here.
+rounds alternate. Fixed steps take minutes: they take part in the first round alone. PyTorch
+compiles nothing here.
 
 `diffrax` integrates by the same method at the same tolerances in the same norm. The others
 alternate between critic and generator by fixed steps, as users of their libraries do, with five
@@ -268,6 +269,8 @@ def measured(name: str, entries: list[Entry], options: argparse.Namespace) -> di
     rows: dict[str, list[dict[str, Any]]] = {entry.label: [] for entry in entries}
     for number in range(options.rounds):
         for entry in entries:
+            if entry.updates and number > 0:
+                continue
             _say(f"{name}: round {number + 1}/{options.rounds}, {entry.label}")
             with TemporaryDirectory(prefix="prdsim-bench-") as folder:
                 states = ("warm",) if entry.library == "torch" else ("cold", "warm")

@@ -44,7 +44,7 @@ class Content:
     frames: Sequence[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Part:
     """A run, the snapshots of it that are shown, and its measures there."""
 
@@ -66,8 +66,8 @@ def content_of(
     """Gather what a page shows of runs: at most ``count`` filters at ``snapshots`` times.
 
     The filters are those that moved most, in all runs together. ``remarks`` are said in the page's
-    head. ``progress`` may wrap the loop over
-    the snapshots of each run; ``say`` is told of other long work.
+    head. ``progress`` may wrap the loop over the snapshots of each run; ``say`` is told of other
+    long work.
 
     Raises:
         ConfigError: no run, runs that differ in the number of neurons or inputs, or a number
@@ -89,18 +89,12 @@ def content_of(
         shown = _spread(len(run), most)
         parts.append(_Part(run, shown, history(run, snapshots=shown, progress=progress)))
     say("compressing filters")
-    shown_too = {id(run) for run in pictured}
-    frames = [_frames(part, neurons) for part in parts if id(part.run) in shown_too]
+    first = [part for part in parts if any(part.run is run for run in pictured)]
+    frames = [_frames(part, neurons) for part in first]
     scales = Scales.of(frames)
-    grid = pictured[0].grid
     data = {
-        "runs": [_of_run(part, id(part.run) in shown_too, neurons) for part in parts],
-        "neurons": neurons.tolist(),
-        "grid": list(grid or (1, pictured[0].U.shape[2])),
-        "tiles": list(mosaic_shape(len(neurons)) if grid else (len(neurons), 1)),
-        "scales": vars(scales),
-        "levels": LEVELS,
-        "colors": color_table(),
+        "runs": [_of_run(part, neurons if part in first else None) for part in parts],
+        **_of_filters(pictured[0], neurons, scales),
         "names": {**{field.name: field.long_name for field in SCALARS}, **MEANINGS},
         "groups": _groups(parts),
         "errors": errors_of(runs),
@@ -144,17 +138,31 @@ def _frames(part: _Part, neurons: Array) -> Frames:
 # -- numbers ---------------------------------------------------------------------------------------
 
 
-def _of_run(part: _Part, pictured: bool, neurons: Array) -> dict[str, Any]:
+def _of_filters(run: Recording, neurons: Array, scales: Scales) -> dict[str, Any]:
+    """Return what the page's program needs to draw filters such as a run's."""
+    grid = run.grid
+    return {
+        "neurons": neurons.tolist(),
+        "grid": list(grid or (1, run.U.shape[2])),
+        "tiles": list(mosaic_shape(len(neurons)) if grid else (len(neurons), 1)),
+        "scales": vars(scales),
+        "levels": LEVELS,
+        "colors": color_table(),
+    }
+
+
+def _of_run(part: _Part, neurons: Array | None) -> dict[str, Any]:
+    """Return the numbers of a run, with those of some neurons if it is pictured."""
     run, shown = part.run, part.snapshots
     found: dict[str, Any] = {
         "label": run.label,
         "name": run.name,
-        "pictured": pictured,
+        "pictured": neurons is not None,
         "time": _rounded(run.time[shown]),
         "curves": {name: _rounded(values) for name, values in part.measures.values.items()},
         "scalars": _scalars(run),
     }
-    if pictured:
+    if neurons is not None:
         U_0, V_0 = run.initial
         states = [run.at(k) for k in shown]
         found["distances"] = {

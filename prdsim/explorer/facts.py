@@ -114,8 +114,8 @@ def _judgment(run: Recording) -> dict[str, Any]:
     report = run.assessed(float(run.time[-1])).report
     if report is None:
         return {"name": run.name, "rows": []}
-    rows = [[row.name, str(row.verdict), error_text(row.name, [[report]], verdict=False)]
-            for row in report.headline]  # fmt: skip
+    errors = {row.name: error_text(row.name, [[report]], verdict=False) for row in report.headline}
+    rows = [[row.name, str(row.verdict), errors[row.name]] for row in report.headline]
     return {"name": run.name, "rows": rows}
 
 

@@ -26,8 +26,7 @@
   // The last place of an ascending list whose value is no later than a time; the first if none is.
   const upTo = (list, time) => Math.max(list.findLastIndex((each) => each <= time), 0);
   const now = () => times[state.at];
-  // The value of a curve at a time; null after its end, where its run says nothing.
-  const valueAt = ({ x, y }, time) => (time <= x.at(-1) * (1 + 1e-4) ? y[upTo(x, time)] : null);
+  const reaches = ({ x }, time) => time <= x.at(-1) * (1 + 1e-4); // with five digits
   const place = () => data.neurons.indexOf(state.neuron);
   const colorOf = (number) => {
     const probe = document.querySelectorAll(".runs li")[number];
@@ -55,10 +54,12 @@
     const byLabel = Map.groupBy(curves, (curve) => curve.label);
     words.replaceChildren(
       ...[...byLabel].map(([label, same]) => {
-        const values = same.map((curve) => valueAt(curve, time)).filter((value) => value != null);
+        const there = same.filter((curve) => reaches(curve, time));
+        const values = there.map(({ x, y }) => y[upTo(x, time)]).filter((value) => value != null);
         const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-        const many = same.length > 1 ? ` (mean of ${values.length} runs)` : "";
-        const text = values.length ? `${label}: ${short(mean)}${many}` : `${label}: ended before`;
+        const many = same.length > 1 ? ` (mean of ${values.length} of ${same.length} runs)` : "";
+        const none = there.length ? "undefined" : "ended before";
+        const text = `${label}: ${values.length ? short(mean) + many : none}`;
         const swatch = element("span", { className: "swatch" });
         return element("li", { className: `run-${same[0].number}` }, swatch, text);
       }),
@@ -382,7 +383,7 @@
   still = pictured.every((run) => run.frames.changes.every((change) => change === 0));
   recall();
   for (const part of document.querySelectorAll(".live:not(.attached)")) part.hidden = false;
-  for (const still of document.querySelectorAll(".still")) still.hidden = true;
+  document.querySelector(".still").hidden = true;
   pictured.forEach(addMosaic);
   pictured.forEach(addDetails);
   addNeuronCharts();

@@ -162,6 +162,15 @@ def test_neurons_are_picked_by_mouse_and_by_keys(shown):
     assert value(shown, "#neuron") == "6", "the last one"
 
 
+def test_a_number_that_is_undefined_is_said_to_be(shown):
+    move_to(shown, 0)  # nothing has changed yet
+    words = shown.run(
+        "return [...document.querySelectorAll('#curves .chart')].find((chart) => "
+        "chart.querySelector('select')?.value === 'morans_i_change').textContent"
+    )
+    assert "with diffusion: undefined" in words
+
+
 def test_a_neurons_distance_is_that_of_the_file(shown, paths):
     with open_trajectory(paths[1]) as run:
         moved = np.linalg.norm(run.U[-1] - run.U[0], axis=1).max()
@@ -213,9 +222,9 @@ def test_a_run_that_has_ended_says_nothing_later(opened_browser, paths, tmp_path
     assert f"t = {times[-1]['time'][-1]} " in shown.element("#time").text
     words = shown.element("#curves .chart").text
     assert "without diffusion: ended before" in words
-    assert "(mean of 1 runs)" in words
+    assert "(mean of 1 of 2 runs)" in words
     move_to(shown, 0)
-    assert "(mean of 2 runs)" in shown.element("#curves .chart").text
+    assert "(mean of 2 of 2 runs)" in shown.element("#curves .chart").text
 
 
 def test_the_page_begins_with_the_neuron_that_moved_most(opened_browser, file, paths):
