@@ -183,7 +183,8 @@ norm and with the same coefficients; the velocity is `jax.grad` of the losses, a
 program in float64. It differs in that an accepted step never shortens the next one. `jax` and
 `torch` alternate between critic and generator by fixed steps, the largest of $1/\\lambda_{{max}}$,
 its half, its quarter, ... at which the functionals err no more than is stated of prdsim's run (or,
-if none is so accurate, a 256th). They take minutes, and ran in the first round alone.
+if none is so accurate, a 256th). They take minutes, and ran in the first round alone. Who does not
+know the answer has to find that step: the search is not in their time.
 Errors are differences from the finest replay of `prdsim converge`. At a fiftieth of the end time
 diffrax and prdsim agree, at a tenth of the tolerance, up to the error stated there; at the end they
 scatter, as runs of one method do, and differ by no more than three stated errors; fixed steps agree

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 from support_runs import (
+    At,
     arrays_of,
+    keys_of_run,
     make_diverged,
     make_interrupted,
     make_killed,
@@ -25,6 +27,7 @@ from support_runs import (
     opened,
 )
 
+import prdsim
 from prdsim.analysis import history, recording_of
 from prdsim.analysis.comparison import compare
 from prdsim.convergence.assess import converge
@@ -158,6 +161,17 @@ def test_runs_that_did_not_finish_say_so(make, words, tmp_path):
     text = page_of(make(tmp_path / "run.h5"))
     assert re.search(rf"run is not finished: {words}", text)
     assert ("start a new run with --" in text) == (make is make_diverged)
+
+
+def test_a_run_that_is_being_written_is_shown_as_far_as_it_is(tmp_path):
+    path, pages = tmp_path / "run.h5", []
+    prdsim.run(
+        **keys_of_run(diffusion=True),
+        output=str(path),
+        progress=At(10, lambda: pages.append(page_of(path))),
+    )
+    assert "run is not finished: being written: shown up to step" in pages[0]
+    assert 2 <= len(data_of(pages[0])["runs"][0]["time"]) < 5
 
 
 def test_runs_of_arrays_and_of_inputs_without_a_grid_have_pages(pair):
