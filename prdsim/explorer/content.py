@@ -26,7 +26,7 @@ from prdsim.trajectory import SCALARS
 MOST_PICTURED = 4
 """Runs whose filters are shown, the first of each label."""
 
-_MOST_NUMBERS = 100_000_000  # bytes in a browser, and eight times as many here
+_MOST_NUMBERS = 100_000_000  # of filters: a byte each in a browser, some dozens here
 _MOST_ROWS = 400  # points of a curve of scalars
 _DIGITS = 5
 
@@ -89,11 +89,11 @@ def content_of(
         shown = _spread(len(run), most)
         parts.append(_Part(run, shown, history(run, snapshots=shown, progress=progress)))
     say("compressing filters")
-    first = [part for part in parts if any(part.run is run for run in pictured)]
-    frames = [_frames(part, neurons) for part in first]
+    shown_too = {id(run): _pictured(run, neurons, most) for run in pictured}
+    frames = [frames for frames, _ in shown_too.values()]
     scales = Scales.of(frames)
     data = {
-        "runs": [_of_run(part, neurons if part in first else None) for part in parts],
+        "runs": [_of_run(part, shown_too.get(id(part.run))) for part in parts],
         **_of_filters(pictured[0], neurons, scales),
         "names": {**{field.name: field.long_name for field in SCALARS}, **MEANINGS},
         "groups": _groups(parts),
@@ -129,12 +129,6 @@ def _spread(count: int, most: int) -> list[int]:
     return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
 
 
-def _frames(part: _Part, neurons: Array) -> Frames:
-    start = part.run.initial[0][neurons]
-    changes = [np.asarray(part.run.U[k], np.float64)[neurons] - start for k in part.snapshots]
-    return Frames(start, np.asarray(changes))
-
-
 # -- numbers ---------------------------------------------------------------------------------------
 
 
@@ -151,36 +145,41 @@ def _of_filters(run: Recording, neurons: Array, scales: Scales) -> dict[str, Any
     }
 
 
-def _of_run(part: _Part, neurons: Array | None) -> dict[str, Any]:
-    """Return the numbers of a run, with those of some neurons if it is pictured."""
-    run, shown = part.run, part.snapshots
-    found: dict[str, Any] = {
+def _of_run(part: _Part, pictured: tuple[Frames, dict[str, Any]] | None) -> dict[str, Any]:
+    """Return the numbers of a run, with those of its filters if it is pictured."""
+    run = part.run
+    return {
         "label": run.label,
         "name": run.name,
-        "pictured": neurons is not None,
-        "time": _rounded(run.time[shown]),
+        "pictured": pictured is not None,
+        "time": _rounded(run.time[part.snapshots]),
         "curves": {name: _rounded(values) for name, values in part.measures.values.items()},
         "scalars": _scalars(run),
+        **(pictured[1] if pictured else {}),
     }
-    if neurons is not None:
-        U_0, V_0 = run.initial
-        states = [run.at(k) for k in shown]
-        found["distances"] = {
-            "U": [_rounded(hidden_distances(now.U, U_0)[neurons]) for now in states],
-            "V": [_rounded(top_distances(now.V, V_0)[neurons]) for now in states],
-        }
+
+
+def _pictured(run: Recording, neurons: Array, most: int) -> tuple[Frames, dict[str, Any]]:
+    """Return the filters of some neurons over time, and their distances and spectra.
+
+    Snapshots are read once, one at a time.
+    """
+    U_0, V_0 = run.initial[0][neurons], run.initial[1][:, neurons]
+    changes: list[Array] = []
+    distances: dict[str, list[Any]] = {"U": [], "V": []}
+    spectra: dict[str, Any] = {"frequency": [], "power": []}
+    for index in _spread(len(run), most):
+        now = run.at(index)
+        U, V = now.U[neurons], now.V[:, neurons]
+        changes.append(U - U_0)
+        distances["U"].append(_rounded(hidden_distances(U, U_0)))
+        distances["V"].append(_rounded(top_distances(V, V_0)))
         if run.grid is not None:
-            found["spectra"] = _spectra([now.change[neurons] for now in states], run.grid)
-    return found
-
-
-def _spectra(changes: Sequence[Array], grid: tuple[int, int]) -> dict[str, Any]:
-    """Return the mean power of the filters' changes over frequency, at each time."""
-    both = [radial_spectrum(change, grid) for change in changes]
-    return {
-        "frequency": _rounded(both[0][0]),
-        "power": [_rounded(power.mean(axis=0)) for _, power in both],
-    }
+            frequency, power = radial_spectrum(changes[-1], run.grid)
+            spectra["frequency"] = _rounded(frequency)
+            spectra["power"].append(_rounded(power.mean(axis=0)))
+    numbers = {"distances": distances, **({"spectra": spectra} if run.grid is not None else {})}
+    return Frames(U_0, np.asarray(changes)), numbers
 
 
 def _scalars(run: Recording) -> dict[str, list[float | None]]:

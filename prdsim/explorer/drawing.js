@@ -90,6 +90,7 @@ const drawing = (() => {
     }
   }
 
+  const HEIGHT = 210; // of a chart
   const css = (name) => getComputedStyle(document.body).getPropertyValue(name);
   const short = (value) => (value == null ? "-" : String(Number(value.toPrecision(4))));
 
@@ -125,7 +126,7 @@ const drawing = (() => {
       const look = () => ({ stroke: () => css("--soft"), grid: { stroke: () => css("--grid") } });
       const options = {
         width: Math.max(this.parent.clientWidth, 100),
-        height: 210,
+        height: HEIGHT,
         legend: { show: false },
         cursor: { drag: { x: false, y: false } },
         scales: { x: { time: false }, y: { range } },
@@ -158,7 +159,7 @@ const drawing = (() => {
 
     fit() {
       const width = this.parent.clientWidth;
-      if (this.plot && width && width !== this.plot.width) this.plot.setSize({ width, height: 210 });
+      if (this.plot && width && width !== this.plot.width) this.plot.setSize({ width, height: HEIGHT });
     }
 
     redraw() {
