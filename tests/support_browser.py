@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,3 @@ def browser() -> Iterator[Page]:
         yield Page(driver)
     finally:
         driver.quit()
-
-
-Opener = Callable[..., Page]

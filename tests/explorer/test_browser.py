@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -70,7 +71,7 @@ def tile(pixels: np.ndarray, place: int, columns: int) -> np.ndarray:
 
 def check_pixels(shown: Page, paths: list[Path], snapshot: int, view: str) -> None:
     """Every tile has the colors of the file, up to the half steps in which numbers are kept."""
-    data = json.loads(shown.run("return document.getElementById('data').textContent"))
+    data = data_of(shown)
     scales, columns = data["scales"], data["tiles"][1]
     limit = scales[f"{view}_limit"]
     kept = scales["change_step"] + (scales["start_step"] if view == "weights" else 0.0)
@@ -86,6 +87,13 @@ def check_pixels(shown: Page, paths: list[Path], snapshot: int, view: str) -> No
             wanted = expected_tile(paths[side], snapshot, neuron, view, limit)
             found = tile(pixels, place, columns)
             assert np.abs(found.astype(int) - wanted.astype(int)).max() <= steepest
+
+
+def data_of(shown: Page) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        shown.run("return document.getElementById('data').textContent")
+    )
+    return found
 
 
 def move_to(shown: Page, snapshot: int) -> None:
@@ -139,9 +147,8 @@ def test_neurons_are_picked_by_mouse_and_by_keys(shown):
 
     canvas = shown.element("canvas.filters")
     width, height = (canvas.size[name] for name in ("width", "height"))
-    columns = shown.run("return JSON.parse(document.getElementById('data').textContent).tiles")[1]
-    tiles = shown.run("return JSON.parse(document.getElementById('data').textContent).tiles")
-    right, down = 1.5 / columns - 0.5, 1.5 / tiles[0] - 0.5  # of the second in the second row
+    rows, columns = data_of(shown)["tiles"]
+    right, down = 1.5 / columns - 0.5, 1.5 / rows - 0.5  # of the second in the second row
     shown.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
     chain = ActionChains(shown.driver)
     chain.move_to_element_with_offset(
@@ -218,7 +225,7 @@ def test_a_run_that_has_ended_says_nothing_later(opened_browser, paths, tmp_path
     with opened([*paths, longer]) as runs:
         (tmp_path / "page.html").write_text(html_page(content_of(runs)), encoding="utf-8")
     shown = opened_browser.open((tmp_path / "page.html").as_uri())
-    times = json.loads(shown.run("return document.getElementById('data').textContent"))["runs"]
+    times = data_of(shown)["runs"]
     assert f"t = {times[-1]['time'][-1]} " in shown.element("#time").text
     words = shown.element("#curves .chart").text
     assert "without diffusion: ended before" in words
